@@ -1,0 +1,6 @@
+/**
+ * One SGLang server over HTTP.
+ *
+ * @module
+ */
+export type * from "./types.ts";

@@ -1,0 +1,264 @@
+/**
+ * The error classes of this library.
+ *
+ * Every error that this library throws on purpose is an {@linkcode SGLangError} with a `code`, so a
+ * caller can branch on `error.code` and read what was wrong, what was expected and what to do next
+ * in `error.message`.
+ *
+ * @example
+ * ```ts
+ * import { SGLangError } from "@sglang-rl/sglang-rl";
+ *
+ * try {
+ *   throw new SGLangError("state", "Engine is shut down");
+ * } catch (error) {
+ *   if (error instanceof SGLangError && error.code === "state") {
+ *     // start another engine
+ *   }
+ * }
+ * ```
+ *
+ * @module
+ */
+
+/** What kind of failure an {@linkcode SGLangError} is. */
+export type ErrorCode =
+  | "validation"
+  | "unreachable"
+  | "http"
+  | "protocol"
+  | "timeout"
+  | "aborted"
+  | "crashed"
+  | "paused"
+  | "unsupported"
+  | "permission"
+  | "state"
+  | "weight_sync"
+  | "checkpoint"
+  | "native"
+  | "library"
+  | "token_drift";
+
+/** The root of all errors of this library. */
+export class SGLangError extends Error {
+  /** What kind of failure this is. */
+  readonly code: ErrorCode;
+
+  /** Makes an error of the given kind; `message` says what was wrong, expected and what to do. */
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+    this.name = new.target.name;
+  }
+}
+
+/** An argument was wrong; nothing was sent. */
+export class ValidationError extends SGLangError {
+  /** Makes the error. */
+  constructor(message: string, options?: ErrorOptions) {
+    super("validation", message, options);
+  }
+}
+
+/** Nobody answered at the given address. */
+export class UnreachableError extends SGLangError {
+  /** The address that was tried, without credentials. */
+  readonly url: string;
+  /** Makes the error. */
+  constructor(message: string, options: ErrorOptions & { url: string }) {
+    super("unreachable", message, options);
+    this.url = options.url;
+  }
+}
+
+/** A server answered with an error. */
+export class HttpError extends SGLangError {
+  /** The HTTP status; for an error inside a stream that began with 200, the code it carried. */
+  readonly status: number;
+  /** Method and path, for example `POST /generate`. */
+  readonly endpoint: string;
+  /** The server's own words. */
+  readonly serverMessage: string;
+  /** Makes the error. */
+  constructor(
+    message: string,
+    options: ErrorOptions & { status: number; endpoint: string; serverMessage: string },
+  ) {
+    super("http", message, options);
+    this.status = options.status;
+    this.endpoint = options.endpoint;
+    this.serverMessage = options.serverMessage;
+  }
+}
+
+/** A peer answered something that its protocol does not allow. */
+export class ProtocolError extends SGLangError {
+  /** Makes the error. */
+  constructor(message: string, options?: ErrorOptions) {
+    super("protocol", message, options);
+  }
+}
+
+/** A wait reached its deadline. */
+export class TimeoutError extends SGLangError {
+  /** Which wait this was, for example `"server ready"`. */
+  readonly phase: string;
+  /** How long was waited, in milliseconds. */
+  readonly timeoutMs: number;
+  /** Who was waited for, when known. */
+  readonly peer: string | undefined;
+  /** What was last heard from the peer, when anything was. */
+  readonly lastHeard: string | undefined;
+  /** Makes the error; the message is written from the fields. */
+  constructor(
+    options: ErrorOptions & {
+      phase: string;
+      timeoutMs: number;
+      peer?: string | undefined;
+      lastHeard?: string | undefined;
+      hint?: string | undefined;
+    },
+  ) {
+    const { phase, timeoutMs, peer, lastHeard, hint } = options;
+    super(
+      "timeout",
+      `Timed out in phase "${phase}" after ${timeoutMs} ms` +
+        (peer === undefined ? "" : `, waiting for ${peer}`) +
+        (lastHeard === undefined ? "" : `; last heard: ${lastHeard}`) +
+        (hint === undefined ? "" : `. ${hint}`),
+      options,
+    );
+    this.phase = phase;
+    this.timeoutMs = timeoutMs;
+    this.peer = peer;
+    this.lastHeard = lastHeard;
+  }
+}
+
+/** The caller's `AbortSignal` fired; its reason is the `cause`. */
+export class AbortedError extends SGLangError {
+  /** Makes the error; `phase` says what was under way. */
+  constructor(phase: string, options?: ErrorOptions) {
+    super("aborted", `Aborted in phase "${phase}"`, options);
+  }
+}
+
+/** A managed process ended although it should run. */
+export class CrashedError extends SGLangError {
+  /** The exit code, or `null` when a signal ended it. */
+  readonly exitCode: number | null;
+  /** The signal that ended it, when one did. */
+  readonly signal: string | null;
+  /** The last lines that it logged. */
+  readonly logTail: string;
+  /** Makes the error. */
+  constructor(
+    message: string,
+    options: ErrorOptions & { exitCode: number | null; signal?: string | null; logTail: string },
+  ) {
+    super("crashed", message, options);
+    this.exitCode = options.exitCode;
+    this.signal = options.signal ?? null;
+    this.logTail = options.logTail;
+  }
+}
+
+/** A server is paused and would not answer. */
+export class PausedError extends SGLangError {
+  /** Makes the error. */
+  constructor(message: string, options?: ErrorOptions) {
+    super("paused", message, options);
+  }
+}
+
+/** The server or the platform cannot do what was asked. */
+export class UnsupportedError extends SGLangError {
+  /** Makes the error. */
+  constructor(message: string, options?: ErrorOptions) {
+    super("unsupported", message, options);
+  }
+}
+
+/** Deno refused a permission. */
+export class PermissionError extends SGLangError {
+  /** The exact flag that would allow it, for example `--allow-net=127.0.0.1:30000`. */
+  readonly flag: string;
+  /** Makes the error. */
+  constructor(message: string, options: ErrorOptions & { flag: string }) {
+    super("permission", message, options);
+    this.flag = options.flag;
+  }
+}
+
+/** A call came at a time when it cannot be served, such as after `close()`. */
+export class StateError extends SGLangError {
+  /** Makes the error. */
+  constructor(message: string, options?: ErrorOptions) {
+    super("state", message, options);
+  }
+}
+
+/** A checkpoint file is damaged or not what was expected. */
+export class CheckpointError extends SGLangError {
+  /** Makes the error. */
+  constructor(message: string, options?: ErrorOptions) {
+    super("checkpoint", message, options);
+  }
+}
+
+/** New weights did not reach every server. */
+export class WeightSyncError extends SGLangError {
+  /** The phase that failed, for example `"update bucket 2 of 5"`. */
+  readonly phase: string;
+  /** The server that failed, when one did. */
+  readonly server: string | undefined;
+  /** Makes the error. */
+  constructor(
+    message: string,
+    options: ErrorOptions & { phase: string; server?: string | undefined },
+  ) {
+    super("weight_sync", message, options);
+    this.phase = options.phase;
+    this.server = options.server;
+  }
+}
+
+/** A call into CUDA or NCCL failed. */
+export class NativeError extends SGLangError {
+  /** The function that failed, for example `ncclBroadcast`. */
+  readonly call: string;
+  /** Its result code. */
+  readonly result: number;
+  /** Makes the error. */
+  constructor(message: string, options: ErrorOptions & { call: string; result: number }) {
+    super("native", message, options);
+    this.call = options.call;
+    this.result = options.result;
+  }
+}
+
+/** A shared library could not be opened. */
+export class LibraryError extends SGLangError {
+  /** Every place that was tried, with the reason it failed. */
+  readonly tried: ReadonlyArray<{ path: string; reason: string }>;
+  /** Makes the error. */
+  constructor(
+    message: string,
+    options: ErrorOptions & { tried: ReadonlyArray<{ path: string; reason: string }> },
+  ) {
+    super("library", message, options);
+    this.tried = options.tried;
+  }
+}
+
+/** Token ids and the text they came from no longer agree. */
+export class TokenDriftError extends SGLangError {
+  /** Index of the first token that differs. */
+  readonly index: number;
+  /** Makes the error. */
+  constructor(message: string, options: ErrorOptions & { index: number }) {
+    super("token_drift", message, options);
+    this.index = options.index;
+  }
+}

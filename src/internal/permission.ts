@@ -1,0 +1,23 @@
+import { PermissionError } from "../errors.ts";
+
+/** Runs `work`; a permission that Deno refuses becomes an error that names the flag to add. */
+export async function namingPermission<T>(
+  flag: string,
+  purpose: string,
+  work: () => T | PromiseLike<T>,
+): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw asPermissionError(error, flag, purpose);
+  }
+}
+
+/** The same error, or a {@linkcode PermissionError} when Deno refused a permission. */
+export function asPermissionError(error: unknown, flag: string, purpose: string): unknown {
+  if (!(error instanceof Deno.errors.NotCapable)) return error;
+  return new PermissionError(
+    `Deno refused permission to ${purpose}; run again with ${flag}`,
+    { cause: error, flag },
+  );
+}
