@@ -22,6 +22,29 @@ export interface TransportCall {
   readonly signal: AbortSignal;
 }
 
+/** What a group is opened with. */
+export interface OpenGroupOptions {
+  /** Address that the servers connect to. */
+  readonly masterAddress: string;
+  /** Port that the servers connect to; 0 lets the system choose. */
+  readonly masterPort: number;
+  /** Address to listen on, when it differs from `masterAddress` (containers, NAT). */
+  readonly bindAddress?: string | undefined;
+  /** Name of the group, new for every group. */
+  readonly groupName: string;
+  /** 1 + the servers' ranks. */
+  readonly worldSize: number;
+}
+
+/**
+ * Makes a group: listens at the master address, contacts nobody. An address that cannot be listened
+ * on is told here, before a server is asked to connect to it and blocks.
+ */
+export type OpenGroup = (
+  options: OpenGroupOptions,
+  call: TransportCall,
+) => Promise<CollectiveGroup>;
+
 /**
  * A group of one sender (rank 0) and the servers' ranks, open for collectives. The HTTP calls that
  * make the servers join are made by the caller; this is only the wire.
@@ -39,6 +62,11 @@ export interface CollectiveGroup extends AsyncDisposable {
   readonly worldSize: number;
   /** Completes rank 0's side of the rendezvous; called while the servers' init calls run. */
   connect(call: TransportCall): Promise<void>;
+  /**
+   * Memory from which this group sends fastest (pinned, for a GPU); the group owns it. A group
+   * without it is given plain memory.
+   */
+  stagingBuffer?(byteLength: number): Uint8Array;
   /** Sends each part as one broadcast, in order; resolves when all have left this process. */
   broadcast(parts: readonly BroadcastPart[], call: TransportCall): Promise<void>;
   /** Drops the group at once, so that no collective of ours can block. Never rejects. */
