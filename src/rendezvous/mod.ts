@@ -4,6 +4,7 @@
  *
  * @module
  */
+export { type StoreCallOptions, TCPStoreClient, type TCPStoreClientOptions } from "./client.ts";
 export { defaultStoreLimits, type StoreLimits } from "./limits.ts";
 export {
   type PeersSeen,

@@ -1,0 +1,71 @@
+import { ByteQueue } from "../internal/byte_queue.ts";
+
+const READ_BYTES = 64 * 1024;
+
+/** A socket that is read in exact amounts; a read can be given up without losing a byte. */
+export class ByteStream {
+  readonly #socket: Deno.Conn;
+  readonly #queue = new ByteQueue();
+  readonly #buffer = new Uint8Array(READ_BYTES);
+  #arrival: Promise<void> | undefined;
+  #error: Error | undefined;
+
+  /** Takes over `socket`. */
+  constructor(socket: Deno.Conn) {
+    this.#socket = socket;
+  }
+
+  /** The next `length` bytes. When `signal` fires they stay for the next read. */
+  async read(length: number, signal: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
+    for (;;) {
+      signal.throwIfAborted();
+      const bytes = this.#queue.take(length);
+      if (bytes !== undefined) return bytes;
+      if (this.#error !== undefined) throw this.#error;
+      await raceSignal(this.#arrival ??= this.#receive(), signal);
+    }
+  }
+
+  /** Sends all of `bytes`. When `signal` fires before that, the stream must be closed. */
+  async write(bytes: Uint8Array, signal: AbortSignal): Promise<void> {
+    if (this.#error !== undefined) throw this.#error;
+    try {
+      for (let sent = 0; sent < bytes.length;) {
+        sent += await raceSignal(this.#socket.write(bytes.subarray(sent)), signal);
+      }
+    } catch (error) {
+      throw this.#error ?? error;
+    }
+  }
+
+  /** Closes the socket; reads and writes fail with `reason` from now on. */
+  close(reason: Error): void {
+    if (this.#error !== undefined) return;
+    this.#error = reason;
+    this.#socket.close();
+  }
+
+  /** Never rejects: what went wrong is kept for the reader. */
+  async #receive(): Promise<void> {
+    try {
+      const length = await this.#socket.read(this.#buffer);
+      if (length === null) this.close(new Error("connection closed by the other side"));
+      else this.#queue.push(this.#buffer.subarray(0, length));
+    } catch (error) {
+      this.close(error instanceof Error ? error : new Error(String(error)));
+    } finally {
+      this.#arrival = undefined;
+    }
+  }
+}
+
+async function raceSignal<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  const aborted = Promise.withResolvers<never>();
+  const onAbort = () => aborted.reject(signal.reason);
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    return await Promise.race([work, aborted.promise]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}
