@@ -4,3 +4,25 @@
  * @module
  */
 export type * from "./types.ts";
+export { SGLangClient } from "./client.ts";
+export { ServerControl } from "./control.ts";
+export {
+  type DistributedWeights,
+  type MemoryTag,
+  WeightControl,
+  type WeightsGroupOptions,
+  type WeightUpdateOptions,
+} from "./weight_control.ts";
+export type { Capabilities } from "./capabilities.ts";
+export type { RetrySettings, SGLangClientOptions } from "./options.ts";
+export type { SamplingAliases } from "./sampling_aliases.ts";
+export {
+  type ConvertSamplingOptions,
+  convertSamplingParams,
+  TORCHRL_SAMPLING_DEFAULTS,
+  type WireSampling,
+} from "./sampling_params.ts";
+export type { ServerLoad } from "./server_info.ts";
+export type { StreamMode } from "./stream.ts";
+export type { Logger } from "../internal/logger.ts";
+export type { Clock } from "../internal/clock.ts";

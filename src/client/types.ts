@@ -1,3 +1,5 @@
+import type { SamplingAliases } from "./sampling_aliases.ts";
+
 /** One of the ways in which a generation can end. */
 export type FinishReason =
   /** `max_new_tokens` was reached. */
@@ -36,7 +38,7 @@ export interface GenerateRequest {
   /** The prompt as token ids, at least one, each below the vocabulary size. */
   readonly inputIds?: ArrayLike<number> | undefined;
   /** How to sample; see {@linkcode SamplingParams} for defaults. */
-  readonly samplingParams?: SamplingParams | undefined;
+  readonly samplingParams?: SamplingInput | undefined;
   /** Return the log-probability of every output token. Default `false`. */
   readonly returnLogProbs?: boolean | undefined;
   /** First prompt position whose log-probability is returned; `-1` (default) for none. */
@@ -184,6 +186,15 @@ export interface SamplingParams {
   /** Parameters of a custom logit processor. */
   readonly customParams?: Readonly<Record<string, unknown>> | undefined;
 }
+
+/**
+ * Sampling parameters by this library's names, or by vLLM's, Hugging Face's or SGLang's.
+ *
+ * One rule holds when a parameter is given under two names: equal values are fine; of different
+ * values vLLM's name wins, as in TorchRL, and the logger is warned; between any other two names the
+ * call is refused.
+ */
+export interface SamplingInput extends SamplingParams, SamplingAliases {}
 
 /** Options of a single call. */
 export interface CallOptions {

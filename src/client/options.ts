@@ -1,0 +1,104 @@
+import { ValidationError } from "../errors.ts";
+import { type Clock, systemClock } from "../internal/clock.ts";
+import { type Logger, silentLogger } from "../internal/logger.ts";
+import type { StreamMode } from "./stream.ts";
+import { TORCHRL_SAMPLING_DEFAULTS } from "./sampling_params.ts";
+import type { SamplingParams } from "./types.ts";
+
+/** How often and how long apart a call that may be sent again is sent again. */
+export interface RetrySettings {
+  /** Tries after the first. Default 2; 0 never tries again. */
+  readonly retries?: number | undefined;
+  /** First pause, in milliseconds; doubles with each try. Default 200. */
+  readonly initialDelayMs?: number | undefined;
+  /** Longest pause. Default 5,000. */
+  readonly maxDelayMs?: number | undefined;
+  /** Share of each pause that is random, 0 to 1. Default 0.5. */
+  readonly jitter?: number | undefined;
+}
+
+/** Options of {@linkcode SGLangClient}. */
+export interface SGLangClientOptions {
+  /** Address of the server, such as `http://127.0.0.1:30000`. */
+  readonly url: string;
+  /** Key of a server launched with `--api-key`. */
+  readonly apiKey?: string | undefined;
+  /** Key of a server launched with `--admin-api-key`, for control calls. Default `apiKey`. */
+  readonly adminApiKey?: string | undefined;
+  /** Further headers of every call, for a gateway before the server. */
+  readonly headers?: Readonly<Record<string, string>> | undefined;
+  /** Deadline of calls that ask for something. Default 30,000. */
+  readonly timeoutMs?: number | undefined;
+  /** Deadline of a generation. Default 1,800,000 (30 minutes), as the router's. */
+  readonly generateTimeoutMs?: number | undefined;
+  /** Deadline of calls that change the server, such as weight updates. Default 300,000. */
+  readonly controlTimeoutMs?: number | undefined;
+  /** What to do when a call that may be sent again fails. */
+  readonly retry?: RetrySettings | undefined;
+  /**
+   * Vocabulary size, against which token ids are checked. Default: the server is asked once, when
+   * ids are first sent.
+   */
+  readonly vocabSize?: number | undefined;
+  /** What the events of a stream hold. Default: read from the server once. */
+  readonly streamMode?: StreamMode | undefined;
+  /** Sampling parameters that are sent when not given. Default TorchRL's; `{}` the server's. */
+  readonly samplingDefaults?: SamplingParams | undefined;
+  /**
+   * Aborts a request that was left early. Default `/abort_request` of this server; behind a router
+   * it has to reach the workers.
+   */
+  readonly abandon?: ((rid: string) => Promise<void>) | undefined;
+  /** A connection pool to share; the client does not close it. */
+  readonly httpClient?: Deno.HttpClient | undefined;
+  /** Where the client reports. Default nowhere. */
+  readonly logger?: Logger | undefined;
+  /** The time to use. */
+  readonly clock?: Clock | undefined;
+}
+
+/** Options with every default filled in. */
+export interface ClientSettings {
+  readonly timeoutMs: number;
+  readonly generateTimeoutMs: number;
+  readonly controlTimeoutMs: number;
+  readonly retry: Required<{ [K in keyof RetrySettings]: number }>;
+  readonly samplingDefaults: SamplingParams;
+  readonly logger: Logger;
+  readonly clock: Clock;
+}
+
+/** Checks options and fills in the defaults. */
+export function clientSettings(options: SGLangClientOptions): ClientSettings {
+  const { retry = {} } = options;
+  const settings = {
+    timeoutMs: options.timeoutMs ?? 30_000,
+    generateTimeoutMs: options.generateTimeoutMs ?? 1_800_000,
+    controlTimeoutMs: options.controlTimeoutMs ?? 300_000,
+    retry: {
+      retries: retry.retries ?? 2,
+      initialDelayMs: retry.initialDelayMs ?? 200,
+      maxDelayMs: retry.maxDelayMs ?? 5_000,
+      jitter: retry.jitter ?? 0.5,
+    },
+    samplingDefaults: options.samplingDefaults ?? TORCHRL_SAMPLING_DEFAULTS,
+    logger: options.logger ?? silentLogger,
+    clock: options.clock ?? systemClock,
+  };
+  checkCount("retry.retries", settings.retry.retries);
+  checkPositive("timeoutMs", settings.timeoutMs);
+  checkPositive("generateTimeoutMs", settings.generateTimeoutMs);
+  checkPositive("controlTimeoutMs", settings.controlTimeoutMs);
+  if (options.vocabSize !== undefined) checkCount("vocabSize", options.vocabSize);
+  return settings;
+}
+
+function checkCount(name: string, value: unknown): void {
+  if (Number.isSafeInteger(value) && (value as number) >= 0) return;
+  throw new ValidationError(`${name} must be an integer of at least 0, got ${String(value)}`);
+}
+
+function checkPositive(name: string, value: unknown): void {
+  if (typeof value === "number" && value > 0) return;
+  throw new ValidationError(`${name} must be above 0 milliseconds, got ${String(value)}`);
+}

@@ -1,0 +1,162 @@
+import { ValidationError } from "../errors.ts";
+import { nearestName } from "../internal/suggest.ts";
+import { type ConvertSamplingOptions, convertSamplingParams } from "./sampling_params.ts";
+import type { GenerateRequest } from "./types.ts";
+
+/** A checked request, ready to send. */
+export interface WireRequest {
+  /** Body of `POST /generate`. */
+  readonly body: Readonly<Record<string, unknown>>;
+  readonly rid: string;
+  /** Ids that the caller sent, when it sent ids. */
+  readonly promptIds: Int32Array | null;
+  readonly n: number;
+  readonly warnings: readonly string[];
+}
+
+/** How to check. */
+export interface BuildRequestOptions extends ConvertSamplingOptions {
+  /** Ids at or above it are refused: they would end the server. `null` when not known. */
+  readonly vocabSize: number | null;
+}
+
+/** Field of a request, and its name on the wire. */
+const FIELDS = {
+  returnLogProbs: "return_logprob",
+  logProbStartLen: "logprob_start_len",
+  topLogProbs: "top_logprobs_num",
+  tokenIdsLogProb: "token_ids_logprob",
+  returnPromptIds: "return_prompt_token_ids",
+  returnHiddenStates: "return_hidden_states",
+  lora: "lora_path",
+  priority: "priority",
+  extraKey: "extra_key",
+  sessionId: "session_id",
+  routedDpRank: "routed_dp_rank",
+} as const;
+
+const KNOWN = ["text", "inputIds", "samplingParams", "rid", "extra", ...Object.keys(FIELDS)];
+
+/** What only this library may set, because an answer is read by it. */
+const NOT_EXTRA = ["text", "input_ids", "sampling_params", "rid", "stream"];
+
+/** Checks a request and brings it into the form of `POST /generate`. Unset fields are not sent. */
+export function buildRequest(request: GenerateRequest, options: BuildRequestOptions): WireRequest {
+  refuseUnknown(request);
+  const { text, inputIds, rid = crypto.randomUUID() } = request;
+  const prompt = promptOf(text, inputIds, options.vocabSize);
+  const sampling = convertSamplingParams(request.samplingParams, options);
+  checkVocabulary(sampling.samplingParams, options.vocabSize);
+
+  const body: Record<string, unknown> = { ...prompt.fields };
+  const fields = { ...sampling.requestFields };
+  const warnings = [...sampling.warnings];
+  for (const [name, wireName] of Object.entries(FIELDS)) {
+    const value: unknown = request[name as keyof typeof FIELDS];
+    if (value === undefined) continue;
+    const other = fields[wireName];
+    if (other !== undefined && JSON.stringify(other) !== JSON.stringify(value)) {
+      throw new ValidationError(
+        `${name} and a sampling parameter both set ${wireName}, to ${JSON.stringify(value)} and ` +
+          `${JSON.stringify(other)}. Give one of them`,
+      );
+    }
+    fields[wireName] = value;
+  }
+  checkFields(fields, options.vocabSize);
+  Object.assign(body, fields, extraOf(request.extra));
+  body.rid = rid;
+  body.sampling_params = sampling.samplingParams;
+  const n = typeof sampling.samplingParams.n === "number" ? sampling.samplingParams.n : 1;
+  return { body, rid, promptIds: prompt.ids, n, warnings };
+}
+
+/** Checks ids against the vocabulary; an id outside it would end the server. */
+export function checkIds(
+  ids: ArrayLike<number>,
+  options: { name: string; vocabSize: number | null },
+): Int32Array {
+  const { name, vocabSize } = options;
+  if (ids.length === 0) {
+    throw new ValidationError(`${name} must hold at least one token id, got an empty list`);
+  }
+  const limit = vocabSize ?? 2 ** 31;
+  const checked = new Int32Array(ids.length);
+  for (let i = 0; i < ids.length; i++) {
+    const id = ids[i]!;
+    if (!Number.isInteger(id) || id < 0 || id >= limit) {
+      throw new ValidationError(
+        `${name}[${i}] must be a token id from 0 to ${limit - 1}, got ${String(id)}. ` +
+          "An id outside the vocabulary would end the server",
+      );
+    }
+    checked[i] = id;
+  }
+  return checked;
+}
+
+function promptOf(
+  text: unknown,
+  inputIds: ArrayLike<number> | undefined,
+  vocabSize: number | null,
+): { fields: Record<string, unknown>; ids: Int32Array | null } {
+  if (text !== undefined && inputIds !== undefined) {
+    throw new ValidationError("Cannot provide both text and inputIds");
+  }
+  if (inputIds !== undefined) {
+    const ids = checkIds(inputIds, { name: "inputIds", vocabSize });
+    return { fields: { input_ids: Array.from(ids) }, ids };
+  }
+  if (text === undefined) throw new ValidationError("Must provide either text or inputIds");
+  if (typeof text !== "string") {
+    throw new ValidationError(`text must be one string, got ${typeof text}`);
+  }
+  return { fields: { text }, ids: null };
+}
+
+function refuseUnknown(request: GenerateRequest): void {
+  for (const [name, value] of Object.entries(request)) {
+    if (value === undefined || KNOWN.includes(name)) continue;
+    const nearest = nearestName(name, KNOWN);
+    throw new ValidationError(
+      `Unknown field "${name}" of a generate request` +
+        (nearest === undefined ? "" : `; did you mean "${nearest}"?`) +
+        " Further fields of SGLang go into `extra`",
+    );
+  }
+}
+
+function extraOf(extra: GenerateRequest["extra"]): Record<string, unknown> {
+  for (const name of NOT_EXTRA) {
+    if (extra !== undefined && name in extra) {
+      throw new ValidationError(`extra must not set "${name}": use the request's own field`);
+    }
+  }
+  return { ...extra };
+}
+
+function checkVocabulary(params: Readonly<Record<string, unknown>>, size: number | null): void {
+  if (size === null) return;
+  const bias = params.logit_bias;
+  if (typeof bias !== "object" || bias === null) return;
+  const outside = Object.keys(bias).find((id) => Number(id) >= size);
+  if (outside !== undefined) {
+    throw new ValidationError(`logit_bias has token id ${outside}, the vocabulary has ${size}`);
+  }
+}
+
+function checkFields(fields: Record<string, unknown>, vocabSize: number | null): void {
+  const ids = fields.token_ids_logprob;
+  if (ids !== undefined) {
+    const checked = checkIds(ids as ArrayLike<number>, { name: "tokenIdsLogProb", vocabSize });
+    fields.token_ids_logprob = Array.from(checked);
+  }
+  const wantsMore = ["top_logprobs_num", "token_ids_logprob"].filter((name) => fields[name]);
+  const isStart = typeof fields.logprob_start_len === "number" && fields.logprob_start_len >= 0;
+  if (isStart) wantsMore.push("logprob_start_len");
+  if (wantsMore.length > 0 && fields.return_logprob === false) {
+    throw new ValidationError(`${wantsMore[0]} needs returnLogProbs, which is false`);
+  }
+  // SGLang ignores the detail fields without it: nothing asked for may vanish.
+  if (wantsMore.length > 0) fields.return_logprob = true;
+}
