@@ -1,0 +1,186 @@
+/** The embedded server. */
+import { StateError, ValidationError } from "../errors.ts";
+import { type Logger, silentLogger } from "../internal/logger.ts";
+import { asPermissionError } from "../internal/permission.ts";
+import { type EmulatedVersion, emulatedVersions } from "./emulated.ts";
+import type { Faults } from "./faults.ts";
+import { route } from "./http/routes.ts";
+import { loadModel } from "./load.ts";
+import { EmbeddedState } from "./state.ts";
+import { ServerTokenizer } from "./tokenizer.ts";
+
+/** Options of {@linkcode EmbeddedServer.start}. */
+export interface EmbeddedServerOptions {
+  /** Folder of a safetensors checkpoint of Qwen2 or Llama, with its tokenizer. */
+  readonly model: string;
+  /** Port to listen on; default 0, which takes a free one. */
+  readonly port?: number | undefined;
+  /** Address to listen on. Default `127.0.0.1`. */
+  readonly hostname?: string | undefined;
+  /** SGLang version to behave like. Default `0.5.16`. */
+  readonly version?: EmulatedVersion | undefined;
+  /** How to misbehave. Default not at all. */
+  readonly faults?: Faults | undefined;
+  /** Most requests in one batch. Default 64. */
+  readonly maxRunningRequests?: number | undefined;
+  /** Tokens that the prefix cache keeps, and the size of the pool that is reported. Default 65536. */
+  readonly maxTotalTokens?: number | undefined;
+  /** Seed of requests that bring none. Default a random one. */
+  readonly seed?: number | undefined;
+  /**
+   * How long a paused or stalled server lets `/health` wait before it answers 503. Default 20000,
+   * as in SGLang.
+   */
+  readonly healthTimeoutMs?: number | undefined;
+  /** Where to report. Default nowhere. */
+  readonly logger?: Logger | undefined;
+}
+
+/**
+ * A small SGLang-compatible server in this process: **a test double**, for tests and trials without
+ * a GPU or Python. It computes a real Qwen2 or Llama forward pass on one CPU core, answers the
+ * endpoints that this library uses in the real server's form, takes weight updates, and can be told
+ * to misbehave.
+ *
+ * Permissions: `--allow-read` of the checkpoint, `--allow-net=127.0.0.1`.
+ *
+ * @example
+ * ```ts
+ * import { EmbeddedServer, makeTinyCheckpoint } from "@sglang-rl/sglang-rl/testing";
+ *
+ * await makeTinyCheckpoint("/tmp/tiny", { seed: 0 });
+ * await using server = await EmbeddedServer.start({ model: "/tmp/tiny" });
+ * const answer = await fetch(`${server.url}/generate`, {
+ *   method: "POST",
+ *   body: JSON.stringify({ text: "Hello", sampling_params: { max_new_tokens: 8 } }),
+ * });
+ * await answer.json();
+ * ```
+ */
+export class EmbeddedServer implements AsyncDisposable {
+  readonly #state: EmbeddedState;
+  readonly #http: Deno.HttpServer<Deno.NetAddr>;
+  #crashReason: string | null = null;
+  #closing: Promise<void> | undefined;
+
+  private constructor(state: EmbeddedState, http: Deno.HttpServer<Deno.NetAddr>) {
+    this.#state = state;
+    this.#http = http;
+    state.crashed.then(() => this.#crashReason ??= "crash() was called");
+  }
+
+  /**
+   * Loads the checkpoint and listens.
+   *
+   * Throws `CheckpointError` for a folder that it cannot run and `PermissionError` where Deno
+   * refuses to read or listen.
+   */
+  static async start(options: EmbeddedServerOptions): Promise<EmbeddedServer> {
+    const { version = "0.5.16", port = 0, hostname = "127.0.0.1" } = options;
+    const emulated = emulatedVersions[version];
+    if (emulated === undefined) {
+      const known = Object.keys(emulatedVersions).join(", ");
+      throw new ValidationError(`version must be one of ${known}, but is ${version}`);
+    }
+    const [model, tokenizer] = await Promise.all([
+      loadModel(options.model),
+      ServerTokenizer.open(options.model),
+    ]);
+    const logger = options.logger ?? silentLogger;
+    const connections = new AbortController();
+    const state = new EmbeddedState({
+      modelPath: options.model,
+      model,
+      tokenizer,
+      emulated,
+      maxRunningRequests: options.maxRunningRequests ?? 64,
+      maxTotalTokens: options.maxTotalTokens ?? 65536,
+      healthTimeoutMs: options.healthTimeoutMs ?? 20_000,
+      seed: options.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!,
+      faults: options.faults ?? {},
+      onCrash: (reason) => {
+        logger.warn(`Embedded server crashes: ${reason}`);
+        connections.abort();
+      },
+    });
+    try {
+      const http = Deno.serve({
+        port,
+        hostname,
+        signal: connections.signal,
+        onListen: ({ port }) => logger.info(`Embedded server listens on ${hostname}:${port}`),
+      }, (request) => route(request, state));
+      return new EmbeddedServer(state, http);
+    } catch (error) {
+      await state.scheduler.close();
+      throw asPermissionError(error, `--allow-net=${hostname}:${port}`, "listen");
+    }
+  }
+
+  /** Address, for example `http://127.0.0.1:34567`. */
+  get url(): string {
+    const { hostname, port } = this.#http.addr;
+    return `http://${hostname}:${port}`;
+  }
+
+  /** What the server counted. */
+  get stats(): EmbeddedServerStats {
+    const { scheduler } = this.#state;
+    return {
+      generatedTokens: scheduler.generatedTokens,
+      running: scheduler.running,
+      waiting: scheduler.waiting,
+      weightVersion: scheduler.weightVersion,
+      paused: scheduler.paused,
+      crashed: this.#crashReason !== null,
+    };
+  }
+
+  /** Faults that are set; counted ones tell what is left. */
+  get faults(): Faults {
+    return this.#state.faults.current;
+  }
+
+  /** Changes how the server misbehaves; fields that are not given stay as they are. */
+  setFaults(faults: Faults): void {
+    if (this.#closing !== undefined) throw new StateError("The embedded server is closed");
+    this.#state.faults.set(faults);
+  }
+
+  /** Dies at once: connections break in the middle, and the port refuses new ones. */
+  crash(): void {
+    this.#state.crash("crash() was called");
+  }
+
+  /** Ends the server; requests in work end as aborted. Safe to call twice. */
+  close(): Promise<void> {
+    return this.#closing ??= this.#close();
+  }
+
+  /** The same as {@linkcode EmbeddedServer.close}. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #close(): Promise<void> {
+    this.#state.faults.set({ stalled: false });
+    await this.#state.scheduler.close();
+    await this.#http.shutdown();
+  }
+}
+
+/** What an embedded server counted. */
+export interface EmbeddedServerStats {
+  /** Tokens made since the start. */
+  readonly generatedTokens: number;
+  /** Requests in the batch. */
+  readonly running: number;
+  /** Requests in the queue. */
+  readonly waiting: number;
+  /** The current weight version. */
+  readonly weightVersion: string;
+  /** Whether generation is paused. */
+  readonly paused: boolean;
+  /** Whether the server has crashed. */
+  readonly crashed: boolean;
+}

@@ -1,0 +1,126 @@
+/** What the endpoints of one embedded server share. */
+import type { Emulated } from "./emulated.ts";
+import { FaultInjector, type Faults } from "./faults.ts";
+import type { BodyContext } from "./http/generate_request.ts";
+import type { Model } from "./model/model.ts";
+import { SeedStream } from "./scheduler/random.ts";
+import { Scheduler } from "./scheduler/scheduler.ts";
+import type { Task, TaskRequest } from "./scheduler/task.ts";
+import type { ServerTokenizer } from "./tokenizer.ts";
+import { WeightLock } from "./weight_lock.ts";
+
+/** What a state is made of. */
+export interface StateOptions {
+  readonly modelPath: string;
+  readonly model: Model;
+  readonly tokenizer: ServerTokenizer;
+  readonly emulated: Emulated;
+  readonly maxRunningRequests: number;
+  readonly maxTotalTokens: number;
+  readonly healthTimeoutMs: number;
+  readonly seed: number;
+  readonly faults: Faults;
+  /** Drops all connections and stops listening. */
+  readonly onCrash: (reason: string) => void;
+}
+
+/** Model, scheduler, faults and locks of one server. */
+export class EmbeddedState {
+  readonly options: StateOptions;
+  readonly model: Model;
+  readonly tokenizer: ServerTokenizer;
+  readonly emulated: Emulated;
+  readonly faults: FaultInjector;
+  readonly scheduler: Scheduler;
+  readonly lock = new WeightLock();
+  readonly seeds: SeedStream;
+  /** Folder that the weights came from last. */
+  modelPath: string;
+  /** Whether `/begin_weight_update` is open. */
+  session = false;
+  readonly #inWork = new Set<string>();
+  readonly #crashed = Promise.withResolvers<void>();
+  #countedTokens = 0;
+
+  constructor(options: StateOptions) {
+    this.options = options;
+    this.modelPath = options.modelPath;
+    this.model = options.model;
+    this.tokenizer = options.tokenizer;
+    this.emulated = options.emulated;
+    this.faults = new FaultInjector(options.faults);
+    this.seeds = new SeedStream(options.seed);
+    const { eosTokenId } = options.tokenizer;
+    this.scheduler = new Scheduler({
+      model: options.model,
+      tokenizer: options.tokenizer,
+      eosTokenIds: [
+        ...new Set([
+          ...options.model.config.eosTokenIds,
+          ...(eosTokenId === null ? [] : [eosTokenId]),
+        ]),
+      ],
+      maxRunning: options.maxRunningRequests,
+      cacheTokens: options.maxTotalTokens,
+      beforeStep: () => this.#beforeStep(),
+      onCrash: (reason) => this.crash(reason),
+    });
+  }
+
+  /** Resolves when the server has crashed. */
+  get crashed(): Promise<void> {
+    return this.#crashed.promise;
+  }
+
+  /** What reading a `/generate` body needs. */
+  bodyContext(): BodyContext {
+    return {
+      tokenizer: this.tokenizer,
+      vocabSize: this.model.config.vocabSize,
+      contextLength: this.model.config.contextLength,
+      strict: this.emulated.strict,
+      inWork: this.#inWork,
+      nextSeed: () => this.seeds.next(),
+    };
+  }
+
+  /** Waits until no weight update is under way. */
+  enterGeneration(): Promise<Disposable> {
+    return this.lock.enterReader();
+  }
+
+  /** Queues a request. */
+  submit(request: TaskRequest): Task {
+    this.#inWork.add(request.rid);
+    return this.scheduler.submit(request);
+  }
+
+  /** Forgets ended requests. */
+  release(tasks: readonly Task[]): void {
+    for (const task of tasks) this.#inWork.delete(task.request.rid);
+  }
+
+  /** Aborts these requests. */
+  abort(tasks: readonly Task[]): void {
+    const rids = new Set(tasks.map((task) => task.request.rid));
+    this.scheduler.abort((rid) => rids.has(rid));
+  }
+
+  /** Whether a request with this id is in work. */
+  knows(rid: string): boolean {
+    return this.#inWork.has(rid);
+  }
+
+  /** Dies as the real server does: connections break and nobody listens any more. */
+  crash(reason: string): void {
+    this.#crashed.resolve();
+    this.options.onCrash(reason);
+  }
+
+  #beforeStep(): Promise<void> | undefined {
+    const made = this.scheduler.generatedTokens;
+    if (this.faults.countTokens(made - this.#countedTokens)) this.crash("crashAfterTokens");
+    this.#countedTokens = made;
+    return this.faults.beforeStep();
+  }
+}

@@ -1,0 +1,39 @@
+/** The tokenizer of a checkpoint folder. */
+import { Tokenizer } from "@huggingface/tokenizers";
+import { readJson } from "./read_json.ts";
+
+/** Text to ids and back, as the server does it. */
+export class ServerTokenizer {
+  readonly #tokenizer: Tokenizer;
+  /** Id of the end token that `tokenizer_config.json` names. */
+  readonly eosTokenId: number | null;
+
+  private constructor(tokenizer: Tokenizer, eosTokenId: number | null) {
+    this.#tokenizer = tokenizer;
+    this.eosTokenId = eosTokenId;
+  }
+
+  /** Reads `tokenizer.json` and `tokenizer_config.json` of a folder. */
+  static async open(folder: string): Promise<ServerTokenizer> {
+    const [model, config] = await Promise.all([
+      readJson(`${folder}/tokenizer.json`),
+      readJson(`${folder}/tokenizer_config.json`),
+    ]);
+    const tokenizer = new Tokenizer(model, config);
+    const eos = config.eos_token;
+    const eosId = typeof eos === "string" ? tokenizer.token_to_id(eos) : undefined;
+    return new ServerTokenizer(tokenizer, eosId ?? null);
+  }
+
+  /** Ids of a text. */
+  encode(text: string, options: { addSpecialTokens: boolean }): number[] {
+    const { ids } = this.#tokenizer.encode(text, { add_special_tokens: options.addSpecialTokens });
+    return [...ids];
+  }
+
+  /** Text of ids. */
+  decode(ids: readonly number[], options: { skipSpecialTokens: boolean }): string {
+    if (ids.length === 0) return "";
+    return this.#tokenizer.decode([...ids], { skip_special_tokens: options.skipSpecialTokens });
+  }
+}
