@@ -88,16 +88,16 @@ const PARAMETERS: Readonly<Record<string, ParameterCheck>> = {
 
 const GRAMMARS = ["json_schema", "regex", "ebnf", "structural_tag"] as const;
 
-/** Names that need more than a renaming. */
-const SPECIAL = [
-  "do_sample",
-  "eos_token_id",
-  "sequence_bias",
-  "logprobs",
-  "prompt_logprobs",
-  "structured_outputs",
-  "guided_decoding",
-] as const;
+/** Names that need more than a renaming, and what they set. */
+const SPECIAL: Readonly<Record<string, readonly string[]>> = {
+  do_sample: ["temperature"],
+  eos_token_id: ["stop_token_ids"],
+  sequence_bias: ["logit_bias"],
+  logprobs: ["return_logprob", "top_logprobs_num"],
+  prompt_logprobs: ["return_logprob", "top_logprobs_num", "logprob_start_len"],
+  structured_outputs: GRAMMARS,
+  guided_decoding: GRAMMARS,
+};
 
 /**
  * Checks sampling parameters and brings them into wire form. Nothing is dropped: a name that SGLang
@@ -139,11 +139,29 @@ export function convertSamplingParams(
   return { samplingParams: checked, requestFields, warnings };
 }
 
-/** Whether a name can be given as a sampling parameter. */
+/** Whether a name can be given as a sampling parameter, or is refused with what to do instead. */
 export function isSamplingName(name: string): boolean {
   const snake = toSnakeCase(name);
-  return snake in PARAMETERS || snake in ALIASES || snake in REFUSED ||
-    SPECIAL.some((special) => special === snake);
+  return snake in PARAMETERS || snake in ALIASES || snake in REFUSED || snake in SPECIAL;
+}
+
+/** `base` where `overrides` has nothing to say about a parameter, under whichever name. */
+export function mergeSampling(base: SamplingInput, overrides: SamplingInput): SamplingInput {
+  const isSet = ([, value]: [string, unknown]) => value !== undefined && value !== null;
+  const overridden = new Set(
+    Object.entries(overrides).filter(isSet).flatMap(([name]) => targets(name)),
+  );
+  const kept = Object.entries(base).filter(([name]) =>
+    !targets(name).some((target) => overridden.has(target))
+  );
+  return { ...Object.fromEntries(kept), ...overrides };
+}
+
+/** What a name sets, by wire name. */
+function targets(name: string): readonly string[] {
+  const snake = toSnakeCase(name);
+  const target = ALIASES[snake]?.target;
+  return SPECIAL[snake] ?? [target ?? snake];
 }
 
 /** The sampling name nearest to a misspelt one. */
@@ -152,7 +170,7 @@ export function nearestSamplingName(name: string): string | undefined {
     ...Object.keys(PARAMETERS).map(toCamelCase),
     ...Object.keys(PARAMETERS),
     ...Object.keys(ALIASES),
-    ...SPECIAL,
+    ...Object.keys(SPECIAL),
   ]);
 }
 
@@ -176,7 +194,7 @@ class SamplingTable {
       this.#addAlias(name, value, alias);
       return;
     }
-    if (SPECIAL.some((special) => special === snake)) {
+    if (snake in SPECIAL) {
       this.#addSpecial(name, value);
       return;
     }

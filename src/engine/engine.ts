@@ -5,7 +5,7 @@ import type {
   GenerationDelta,
   ModelInfo,
   PauseMode,
-  SamplingParams,
+  SamplingInput,
   ServerInfo,
 } from "../client/types.ts";
 import type { DType } from "../checkpoint/dtype.ts";
@@ -21,11 +21,14 @@ export interface PromptFields {
   readonly inputIds?: ArrayLike<number> | readonly ArrayLike<number>[] | undefined;
 }
 
-/** Options of {@linkcode RLSGLangEngine.generate}. */
+/**
+ * Options of {@linkcode RLSGLangEngine.generate}. Sampling parameters may be given directly or in
+ * `samplingParams`; one given directly wins.
+ */
 export interface GenerateOptions
-  extends CallOptions, Omit<GenerateRequest, "text" | "inputIds" | "rid"> {
+  extends CallOptions, Omit<GenerateRequest, "text" | "inputIds" | "rid">, SamplingInput {
   /** How to sample. */
-  readonly samplingParams?: SamplingParams | undefined;
+  readonly samplingParams?: SamplingInput | undefined;
   /** Request ids, one for each prompt. Default fresh UUIDs. */
   readonly rids?: readonly string[] | undefined;
   /** Called as each prompt is done. */
@@ -64,8 +67,16 @@ export abstract class RLSGLangEngine implements AsyncDisposable {
   /** The servers behind it. */
   abstract readonly workers: readonly EngineWorker[];
 
-  /** Generates for one prompt. With `n` above 1 use a list of one prompt. */
-  abstract generate(prompt: string, options?: GenerateOptions): Promise<Generation>;
+  /** Generates one sample for one prompt. */
+  abstract generate(
+    prompt: string,
+    options?: GenerateOptions & { readonly n?: undefined },
+  ): Promise<Generation>;
+  /** Generates `n` samples for one prompt: a list whenever `n` is given, even 1. */
+  abstract generate(
+    prompt: string,
+    options: GenerateOptions & { readonly n: number },
+  ): Promise<Generation[]>;
   /** Generates for several prompts, all at once; `n` samples for each, prompt by prompt. */
   abstract generate(
     prompts: readonly string[],
@@ -74,6 +85,11 @@ export abstract class RLSGLangEngine implements AsyncDisposable {
   /** Generates from text or ids by field; one prompt gives one sample, a list gives a list. */
   abstract generate(
     prompts: PromptFields,
+    options?: GenerateOptions,
+  ): Promise<Generation | Generation[]>;
+  /** Generates for what is known only at run time; one prompt without `n` gives one sample. */
+  abstract generate(
+    prompts: string | readonly string[] | PromptFields,
     options?: GenerateOptions,
   ): Promise<Generation | Generation[]>;
 
