@@ -1,0 +1,154 @@
+import { CheckpointError, SGLangError } from "../errors.ts";
+import {
+  fromSafetensorsName,
+  type TensorInfo,
+  tensorSizeBytes,
+  toSafetensorsName,
+} from "./dtype.ts";
+import { isRecord, parseStrictJson } from "./json.ts";
+
+/**
+ * The layout of a safetensors file: a u64 length (little-endian), that many bytes of JSON, then the
+ * tensors' bytes without gap or overlap.
+ *
+ * Source: safetensors `tensor.rs` (`SafeTensors::read_metadata`, `Metadata::validate`); the same
+ * files are refused here.
+ */
+
+/** Longest header that safetensors reads. */
+export const MAX_HEADER_BYTES = 100_000_000;
+/** Bytes of the length field before the header. */
+export const LENGTH_FIELD_BYTES = 8;
+
+/** A tensor and where its bytes lie, counted from the start of the file. */
+export interface TensorPlace extends TensorInfo {
+  /** First byte in the file. */
+  readonly byteOffset: number;
+  /** Number of bytes. */
+  readonly byteLength: number;
+}
+
+/** What a header says. */
+export interface Header {
+  /** Tensors in the order of their bytes. */
+  readonly tensors: readonly TensorPlace[];
+  /** The `__metadata__` entry. */
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+/** Reads the length of the header, checked against the size of the file. */
+export function parseHeaderLength(field: Uint8Array, fileBytes: number): number {
+  const view = new DataView(field.buffer, field.byteOffset, field.byteLength);
+  const length = view.getBigUint64(0, true);
+  const room = fileBytes - LENGTH_FIELD_BYTES;
+  if (length > BigInt(room)) {
+    throw new CheckpointError(`header of ${length} bytes in a file that has room for ${room}`);
+  }
+  if (length > BigInt(MAX_HEADER_BYTES)) {
+    throw new CheckpointError(`header of ${length} bytes, limit ${MAX_HEADER_BYTES}`);
+  }
+  return Number(length);
+}
+
+/** Reads and validates a header. Throws a `CheckpointError` that does not name the file. */
+export function parseHeader(header: Uint8Array, fileBytes: number): Header {
+  const json = parseStrictJson(header, "header");
+  const dataOffset = LENGTH_FIELD_BYTES + header.length;
+  const { __metadata__: metadata = {}, ...entries } = json;
+  const tensors = Object.entries(entries).map(([name, entry]) =>
+    parseEntry(name, entry, dataOffset)
+  );
+  tensors.sort((a, b) => a.byteOffset - b.byteOffset || a.byteLength - b.byteLength);
+  checkLayout(tensors, { dataOffset, fileBytes });
+  return { tensors, metadata: parseMetadata(metadata) };
+}
+
+function parseEntry(name: string, entry: unknown, dataOffset: number): TensorPlace {
+  if (!isRecord(entry)) throw new CheckpointError(`tensor "${name}" is described by no object`);
+  const { dtype, shape, data_offsets: offsets } = entry;
+  if (typeof dtype !== "string") throw new CheckpointError(`tensor "${name}" has no dtype`);
+  if (!isSizeList(shape)) throw new CheckpointError(`tensor "${name}" has a malformed shape`);
+  if (!isSizeList(offsets) || offsets.length !== 2) {
+    throw new CheckpointError(`tensor "${name}" has malformed data_offsets`);
+  }
+  const [start, end] = offsets as [number, number];
+  try {
+    const info: TensorInfo = { name, dtype: fromSafetensorsName(dtype), shape };
+    const expected = tensorSizeBytes(info);
+    if (end - start === expected) {
+      return { ...info, byteOffset: dataOffset + start, byteLength: expected };
+    }
+    throw new CheckpointError(
+      `[${shape.join(", ")}] of ${dtype} takes ${expected} bytes, but data_offsets ` +
+        `[${start}, ${end}] give ${end - start}`,
+    );
+  } catch (error) {
+    if (!(error instanceof SGLangError)) throw error;
+    throw new CheckpointError(`tensor "${name}": ${error.message}`, { cause: error });
+  }
+}
+
+function checkLayout(
+  tensors: readonly TensorPlace[],
+  file: { dataOffset: number; fileBytes: number },
+): void {
+  let end = file.dataOffset;
+  for (const tensor of tensors) {
+    if (tensor.byteOffset < end) {
+      throw new CheckpointError(`tensor "${tensor.name}" overlaps the one before it`);
+    }
+    if (tensor.byteOffset > end) {
+      throw new CheckpointError(
+        `${tensor.byteOffset - end} bytes before tensor "${tensor.name}" belong to no tensor`,
+      );
+    }
+    end += tensor.byteLength;
+  }
+  if (end === file.fileBytes) return;
+  throw new CheckpointError(
+    end > file.fileBytes
+      ? `the tensors end at byte ${end}, the file at ${file.fileBytes}: it was cut short`
+      : `${file.fileBytes - end} bytes after the last tensor belong to none`,
+  );
+}
+
+function parseMetadata(value: unknown): Record<string, string> {
+  if (!isRecord(value)) throw new CheckpointError("__metadata__ is no object");
+  const entries = Object.entries(value).map(([key, text]): [string, string] => {
+    if (typeof text === "string") return [key, text];
+    throw new CheckpointError(`__metadata__ entry "${key}" is no string`);
+  });
+  return Object.fromEntries(entries);
+}
+
+function isSizeList(value: unknown): value is number[] {
+  return Array.isArray(value) && value.every((size) => Number.isSafeInteger(size) && size >= 0);
+}
+
+/**
+ * Makes the length field and the header for tensors that follow each other in the given order. The
+ * header is filled up with spaces, so that the data begins at a multiple of 8 bytes.
+ */
+export function encodeHeader(
+  tensors: readonly TensorInfo[],
+  metadata: Readonly<Record<string, string>>,
+): Uint8Array<ArrayBuffer> {
+  const entries: Array<[string, unknown]> = [];
+  if (Object.keys(metadata).length > 0) entries.push(["__metadata__", metadata]);
+  let offset = 0;
+  for (const tensor of tensors) {
+    const end = offset + tensorSizeBytes(tensor);
+    entries.push([tensor.name, {
+      dtype: toSafetensorsName(tensor.dtype),
+      shape: tensor.shape,
+      data_offsets: [offset, end],
+    }]);
+    offset = end;
+  }
+  const text = new TextEncoder().encode(JSON.stringify(Object.fromEntries(entries)));
+  const length = Math.ceil(text.length / 8) * 8;
+  const header = new Uint8Array(LENGTH_FIELD_BYTES + length).fill(0x20);
+  new DataView(header.buffer).setBigUint64(0, BigInt(length), true);
+  header.set(text, LENGTH_FIELD_BYTES);
+  return header;
+}

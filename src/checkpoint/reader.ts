@@ -1,0 +1,202 @@
+import { CheckpointError, SGLangError, ValidationError } from "../errors.ts";
+import { nearestName } from "../internal/suggest.ts";
+import { FilePool } from "./file_pool.ts";
+import {
+  type Header,
+  LENGTH_FIELD_BYTES,
+  parseHeader,
+  parseHeaderLength,
+  type TensorPlace,
+} from "./header.ts";
+import { locateFiles } from "./locate.ts";
+
+/** A tensor of a checkpoint and where its bytes lie. */
+export interface CheckpointTensor extends TensorPlace {
+  /** Path of the file. */
+  readonly file: string;
+}
+
+/** Options of a read. */
+export interface ReadOptions {
+  /** Cancels the read. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** An open checkpoint: all headers are read and checked, no tensor is. See {@linkcode openCheckpoint}. */
+export interface Checkpoint extends AsyncDisposable {
+  /** Path as it was given. */
+  readonly path: string;
+  /** The tensors by name, file by file and in each in the order of their bytes. */
+  readonly tensors: ReadonlyMap<string, CheckpointTensor>;
+  /** The files' `__metadata__`, joined. */
+  readonly metadata: Readonly<Record<string, string>>;
+  /** Bytes of all tensors together. */
+  readonly byteLength: number;
+  /** A tensor's bytes in a new array. Throws a `ValidationError` for an unknown name. */
+  read(name: string, options?: ReadOptions): Promise<Uint8Array<ArrayBuffer>>;
+  /**
+   * Fills `target` with a tensor's bytes from `byteOffset` (default 0) on. `target` may be shorter
+   * than the rest, so that a large tensor can be read piece by piece; longer is a
+   * `ValidationError`.
+   */
+  readInto(
+    name: string,
+    target: Uint8Array,
+    options?: ReadOptions & { readonly byteOffset?: number | undefined },
+  ): Promise<void>;
+}
+
+/**
+ * Opens a safetensors checkpoint: a file, a folder, or a sharded checkpoint's
+ * `model.safetensors.index.json`. Reads and checks the headers; tensors are read when asked for,
+ * several at once if the caller wants, straight into the caller's memory.
+ *
+ * Needs `--allow-read` for the path.
+ *
+ * Throws a `CheckpointError` that names the file and what is wrong with it: damaged or hostile
+ * headers, gaps, overlaps, sizes that do not fit the shape, a file cut short, tensors that the index
+ * names but no file has. A file that changes after it was opened is refused when it is read.
+ *
+ * @example
+ * ```ts
+ * import { openCheckpoint } from "@sglang-rl/sglang-rl/checkpoint";
+ *
+ * async function totalSizeBytes(folder: string): Promise<number> {
+ *   await using checkpoint = await openCheckpoint(folder);
+ *   return checkpoint.byteLength;
+ * }
+ * ```
+ */
+export async function openCheckpoint(path: string, options: ReadOptions = {}): Promise<Checkpoint> {
+  const { files, weightMap } = await locateFiles(path);
+  const pool = new FilePool();
+  try {
+    const headers = await allOrFirstError(
+      files.map(async (file) => ({ file, header: await readHeader(pool, file, options.signal) })),
+    );
+    const tensors = joinTensors(headers, weightMap);
+    const metadata = Object.assign({}, ...headers.map(({ header }) => header.metadata));
+    return new OpenCheckpoint({ path, pool, tensors, metadata });
+  } catch (error) {
+    pool.close();
+    throw error;
+  }
+}
+
+class OpenCheckpoint implements Checkpoint {
+  readonly path: string;
+  readonly tensors: ReadonlyMap<string, CheckpointTensor>;
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly byteLength: number;
+  readonly #pool: FilePool;
+
+  constructor(parts: {
+    path: string;
+    pool: FilePool;
+    tensors: ReadonlyMap<string, CheckpointTensor>;
+    metadata: Readonly<Record<string, string>>;
+  }) {
+    this.path = parts.path;
+    this.tensors = parts.tensors;
+    this.metadata = parts.metadata;
+    this.#pool = parts.pool;
+    this.byteLength = [...parts.tensors.values()].reduce(
+      (sum, { byteLength }) => sum + byteLength,
+      0,
+    );
+  }
+
+  async read(name: string, options: ReadOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
+    const target = new Uint8Array(this.#find(name).byteLength);
+    await this.readInto(name, target, options);
+    return target;
+  }
+
+  async readInto(
+    name: string,
+    target: Uint8Array,
+    options: ReadOptions & { readonly byteOffset?: number | undefined } = {},
+  ): Promise<void> {
+    const tensor = this.#find(name);
+    const { byteOffset = 0, signal } = options;
+    if (
+      !Number.isSafeInteger(byteOffset) || byteOffset < 0 ||
+      byteOffset + target.length > tensor.byteLength
+    ) {
+      throw new ValidationError(
+        `Cannot read ${target.length} bytes at ${byteOffset} of tensor "${name}", which has ` +
+          `${tensor.byteLength}`,
+      );
+    }
+    await this.#pool.read(tensor.file, target, {
+      position: tensor.byteOffset + byteOffset,
+      signal,
+    });
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#pool.close();
+    return Promise.resolve();
+  }
+
+  #find(name: string): CheckpointTensor {
+    const tensor = this.tensors.get(name);
+    if (tensor !== undefined) return tensor;
+    const near = nearestName(name, this.tensors.keys());
+    throw new ValidationError(
+      `${this.path} has no tensor "${name}"` +
+        (near === undefined ? "" : `; did you mean "${near}"?`),
+    );
+  }
+}
+
+async function readHeader(
+  pool: FilePool,
+  file: string,
+  signal: AbortSignal | undefined,
+): Promise<Header> {
+  const { size } = await pool.stat(file, signal);
+  try {
+    if (size < LENGTH_FIELD_BYTES) {
+      throw new CheckpointError(`${size} bytes are too few for a safetensors file`);
+    }
+    const field = new Uint8Array(LENGTH_FIELD_BYTES);
+    await pool.read(file, field, { position: 0, signal });
+    const header = new Uint8Array(parseHeaderLength(field, size));
+    await pool.read(file, header, { position: LENGTH_FIELD_BYTES, signal });
+    return parseHeader(header, size);
+  } catch (error) {
+    if (!(error instanceof SGLangError) || error.code !== "checkpoint") throw error;
+    if (error.message.startsWith(file)) throw error;
+    throw new CheckpointError(`${file}: ${error.message}`, { cause: error });
+  }
+}
+
+/** Like `Promise.all`, but nothing is under way any more when it rejects. */
+async function allOrFirstError<T>(work: ReadonlyArray<Promise<T>>): Promise<T[]> {
+  await Promise.allSettled(work);
+  return await Promise.all(work);
+}
+
+function joinTensors(
+  headers: ReadonlyArray<{ file: string; header: Header }>,
+  weightMap: ReadonlyMap<string, string> | null,
+): Map<string, CheckpointTensor> {
+  const tensors = new Map<string, CheckpointTensor>();
+  for (const { file, header } of headers) {
+    for (const tensor of header.tensors) {
+      const owner = weightMap?.get(tensor.name) ?? file;
+      if (owner !== file) continue;
+      const other = tensors.get(tensor.name);
+      if (other !== undefined) {
+        throw new CheckpointError(`tensor "${tensor.name}" is in ${other.file} and in ${file}`);
+      }
+      tensors.set(tensor.name, { ...tensor, file });
+    }
+  }
+  for (const [name, file] of weightMap ?? []) {
+    if (tensors.has(name)) continue;
+    throw new CheckpointError(`the index says that tensor "${name}" is in ${file}; it is not`);
+  }
+  return tensors;
+}

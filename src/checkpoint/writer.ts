@@ -1,0 +1,129 @@
+import { ValidationError } from "../errors.ts";
+import { throwIfAborted } from "../internal/deadline.ts";
+import { asPermissionError } from "../internal/permission.ts";
+import { isDType, itemSizeBytes, type TensorInfo, tensorSizeBytes } from "./dtype.ts";
+import { encodeHeader } from "./header.ts";
+
+/** A tensor to write. */
+export interface TensorToWrite extends TensorInfo {
+  /**
+   * The bytes, C-contiguous and little-endian: an array of any element type, or a function that
+   * gives them in pieces when their turn comes, so that they need not all be in memory.
+   */
+  readonly data: ArrayBufferView | (() => AsyncIterable<Uint8Array> | Iterable<Uint8Array>);
+}
+
+/** Options of {@linkcode writeSafetensors}. */
+export interface WriteOptions {
+  /** The `__metadata__` entry. Default `{ format: "pt" }`, which Hugging Face's loaders expect. */
+  readonly metadata?: Readonly<Record<string, string>> | undefined;
+  /** Cancels the write; nothing is left behind. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Writes a safetensors file. It appears under `path` whole or not at all: the bytes go to a
+ * temporary file in the same folder, reach the disk, and are renamed. Tensors are laid out as
+ * Python's safetensors does it, largest elements first and then by name, so every tensor is aligned.
+ *
+ * Needs `--allow-write` and `--allow-read` for the folder.
+ *
+ * Throws a `ValidationError` for a name that comes twice or data whose size does not fit the shape.
+ *
+ * @example
+ * ```ts
+ * import { writeSafetensors } from "@sglang-rl/sglang-rl/checkpoint";
+ *
+ * const path = await Deno.makeTempFile({ suffix: ".safetensors" });
+ * await writeSafetensors(path, [
+ *   { name: "w", dtype: "float32", shape: [2, 2], data: Float32Array.of(1, 2, 3, 4) },
+ * ]);
+ * ```
+ */
+export async function writeSafetensors(
+  path: string,
+  tensors: readonly TensorToWrite[],
+  options: WriteOptions = {},
+): Promise<void> {
+  const { metadata = { format: "pt" }, signal } = options;
+  throwIfAborted(signal, `write ${path}`);
+  checkTensors(tensors);
+  const ordered = [...tensors].sort((a, b) =>
+    itemSizeBytes(b.dtype) - itemSizeBytes(a.dtype) || compareText(a.name, b.name)
+  );
+  const temporary = `${path}.${crypto.randomUUID()}.tmp`;
+  try {
+    await writeFile(temporary, { header: encodeHeader(ordered, metadata), ordered, signal });
+    await Deno.rename(temporary, path);
+  } catch (error) {
+    await Deno.remove(temporary).catch(() => {});
+    throw asPermissionError(error, `--allow-write=${path}`, `write ${path}`);
+  }
+}
+
+async function writeFile(
+  path: string,
+  content: {
+    header: Uint8Array;
+    ordered: readonly TensorToWrite[];
+    signal: AbortSignal | undefined;
+  },
+): Promise<void> {
+  using file = await Deno.open(path, { write: true, createNew: true });
+  await writeAll(file, content.header);
+  for (const tensor of content.ordered) {
+    const expected = tensorSizeBytes(tensor);
+    let written = 0;
+    for await (const piece of piecesOf(tensor)) {
+      throwIfAborted(content.signal, `write ${path}`);
+      written += piece.length;
+      // Checked before the write: a source that never ends must not fill the disk.
+      if (written > expected) throw wrongSize(tensor, `more than ${expected}`);
+      await writeAll(file, piece);
+    }
+    if (written !== expected) throw wrongSize(tensor, String(written));
+  }
+  await file.sync();
+}
+
+function piecesOf(tensor: TensorToWrite): AsyncIterable<Uint8Array> | Iterable<Uint8Array> {
+  return typeof tensor.data === "function" ? tensor.data() : [bytesOf(tensor.data)];
+}
+
+function bytesOf(view: ArrayBufferView): Uint8Array {
+  return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+}
+
+async function writeAll(file: Deno.FsFile, bytes: Uint8Array): Promise<void> {
+  for (let written = 0; written < bytes.length;) {
+    written += await file.write(bytes.subarray(written));
+  }
+}
+
+function checkTensors(tensors: readonly TensorToWrite[]): void {
+  const names = new Set<string>();
+  for (const tensor of tensors) {
+    const { name, data, dtype } = tensor;
+    if (names.has(name)) throw new ValidationError(`Tensor "${name}" is given twice`);
+    if (name === "__metadata__") throw new ValidationError(`A tensor cannot be called "${name}"`);
+    if (!isDType(dtype)) {
+      throw new ValidationError(`Tensor "${name}" has the unknown element type "${dtype}"`);
+    }
+    names.add(name);
+    const expected = tensorSizeBytes(tensor);
+    if (typeof data !== "function" && data.byteLength !== expected) {
+      throw wrongSize(tensor, String(data.byteLength));
+    }
+  }
+}
+
+function wrongSize(tensor: TensorToWrite, given: string): ValidationError {
+  return new ValidationError(
+    `Tensor "${tensor.name}": [${tensor.shape.join(", ")}] of ${tensor.dtype} takes ` +
+      `${tensorSizeBytes(tensor)} bytes, but its data has ${given}`,
+  );
+}
+
+function compareText(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
