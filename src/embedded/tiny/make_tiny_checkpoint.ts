@@ -1,0 +1,118 @@
+import { join } from "node:path";
+import { ValidationError } from "../../errors.ts";
+import { asPermissionError } from "../../internal/permission.ts";
+import { parseModelConfig, weightShapes } from "../model/config.ts";
+import { SeedStream } from "../scheduler/random.ts";
+import { safetensorsBytes, type TinyDType } from "./safetensors_bytes.ts";
+import { specialIds, tokenizerFiles, vocabSize } from "./tokenizer_files.ts";
+
+/** Options of {@linkcode makeTinyCheckpoint}. */
+export interface TinyCheckpointOptions {
+  /** The same seed gives the same bytes. Default 0. */
+  readonly seed?: number | undefined;
+  /** Kind of model. Default `qwen2`. */
+  readonly arch?: "qwen2" | "llama" | undefined;
+  /** Element type of the file. Default `bfloat16`. */
+  readonly dtype?: TinyDType | undefined;
+  /** Whether the output head is the embedding. Default `false`. */
+  readonly tied?: boolean | undefined;
+}
+
+/** Spread of the random weights: wide enough for sharp, varied predictions. */
+const spread = 0.2;
+
+/**
+ * Writes a tiny random checkpoint: 64 wide, 2 layers, 4 heads (2 for keys and values), 1024
+ * tokens, with tokenizer and ChatML template, about 0.5 MB. It needs nothing but this function, and
+ * loads in the embedded server, in the real SGLang and in transformers alike. What it writes is
+ * nonsense, but always the same nonsense.
+ *
+ * Permissions: `--allow-write` of the folder.
+ *
+ * @example
+ * ```ts
+ * import { makeTinyCheckpoint } from "@sglang-rl/sglang-rl/testing";
+ *
+ * await makeTinyCheckpoint("/tmp/step-0", { seed: 0 });
+ * await makeTinyCheckpoint("/tmp/step-1", { seed: 1 }); // the same names and shapes, new weights
+ * ```
+ */
+export async function makeTinyCheckpoint(
+  folder: string,
+  options: TinyCheckpointOptions = {},
+): Promise<void> {
+  const { seed = 0, arch = "qwen2", dtype = "bfloat16", tied = false } = options;
+  if (!Number.isSafeInteger(seed)) {
+    throw new ValidationError(`seed must be an integer, but is ${seed}`);
+  }
+  const config = configOf({ arch, dtype, tied });
+  const { tokenizer, config: tokenizerConfig } = tokenizerFiles();
+  const files: [string, string | Uint8Array<ArrayBuffer>][] = [
+    ["config.json", pretty(config)],
+    ["generation_config.json", pretty(generationConfig)],
+    ["tokenizer.json", pretty(tokenizer)],
+    ["tokenizer_config.json", pretty(tokenizerConfig)],
+    ["model.safetensors", safetensorsBytes(randomTensors(config, seed), dtype)],
+  ];
+  try {
+    await Deno.mkdir(folder, { recursive: true });
+    for (const [name, content] of files) {
+      const path = join(folder, name);
+      if (typeof content === "string") await Deno.writeTextFile(path, content);
+      else await Deno.writeFile(path, content);
+    }
+  } catch (error) {
+    throw asPermissionError(error, `--allow-write=${folder}`, `write a checkpoint to ${folder}`);
+  }
+}
+
+const generationConfig = {
+  eos_token_id: [specialIds.imEnd, specialIds.endOfText],
+  pad_token_id: specialIds.endOfText,
+};
+
+function configOf(
+  options: { arch: "qwen2" | "llama"; dtype: TinyDType; tied: boolean },
+): Record<string, unknown> {
+  const architecture = options.arch === "qwen2" ? "Qwen2ForCausalLM" : "LlamaForCausalLM";
+  return {
+    architectures: [architecture],
+    attention_dropout: 0,
+    bos_token_id: null,
+    dtype: options.dtype,
+    eos_token_id: specialIds.imEnd,
+    hidden_act: "silu",
+    hidden_size: 64,
+    initializer_range: spread,
+    intermediate_size: 128,
+    max_position_embeddings: 2048,
+    model_type: options.arch,
+    num_attention_heads: 4,
+    num_hidden_layers: 2,
+    num_key_value_heads: 2,
+    pad_token_id: specialIds.endOfText,
+    rms_norm_eps: 1e-6,
+    rope_theta: 10000,
+    tie_word_embeddings: options.tied,
+    torch_dtype: options.dtype,
+    use_cache: true,
+    vocab_size: vocabSize,
+  };
+}
+
+function randomTensors(
+  config: Record<string, unknown>,
+  seed: number,
+): { name: string; shape: readonly number[]; values: Float32Array }[] {
+  const random = new SeedStream(seed * 7919 + 1);
+  return [...weightShapes(parseModelConfig(config))].map(([name, shape]) => {
+    const length = shape.reduce((total, n) => total * n, 1);
+    const center = name.includes("norm") ? 1 : 0;
+    const values = Float32Array.from({ length }, () => center + spread * random.normal());
+    return { name, shape, values };
+  });
+}
+
+function pretty(value: unknown): string {
+  return JSON.stringify(value, null, 1) + "\n";
+}
