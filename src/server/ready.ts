@@ -1,0 +1,122 @@
+import { CrashedError, TimeoutError } from "../errors.ts";
+import { sleep, withDeadline } from "../internal/deadline.ts";
+import { asPermissionError } from "../internal/permission.ts";
+import type { ProcessExit, ProcessTree } from "../process/mod.ts";
+import { crashHint } from "./crash_hint.ts";
+import type { LaunchProgress } from "./options.ts";
+
+/** How a process is seen to be ready. */
+export interface ReadyOptions {
+  /** What is started, for messages. */
+  readonly name: string;
+  /** The process. */
+  readonly tree: ProcessTree;
+  /** Resolves to whether it is ready; rejecting counts as not yet, but for a permission. */
+  readonly probe: (signal: AbortSignal) => Promise<boolean>;
+  /** Host and port that are asked, for the error about the permission. */
+  readonly address: string;
+  /** Longest wait. */
+  readonly timeoutMs: number;
+  /** Pause between two probes. */
+  readonly intervalMs: number;
+  /** Told about every few seconds. */
+  readonly onProgress?: ((progress: LaunchProgress) => void) | undefined;
+  /** Gives the wait up. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** A probe may take this long: SGLang itself gives a health check 20 s. */
+const probeMs = 25_000;
+const progressMs = 2_000;
+
+/**
+ * Waits until a started process is ready. When it is not, the process is ended first and then the
+ * reason thrown.
+ *
+ * @throws {CrashedError} as soon as the process has ended, with its last lines.
+ * @throws {TimeoutError} at the deadline, with its last line.
+ * @throws {AbortedError} when `signal` fires.
+ * @throws {PermissionError} when Deno may not connect.
+ */
+export async function waitUntilReady(options: ReadyOptions): Promise<void> {
+  const { name, tree } = options;
+  try {
+    await withDeadline({
+      phase: `wait until ${name} is ready`,
+      timeoutMs: options.timeoutMs,
+      peer: `process ${tree.pid}`,
+      lastHeard: () => tree.lastLine,
+      hint: "Give it more time, or look at its log",
+      signal: options.signal,
+    }, async (signal) => {
+      const crash = tree.exited.then((exit) => {
+        throw crashedError(name, exit);
+      });
+      const ended = new AbortController();
+      const polled = poll(options, AbortSignal.any([signal, ended.signal]));
+      try {
+        await Promise.race([crash, polled]);
+      } finally {
+        ended.abort();
+        // After a crash its own end is of no interest, but it must have ended.
+        await polled.catch(() => {});
+      }
+    });
+  } catch (error) {
+    const stopped = tree.stop({ graceMs: 0 });
+    // What ended the wait says more than a process that won't die.
+    const exit = await stopped.catch(() => undefined);
+    if (!(error instanceof TimeoutError) || exit === undefined) throw error;
+    throw new TimeoutError({
+      phase: error.phase,
+      timeoutMs: error.timeoutMs,
+      peer: error.peer,
+      lastHeard: error.lastHeard,
+      hint: `Give it more time. Its last lines:\n${lastLines(exit.logTail)}`,
+      cause: error,
+    });
+  }
+}
+
+async function poll(options: ReadyOptions, signal: AbortSignal): Promise<void> {
+  const startedAt = performance.now();
+  let toldAt = -Infinity;
+  while (!await isReady(options, signal)) {
+    const elapsedMs = performance.now() - startedAt;
+    if (elapsedMs - toldAt >= progressMs) {
+      toldAt = elapsedMs;
+      options.onProgress?.({ elapsedMs, lastLine: options.tree.lastLine });
+    }
+    await sleep(options.intervalMs, { signal });
+  }
+}
+
+async function isReady(options: ReadyOptions, signal: AbortSignal): Promise<boolean> {
+  try {
+    return await withDeadline(
+      { phase: "ask for health", timeoutMs: probeMs, signal },
+      options.probe,
+    );
+  } catch (error) {
+    const { address } = options;
+    const known = asPermissionError(error, `--allow-net=${address}`, `connect to ${address}`);
+    if (known !== error || signal.aborted) throw known;
+    return false;
+  }
+}
+
+/** The error for a process that ended although it should run. */
+export function crashedError(name: string, exit: ProcessExit): CrashedError {
+  const how = exit.signal === null ? `exit code ${exit.exitCode}` : `signal ${exit.signal}`;
+  const hint = crashHint(exit.logTail);
+  const log = exit.logFile === null ? "" : ` The whole log is in ${exit.logFile}.`;
+  return new CrashedError(
+    `${name} ended with ${how}.${hint === undefined ? "" : ` ${hint}.`}${log} ` +
+      `Its last lines:\n${lastLines(exit.logTail)}`,
+    { exitCode: exit.exitCode, signal: exit.signal, logTail: exit.logTail },
+  );
+}
+
+function lastLines(logTail: string): string {
+  return logTail.split("\n").slice(-30).join("\n");
+}

@@ -1,0 +1,193 @@
+import { StateError, ValidationError } from "../errors.ts";
+import { type ProcessExit, ProcessTree, reservePorts } from "../process/mod.ts";
+import { isPortFree, type PortLease } from "../process/ports.ts";
+import { findPython } from "../process/python.ts";
+import { checkServerOptions, launchArgs, launchEnv } from "./command.ts";
+import type { SglangServerOptions } from "./options.ts";
+import { waitUntilReady } from "./ready.ts";
+
+/** A running SGLang server that we started and own. It ends with this Deno process. */
+export class SglangServer implements AsyncDisposable {
+  /** Address, such as `http://127.0.0.1:12000`. */
+  readonly url: string;
+  /** HTTP port. */
+  readonly port: number;
+  /** Tensor-parallel ranks. */
+  readonly tpSize: number;
+  /** Data-parallel copies inside the server. */
+  readonly dpSize: number;
+  /** Process id of the server's main process. */
+  readonly pid: number;
+  /** File with the log. */
+  readonly logFile: string;
+  /**
+   * Resolves, never rejects, when the server has ended, with how. It does not keep Deno running;
+   * {@linkcode SglangServer.wait} does.
+   */
+  readonly exited: Promise<ProcessExit>;
+  readonly #tree: ProcessTree;
+
+  /** Made by {@linkcode makeSglangServer}. */
+  constructor(
+    parts: { tree: ProcessTree; url: string; port: number; tpSize: number; dpSize: number },
+  ) {
+    this.#tree = parts.tree;
+    this.url = parts.url;
+    this.port = parts.port;
+    this.tpSize = parts.tpSize;
+    this.dpSize = parts.dpSize;
+    this.pid = parts.tree.pid;
+    this.logFile = parts.tree.logFile;
+    this.exited = parts.tree.exited;
+  }
+
+  /** The last lines of the log; at most `count`, default 200. */
+  logTail(count?: number): string {
+    return this.#tree.logTail(count);
+  }
+
+  /** Waits until the server has ended, and keeps Deno running meanwhile. */
+  wait(options: { signal?: AbortSignal | undefined } = {}): Promise<ProcessExit> {
+    return this.#tree.wait(options);
+  }
+
+  /**
+   * Ends the server: SIGTERM, after `graceMs` SIGKILL to all its processes. Safe to call twice.
+   *
+   * @throws {TimeoutError} when a process of the server cannot be ended.
+   */
+  stop(options: { graceMs?: number | undefined } = {}): Promise<ProcessExit> {
+    return this.#tree.stop(options);
+  }
+
+  /** The same as {@linkcode SglangServer.stop}. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+}
+
+/**
+ * Starts one SGLang server and waits until it is ready: its process runs and `/health` says 200.
+ *
+ * Needs `--allow-run=<python>` and `--allow-net=<host>`; with `--allow-env=SGLANG_PYTHON,VIRTUAL_ENV`
+ * the Python is found by these variables.
+ *
+ * @example
+ * ```ts
+ * import { makeSglangServer } from "@sglang-rl/sglang-rl";
+ *
+ * await using server = await makeSglangServer({ model: "Qwen/Qwen2.5-0.5B-Instruct", tpSize: 1 });
+ * console.log(server.url);
+ * ```
+ *
+ * @throws {ValidationError} when an option is wrong; nothing is started.
+ * @throws {StateError} when a port that was asked for is taken.
+ * @throws {CrashedError} when the server ends before it is ready, with its last lines.
+ * @throws {TimeoutError} when it is not ready in time; it is gone by then.
+ * @throws {AbortedError} when `signal` fires; it is gone by then.
+ * @throws {PermissionError} when Deno may not run Python, listen or connect.
+ */
+export async function makeSglangServer(options: SglangServerOptions): Promise<SglangServer> {
+  checkServerOptions(options);
+  const python = await findPython(options.python, ["SGLANG_PYTHON"]);
+  const lease = leasePorts(options);
+  try {
+    const server = await launch({ options, python, ports: lease.ports, release: lease.release });
+    server.exited.finally(lease.dispose);
+    return server;
+  } catch (error) {
+    lease.dispose();
+    throw error;
+  }
+}
+
+interface Launch {
+  readonly options: SglangServerOptions;
+  readonly python: string;
+  readonly ports: { port: number; ncclPort: number };
+  readonly release: () => void;
+}
+
+async function launch({ options, python, ports, release }: Launch): Promise<SglangServer> {
+  const { host = "127.0.0.1", apiKey, adminApiKey, signal } = options;
+  const name = `SGLang server on port ${ports.port}`;
+  release();
+  const tree = await ProcessTree.launch({
+    name,
+    command: [python, ...launchArgs(options, ports)],
+    keeperPython: python,
+    env: launchEnv(options),
+    prependPath: pythonFolder(python),
+    logFile: options.logFile,
+    onLine: options.onLog,
+    secrets: [apiKey, adminApiKey].filter((key) => key !== undefined),
+    stopGraceMs: options.stopGraceMs,
+  });
+  const url = `http://${reachable(host)}:${ports.port}`;
+  await waitUntilReady({
+    name,
+    tree,
+    address: url.slice("http://".length),
+    probe: (probeSignal) => isHealthy(url, probeSignal),
+    timeoutMs: options.readyTimeoutMs ?? 600_000,
+    intervalMs: 500,
+    onProgress: options.onProgress,
+    signal,
+  });
+  const { tpSize = 1, dpSize = 1 } = options;
+  return new SglangServer({ tree, url, port: ports.port, tpSize, dpSize });
+}
+
+async function isHealthy(url: string, signal: AbortSignal): Promise<boolean> {
+  const response = await fetch(`${url}/health`, { signal });
+  await response.body?.cancel();
+  return response.status === 200;
+}
+
+/** SGLang compiles kernels with tools that live beside its Python. */
+function pythonFolder(python: string): string[] {
+  const end = python.lastIndexOf("/");
+  return end <= 0 ? [] : [python.slice(0, end)];
+}
+
+/** Where a server that listens on all addresses is reached from this machine. */
+function reachable(host: string): string {
+  if (host === "0.0.0.0") return "127.0.0.1";
+  if (host === "::") return "[::1]";
+  return host.includes(":") ? `[${host}]` : host;
+}
+
+interface Lease {
+  readonly ports: { port: number; ncclPort: number };
+  readonly release: () => void;
+  readonly dispose: () => void;
+}
+
+/** Ports 233 and up from the HTTP port serve data-parallel attention, one for each rank. */
+const dpAttentionSpan = 320;
+
+function leasePorts(options: SglangServerOptions): Lease {
+  const hostname = options.host === "0.0.0.0" ? "127.0.0.1" : options.host ?? "127.0.0.1";
+  const { port, ncclPort } = options;
+  if (port !== undefined && port === ncclPort) {
+    throw new ValidationError(`\`port\` and \`ncclPort\` are both ${port}`);
+  }
+  for (const given of [port, ncclPort]) {
+    if (given === undefined || isPortFree(given, hostname)) continue;
+    throw new StateError(
+      `Port ${given} is taken by another program: stop it, choose another port, or leave the port ` +
+        "out, so that a free one is chosen",
+    );
+  }
+  if (port !== undefined && ncclPort !== undefined) {
+    return { ports: { port, ncclPort }, release() {}, dispose() {} };
+  }
+  const span = options.enableDpAttention ? dpAttentionSpan : undefined;
+  const lease: PortLease = reservePorts({ count: 2, hostname, span });
+  const [first, second] = lease.ports as [number, number];
+  return {
+    ports: { port: port ?? first, ncclPort: ncclPort ?? second },
+    release: () => lease.release(),
+    dispose: () => lease[Symbol.dispose](),
+  };
+}
