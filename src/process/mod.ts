@@ -4,4 +4,13 @@
  * @module
  */
 export { type ProcessExit, ProcessTree, type ProcessTreeOptions } from "./process_tree.ts";
-export { getOpenPort, PortLease, type PortLeaseOptions, reservePorts } from "./ports.ts";
+export {
+  getOpenPort,
+  isPortFree,
+  PortLease,
+  type PortLeaseOptions,
+  reservePorts,
+} from "./ports.ts";
+export { flagName, flagsToArgs, type FlagValue } from "./flags.ts";
+export { crashedError, type LaunchProgress, type ReadyOptions, waitUntilReady } from "./ready.ts";
+export { findPython } from "./python.ts";

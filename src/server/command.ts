@@ -1,6 +1,6 @@
 import { ValidationError } from "../errors.ts";
 import { nearestName } from "../internal/suggest.ts";
-import { flagName, flagsToArgs, type FlagValue } from "./flags.ts";
+import { flagName, flagsToArgs, type FlagValue } from "../process/mod.ts";
 import { flagKeys, optionKeys, type SglangServerOptions } from "./options.ts";
 
 /** What SGLang needs to run without a GPU. The tiny test models and small real ones were run so. */

@@ -1,4 +1,4 @@
-import type { FlagValue } from "./flags.ts";
+import type { FlagValue, LaunchProgress } from "../process/mod.ts";
 
 /**
  * SGLang's own launch flags that a manager of servers needs, in camel case. Every other flag goes
@@ -169,14 +169,6 @@ export const flagKeys = [
   "logRequests",
   "sleepOnIdle",
 ] as const satisfies readonly (keyof SglangServerFlags)[];
-
-/** What is known while a server starts. */
-export interface LaunchProgress {
-  /** Since the launch, in milliseconds. */
-  readonly elapsedMs: number;
-  /** The last line that the server logged. */
-  readonly lastLine: string | undefined;
-}
 
 /** What to start, and how. */
 export interface SglangServerOptions extends SglangServerFlags {

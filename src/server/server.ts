@@ -1,10 +1,15 @@
 import { StateError, ValidationError } from "../errors.ts";
-import { type ProcessExit, ProcessTree, reservePorts } from "../process/mod.ts";
-import { isPortFree, type PortLease } from "../process/ports.ts";
-import { findPython } from "../process/python.ts";
+import {
+  findPython,
+  isPortFree,
+  type PortLease,
+  type ProcessExit,
+  ProcessTree,
+  reservePorts,
+  waitUntilReady,
+} from "../process/mod.ts";
 import { checkServerOptions, launchArgs, launchEnv } from "./command.ts";
 import type { SglangServerOptions } from "./options.ts";
-import { waitUntilReady } from "./ready.ts";
 
 /** A running SGLang server that we started and own. It ends with this Deno process. */
 export class SglangServer implements AsyncDisposable {

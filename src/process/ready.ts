@@ -1,9 +1,16 @@
 import { CrashedError, TimeoutError } from "../errors.ts";
 import { sleep, withDeadline } from "../internal/deadline.ts";
 import { asPermissionError } from "../internal/permission.ts";
-import type { ProcessExit, ProcessTree } from "../process/mod.ts";
+import type { ProcessExit, ProcessTree } from "./process_tree.ts";
 import { crashHint } from "./crash_hint.ts";
-import type { LaunchProgress } from "./options.ts";
+
+/** What is known while a process starts. */
+export interface LaunchProgress {
+  /** Since the launch, in milliseconds. */
+  readonly elapsedMs: number;
+  /** The last line that it logged. */
+  readonly lastLine: string | undefined;
+}
 
 /** How a process is seen to be ready. */
 export interface ReadyOptions {
