@@ -139,13 +139,12 @@ export class Cudart {
 
   /** Pins a JavaScript buffer, so that files can be read straight into pinned memory. */
   pin(bytes: Uint8Array<ArrayBuffer>): PinnedBuffer {
-    const address = this.memory.addressOf(bytes);
-    const size = BigInt(bytes.byteLength);
-    const result = this.#calls.cudaHostRegister(address, size, HOST_REGISTER_PORTABLE);
-    this.check(result, "cudaHostRegister", ` (asked for ${bytes.byteLength} bytes)`);
-    const free = (pinned: Address) =>
-      this.check(this.#calls.cudaHostUnregister(pinned), "cudaHostUnregister");
-    return new PinnedBuffer(address, { byteLength: bytes.byteLength, free, bytes });
+    return this.#pinned(this.memory.addressOf(bytes), bytes.byteLength, bytes);
+  }
+
+  /** Pins host memory whose owner keeps it alive until the result is disposed. */
+  pinAt(address: Address, byteLength: number): PinnedBuffer {
+    return this.#pinned(address, byteLength, undefined);
   }
 
   /** Makes a stream that does not wait for the default stream. */
@@ -244,6 +243,19 @@ export class Cudart {
     const handle = new Uint8Array(IPC_HANDLE_BYTES);
     this.check(this.#calls.cudaIpcGetMemHandle(handle, buffer.address), "cudaIpcGetMemHandle");
     return handle;
+  }
+
+  #pinned(
+    address: Address,
+    byteLength: number,
+    bytes: Uint8Array<ArrayBuffer> | undefined,
+  ): PinnedBuffer {
+    const size = BigInt(byteLength);
+    const result = this.#calls.cudaHostRegister(address, size, HOST_REGISTER_PORTABLE);
+    this.check(result, "cudaHostRegister", ` (asked for ${byteLength} bytes)`);
+    const free = (pinned: Address) =>
+      this.check(this.#calls.cudaHostUnregister(pinned), "cudaHostUnregister");
+    return new PinnedBuffer(address, { byteLength, free, bytes });
   }
 
   #isReady(result: number, call: string): boolean {

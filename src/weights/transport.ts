@@ -16,6 +16,25 @@ export interface BroadcastPart {
   readonly dtype: TensorInfo["dtype"];
 }
 
+/** One broadcast from memory of the group's device. */
+export interface DevicePart {
+  /** Where the bytes lie; they must not change until the broadcast is done. */
+  readonly device: {
+    /** Address on the device. */
+    readonly address: bigint;
+    /** Size in bytes. */
+    readonly byteLength: number;
+  };
+  /** Element type on the wire. */
+  readonly dtype: TensorInfo["dtype"];
+}
+
+/** Bytes that are to lie on the device before their broadcast. */
+export interface StagePart extends BroadcastPart {
+  /** The bytes are float32 and become `dtype`, bfloat16, on the device. */
+  readonly castFrom?: "float32" | undefined;
+}
+
 /** What every call of a transport takes. */
 export interface TransportCall {
   /** Fires at the phase's deadline, on failure elsewhere, and with the caller's own signal. */
@@ -60,6 +79,8 @@ export interface CollectiveGroup extends AsyncDisposable {
   readonly groupName: string;
   /** 1 + the servers' ranks. */
   readonly worldSize: number;
+  /** Why no further collective can succeed, as soon as that is known: a peer is gone. */
+  readonly failure?: Error | undefined;
   /** Completes rank 0's side of the rendezvous; called while the servers' init calls run. */
   connect(call: TransportCall): Promise<void>;
   /**
@@ -67,6 +88,14 @@ export interface CollectiveGroup extends AsyncDisposable {
    * without it is given plain memory.
    */
   stagingBuffer?(byteLength: number): Uint8Array;
+  /**
+   * Copies parts to the device while another broadcast is under way; what it gives is to be passed
+   * to {@linkcode CollectiveGroup.broadcastDevice} and is valid until the next call but one. Absent
+   * where there is no device.
+   */
+  stage?(parts: readonly StagePart[], call: TransportCall): Promise<DevicePart[]>;
+  /** Like {@linkcode CollectiveGroup.broadcast}, from memory of the device. */
+  broadcastDevice?(parts: readonly DevicePart[], call: TransportCall): Promise<void>;
   /** Sends each part as one broadcast, in order; resolves when all have left this process. */
   broadcast(parts: readonly BroadcastPart[], call: TransportCall): Promise<void>;
   /** Drops the group at once, so that no collective of ours can block. Never rejects. */

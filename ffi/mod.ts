@@ -1,0 +1,16 @@
+/**
+ * The native core: Deno as rank 0 of an NCCL group with PyTorch processes. Importing it opens no
+ * library and needs no permission.
+ *
+ * @module
+ */
+export { CHECKSUM_LIMIT_BYTES, checksumOf } from "./cuda/reference.ts";
+export { type LeakReporter, setLeakReporter } from "./handle.ts";
+export type { LibraryName, LibraryOptions } from "./library.ts";
+export {
+  type IpcMemory,
+  NcclGroup,
+  type NcclGroupOptions,
+  type RendezvousStore,
+} from "./nccl/group.ts";
+export type { RankInfo } from "./nccl/protocol.ts";

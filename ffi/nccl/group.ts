@@ -1,0 +1,421 @@
+import type { DType } from "../../src/checkpoint/dtype.ts";
+import { StateError, UnsupportedError, ValidationError } from "../../src/errors.ts";
+import { type Logger, silentLogger } from "../../src/internal/logger.ts";
+import type { TCPStoreServer } from "../../src/rendezvous/mod.ts";
+import type {
+  BroadcastPart,
+  CollectiveGroup,
+  DevicePart,
+  StagePart,
+  TransportCall,
+} from "../../src/weights/transport.ts";
+import type { LibraryOptions } from "../library.ts";
+import { nullAddress } from "../memory.ts";
+import { Communicator } from "./communicator.ts";
+import { wireTypeOf } from "./constants.ts";
+import type { RankInfo, WirePart } from "./protocol.ts";
+
+/** What the group needs of the store over which its ranks meet. */
+export type RendezvousStore = Pick<
+  TCPStoreServer,
+  "hostname" | "port" | "set" | "delete" | "onMissing" | "peersSeen"
+>;
+
+/** What an {@linkcode NcclGroup} is opened with. */
+export interface NcclGroupOptions {
+  /** The store that the servers connect to; the caller closes it, after the group. */
+  readonly store: RendezvousStore;
+  /** 1 + the servers' ranks. */
+  readonly worldSize: number;
+  /** Name of the group, as the servers are told it. */
+  readonly groupName: string;
+  /** Address that the servers connect to. Default: where the store listens. */
+  readonly masterAddress?: string | undefined;
+  /** Index of our device, among those that `CUDA_VISIBLE_DEVICES` leaves. Default 0. */
+  readonly device?: number | undefined;
+  /** Where the libraries are. */
+  readonly libraries?: LibraryOptions | undefined;
+  /** NCCL's version in the servers, such as `"2.28.9"`; another one here is an error. */
+  readonly expectedNcclVersion?: string | undefined;
+  /** Longest time of each phase in milliseconds. Default 120 s. */
+  readonly timeoutMs?: number | undefined;
+  /** Cancels the opening. */
+  readonly signal?: AbortSignal | undefined;
+  /** Hears what happens. */
+  readonly logger?: Logger | undefined;
+}
+
+/** Device memory of a group, its handle for other processes, and the device. */
+export interface IpcMemory {
+  /** `cudaIpcMemHandle_t`, 64 bytes. */
+  readonly handle: Uint8Array<ArrayBuffer>;
+  /** The device's UUID, as PyTorch writes it. */
+  readonly deviceUuid: string;
+}
+
+const DEFAULT_TIMEOUT_MS = 120_000;
+
+/**
+ * Rank 0 of an NCCL group with PyTorch processes, such as SGLang's schedulers after
+ * `/init_weights_update_group`.
+ *
+ * NCCL's communicator forms at the group's first collective, because the servers make it then:
+ * {@linkcode NcclGroup.connect} only checks that we are ready, and the first
+ * {@linkcode NcclGroup.broadcast} publishes the id that the servers wait for in the store and joins
+ * them. Send it while the servers' update requests are under way.
+ *
+ * Any failure, deadline or cancellation of a collective aborts the group: it cannot be used again,
+ * and the servers' side has to be destroyed before a new one is opened.
+ *
+ * Permissions: `--allow-ffi=<NCCL>,<CUDA runtime>`; `--allow-read` for this library's own files.
+ *
+ * @example
+ * ```ts ignore
+ * import { NcclGroup } from "@sglang-rl/sglang-rl/nccl";
+ * import { TCPStoreServer } from "@sglang-rl/sglang-rl/rendezvous";
+ *
+ * await using store = TCPStoreServer.listen();
+ * await using group = await NcclGroup.open({
+ *   store,
+ *   worldSize: 2,
+ *   groupName: "weight_update_group",
+ *   libraries: { python: "/opt/sglang/bin/python" },
+ * });
+ * const signal = AbortSignal.timeout(60_000);
+ * await group.broadcast([{ bytes: new Uint8Array(1024), dtype: "uint8" }], { signal });
+ * ```
+ */
+export class NcclGroup implements CollectiveGroup {
+  /** Backend name as SGLang takes it. */
+  readonly backend = "nccl";
+  /** Address that the servers connect to. */
+  readonly masterAddress: string;
+  /** Port that the servers connect to. */
+  readonly masterPort: number;
+  /** Name of the group. */
+  readonly groupName: string;
+  /** 1 + the servers' ranks. */
+  readonly worldSize: number;
+  readonly #communicator: Communicator;
+  readonly #store: RendezvousStore;
+  readonly #timeoutMs: number;
+  readonly #logger: Logger;
+  readonly #idKey: string;
+  #joining: Promise<void> | undefined;
+  #sending = false;
+  #aborted: Error | undefined;
+  #closing: Promise<void> | undefined;
+
+  private constructor(communicator: Communicator, options: NcclGroupOptions) {
+    const { store, worldSize, groupName } = options;
+    this.#communicator = communicator;
+    this.#store = store;
+    this.#timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
+    this.#logger = options.logger ?? silentLogger;
+    this.#idKey = uniqueIdKey(groupName, 0);
+    this.masterAddress = options.masterAddress ?? store.hostname;
+    this.masterPort = store.port;
+    this.groupName = groupName;
+    this.worldSize = worldSize;
+    store.onMissing((key) => {
+      const counter = uniqueIdCounter(key, groupName);
+      if (counter !== undefined && counter > 0) {
+        this.#logger.error(
+          `NCCL group "${groupName}": a peer asks for ${key}, a second communicator`,
+        );
+      }
+      return undefined;
+    });
+  }
+
+  /**
+   * Opens NCCL and the device on a thread of their own. Contacts nobody.
+   *
+   * @throws {ValidationError} an option is wrong
+   * @throws {LibraryError} a library is nowhere, or Deno was not allowed to open it
+   * @throws {NativeError} there is no driver or no such device
+   * @throws {UnsupportedError} NCCL's version is not the servers'
+   * @throws {TimeoutError} the device did not open in time
+   */
+  static async open(options: NcclGroupOptions): Promise<NcclGroup> {
+    checkOptions(options);
+    const communicator = await Communicator.open(options);
+    const { ncclVersion, ncclPath } = communicator.info;
+    const expected = options.expectedNcclVersion;
+    if (expected !== undefined && expected !== ncclVersion) {
+      await communicator[Symbol.asyncDispose]();
+      throw new UnsupportedError(
+        `NCCL at ${ncclPath} has version ${ncclVersion}, the servers have ${expected}; all ranks ` +
+          `need the same: open the copy in the servers' Python (libraries.python)`,
+      );
+    }
+    return new NcclGroup(communicator, options);
+  }
+
+  /** Versions and paths of what was opened. */
+  get info(): RankInfo {
+    return this.#communicator.info;
+  }
+
+  /** Whether the communicator has formed. */
+  get isConnected(): boolean {
+    return this.#joining !== undefined && this.#aborted === undefined;
+  }
+
+  /** Checks that the group can be used. The servers are joined by the first broadcast. */
+  connect(call: TransportCall): Promise<void> {
+    this.#requireUsable();
+    call.signal.throwIfAborted();
+    return Promise.resolve();
+  }
+
+  /**
+   * Pinned host memory, from which copies to the device are fastest. It is the group's: keep no
+   * view of it past {@linkcode NcclGroup.close}. The memory is pinned in the background, in order
+   * before any later broadcast.
+   */
+  stagingBuffer(byteLength: number): Uint8Array<ArrayBuffer> {
+    this.#requireUsable();
+    const bytes = new Uint8Array(byteLength);
+    if (byteLength === 0) return bytes;
+    const address = this.#communicator.hold(bytes);
+    const wait = { phase: "pin staging memory", timeoutMs: this.#timeoutMs };
+    this.#communicator.request("pin", { address, byteLength }, wait).catch((error: Error) => {
+      // Memory that cannot be pinned is sent all the same, only slower.
+      this.#logger.warn(`NCCL group "${this.groupName}": ${error.message}`);
+    });
+    return bytes;
+  }
+
+  /**
+   * Sends each part as one broadcast, in order; resolves when the device has passed them all. The
+   * bytes must not change meanwhile.
+   *
+   * @throws {TimeoutError} a peer never arrived, or stopped; says which phase and how many peers
+   * @throws {NativeError} NCCL failed, for example because a peer died
+   * @throws {AbortedError} the signal fired
+   */
+  async broadcast(parts: readonly BroadcastPart[], call: TransportCall): Promise<void> {
+    const wire = parts.map((part) => this.#hostPart(part));
+    await this.#send(wire, { ...call, keep: parts.map(({ bytes }) => bytes) });
+  }
+
+  /** Like {@linkcode NcclGroup.broadcast}, from device memory. */
+  async broadcastDevice(parts: readonly DevicePart[], call: TransportCall): Promise<void> {
+    await this.#send(parts.map(devicePart), call);
+  }
+
+  /**
+   * Copies parts to the device ahead of their broadcast, so that the copy of the next bucket
+   * overlaps the broadcast of this one; casts float32 to bfloat16 there where a part asks for it
+   * (which needs the driver, `libcuda.so.1`). The result is valid until the next call but one.
+   */
+  async stage(parts: readonly StagePart[], call: TransportCall): Promise<DevicePart[]> {
+    this.#requireUsable();
+    const wire = parts.map((part) => this.#hostPart(part));
+    const wait = {
+      ...this.#wait(`copy of ${describeSize(wire)} to the device`, call),
+      keep: parts.map(({ bytes }) => bytes),
+    };
+    const ranges = await this.#communicator.request("stage", { parts: wire }, wait);
+    return ranges.map((device, i) => ({ device, dtype: parts[i]!.dtype }));
+  }
+
+  /** Takes device memory, to be filled with `copyToDevice` and given back with `freeDevice`. */
+  async allocateDevice(byteLength: number): Promise<bigint> {
+    this.#requireUsable();
+    const wait = this.#wait("allocate device memory");
+    return await this.#communicator.request("allocate", { byteLength }, wait);
+  }
+
+  /** Gives memory of `allocateDevice` back. */
+  async freeDevice(address: bigint): Promise<void> {
+    await this.#communicator.request("free", { address }, this.#wait("free device memory"));
+  }
+
+  /** Copies bytes of this process to device memory. */
+  async copyToDevice(address: bigint, bytes: Uint8Array): Promise<void> {
+    if (bytes.byteLength === 0) return;
+    const { byteLength } = bytes;
+    const source = this.#communicator.addressOf(bytes);
+    const wait = { ...this.#wait("copy to the device"), keep: [bytes] };
+    await this.#communicator.request("copy", { target: address, source, byteLength }, wait);
+  }
+
+  /** Copies device memory to bytes of this process. */
+  async copyFromDevice(bytes: Uint8Array, address: bigint): Promise<void> {
+    if (bytes.byteLength === 0) return;
+    const { byteLength } = bytes;
+    const target = this.#communicator.addressOf(bytes);
+    const wait = { ...this.#wait("copy from the device"), keep: [bytes] };
+    await this.#communicator.request("copy", { target, source: address, byteLength }, wait);
+  }
+
+  /** The 64-bit checksum of device memory; equals `checksumOf` of the same bytes. */
+  async checksum(address: bigint, byteLength: number): Promise<bigint> {
+    const wait = this.#wait("checksum");
+    return await this.#communicator.request("checksum", { address, byteLength }, wait);
+  }
+
+  /** Handle with which another process on this host maps memory of `allocateDevice`. */
+  async ipcMemory(address: bigint): Promise<IpcMemory> {
+    return await this.#communicator.request("ipcHandle", { address }, this.#wait("IPC handle"));
+  }
+
+  /** Free memory of the device, in bytes. */
+  async freeDeviceBytes(): Promise<number> {
+    return await this.#communicator.request("freeBytes", {}, this.#wait("memory info"));
+  }
+
+  /** Drops the group at once, so that no collective of ours can block. Never rejects. */
+  async abort(reason: Error): Promise<void> {
+    if (this.#aborted !== undefined || this.#closing !== undefined) return;
+    this.#aborted = reason;
+    this.#store.delete(this.#idKey);
+    this.#logger.warn(`NCCL group "${this.groupName}" aborted: ${reason.message}`);
+    await this.#communicator.abort(reason);
+  }
+
+  /** Ends the group after the servers have left it. A group that was aborted is closed already. */
+  async close(): Promise<void> {
+    if (this.#aborted !== undefined) return;
+    this.#closing ??= this.#close();
+    await this.#closing;
+  }
+
+  /** Closes the group. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #close(): Promise<void> {
+    this.#store.delete(this.#idKey);
+    await this.#communicator.close(this.#wait("close group"));
+  }
+
+  #join(call: TransportCall): Promise<void> {
+    return this.#joining ??= this.#joinOnce(call);
+  }
+
+  async #joinOnce(call: TransportCall): Promise<void> {
+    const request = this.#communicator;
+    const prepare = this.#wait("make the communicator's id", call);
+    const uniqueId = await request.request("uniqueId", {}, prepare);
+    this.#store.set(this.#idKey, uniqueId);
+    const { worldSize } = this;
+    await request.request("init", { uniqueId, rank: 0, worldSize }, this.#wait("join peers", call));
+    this.#logger.info(`NCCL group "${this.groupName}" of ${worldSize} ranks has formed`);
+  }
+
+  #wait(step: string, call?: TransportCall) {
+    return {
+      phase: `NCCL group "${this.groupName}": ${step}`,
+      timeoutMs: this.#timeoutMs,
+      signal: call?.signal,
+      peer: `${this.worldSize - 1} other rank${this.worldSize === 2 ? "" : "s"}`,
+      lastHeard: () => this.#peers(),
+    };
+  }
+
+  #peers(): string {
+    const { connected, lastOp } = this.#store.peersSeen;
+    const last = lastOp === undefined ? "nothing" : `"${lastOp}"`;
+    return `${
+      1 + connected
+    } of ${this.worldSize} ranks are at the store, whose last request was ${last}`;
+  }
+
+  #hostPart(part: StagePart): WirePart {
+    const { bytes, dtype } = part;
+    const { byteLength } = bytes;
+    const address = byteLength === 0 ? nullAddress : this.#communicator.addressOf(bytes);
+    const cast = part.castFrom !== undefined;
+    if (cast) checkCast(dtype, byteLength);
+    const onWire = wireTypeOf(dtype, cast ? byteLength / 2 : byteLength);
+    return { place: "host", address, byteLength, cast, ...onWire };
+  }
+
+  async #send(
+    parts: readonly WirePart[],
+    call: TransportCall & { readonly keep?: readonly Uint8Array[] },
+  ): Promise<void> {
+    this.#requireUsable();
+    if (this.#sending) throw new StateError("The group is sending; await one broadcast at a time");
+    this.#sending = true;
+    try {
+      await this.#join(call);
+      const wait = { ...this.#wait(`broadcast of ${describeSize(parts)}`, call), keep: call.keep };
+      await this.#communicator.request("broadcast", { parts, root: 0 }, wait);
+    } catch (error) {
+      await this.abort(error as Error);
+      throw error;
+    } finally {
+      this.#sending = false;
+    }
+  }
+
+  #requireUsable(): void {
+    if (this.#aborted !== undefined) {
+      throw new StateError(
+        `NCCL group "${this.groupName}" was aborted (${this.#aborted.message}); destroy it on the ` +
+          `servers and open a new one`,
+        { cause: this.#aborted },
+      );
+    }
+    if (this.#closing !== undefined) {
+      throw new StateError(`NCCL group "${this.groupName}" is closed`);
+    }
+  }
+}
+
+/**
+ * The key under which PyTorch's ranks look for the id of the group's communicator number `counter`
+ * (`ProcessGroupNCCL::broadcastUniqueNCCLID`, behind the `PrefixStore` of SGLang's
+ * `init_custom_process_group` and the store's own `/`).
+ */
+export function uniqueIdKey(groupName: string, counter: number): string {
+  return `/${groupName}/${groupName}//cuda//${counter}`;
+}
+
+/** The number of the communicator whose id is asked for under `key`, if one of the group's is. */
+export function uniqueIdCounter(key: string, groupName: string): number | undefined {
+  const prefix = uniqueIdKey(groupName, 0).slice(0, -1);
+  const counter = key.startsWith(prefix) ? key.slice(prefix.length) : "";
+  return /^\d+$/.test(counter) ? Number(counter) : undefined;
+}
+
+function checkOptions({ worldSize, groupName, device = 0 }: NcclGroupOptions): void {
+  if (!Number.isInteger(worldSize) || worldSize < 2) {
+    throw new ValidationError(
+      `worldSize must be a whole number of at least 2 (us and one server), not ${worldSize}`,
+    );
+  }
+  if (worldSize > 128) {
+    throw new ValidationError(
+      `worldSize ${worldSize} is too large: above 128 ranks PyTorch forms communicators otherwise`,
+    );
+  }
+  if (groupName === "") throw new ValidationError("groupName must not be empty");
+  if (!Number.isInteger(device) || device < 0) {
+    throw new ValidationError(`device must be a whole number from 0, not ${device}`);
+  }
+}
+
+function checkCast(dtype: DType, byteLength: number): void {
+  if (dtype !== "bfloat16") {
+    throw new ValidationError(`castFrom "float32" gives bfloat16, not ${dtype}`);
+  }
+  if (byteLength % 4 !== 0) {
+    throw new ValidationError(`${byteLength} bytes are no whole number of float32 elements`);
+  }
+}
+
+function describeSize(parts: readonly WirePart[]): string {
+  const byteLength = parts.reduce((sum, part) => sum + part.byteLength, 0);
+  return `${parts.length} part${parts.length === 1 ? "" : "s"}, ${byteLength} bytes`;
+}
+
+function devicePart({ device, dtype }: DevicePart): WirePart {
+  const { address, byteLength } = device;
+  return { place: "device", address, byteLength, cast: false, ...wireTypeOf(dtype, byteLength) };
+}

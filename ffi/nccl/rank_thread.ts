@@ -1,0 +1,262 @@
+import { AbortedError, StateError } from "../../src/errors.ts";
+import { CopyKind } from "../cudart/constants.ts";
+import type { DeviceBuffer, PinnedBuffer, Stream } from "../cudart/handles.ts";
+import { Cudart } from "../cudart/mod.ts";
+import { Kernels } from "../cuda/kernels.ts";
+import { CudaDriver } from "../cuda/mod.ts";
+import type { LibraryOptions } from "../library.ts";
+import { type Address, nullAddress } from "../memory.ts";
+import { DeviceRing } from "./device_ring.ts";
+import { type CommunicatorHandle, Nccl } from "./mod.ts";
+import {
+  type DeviceRange,
+  FlightRecorder,
+  type RankInfo,
+  type Requests,
+  type WirePart,
+} from "./protocol.ts";
+
+/** How long a wait spins before it gives the thread's other messages a turn. */
+const SPIN_MS = 1;
+const POLL_MS = 1;
+
+type Handlers = {
+  [Name in keyof Requests]: (
+    args: Requests[Name]["arguments"],
+  ) => Requests[Name]["answer"] | Promise<Requests[Name]["answer"]>;
+};
+
+interface Opened {
+  readonly cudart: Cudart;
+  readonly nccl: Nccl;
+  readonly stream: Stream;
+  readonly ring: DeviceRing;
+  readonly libraries: LibraryOptions;
+  readonly device: number;
+}
+
+/**
+ * One rank: its device, its communicator and all that it owns there. Lives on a thread of its own,
+ * because CUDA's current device belongs to a thread. Its communicator never waits inside a native
+ * call for a peer, so that an abort is heard between two looks at the state.
+ */
+export class RankThread {
+  #opened: Opened | undefined;
+  #recorder = new FlightRecorder();
+  #communicator: CommunicatorHandle | undefined;
+  #driver: CudaDriver | undefined;
+  #kernels: Kernels | undefined;
+  #aborted = false;
+  readonly #buffers = new Map<Address, DeviceBuffer>();
+  readonly #pinned: PinnedBuffer[] = [];
+
+  /** What each request does. */
+  readonly handlers: Handlers = {
+    open: (args) => this.#open(args),
+    uniqueId: () => this.#recorder.during("ncclGetUniqueId", () => this.#get().nccl.uniqueId()),
+    init: (args) => this.#init(args),
+    broadcast: (args) => this.#broadcast(args),
+    stage: ({ parts }) => this.#stage(parts),
+    pin: ({ address, byteLength }) => this.#pin(address, byteLength),
+    allocate: ({ byteLength }) => this.#allocate(byteLength),
+    free: ({ address }) => this.#free(address),
+    copy: (args) => this.#copy(args),
+    checksum: ({ address, byteLength }) => {
+      const { stream } = this.#get();
+      return this.#getKernels().checksum(address, { byteLength, stream });
+    },
+    ipcHandle: ({ address }) => this.#ipcHandle(address),
+    freeBytes: () => this.#get().cudart.memoryInfo().freeBytes,
+    abort: () => this.#abort(),
+    disown: () => this.#disown(),
+    close: () => this.#close(),
+  };
+
+  #get(): Opened {
+    if (this.#opened === undefined) throw new StateError("The rank's thread is not open");
+    return this.#opened;
+  }
+
+  #open(args: Requests["open"]["arguments"]): RankInfo {
+    const { libraries, device } = args;
+    this.#recorder = new FlightRecorder(args.recorder);
+    const { cudart, nccl } = this.#recorder.during("dlopen", () => ({
+      cudart: Cudart.open(libraries),
+      nccl: Nccl.open(libraries),
+    }));
+    this.#recorder.during("cudaSetDevice", () => cudart.setDevice(device));
+    this.#opened = {
+      cudart,
+      nccl,
+      stream: cudart.createStream(),
+      ring: new DeviceRing(cudart, this.#recorder),
+      libraries,
+      device,
+    };
+    return {
+      ncclVersion: nccl.version().text,
+      ncclPath: nccl.path,
+      cudartPath: cudart.path,
+      runtimeVersion: cudart.runtimeVersion(),
+      driverVersion: cudart.driverVersion(),
+    };
+  }
+
+  async #init(args: Requests["init"]["arguments"]): Promise<undefined> {
+    const { nccl } = this.#get();
+    if (this.#communicator !== undefined) throw new StateError("The rank has a communicator");
+    this.#communicator = this.#recorder.during(
+      "ncclCommInitRankConfig",
+      () => nccl.beginInit(args.uniqueId, args),
+    );
+    this.#recorder.communicator = this.#communicator.address;
+    await this.#settle("ncclCommInitRankConfig");
+  }
+
+  async #broadcast(args: Requests["broadcast"]["arguments"]): Promise<undefined> {
+    const { cudart, nccl, stream, ring } = this.#get();
+    const { root } = args;
+    for (const batch of DeviceRing.batches(args.parts)) {
+      const loaded = ring.load(batch, () => this.#getKernels());
+      cudart.wait(stream, loaded.ready);
+      for (const { part: { count, type }, address } of loaded.parts) {
+        const communicator = this.#joined();
+        this.#recorder.during(
+          "ncclBroadcast",
+          () => nccl.broadcast(communicator, address, { count, type, root, stream }),
+        );
+        await this.#settle("ncclBroadcast");
+      }
+      loaded.release(stream);
+    }
+    using done = cudart.createEvent();
+    cudart.record(done, stream);
+    await this.#until("ncclBroadcast", () => cudart.isDone(done));
+  }
+
+  async #stage(parts: readonly WirePart[]): Promise<DeviceRange[]> {
+    const { cudart, ring } = this.#get();
+    // One batch whatever its size: what is staged is broadcast as a whole, from one slot.
+    const loaded = ring.load(parts, () => this.#getKernels());
+    await this.#until("cudaMemcpyAsync", () => cudart.isDone(loaded.ready));
+    return loaded.parts.map(({ part, address }) => ({
+      address,
+      byteLength: part.cast ? part.byteLength / 2 : part.byteLength,
+    }));
+  }
+
+  #pin(address: Address, byteLength: number): undefined {
+    const { cudart } = this.#get();
+    this.#pinned.push(
+      this.#recorder.during("cudaHostRegister", () => cudart.pinAt(address, byteLength)),
+    );
+  }
+
+  #allocate(byteLength: number): Address {
+    const { cudart } = this.#get();
+    const buffer = this.#recorder.during("cudaMalloc", () => cudart.allocate(byteLength));
+    this.#buffers.set(buffer.address, buffer);
+    return buffer.address;
+  }
+
+  #bufferAt(address: Address): DeviceBuffer {
+    const buffer = this.#buffers.get(address);
+    if (buffer === undefined) throw new StateError("The rank owns no device buffer there");
+    return buffer;
+  }
+
+  #free(address: Address): undefined {
+    const buffer = this.#bufferAt(address);
+    this.#buffers.delete(address);
+    this.#recorder.during("cudaFree", () => buffer[Symbol.dispose]());
+  }
+
+  async #copy(args: Requests["copy"]["arguments"]): Promise<undefined> {
+    const { cudart, stream } = this.#get();
+    const { target, source, byteLength } = args;
+    this.#recorder.during(
+      "cudaMemcpyAsync",
+      () => cudart.copyAsync(target, source, { byteLength, kind: CopyKind.infer, stream }),
+    );
+    using done = cudart.createEvent();
+    cudart.record(done, stream);
+    await this.#until("cudaMemcpyAsync", () => cudart.isDone(done));
+  }
+
+  #ipcHandle(address: Address): Requests["ipcHandle"]["answer"] {
+    const { cudart, device } = this.#get();
+    const handle = cudart.ipcHandle(this.#bufferAt(address));
+    return { handle, deviceUuid: this.#getDriver().deviceUuid(device) };
+  }
+
+  #abort(): undefined {
+    this.#aborted = true;
+    const communicator = this.#communicator;
+    this.#communicator = undefined;
+    if (communicator === undefined) return;
+    // Whatever comes of this call, nobody else may abort the same communicator again.
+    this.#recorder.communicator = nullAddress;
+    this.#recorder.during("ncclCommAbort", () => communicator[Symbol.dispose]());
+  }
+
+  #disown(): undefined {
+    this.#aborted = true;
+    this.#communicator?.disown();
+    this.#communicator = undefined;
+  }
+
+  async #close(): Promise<undefined> {
+    if (this.#communicator !== undefined) await this.#finalize(this.#communicator);
+    if (this.#opened === undefined) return;
+    const { stream, ring } = this.#opened;
+    this.#opened = undefined;
+    this.#recorder.during("cudaFree", () => {
+      for (const buffer of this.#buffers.values()) buffer[Symbol.dispose]();
+      for (const pinned of this.#pinned) pinned[Symbol.dispose]();
+      for (const handle of [this.#kernels, ring, stream]) handle?.[Symbol.dispose]();
+    });
+  }
+
+  async #finalize(communicator: CommunicatorHandle): Promise<void> {
+    const { nccl } = this.#get();
+    this.#recorder.during("ncclCommFinalize", () => nccl.beginFinalize(communicator));
+    await this.#settle("ncclCommFinalize");
+    this.#communicator = undefined;
+    this.#recorder.during("ncclCommDestroy", () => nccl.destroy(communicator));
+    this.#recorder.communicator = nullAddress;
+  }
+
+  #joined(): CommunicatorHandle {
+    if (this.#aborted) throw new AbortedError("communicator");
+    if (this.#communicator === undefined) throw new StateError("The rank has no communicator");
+    return this.#communicator;
+  }
+
+  #settle(call: string): Promise<void> {
+    return this.#until(call, () => this.#get().nccl.isSettled(this.#joined(), call));
+  }
+
+  /** Waits until `isDone`, and meanwhile notices an abort and a failed communicator. */
+  async #until(call: string, isDone: () => boolean): Promise<void> {
+    const start = performance.now();
+    while (!isDone()) {
+      if (performance.now() - start < SPIN_MS) continue;
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+      if (this.#aborted) throw new AbortedError(call);
+      const { nccl } = this.#get();
+      if (this.#communicator !== undefined) nccl.isSettled(this.#communicator, call);
+    }
+  }
+
+  #getDriver(): CudaDriver {
+    return this.#driver ??= CudaDriver.open(this.#get().libraries);
+  }
+
+  #getKernels(): Kernels {
+    const { cudart } = this.#get();
+    return this.#kernels ??= this.#recorder.during(
+      "cuModuleLoadDataEx",
+      () => new Kernels(cudart, this.#getDriver()),
+    );
+  }
+}
