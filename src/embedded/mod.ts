@@ -10,5 +10,8 @@
 export { EmbeddedServer, type EmbeddedServerOptions, type EmbeddedServerStats } from "./server.ts";
 export type { Faults } from "./faults.ts";
 export type { EmulatedVersion } from "./emulated.ts";
-export { makeTinyCheckpoint, type TinyCheckpointOptions } from "./tiny/make_tiny_checkpoint.ts";
-export type { TinyDType } from "./tiny/safetensors_bytes.ts";
+export {
+  makeTinyCheckpoint,
+  type TinyCheckpointOptions,
+  type TinyDType,
+} from "./tiny/make_tiny_checkpoint.ts";

@@ -5,6 +5,7 @@ import { asPermissionError } from "../internal/permission.ts";
 import { type EmulatedVersion, emulatedVersions } from "./emulated.ts";
 import type { Faults } from "./faults.ts";
 import { route } from "./http/routes.ts";
+import { joinGloo } from "./join_gloo.ts";
 import { loadModel } from "./load.ts";
 import { EmbeddedState } from "./state.ts";
 import { ServerTokenizer } from "./tokenizer.ts";
@@ -32,6 +33,11 @@ export interface EmbeddedServerOptions {
    * as in SGLang.
    */
   readonly healthTimeoutMs?: number | undefined;
+  /**
+   * How long to wait for the other ranks of a weight-update group, in milliseconds. Default 60000,
+   * where SGLang waits for 30 minutes.
+   */
+  readonly groupTimeoutMs?: number | undefined;
   /** Where to report. Default nowhere. */
   readonly logger?: Logger | undefined;
 }
@@ -96,6 +102,8 @@ export class EmbeddedServer implements AsyncDisposable {
       maxRunningRequests: options.maxRunningRequests ?? 64,
       maxTotalTokens: options.maxTotalTokens ?? 65536,
       healthTimeoutMs: options.healthTimeoutMs ?? 20_000,
+      groupTimeoutMs: options.groupTimeoutMs ?? 60_000,
+      join: joinGloo,
       seed: options.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!,
       faults: options.faults ?? {},
       onCrash: (reason) => {
@@ -112,7 +120,7 @@ export class EmbeddedServer implements AsyncDisposable {
       }, (request) => route(request, state));
       return new EmbeddedServer(state, http);
     } catch (error) {
-      await state.scheduler.close();
+      await state.close();
       throw asPermissionError(error, `--allow-net=${hostname}:${port}`, "listen");
     }
   }
@@ -163,8 +171,7 @@ export class EmbeddedServer implements AsyncDisposable {
   }
 
   async #close(): Promise<void> {
-    this.#state.faults.set({ stalled: false });
-    await this.#state.scheduler.close();
+    await this.#state.close();
     await this.#http.shutdown();
   }
 }

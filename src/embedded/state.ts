@@ -7,6 +7,8 @@ import { SeedStream } from "./scheduler/random.ts";
 import { Scheduler } from "./scheduler/scheduler.ts";
 import type { Task, TaskRequest } from "./scheduler/task.ts";
 import type { ServerTokenizer } from "./tokenizer.ts";
+import type { JoinGroup } from "./weight_group.ts";
+import { WeightUpdates } from "./weight_updates.ts";
 import { WeightLock } from "./weight_lock.ts";
 
 /** What a state is made of. */
@@ -18,6 +20,8 @@ export interface StateOptions {
   readonly maxRunningRequests: number;
   readonly maxTotalTokens: number;
   readonly healthTimeoutMs: number;
+  readonly groupTimeoutMs: number;
+  readonly join: JoinGroup;
   readonly seed: number;
   readonly faults: Faults;
   /** Drops all connections and stops listening. */
@@ -33,11 +37,10 @@ export class EmbeddedState {
   readonly faults: FaultInjector;
   readonly scheduler: Scheduler;
   readonly lock = new WeightLock();
-  readonly seeds: SeedStream;
+  readonly updates: WeightUpdates;
+  readonly #seeds: SeedStream;
   /** Folder that the weights came from last. */
   modelPath: string;
-  /** Whether `/begin_weight_update` is open. */
-  session = false;
   readonly #inWork = new Set<string>();
   readonly #crashed = Promise.withResolvers<void>();
   #countedTokens = 0;
@@ -49,7 +52,11 @@ export class EmbeddedState {
     this.tokenizer = options.tokenizer;
     this.emulated = options.emulated;
     this.faults = new FaultInjector(options.faults);
-    this.seeds = new SeedStream(options.seed);
+    this.#seeds = new SeedStream(options.seed);
+    this.updates = new WeightUpdates(this, {
+      join: options.join,
+      timeoutMs: options.groupTimeoutMs,
+    });
     const { eosTokenId } = options.tokenizer;
     this.scheduler = new Scheduler({
       model: options.model,
@@ -80,7 +87,7 @@ export class EmbeddedState {
       contextLength: this.model.config.contextLength,
       strict: this.emulated.strict,
       inWork: this.#inWork,
-      nextSeed: () => this.seeds.next(),
+      nextSeed: () => this.#seeds.next(),
     };
   }
 
@@ -115,6 +122,13 @@ export class EmbeddedState {
   crash(reason: string): void {
     this.#crashed.resolve();
     this.options.onCrash(reason);
+  }
+
+  /** Ends requests, groups and waits. */
+  async close(): Promise<void> {
+    this.faults.set({ stalled: false });
+    await this.updates.close();
+    await this.scheduler.close();
   }
 
   #beforeStep(): Promise<void> | undefined {

@@ -3,6 +3,17 @@ import type { EmbeddedState } from "../state.ts";
 import { ApiError } from "./api_error.ts";
 import { abort, flushCache, health, pause, resume } from "./control.ts";
 import { detokenize, generate, tokenize } from "./generate.ts";
+import {
+  beginUpdate,
+  destroyGroup,
+  endUpdate,
+  initGroup,
+  updateFromDisk,
+  updateFromDistributed,
+  updateVersion,
+  weightsByName,
+  weightsChecker,
+} from "./weights.ts";
 import { getLoad, loads, modelInfo, models, serverInfo } from "./infos.ts";
 
 type Handler = (request: Request, state: EmbeddedState) => unknown;
@@ -26,6 +37,14 @@ const deprecated: Handler = (_, state) => {
 const info: Handler = (request, state) =>
   serverInfo(state, { port: Number(new URL(request.url).port) });
 
+/** An endpoint that older versions lack. */
+function sessionOnly(handler: Handler): Handler {
+  return (request, state) => {
+    if (!state.emulated.needsSession) throw new ApiError(404, { detail: "Not Found" });
+    return handler(request, state);
+  };
+}
+
 const handlers = new Map<string, Handler>([
   ["POST /generate", generate],
   ["PUT /generate", generate],
@@ -46,6 +65,17 @@ const handlers = new Map<string, Handler>([
   ["POST /pause_generation", pause],
   ["POST /continue_generation", resume],
   ["POST /abort_request", abort],
+  ["POST /init_weights_update_group", initGroup],
+  ["POST /destroy_weights_update_group", destroyGroup],
+  ["POST /begin_weight_update", sessionOnly(beginUpdate)],
+  ["POST /end_weight_update", sessionOnly(endUpdate)],
+  ["POST /update_weights_from_distributed", updateFromDistributed],
+  ["POST /update_weights_from_disk", updateFromDisk],
+  ["POST /update_weight_version", updateVersion],
+  ["GET /get_weights_by_name", weightsByName],
+  ["POST /get_weights_by_name", weightsByName],
+  ["GET /weights_checker", weightsChecker],
+  ["POST /weights_checker", weightsChecker],
   ["POST /tokenize", tokenize],
   ["POST /v1/tokenize", tokenize],
   ["POST /detokenize", detokenize],

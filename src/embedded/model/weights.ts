@@ -1,5 +1,10 @@
 /** The weights of a model as `Float32Array`s, by their Hugging Face names. */
-import type { DType, TensorInfo } from "../../checkpoint/dtype.ts";
+import {
+  bfloat16ToFloat32,
+  type DType,
+  float16ToFloat32,
+  type TensorInfo,
+} from "../../checkpoint/mod.ts";
 import { type ModelConfig, weightShapes } from "./config.ts";
 
 /** One tensor: what it is and its bytes, C-contiguous and little-endian. */
@@ -117,24 +122,16 @@ export const readableDTypes: Readonly<Partial<Record<DType, number>>> = {
 };
 
 function decodeInto(target: Float32Array, tensor: Tensor): void {
-  const { bytes, dtype } = tensor;
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const { dtype } = tensor;
   const size = readableDTypes[dtype];
   if (size === undefined) throw new Error(`Cannot load ${dtype} into a float32 parameter`);
-  if (bytes.byteLength !== target.length * size) {
-    throw new Error(`Weight ${tensor.name} has ${bytes.byteLength} bytes`);
-  }
-  if (dtype === "float32") {
-    for (let i = 0; i < target.length; i++) target[i] = view.getFloat32(4 * i, true);
-  } else if (dtype === "float64") {
-    for (let i = 0; i < target.length; i++) target[i] = view.getFloat64(8 * i, true);
-  } else if (dtype === "float16") {
-    for (let i = 0; i < target.length; i++) target[i] = view.getFloat16(2 * i, true);
-  } else {
-    // A bfloat16 is the upper half of a float32.
-    const bits = new Uint32Array(target.buffer, target.byteOffset, target.length);
-    for (let i = 0; i < target.length; i++) bits[i] = view.getUint16(2 * i, true) << 16;
-  }
+  // A copy is aligned for typed arrays, which a piece of a bucket need not be.
+  const bytes = tensor.bytes.byteOffset % size === 0 ? tensor.bytes : tensor.bytes.slice();
+  const place = [bytes.buffer, bytes.byteOffset, bytes.byteLength / size] as const;
+  if (dtype === "float32") target.set(new Float32Array(...place));
+  else if (dtype === "float64") target.set(new Float64Array(...place));
+  else if (dtype === "float16") float16ToFloat32(new Uint16Array(...place), target);
+  else bfloat16ToFloat32(new Uint16Array(...place), target);
 }
 
 function product(shape: readonly number[]): number {

@@ -1,10 +1,13 @@
 import { join } from "node:path";
+import { float32ToBFloat16, type TensorToWrite, writeSafetensors } from "../../checkpoint/mod.ts";
 import { ValidationError } from "../../errors.ts";
 import { asPermissionError } from "../../internal/permission.ts";
 import { parseModelConfig, weightShapes } from "../model/config.ts";
 import { SeedStream } from "../scheduler/random.ts";
-import { safetensorsBytes, type TinyDType } from "./safetensors_bytes.ts";
 import { specialIds, tokenizerFiles, vocabSize } from "./tokenizer_files.ts";
+
+/** Element types of a tiny checkpoint. */
+export type TinyDType = "float32" | "bfloat16";
 
 /** Options of {@linkcode makeTinyCheckpoint}. */
 export interface TinyCheckpointOptions {
@@ -27,7 +30,7 @@ const spread = 0.2;
  * loads in the embedded server, in the real SGLang and in transformers alike. What it writes is
  * nonsense, but always the same nonsense.
  *
- * Permissions: `--allow-write` of the folder.
+ * Permissions: `--allow-read` and `--allow-write` of the folder.
  *
  * @example
  * ```ts
@@ -47,23 +50,24 @@ export async function makeTinyCheckpoint(
   }
   const config = configOf({ arch, dtype, tied });
   const { tokenizer, config: tokenizerConfig } = tokenizerFiles();
-  const files: [string, string | Uint8Array<ArrayBuffer>][] = [
-    ["config.json", pretty(config)],
-    ["generation_config.json", pretty(generationConfig)],
-    ["tokenizer.json", pretty(tokenizer)],
-    ["tokenizer_config.json", pretty(tokenizerConfig)],
-    ["model.safetensors", safetensorsBytes(randomTensors(config, seed), dtype)],
-  ];
+  const files = {
+    "config.json": config,
+    "generation_config.json": generationConfig,
+    "tokenizer.json": tokenizer,
+    "tokenizer_config.json": tokenizerConfig,
+  };
   try {
     await Deno.mkdir(folder, { recursive: true });
-    for (const [name, content] of files) {
-      const path = join(folder, name);
-      if (typeof content === "string") await Deno.writeTextFile(path, content);
-      else await Deno.writeFile(path, content);
+    for (const [name, content] of Object.entries(files)) {
+      await Deno.writeTextFile(join(folder, name), `${JSON.stringify(content, null, 1)}\n`);
     }
   } catch (error) {
     throw asPermissionError(error, `--allow-write=${folder}`, `write a checkpoint to ${folder}`);
   }
+  await writeSafetensors(
+    join(folder, "model.safetensors"),
+    randomTensors(config, { seed, dtype }),
+  );
 }
 
 const generationConfig = {
@@ -102,17 +106,14 @@ function configOf(
 
 function randomTensors(
   config: Record<string, unknown>,
-  seed: number,
-): { name: string; shape: readonly number[]; values: Float32Array }[] {
+  { seed, dtype }: { seed: number; dtype: TinyDType },
+): TensorToWrite[] {
   const random = new SeedStream(seed * 7919 + 1);
   return [...weightShapes(parseModelConfig(config))].map(([name, shape]) => {
     const length = shape.reduce((total, n) => total * n, 1);
     const center = name.includes("norm") ? 1 : 0;
     const values = Float32Array.from({ length }, () => center + spread * random.normal());
-    return { name, shape, values };
+    const data = dtype === "float32" ? values : float32ToBFloat16(values);
+    return { name, dtype, shape, data };
   });
-}
-
-function pretty(value: unknown): string {
-  return JSON.stringify(value, null, 1) + "\n";
 }
