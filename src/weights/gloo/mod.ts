@@ -1,0 +1,6 @@
+/**
+ * A gloo group without Python: rank 0, which broadcasts, and the other ranks, which receive.
+ *
+ * @module
+ */
+export { GlooGroup } from "./group.ts";
