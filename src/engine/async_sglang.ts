@@ -1,0 +1,368 @@
+import type { SGLangClient } from "../client/client.ts";
+import { type ClientSettings, clientSettings } from "../client/options.ts";
+import type {
+  CallOptions,
+  Generation,
+  GenerationDelta,
+  ModelInfo,
+  PauseMode,
+  ServerInfo,
+} from "../client/types.ts";
+import type { DType } from "../checkpoint/dtype.ts";
+import { StateError, ValidationError } from "../errors.ts";
+import { type Connection, connectServers } from "./connect.ts";
+import { Dispatcher } from "./dispatcher.ts";
+import {
+  type GenerateOptions,
+  type Prompt,
+  type PromptFields,
+  RLSGLangEngine,
+  type WorkerLoad,
+} from "./engine.ts";
+import { needsVocabulary, planGenerate } from "./generate_plan.ts";
+import { readModelMetadata } from "./model_metadata.ts";
+import type { ConnectOptions, ConnectTarget, EngineOptions } from "./options.ts";
+import { type SGLangWorker, WorkerPool } from "./workers.ts";
+
+/** Requests at once for a server that does not tell how many it runs. */
+const UNTOLD_CONCURRENCY = 256;
+
+/** What {@linkcode AsyncSGLang.toJSON} gives: addresses and settings, no keys, no processes. */
+export interface SerializedEngine {
+  /** Always `"AsyncSGLang"`. */
+  readonly kind: "AsyncSGLang";
+  /** Address of the router, or `null`. */
+  readonly router: string | null;
+  /** Addresses of the servers. */
+  readonly workers: readonly string[];
+  /** Settings that are no secrets. */
+  readonly options: Pick<
+    EngineOptions,
+    | "timeoutMs"
+    | "generateTimeoutMs"
+    | "controlTimeoutMs"
+    | "retry"
+    | "vocabSize"
+    | "samplingDefaults"
+    | "maxConcurrency"
+    | "modelFolder"
+  >;
+}
+
+/** What an engine is made of. */
+interface EngineParts {
+  readonly connection: Connection;
+  readonly options: EngineOptions;
+  /** Servers and router that this engine started; ended at shutdown. */
+  readonly owned?: AsyncDisposable | undefined;
+}
+
+/**
+ * One or several SGLang servers, with or without the router in front, for reinforcement learning.
+ *
+ * Generation goes through the router where there is one, everything else to every server. A request
+ * that the router would strip goes to a server directly. Batches are sent as separate requests, all
+ * at once; the engine keeps their order and limits how many are in flight.
+ *
+ * {@linkcode AsyncSGLang.connect} needs `--allow-net` for the servers and the router, nothing else.
+ *
+ * @example
+ * ```ts
+ * import { AsyncSGLang } from "@sglang-rl/sglang-rl";
+ *
+ * await using engine = await AsyncSGLang.connect("http://127.0.0.1:30000");
+ * const samples = await engine.generate(["One, two,", "Red, green,"], {
+ *   n: 4,
+ *   maxNewTokens: 16,
+ *   returnLogProbs: true,
+ * });
+ * // 8 samples: four for the first prompt, then four for the second
+ * ```
+ */
+export class AsyncSGLang extends RLSGLangEngine {
+  readonly #pool: WorkerPool;
+  readonly #router: SGLangClient | undefined;
+  readonly #dispatcher: Dispatcher;
+  readonly #options: EngineOptions;
+  readonly #settings: ClientSettings;
+  readonly #httpClient: Deno.HttpClient;
+  readonly #owned: AsyncDisposable | undefined;
+  #shutdown: Promise<void> | undefined;
+
+  /** @internal */
+  private constructor(parts: EngineParts) {
+    super();
+    if (parts?.connection === undefined) {
+      throw new StateError("Server URL not set. Call AsyncSGLang.connect() or fromPretrained()");
+    }
+    const { connection, options } = parts;
+    this.#pool = new WorkerPool(connection.workers);
+    this.#router = connection.router;
+    this.#httpClient = connection.httpClient;
+    this.#owned = parts.owned;
+    this.#options = options;
+    this.#settings = clientSettings({ ...options, url: this.url });
+    this.#dispatcher = new Dispatcher({
+      pool: this.#pool,
+      router: this.#router,
+      maxConcurrency: concurrencyOf(options.maxConcurrency, connection.workers),
+      logger: this.#settings.logger,
+      clock: this.#settings.clock,
+    });
+  }
+
+  /**
+   * Connects to running servers: one, several, or those behind a router.
+   *
+   * @throws {UnreachableError} Nobody answers at an address.
+   * @throws {PermissionError} Deno may not connect; `flag` is what to add.
+   * @throws {HttpError} A server is not healthy or refuses the key.
+   */
+  static async connect(target: ConnectTarget, options: ConnectOptions = {}): Promise<AsyncSGLang> {
+    const connection = await connectServers(target, options);
+    return new AsyncSGLang({ connection, options });
+  }
+
+  /** Connects again as {@linkcode AsyncSGLang.toJSON} tells; keys are given anew. */
+  static async fromJSON(
+    serialized: SerializedEngine,
+    options: ConnectOptions = {},
+  ): Promise<AsyncSGLang> {
+    if (serialized?.kind !== "AsyncSGLang") {
+      throw new ValidationError(`fromJSON() takes what toJSON() gave, got ${typeof serialized}`);
+    }
+    const { router, workers } = serialized;
+    const target = router === null ? workers : { router, workers };
+    return await AsyncSGLang.connect(target, { ...serialized.options, ...options });
+  }
+
+  override get url(): string {
+    return this.#router?.url ?? this.#pool.workers[0]!.url;
+  }
+
+  /** The servers, each with a client for calls to it alone. */
+  override get workers(): readonly SGLangWorker[] {
+    return this.#pool.workers;
+  }
+
+  /** Requests that the servers have, and those that wait for their turn. */
+  get requests(): { readonly inFlight: number; readonly queued: number } {
+    return { inFlight: this.#dispatcher.inFlight, queued: this.#dispatcher.queued };
+  }
+
+  override generate(
+    prompt: string,
+    options?: GenerateOptions & { readonly n?: undefined },
+  ): Promise<Generation>;
+  override generate(
+    prompt: string,
+    options: GenerateOptions & { readonly n: number },
+  ): Promise<Generation[]>;
+  override generate(
+    prompts: readonly string[],
+    options?: GenerateOptions,
+  ): Promise<Generation[]>;
+  override generate(
+    prompts: string | readonly string[] | PromptFields,
+    options?: GenerateOptions,
+  ): Promise<Generation | Generation[]>;
+  override async generate(
+    prompts: string | readonly string[] | PromptFields,
+    options: GenerateOptions = {},
+  ): Promise<Generation | Generation[]> {
+    const plan = await this.#plan(prompts, options);
+    if (plan.requests.length === 0) return [];
+    const samples = await this.#dispatcher.generate(plan, options);
+    return plan.isList ? samples : samples[0]!;
+  }
+
+  /** TorchRL's name of {@linkcode AsyncSGLang.generate} for several prompts. */
+  generateBatch(
+    prompts: readonly string[],
+    options: GenerateOptions = {},
+  ): Promise<Generation[]> {
+    return this.generate(prompts, options);
+  }
+
+  override async *stream(
+    prompt: Prompt,
+    options: GenerateOptions = {},
+  ): AsyncGenerator<GenerationDelta, void, undefined> {
+    const fields = typeof prompt === "string" ? { text: prompt } : { inputIds: prompt };
+    const { requests, n } = await this.#plan(fields, options);
+    if (n > 1 || requests.length !== 1) {
+      throw new ValidationError(`stream() makes one sample of one prompt, got n = ${n}`);
+    }
+    yield* this.#dispatcher.stream(requests[0]!, options);
+  }
+
+  override async abort(rids: readonly string[] | "all", options: CallOptions = {}): Promise<void> {
+    this.#assertOpen();
+    this.#dispatcher.dropQueued(rids);
+    await this.#pool.onEvery("abort", ({ client }) => client.abort(rids, options));
+  }
+
+  override async pause(mode: PauseMode, options: CallOptions = {}): Promise<void> {
+    this.#assertOpen();
+    await this.#pool.onEvery("pause", ({ client }) => client.pause(mode, options));
+  }
+
+  override async resume(options: CallOptions = {}): Promise<void> {
+    this.#assertOpen();
+    await this.#pool.onEvery("resume", ({ client }) => client.resume(options));
+  }
+
+  override async flushCache(
+    options: CallOptions & { readonly waitMs?: number | undefined } = {},
+  ): Promise<boolean> {
+    this.#assertOpen();
+    const flushed = await this.#pool.onEvery(
+      "flush_cache",
+      ({ client }) => client.flushCache(options),
+    );
+    return flushed.every(Boolean);
+  }
+
+  override async health(options: CallOptions = {}): Promise<boolean> {
+    this.#assertOpen();
+    const healthy = await this.#pool.onEvery("health", ({ client }) => client.health(options));
+    return healthy.every(Boolean);
+  }
+
+  override load(options: CallOptions = {}): Promise<WorkerLoad[]> {
+    return this.#pool.onEvery("load", async ({ client, url }) => ({
+      server: url,
+      ...await client.load(options),
+    }));
+  }
+
+  override getTpSize(): number {
+    return this.#pool.workers[0]!.tpSize;
+  }
+
+  override getDpSize(): number {
+    return this.#pool.workers.reduce((sum, { dpSize }) => sum + dpSize, 0);
+  }
+
+  /**
+   * Element type and shape of every weight, read from the headers of the served model's safetensors
+   * files. Needs `--allow-read` of their folder.
+   *
+   * @throws {CheckpointError} The folder is not on this machine: give `modelFolder`.
+   */
+  override async getModelMetadata(
+    options: CallOptions & { readonly modelFolder?: string | undefined } = {},
+  ): Promise<Map<string, { dtype: DType; shape: readonly number[] }>> {
+    const folder = options.modelFolder ?? this.#options.modelFolder ??
+      (await this.#pool.workers[0]!.client.modelInfo(options)).modelPath;
+    return await readModelMetadata(folder, options);
+  }
+
+  override serverInfo(options: CallOptions = {}): Promise<ServerInfo[]> {
+    return this.#pool.onEvery("server_info", ({ client }) => client.serverInfo(options));
+  }
+
+  override modelInfo(options: CallOptions = {}): Promise<ModelInfo[]> {
+    return this.#pool.onEvery("model_info", ({ client }) => client.modelInfo(options));
+  }
+
+  override async tokenize(
+    text: string,
+    options: CallOptions & { readonly addSpecialTokens?: boolean } = {},
+  ): Promise<Int32Array> {
+    using lease = this.#pool.lease();
+    return await lease.worker.client.tokenize(text, options);
+  }
+
+  override async detokenize(
+    ids: ArrayLike<number>,
+    options: CallOptions & { readonly skipSpecialTokens?: boolean } = {},
+  ): Promise<string> {
+    using lease = this.#pool.lease();
+    return await lease.worker.client.detokenize(ids, options);
+  }
+
+  /** Ends calls under way and whatever this engine started; servers it only uses go on. */
+  override shutdown(): Promise<void> {
+    return this.#shutdown ??= this.#end();
+  }
+
+  /** Addresses and settings to connect anew elsewhere: no keys, no ownership of processes. */
+  toJSON(): SerializedEngine {
+    const {
+      timeoutMs,
+      generateTimeoutMs,
+      controlTimeoutMs,
+      retry,
+      vocabSize,
+      samplingDefaults,
+      maxConcurrency,
+      modelFolder,
+    } = this.#options;
+    return {
+      kind: "AsyncSGLang",
+      router: this.#router?.url ?? null,
+      workers: this.#pool.workers.map(({ url }) => url),
+      options: {
+        timeoutMs,
+        generateTimeoutMs,
+        controlTimeoutMs,
+        retry,
+        vocabSize,
+        samplingDefaults,
+        maxConcurrency,
+        modelFolder,
+      },
+    };
+  }
+
+  /** `AsyncSGLang(url='…', model='…', tp=…, dp=…, mode=external)`. */
+  override toString(): string {
+    const { modelPath } = this.#pool.workers[0]!;
+    const mode = this.#owned === undefined ? "external" : "managed";
+    return `AsyncSGLang(url='${this.url}', model='${modelPath}', tp=${this.getTpSize()}, ` +
+      `dp=${this.getDpSize()}, mode=${mode})`;
+  }
+
+  /** The same as {@linkcode AsyncSGLang.toString}. */
+  [Symbol.for("Deno.customInspect")](): string {
+    return this.toString();
+  }
+
+  async #plan(prompts: string | readonly string[] | PromptFields, options: GenerateOptions) {
+    this.#assertOpen();
+    const { signal } = options;
+    const vocabSize = needsVocabulary(prompts, options)
+      ? await this.#pool.workers[0]!.client.vocabSize({ signal })
+      : null;
+    return planGenerate(prompts, options, {
+      vocabSize,
+      samplingDefaults: this.#options.samplingDefaults,
+    });
+  }
+
+  async #end(): Promise<void> {
+    this.#dispatcher.close();
+    // Calls that were ended tell the servers so: leave them the connections until then.
+    await this.#dispatcher.idle();
+    for (const { client } of this.#pool.workers) client.close();
+    this.#router?.close();
+    this.#httpClient.close();
+    await this.#owned?.[Symbol.asyncDispose]();
+  }
+
+  #assertOpen(): void {
+    if (this.#shutdown !== undefined) throw new StateError("The engine was shut down");
+  }
+}
+
+function concurrencyOf(given: number | undefined, workers: readonly SGLangWorker[]): number {
+  if (given !== undefined) {
+    if (Number.isSafeInteger(given) && given > 0) return given;
+    throw new ValidationError(`maxConcurrency must be an integer above 0, got ${given}`);
+  }
+  return workers.reduce((sum, worker) => {
+    const running = worker.maxRunningRequests ?? UNTOLD_CONCURRENCY;
+    return sum + running + Math.min(running, worker.maxQueuedRequests ?? running);
+  }, 0);
+}

@@ -1,0 +1,211 @@
+import { buildRequest } from "../client/request.ts";
+import { isSamplingName, mergeSampling, nearestSamplingName } from "../client/sampling_params.ts";
+import type { GenerateRequest, SamplingInput, SamplingParams } from "../client/types.ts";
+import { ValidationError } from "../errors.ts";
+import { nearestName } from "../internal/suggest.ts";
+import type { GenerateOptions, Prompt, PromptFields } from "./engine.ts";
+
+/** One prompt of a call, checked and ready to send. */
+export interface PlannedRequest {
+  readonly request: GenerateRequest & { readonly rid: string };
+  /** Body of `POST /generate`, by which the way to send it is chosen. */
+  readonly body: Readonly<Record<string, unknown>>;
+}
+
+/** What a call of `generate` will send. */
+export interface GeneratePlan {
+  readonly requests: readonly PlannedRequest[];
+  /** Whether the caller gets a list. */
+  readonly isList: boolean;
+  /** Samples for each prompt. */
+  readonly n: number;
+}
+
+/** Names of {@linkcode GenerateOptions} that are not for sampling. */
+const REQUEST_FIELDS = [
+  "returnLogProbs",
+  "logProbStartLen",
+  "topLogProbs",
+  "tokenIdsLogProb",
+  "returnPromptIds",
+  "returnHiddenStates",
+  "lora",
+  "priority",
+  "extraKey",
+  "sessionId",
+  "routedDpRank",
+] as const;
+
+/** TorchRL's and SGLang's names of request fields. */
+const REQUEST_ALIASES: Readonly<Record<string, typeof REQUEST_FIELDS[number]>> = {
+  return_logprob: "returnLogProbs",
+  return_logprobs: "returnLogProbs",
+  return_log_probs: "returnLogProbs",
+  logprob_start_len: "logProbStartLen",
+  top_logprobs_num: "topLogProbs",
+  token_ids_logprob: "tokenIdsLogProb",
+  return_prompt_token_ids: "returnPromptIds",
+  return_hidden_states: "returnHiddenStates",
+  lora_path: "lora",
+  extra_key: "extraKey",
+  session_id: "sessionId",
+  routed_dp_rank: "routedDpRank",
+};
+
+/** Fields of SGLang that go into the request as they are. */
+const EXTRA_ALIASES = ["return_text_in_logprobs", "custom_logit_processor", "cache_salt"];
+
+const CALL_OPTIONS = ["signal", "timeoutMs", "rids", "onProgress", "samplingParams", "extra"];
+
+/** How to plan. */
+export interface PlanContext {
+  readonly vocabSize: number | null;
+  readonly samplingDefaults: SamplingParams | undefined;
+}
+
+/** Checks prompts and options before anything is sent. */
+export function planGenerate(
+  prompts: string | readonly string[] | PromptFields,
+  options: GenerateOptions,
+  context: PlanContext,
+): GeneratePlan {
+  const { list, isList } = promptList(prompts);
+  const { sampling, fields } = splitOptions(options);
+  const rids = ridsFor(list.length, options.rids);
+  const requests = list.map((prompt, i): PlannedRequest => {
+    const request = {
+      ...(typeof prompt === "string" ? { text: prompt } : { inputIds: prompt }),
+      ...fields,
+      samplingParams: sampling,
+      rid: rids[i]!,
+    };
+    const { body } = buildRequest(request, {
+      vocabSize: context.vocabSize,
+      defaults: context.samplingDefaults,
+    });
+    return { request, body };
+  });
+  const n = countOf(requests[0]);
+  const isNGiven = options.n !== undefined;
+  if (!isList && !isNGiven && n > 1) {
+    throw new ValidationError(
+      `samplingParams asks for ${n} samples of one prompt: give n directly in the options, or the ` +
+        "prompt in a list, to get a list",
+    );
+  }
+  return { requests, isList: isList || isNGiven, n };
+}
+
+/** Whether any prompt is ids, so that the vocabulary size matters. */
+export function needsVocabulary(
+  prompts: string | readonly string[] | PromptFields,
+  options: GenerateOptions,
+): boolean {
+  if (typeof prompts === "object" && "inputIds" in prompts) return true;
+  const { samplingParams = {} } = options;
+  const names = [...Object.keys(options), ...Object.keys(samplingParams)];
+  return names.some((name) => /bias|token.?ids/i.test(name));
+}
+
+function countOf(planned: PlannedRequest | undefined): number {
+  const params = planned?.body.sampling_params as { n?: number } | undefined;
+  return params?.n ?? 1;
+}
+
+function promptList(
+  prompts: string | readonly string[] | PromptFields,
+): { list: readonly Prompt[]; isList: boolean } {
+  if (typeof prompts === "string") return { list: [prompts], isList: false };
+  if (Array.isArray(prompts)) return { list: prompts.map(checkText), isList: true };
+  if (typeof prompts !== "object" || prompts === null) {
+    throw new ValidationError("Must provide either text or inputIds");
+  }
+  const { text, inputIds } = fieldsOf(prompts as PromptFields);
+  if (text !== undefined && inputIds !== undefined) {
+    throw new ValidationError("Cannot provide both text and inputIds");
+  }
+  if (text !== undefined) return promptList(text as string | readonly string[]);
+  if (inputIds === undefined) throw new ValidationError("Must provide either text or inputIds");
+  return idLists(inputIds);
+}
+
+function fieldsOf(prompts: PromptFields): PromptFields {
+  for (const name of Object.keys(prompts)) {
+    if (name === "text" || name === "inputIds") continue;
+    throw new ValidationError(`Unknown field "${name}" of a prompt: give text or inputIds`);
+  }
+  return prompts;
+}
+
+function idLists(
+  inputIds: NonNullable<PromptFields["inputIds"]>,
+): { list: readonly Prompt[]; isList: boolean } {
+  const isOfLists = Array.isArray(inputIds) &&
+    (inputIds.length === 0 || typeof inputIds[0] !== "number");
+  if (!isOfLists) return { list: [inputIds as ArrayLike<number>], isList: false };
+  return { list: inputIds as ArrayLike<number>[], isList: true };
+}
+
+function checkText(prompt: unknown, index: number): string {
+  if (typeof prompt === "string") return prompt;
+  throw new ValidationError(
+    `prompts[${index}] must be a text, got ${typeof prompt}; give ids as { inputIds }`,
+  );
+}
+
+function splitOptions(
+  options: GenerateOptions,
+): { sampling: SamplingInput; fields: Partial<GenerateRequest> } {
+  const direct: Record<string, unknown> = {};
+  const fields: Record<string, unknown> = {};
+  const extra: Record<string, unknown> = { ...options.extra };
+  const samplingParams: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(options.samplingParams ?? {})) {
+    // TorchRL takes these among the sampling parameters too.
+    if (!setRequestField(name, value, { fields, extra })) samplingParams[name] = value;
+  }
+  for (const [name, value] of Object.entries(options)) {
+    if (CALL_OPTIONS.includes(name) || value === undefined) continue;
+    if (name === "stream" && value === false) continue;
+    if (setRequestField(name, value, { fields, extra })) continue;
+    if (!isSamplingName(name)) throw unknownOption(name);
+    direct[name] = value;
+  }
+  if (Object.keys(extra).length > 0) fields.extra = extra;
+  return { sampling: mergeSampling(samplingParams, direct), fields };
+}
+
+function setRequestField(
+  name: string,
+  value: unknown,
+  into: { fields: Record<string, unknown>; extra: Record<string, unknown> },
+): boolean {
+  const field = REQUEST_ALIASES[name] ?? REQUEST_FIELDS.find((known) => known === name);
+  if (field !== undefined) into.fields[field] = value;
+  else if (EXTRA_ALIASES.includes(name)) into.extra[name] = value;
+  else return false;
+  return true;
+}
+
+function unknownOption(name: string): ValidationError {
+  const known = [...REQUEST_FIELDS, ...CALL_OPTIONS, ...Object.keys(REQUEST_ALIASES)];
+  const nearest = nearestName(name, known) ?? nearestSamplingName(name);
+  return new ValidationError(
+    `Unknown option "${name}" of generate` +
+      (nearest === undefined ? "" : `; did you mean "${nearest}"?`) +
+      " Further fields of SGLang go into `extra`",
+  );
+}
+
+function ridsFor(count: number, given: readonly string[] | undefined): readonly string[] {
+  if (given === undefined) return Array.from({ length: count }, () => crypto.randomUUID());
+  if (given.length !== count) {
+    throw new ValidationError(
+      `rids must hold one id for each of ${count} prompts, got ${given.length}`,
+    );
+  }
+  if (new Set(given).size !== count) {
+    throw new ValidationError("rids must differ from each other");
+  }
+  return given;
+}

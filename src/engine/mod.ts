@@ -1,0 +1,17 @@
+/**
+ * SGLang servers as an engine for reinforcement learning.
+ *
+ * @module
+ */
+export {
+  type EngineWorker,
+  type GenerateOptions,
+  type Prompt,
+  type PromptFields,
+  RLSGLangEngine,
+  type WorkerLoad,
+} from "./engine.ts";
+export { AsyncSGLang, type SerializedEngine } from "./async_sglang.ts";
+export type { ConnectOptions, ConnectTarget, EngineOptions, RouterTarget } from "./options.ts";
+export type { SGLangWorker } from "./workers.ts";
+export { readModelMetadata } from "./model_metadata.ts";

@@ -1,0 +1,36 @@
+import type { SGLangClientOptions } from "../client/options.ts";
+import type { CallOptions } from "../client/types.ts";
+
+/** Options of an engine. Those of {@linkcode SGLangClientOptions} hold for every server. */
+export interface EngineOptions extends
+  Omit<
+    SGLangClientOptions,
+    "url" | "abandon" | "httpClient" | "streamMode"
+  > {
+  /**
+   * Most requests in flight at once; further ones wait, first come, first served. Default twice what
+   * the servers run at once, so that each always has the next request at hand.
+   */
+  readonly maxConcurrency?: number | undefined;
+  /** Key of the router, when it has its own. Default `apiKey`. */
+  readonly routerApiKey?: string | undefined;
+  /**
+   * Folder of the model's safetensors files on this machine, for
+   * {@linkcode AsyncSGLang.getModelMetadata}. Default the path that the server reports.
+   */
+  readonly modelFolder?: string | undefined;
+}
+
+/** Options of {@linkcode AsyncSGLang.connect}. */
+export interface ConnectOptions extends EngineOptions, Pick<CallOptions, "signal"> {}
+
+/** A router and the servers behind it. */
+export interface RouterTarget {
+  /** Address of the router. */
+  readonly router: string;
+  /** Addresses of the servers. Default those that the router knows. */
+  readonly workers?: readonly string[] | undefined;
+}
+
+/** What to connect to: a server, several, or a router. */
+export type ConnectTarget = string | readonly string[] | RouterTarget;
