@@ -14,10 +14,11 @@
  * not read in time is left out there, but not in the log file.
  */
 export const keeperSource: string = String.raw`
-import collections, ctypes, errno, json, os, selectors, signal, subprocess, sys, tempfile, time
+import collections, ctypes, errno, json, os, re, selectors, signal, subprocess, sys, tempfile, time
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 QUEUE_LINES, LINE_BYTES = 20000, 65536
+COLOUR = re.compile(rb"\x1b\[[0-9;]*[A-Za-z]")
 
 def prctl(option, value):
     try: ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
@@ -99,6 +100,8 @@ class Log:
         if self.partial: self.add(self.partial)
         self.partial = b""
     def add(self, line):
+        # Colours, and the earlier states of a progress bar, are for terminals.
+        line = COLOUR.sub(b"", line.rstrip(b"\r").rsplit(b"\r", 1)[-1])
         for secret in self.secrets: line = line.replace(secret, b"***")
         line += b"\n"
         self.write_file(line)

@@ -18,6 +18,7 @@ const ownedFlags: ReadonlyMap<string, string> = new Map([
   ["--health-check-interval-secs", "healthCheckIntervalMs"],
   ["--health-check-timeout-secs", "healthCheckTimeoutMs"],
   ["--health-failure-threshold", "healthFailureThreshold"],
+  ["--log-level", "logLevel"],
 ]);
 
 /** Arguments after the Python program. The ports are known by then. */
@@ -51,6 +52,7 @@ export function routerArgs(
       healthCheckIntervalSecs: seconds(options.healthCheckIntervalMs ?? 5000),
       healthCheckTimeoutSecs: seconds(options.healthCheckTimeoutMs ?? 3000),
       healthFailureThreshold: options.healthFailureThreshold,
+      logLevel: options.logLevel ?? "warn",
       // The router looks again at a server that is not up yet only every 30 s by itself.
       ...(hasFlag(args, "--worker-startup-check-interval")
         ? {}

@@ -41,6 +41,8 @@ export interface SGLangRouterOptions {
   readonly healthCheckTimeoutMs?: number | undefined;
   /** Health checks in a row after which a server gets no more requests. Default 3. */
   readonly healthFailureThreshold?: number | undefined;
+  /** Level of the log. Default `"warn"`: at `"info"` the router logs every request twice. */
+  readonly logLevel?: "debug" | "info" | "warn" | "error" | undefined;
   /** Further flags by name, in any case style: `{ cacheThreshold: 0.5 }`. */
   readonly args?: Readonly<Record<string, FlagValue>> | undefined;
   /** Variables of the router's environment, to set or (with `null`) to unset. */
@@ -79,6 +81,7 @@ export const routerOptionKeys = [
   "healthCheckIntervalMs",
   "healthCheckTimeoutMs",
   "healthFailureThreshold",
+  "logLevel",
   "args",
   "env",
   "python",

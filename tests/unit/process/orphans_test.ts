@@ -1,0 +1,55 @@
+import assert from "node:assert/strict";
+import { readLines } from "../../../src/internal/lines.ts";
+import { aliveOf, hasPython } from "./_tree.ts";
+
+const ways = [
+  "its natural end",
+  "Deno.exit",
+  "an uncaught error",
+  "the abort signal",
+  "dispose",
+  "SIGINT",
+  "SIGTERM",
+  "SIGKILL",
+] as const;
+
+const owner = new URL("_owner.ts", import.meta.url).pathname;
+
+interface Ended {
+  readonly pids: number[];
+  readonly left: number[];
+}
+
+/** Runs an owner until it has ended, and reports its tree's processes and those that are left. */
+async function runOwner(way: string): Promise<Ended> {
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["run", "--no-prompt", "--allow-run=python3", owner, way],
+    env: { LD_LIBRARY_PATH: "/nowhere", NO_COLOR: "1" },
+    stdout: "piped",
+    stderr: "null",
+  }).spawn();
+  const pids: number[] = [];
+  for await (const line of readLines(child.stdout)) {
+    pids.push(...line.split(" ").map(Number));
+    if (way.startsWith("SIG")) child.kill(way as Deno.Signal);
+  }
+  await child.status;
+  return { pids, left: await aliveOf(pids, { untilGoneMs: 10_000 }) };
+}
+
+Deno.test({
+  name: "no process of a tree is left, whatever session it is in, when its owner ends by",
+  ignore: !await hasPython(),
+  async fn(t) {
+    // All at once: each spends its time waiting.
+    const runs = ways.map((way) => runOwner(way));
+    await Promise.all(runs);
+    for (const [i, way] of ways.entries()) {
+      await t.step(way, async () => {
+        const { pids, left } = await runs[i]!;
+        assert.equal(pids.length, 4, "the tree has run");
+        assert.deepEqual(left, []);
+      });
+    }
+  },
+});

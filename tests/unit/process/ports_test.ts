@@ -1,0 +1,104 @@
+import assert from "node:assert/strict";
+import { StateError, ValidationError } from "../../../src/errors.ts";
+import { getOpenPort, isPortFree, reservePorts } from "../../../src/process/mod.ts";
+
+const range = { from: 33_008, to: 33_199 };
+
+Deno.test("case 18: a port that is picked is from 1 to 55535 and free", () => {
+  for (let i = 0; i < 20; i++) {
+    const port = getOpenPort();
+    assert.ok(port >= 1 && port <= 55_535, `${port}`);
+    assert.ok(isPortFree(port));
+  }
+});
+
+Deno.test("ports of leases that live at once never meet, and all are below 55535", () => {
+  const leases = Array.from({ length: 5 }, () => reservePorts({ count: 3, range }));
+  try {
+    const ports = leases.flatMap((lease) => lease.ports);
+    assert.equal(new Set(ports).size, 15);
+    for (const port of ports) {
+      assert.ok(port >= range.from && port <= range.to);
+      assert.equal(isPortFree(port), false, "held until it is released");
+    }
+  } finally {
+    for (const lease of leases) lease[Symbol.dispose]();
+  }
+});
+
+Deno.test("released ports can be bound, yet no other lease gets them", () => {
+  using lease = reservePorts({ count: 2, range });
+  lease.release();
+  for (const port of lease.ports) assert.ok(isPortFree(port));
+  // Every block of the range but the one above is taken, and then there is none left.
+  const others = [];
+  try {
+    for (let i = 0; i < 11; i++) others.push(reservePorts({ count: 1, range }));
+    const taken = new Set(lease.ports);
+    for (const other of others) for (const port of other.ports) assert.ok(!taken.has(port));
+    assert.throws(() => reservePorts({ count: 1, range }), StateError);
+  } finally {
+    for (const other of others) other[Symbol.dispose]();
+  }
+});
+
+Deno.test("a port that another program has is passed over", () => {
+  const small = { from: 33_200, to: 33_231 };
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 33_200 });
+  try {
+    using lease = reservePorts({ count: 1, range: small });
+    assert.deepEqual(lease.ports, [33_216]);
+  } finally {
+    listener.close();
+  }
+});
+
+Deno.test("a server that takes ports far from its first keeps them all to itself", () => {
+  const wide = { from: 33_232, to: 33_599 };
+  using lease = reservePorts({ count: 2, span: 320, range: wide });
+  assert.deepEqual(lease.ports.length, 2);
+  const neighbours = [];
+  try {
+    const end = lease.ports[0]! + 320;
+    for (;;) {
+      const neighbour = tryReserve(wide);
+      if (neighbour === undefined) break;
+      neighbours.push(neighbour);
+      const port = neighbour.ports[0]!;
+      assert.ok(port < lease.ports[0]! || port >= end, `${port} is inside the span`);
+    }
+    assert.ok(neighbours.length > 0);
+  } finally {
+    for (const neighbour of neighbours) neighbour[Symbol.dispose]();
+  }
+});
+
+function tryReserve(range: { from: number; to: number }) {
+  try {
+    return reservePorts({ count: 1, range });
+  } catch (error) {
+    if (error instanceof StateError) return undefined;
+    throw error;
+  }
+}
+
+Deno.test("a range or a number that makes no sense is refused", () => {
+  assert.throws(() => reservePorts({ count: 0 }), ValidationError);
+  assert.throws(() => reservePorts({ count: 1, range: { from: 60_000, to: 60_100 } }), {
+    message: "A port to reserve must be from 1 to 55535, not 60000",
+  });
+  assert.throws(() => reservePorts({ count: 40, range: { from: 33_008, to: 33_020 } }), {
+    message: /too small/,
+  });
+});
+
+Deno.test({
+  name: "without permission to listen the error names the flag",
+  permissions: { net: false },
+  fn() {
+    assert.throws(() => reservePorts({ count: 1 }), {
+      name: "PermissionError",
+      flag: "--allow-net=127.0.0.1",
+    });
+  },
+});
