@@ -4,15 +4,20 @@ const READ_BYTES = 64 * 1024;
 
 /** A socket that is read in exact amounts; a read can be given up without losing a byte. */
 export class ByteStream {
-  readonly #socket: Deno.Conn;
+  readonly #socket: Deno.TcpConn;
   readonly #queue = new ByteQueue();
   readonly #buffer = new Uint8Array(READ_BYTES);
   #arrival: Promise<void> | undefined;
   #error: Error | undefined;
 
   /** Takes over `socket`. */
-  constructor(socket: Deno.Conn) {
+  constructor(socket: Deno.TcpConn) {
     this.#socket = socket;
+  }
+
+  /** Own address of the socket. */
+  get localHostname(): string {
+    return this.#socket.localAddr.hostname;
   }
 
   /** The next `length` bytes. When `signal` fires they stay for the next read. */

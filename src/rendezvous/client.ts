@@ -97,6 +97,11 @@ export class TCPStoreClient implements AsyncDisposable {
     }
   }
 
+  /** Address of this machine from which the store is reached. */
+  get localHostname(): string {
+    return this.#stream.localHostname;
+  }
+
   /**
    * Counts this process in, as torch's `TCPStore` does when it is made: a Python store that was
    * made with `wait_for_workers` waits for it. Returns how many have been counted.

@@ -8,6 +8,7 @@ import type {
 } from "../transport.ts";
 import { isUnspecified, parseIp, resolveHost } from "./address.ts";
 import { Mesh } from "./mesh.ts";
+import { allOrAborted } from "./race.ts";
 import { childrenOf } from "./tree.ts";
 import { broadcastSlot, rankKey } from "./wire.ts";
 
@@ -158,17 +159,5 @@ export class GlooGroup implements CollectiveGroup {
     throw new StateError(`gloo: group ${this.groupName} ended: ${failure.message}`, {
       cause: failure,
     });
-  }
-}
-
-/** All of `work`, or the signal's reason. What is left over rejects unheard when the group ends. */
-async function allOrAborted(work: readonly Promise<void>[], signal: AbortSignal): Promise<void> {
-  const aborted = Promise.withResolvers<never>();
-  const onAbort = () => aborted.reject(signal.reason);
-  signal.addEventListener("abort", onAbort, { once: true });
-  try {
-    await Promise.race([Promise.all(work), aborted.promise]);
-  } finally {
-    signal.removeEventListener("abort", onAbort);
   }
 }

@@ -4,3 +4,4 @@
  * @module
  */
 export { GlooGroup } from "./group.ts";
+export { GlooPeer, type JoinGlooOptions } from "./peer.ts";
