@@ -1,0 +1,358 @@
+import { AbortedError, StateError } from "../errors.ts";
+import { systemClock } from "../internal/clock.ts";
+import { withDeadline } from "../internal/deadline.ts";
+import { silentLogger } from "../internal/logger.ts";
+import { Semaphore } from "../internal/semaphore.ts";
+import type { RolloutBatch } from "./batch.ts";
+import { Bell } from "./bell.ts";
+import { type CollectorStats, emptyLedger } from "./ledger.ts";
+import {
+  type CollectorPlan,
+  type EnvironmentSource,
+  type LLMCollectorOptions,
+  planCollection,
+  type PolicySource,
+} from "./options.ts";
+import { bindPolicy } from "./bind_policy.ts";
+import { Outlet } from "./outlet.ts";
+import { describePlaces, type Places } from "./places.ts";
+import type { CollectorPolicy } from "./policy.ts";
+import type { VersionEntry } from "./policy_version.ts";
+import { Scheduler } from "./scheduler.ts";
+import { TaskQueue } from "./tasks.ts";
+
+const DEFAULT_TURN_TIMEOUT_MS = 600_000;
+const DEFAULT_ENVIRONMENT_TIMEOUT_MS = 60_000;
+const SHUTDOWN_TIMEOUT_MS = 30_000;
+
+/** Options of a single wait for a batch. */
+export interface RolloutOptions {
+  /** Ends the wait; rows collected so far stay for the next call. */
+  readonly signal?: AbortSignal | undefined;
+  /** Deadline in milliseconds. Default 3 600 000; rows stay for the next call. */
+  readonly timeoutMs?: number | undefined;
+}
+
+/**
+ * Runs a policy in environments and gives out batches of turns.
+ *
+ * It is an async iterable: each step collects `dialogTurnsPerBatch` elements. Environments in a pool
+ * run ahead of the reader by at most `prefetchBatches`; others only while the reader waits. With a
+ * `replayBuffer` or `queue` the rows go there and the reader gets `null`.
+ *
+ * Dialogs fail alone: the rows of the others are kept, before and after an error reached the reader.
+ *
+ * @typeParam Item What the reader gets: a batch, or what the sink answers.
+ *
+ * @example
+ * ```ts ignore
+ * await using collector = new LLMCollector(
+ *   new EnvironmentPool(() => promptEnvironment({ prompts, reward }), { size: 64 }),
+ *   { policy, dialogTurnsPerBatch: 256, totalDialogTurns: 10_000, maxStaleness: 1 },
+ * );
+ * sender.registerCollector(collector);
+ * for await (const batch of collector) await train(batch);
+ * ```
+ */
+export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
+  readonly #options: LLMCollectorOptions<Item>;
+  readonly #plan: CollectorPlan;
+  readonly #policy: CollectorPolicy;
+  readonly #outlet: Outlet;
+  readonly #scheduler: Scheduler;
+  readonly #ledger = emptyLedger();
+  readonly #stopping = new AbortController();
+  readonly #bell = new Bell();
+  readonly #turn = new Semaphore(1);
+  readonly #unlinkSignal: () => void;
+  #postproc: LLMCollectorOptions<Item>["postproc"];
+  #started: Promise<void> | null = null;
+  #pump: Promise<void> | null = null;
+
+  /**
+   * Makes a collector; nothing runs before the first batch is asked for. Throws a
+   * {@linkcode ValidationError} for options that exclude each other or are out of range.
+   */
+  constructor(
+    environments: EnvironmentSource,
+    options: LLMCollectorOptions<Item> & { policy: PolicySource },
+  ) {
+    const { policy, ...rest } = options;
+    this.#options = rest as LLMCollectorOptions<Item>;
+    this.#plan = planCollection(environments, this.#options);
+    this.#policy = bindPolicy(policy, this);
+    this.#postproc = options.postproc;
+    const places = describePlaces(environments);
+    const tasks = new TaskQueue(this.#plan.totalDialogs);
+    this.#outlet = new Outlet({
+      plan: this.#plan,
+      perBatch: options.dialogTurnsPerBatch,
+      environments: places.size,
+      tasks,
+      ledger: this.#ledger,
+    });
+    this.#scheduler = this.#makeScheduler(places, tasks);
+    const onAbort = () => this.#stopping.abort(options.signal?.reason);
+    options.signal?.addEventListener("abort", onAbort, { once: true });
+    if (options.signal?.aborted) onAbort();
+    this.#unlinkSignal = () => options.signal?.removeEventListener("abort", onAbort);
+  }
+
+  /** Elements in a batch. */
+  get dialogTurnsPerBatch(): number {
+    return this.#options.dialogTurnsPerBatch;
+  }
+
+  /** Elements to give out in all; -1 for no end. */
+  get totalDialogTurns(): number {
+    return this.#plan.totalTurns === Infinity ? -1 : this.#plan.totalTurns;
+  }
+
+  /** Whether collecting has begun. */
+  get isInitialized(): boolean {
+    return this.#started !== null;
+  }
+
+  /** What was done so far. */
+  get stats(): CollectorStats {
+    return { ...this.#ledger };
+  }
+
+  /** Dialogs that run at this moment. */
+  get running(): number {
+    return this.#scheduler.running;
+  }
+
+  /** Elements that are collected and wait for the reader. */
+  get waiting(): number {
+    return this.#outlet.waiting;
+  }
+
+  /** The present policy version; `null` without a tracker. */
+  get policyVersion(): number | string | null {
+    return this.#plan.versions?.current ?? null;
+  }
+
+  /** The same as {@linkcode LLMCollector.policyVersion}. */
+  getPolicyVersion(): number | string | null {
+    return this.policyVersion;
+  }
+
+  /** All policy versions so far, oldest first; empty without a tracker. */
+  get versionHistory(): readonly VersionEntry[] {
+    return this.#plan.versions?.history ?? [];
+  }
+
+  /** The engine or model behind the policy. */
+  getPolicyModel(): unknown {
+    return this.#policy.model;
+  }
+
+  /**
+   * Goes to the next policy version; a weight sync calls it when new weights are served.
+   * `weightVersion` is the servers' own name for them. Does nothing without a tracker.
+   */
+  incrementVersion(options: { weightVersion?: string | undefined } = {}): void {
+    this.#plan.versions?.increment(options);
+    this.#changed();
+  }
+
+  /** Replaces what is applied to every batch before it is given out. */
+  setPostproc(postproc: (batch: RolloutBatch) => RolloutBatch | Promise<RolloutBatch>): void {
+    this.#postproc = postproc;
+  }
+
+  /**
+   * Collects one batch; `null` at the end. It goes to the caller even with a sink. Throws the error
+   * of a dialog (`onDialogError: "throw"`), after which the next call goes on; a timeout; an abort
+   * error after a shutdown.
+   */
+  async rollout(options: RolloutOptions = {}): Promise<RolloutBatch | null> {
+    if (this.#outlet.isClosed) return null;
+    using _turn = await this.#turn.acquire(options.signal);
+    if (this.#outlet.isClosed) return null;
+    await this.#start();
+    if (this.#options.resetAtEachIter) this.#scheduler.restartAll();
+    this.#outlet.hasReader = true;
+    try {
+      const batch = await this.#nextBatch(options);
+      if (batch === null || this.#postproc === undefined) return batch;
+      return await this.#postproc(batch);
+    } finally {
+      this.#outlet.hasReader = false;
+      if (this.#outlet.isClosed) await this.#stop("the collector reached its end");
+    }
+  }
+
+  /** The batches, or what the sink answers to each. Leaving the loop keeps the rest collected. */
+  async *[Symbol.asyncIterator](): AsyncIterableIterator<Item> {
+    const sink = this.#options.replayBuffer ?? this.#options.queue;
+    for (;;) {
+      const batch = await this.rollout();
+      if (batch === null) return;
+      if (sink === undefined) yield batch as Item;
+      else yield await sink.accept(batch, { signal: this.#stopping.signal });
+    }
+  }
+
+  /**
+   * Collects in the background into the `replayBuffer` or `queue` until the end or
+   * {@linkcode LLMCollector.asyncShutdown}, which rethrows what went wrong. Throws a
+   * {@linkcode StateError} without a sink.
+   */
+  start(): void {
+    if (this.#options.replayBuffer === undefined && this.#options.queue === undefined) {
+      throw new StateError("Cannot start in the background: give a replayBuffer or a queue");
+    }
+    this.#pump ??= this.#run();
+    // The reader of `finished()` or `asyncShutdown()` gets the error; here it must not be unhandled.
+    this.#pump.catch(() => {});
+  }
+
+  /** Resolves when a collector that was started in the background is done. */
+  async finished(options: RolloutOptions = {}): Promise<void> {
+    const { signal, timeoutMs = 3_600_000 } = options;
+    const pump = this.#pump;
+    if (pump === null) throw new StateError("Cannot wait for the end: call start() first");
+    await withDeadline({ phase: "collector end", timeoutMs, signal }, () => pump);
+  }
+
+  /** Takes what is collected and not given out yet, also less than a batch; `null` when nothing. */
+  drain(): RolloutBatch | null {
+    return this.#outlet.drain();
+  }
+
+  /**
+   * Ends every dialog and closes the environments of a pool. Safe to call twice. What is collected
+   * stays for {@linkcode LLMCollector.drain}. Rethrows an error of the background run.
+   */
+  async asyncShutdown(): Promise<void> {
+    await this.#stop("the collector was shut down");
+    const pump = this.#pump;
+    this.#pump = null;
+    await pump?.catch((error) => {
+      if (!(error instanceof AbortedError)) throw error;
+    });
+  }
+
+  /** The same as {@linkcode LLMCollector.asyncShutdown}. */
+  async shutdown(): Promise<void> {
+    await this.asyncShutdown();
+  }
+
+  /** Ends everything; errors of the background run are logged. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      await this.asyncShutdown();
+    } catch (error) {
+      this.#options.logger?.error(`The collector had failed: ${error}`);
+    }
+  }
+
+  async #run(): Promise<void> {
+    for await (const _item of this) { /* The sink has it. */ }
+  }
+
+  #start(): Promise<void> {
+    this.#started ??= this.#begin();
+    return this.#started;
+  }
+
+  async #begin(): Promise<void> {
+    const versions = this.#plan.versions;
+    const { logger = silentLogger } = this.#options;
+    if (versions !== null && this.#policy.weightVersions !== undefined) {
+      try {
+        const names = await withDeadline({
+          phase: "reading the servers' weight version",
+          timeoutMs: 10_000,
+          signal: this.#stopping.signal,
+          clock: this.#options.clock,
+        }, (signal) => this.#policy.weightVersions!({ signal }));
+        for (const name of names) versions.bindCurrent(name);
+      } catch (error) {
+        logger.warn(`The servers' weight version is not known: ${error}`);
+      }
+    }
+    this.#scheduler.start();
+  }
+
+  async #nextBatch(options: RolloutOptions): Promise<RolloutBatch | null> {
+    const { signal, timeoutMs = 3_600_000 } = options;
+    const stopping = this.#stopping.signal;
+    return await withDeadline({
+      phase: "collect batch",
+      timeoutMs,
+      signal: signal === undefined ? stopping : AbortSignal.any([signal, stopping]),
+      clock: this.#options.clock,
+      lastHeard: () => `${this.waiting} elements collected, ${this.running} dialogs running`,
+    }, async (waitSignal) => {
+      while (!waitSignal.aborted) {
+        const rung = this.#bell.rung;
+        const batch = this.#outlet.take(false) ?? this.#takeLast();
+        if (batch !== null || this.#outlet.isClosed) return batch;
+        this.#scheduler.update();
+        await rung;
+      }
+      return null;
+    });
+  }
+
+  /** The rest when no dialog can follow; closes the outlet when nothing is left. */
+  #takeLast(): RolloutBatch | null {
+    if (!this.#scheduler.isExhausted) return null;
+    const last = this.#outlet.take(true);
+    // Taking may have sent stale dialogs back to be run anew.
+    if (last === null && this.#scheduler.isExhausted) this.#outlet.close();
+    return last;
+  }
+
+  #changed(): void {
+    this.#bell.ring();
+    this.#scheduler.update();
+  }
+
+  async #stop(reason: string): Promise<void> {
+    this.#outlet.close();
+    this.#unlinkSignal();
+    this.#stopping.abort(new StateError(`Stopped: ${reason}`));
+    const { clock } = this.#options;
+    await withDeadline(
+      { phase: "ending dialogs", timeoutMs: SHUTDOWN_TIMEOUT_MS, clock },
+      () => this.#scheduler.stopped(),
+    );
+  }
+
+  #makeScheduler(places: Places, tasks: TaskQueue): Scheduler {
+    const options = this.#options;
+    const { clock = systemClock, logger = silentLogger } = options;
+    return new Scheduler({
+      places: places.size,
+      openEnvironment: places.open,
+      ownsEnvironments: places.owned,
+      tasks,
+      dialogRetries: options.dialogRetries ?? 0,
+      setting: {
+        policy: this.#policy,
+        versions: this.#plan.versions,
+        maxTurns: options.maxTurns ?? Infinity,
+        turnTimeoutMs: options.turnTimeoutMs ?? DEFAULT_TURN_TIMEOUT_MS,
+        environmentTimeoutMs: options.environmentTimeoutMs ?? DEFAULT_ENVIRONMENT_TIMEOUT_MS,
+        environmentCalls: new Semaphore(places.maxConcurrency),
+        clock,
+      },
+      ledger: this.#ledger,
+      logger,
+      clock,
+      signal: this.#stopping.signal,
+      events: {
+        wants: (passage) => this.#outlet.wants(passage),
+        onRow: (row) => this.#outlet.addRow(row),
+        onTrajectory: (trajectory) => this.#outlet.addTrajectory(trajectory),
+        onFailure: (task, error) => this.#outlet.addFailure(task, error),
+        onCrash: (error) => this.#outlet.fail(error),
+        onChange: () => this.#changed(),
+      },
+    });
+  }
+}

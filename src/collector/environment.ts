@@ -1,0 +1,82 @@
+/** One message of a dialog, as chat templates take it. */
+export interface ChatMessage {
+  /** Who speaks: `system`, `user`, `assistant`, `tool`. */
+  readonly role: string;
+  /** What is said. */
+  readonly content: string;
+  /** Tools that an assistant asks for. */
+  readonly toolCalls?: readonly Readonly<Record<string, unknown>>[] | undefined;
+  /** Results that a tool message carries, beside its content. */
+  readonly toolResponses?: readonly Readonly<Record<string, unknown>>[] | undefined;
+}
+
+/** Which dialog an environment is asked to begin. */
+export interface DialogTask {
+  /** Number of the dialog, from 0; a retry has the number of the dialog that it repeats. */
+  readonly dialog: number;
+  /** 0 for the first try, then 1, 2, ... */
+  readonly attempt: number;
+  /** Fires when the collector stops or the environment's deadline passes. */
+  readonly signal: AbortSignal;
+}
+
+/** How a dialog begins. */
+export interface EnvironmentReset {
+  /** The messages that the policy answers first; at least one. */
+  readonly messages: readonly ChatMessage[];
+  /** Tools that the chat template shows to the model. */
+  readonly tools?: readonly Readonly<Record<string, unknown>>[] | undefined;
+  /** Anything to find again in the rows of this dialog, for example the task's name. */
+  readonly info?: Readonly<Record<string, unknown>> | undefined;
+}
+
+/** What the policy said, as an environment sees it. */
+export interface EnvironmentAction {
+  /** The policy's message. */
+  readonly message: ChatMessage;
+  /** The sampled token ids, shape `(R)`. */
+  readonly ids: Int32Array;
+  /** Number of the turn in this dialog, from 0. */
+  readonly turn: number;
+  /** Whether the answer was cut by the limit on new tokens. */
+  readonly cut: boolean;
+  /** Fires when the collector stops or the environment's deadline passes. */
+  readonly signal: AbortSignal;
+}
+
+/** What an environment makes of an answer. */
+export interface EnvironmentStep {
+  /** Messages that follow the answer: the user's next one, results of tools. Default none. */
+  readonly messages?: readonly ChatMessage[] | undefined;
+  /** Reward of this turn; a finite number. */
+  readonly reward: number;
+  /** Whether the dialog ended by itself. */
+  readonly done: boolean;
+  /** Whether the dialog was cut short, for example by a limit on turns. Default false. */
+  readonly truncated?: boolean | undefined;
+  /** Anything to find again in this row. */
+  readonly info?: Readonly<Record<string, unknown>> | undefined;
+}
+
+/**
+ * A place where dialogs happen, one at a time: `reset` begins one, `step` takes the policy's answer.
+ * Both may answer at once or later. An environment that holds resources gives `close`.
+ *
+ * @example
+ * ```ts
+ * import type { Environment } from "./environment.ts";
+ *
+ * const shout: Environment = {
+ *   reset: ({ dialog }) => ({ messages: [{ role: "user", content: `Shout ${dialog}` }] }),
+ *   step: ({ message }) => ({ reward: message.content.endsWith("!") ? 1 : 0, done: true }),
+ * };
+ * ```
+ */
+export interface Environment {
+  /** Begins a dialog. Called again after a dialog ended, failed or was cut short. */
+  reset(task: DialogTask): EnvironmentReset | Promise<EnvironmentReset>;
+  /** Takes the policy's answer. */
+  step(action: EnvironmentAction): EnvironmentStep | Promise<EnvironmentStep>;
+  /** Frees what the environment holds. Called once, by the pool that made it. */
+  close?(): void | Promise<void>;
+}

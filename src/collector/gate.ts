@@ -1,0 +1,59 @@
+import { AbortedError } from "../errors.ts";
+
+/** What a place asks of the {@linkcode Gate}: to begin a dialog or to take one more turn. */
+export interface Passage {
+  /** Index of the environment. */
+  readonly environment: number;
+  /** Whether a new dialog would begin. */
+  readonly begins: boolean;
+}
+
+/**
+ * Holds places back while their work is not wanted. Whoever changes what is wanted calls
+ * {@linkcode Gate.update}; everybody who waits is then asked again, first come first served.
+ */
+export class Gate {
+  readonly #mayPass: (passage: Passage) => boolean;
+  readonly #waiting = new Set<{ passage: Passage; pass: () => void }>();
+
+  /** Makes a gate; `mayPass` also books the passage when it answers yes. */
+  constructor(mayPass: (passage: Passage) => boolean) {
+    this.#mayPass = mayPass;
+  }
+
+  /** How many wait. */
+  get waiting(): number {
+    return this.#waiting.size;
+  }
+
+  /** Waits until the passage is wanted. */
+  pass(passage: Passage, signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return Promise.reject(new AbortedError("gate", { cause: signal.reason }));
+    if (this.#waiting.size === 0 && this.#mayPass(passage)) return Promise.resolve();
+    return new Promise((resolve, reject) => {
+      const entry = {
+        passage,
+        pass: () => {
+          signal.removeEventListener("abort", onAbort);
+          resolve();
+        },
+      };
+      const onAbort = () => {
+        this.#waiting.delete(entry);
+        reject(new AbortedError("gate", { cause: signal.reason }));
+      };
+      signal.addEventListener("abort", onAbort, { once: true });
+      this.#waiting.add(entry);
+      this.update();
+    });
+  }
+
+  /** Asks again for everybody who waits. */
+  update(): void {
+    for (const entry of this.#waiting) {
+      if (!this.#mayPass(entry.passage)) continue;
+      this.#waiting.delete(entry);
+      entry.pass();
+    }
+  }
+}

@@ -1,0 +1,16 @@
+/**
+ * Collecting rollouts: environments, the collector, batches, policy versions.
+ *
+ * @module
+ */
+export * from "./environment.ts";
+export * from "./policy.ts";
+export * from "./pool.ts";
+export * from "./row.ts";
+export { type DialogFailure, RolloutBatch, type RolloutBatchInit } from "./batch.ts";
+export { PolicyVersion, type VersionEntry, type VersionKind } from "./policy_version.ts";
+export { ReplayBuffer, type ReplayBufferOptions } from "./replay_buffer.ts";
+export type { CollectorStats } from "./ledger.ts";
+export type { OnStale } from "./staleness.ts";
+export type { BatchSink, EnvironmentSource, LLMCollectorOptions, PolicySource } from "./options.ts";
+export { LLMCollector, type RolloutOptions } from "./collector.ts";

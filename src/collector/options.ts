@@ -1,0 +1,262 @@
+import { ValidationError } from "../errors.ts";
+import type { Clock } from "../internal/clock.ts";
+import type { Logger } from "../internal/logger.ts";
+import { nearestName } from "../internal/suggest.ts";
+import type { RolloutBatch } from "./batch.ts";
+import { EnvironmentPool } from "./pool.ts";
+import type { Environment } from "./environment.ts";
+import type { CollectorPolicy } from "./policy.ts";
+import { PolicyVersion, type VersionKind } from "./policy_version.ts";
+import type { OnStale } from "./staleness.ts";
+
+/** Where batches go instead of to the reader; what `accept` answers is what the reader gets. */
+export interface BatchSink<Item> {
+  /** Takes a batch; the collector waits for it, so a slow sink slows the collector down. */
+  accept(batch: RolloutBatch, options: { signal: AbortSignal }): Item | Promise<Item>;
+}
+
+/** Options of {@linkcode LLMCollector}. */
+export interface LLMCollectorOptions<Item = RolloutBatch> {
+  /** Turns (with `yieldOnlyLastSteps`: dialogs) in a batch. */
+  readonly dialogTurnsPerBatch: number;
+  /** Turns to give out in all, rounded up to whole batches; -1 (default) for no end. */
+  readonly totalDialogTurns?: number | undefined;
+  /** Dialogs to run in all, each once; -1 (default) for no end. The last batch may be smaller. */
+  readonly totalDialogs?: number | undefined;
+  /** Give out only the last turn of each dialog. Default false. */
+  readonly yieldOnlyLastSteps?: boolean | undefined;
+  /** Give out whole dialogs. Default the value of `yieldOnlyLastSteps`. */
+  readonly yieldCompletedTrajectories?: boolean | undefined;
+  /** Begin new dialogs with every batch. Only for environments in step. Default false. */
+  readonly resetAtEachIter?: boolean | undefined;
+  /** One dimension instead of `(environments, turns)`. Default: true with a `replayBuffer`. */
+  readonly flattenData?: boolean | undefined;
+  /** Environments run at their own pace; needs a pool. Default: whether a pool is given. */
+  readonly asyncEnvs?: boolean | undefined;
+  /** Turns after which a dialog is cut short (`truncated`). Default: no limit. */
+  readonly maxTurns?: number | undefined;
+  /** Rows go in here, and the reader gets `null`. */
+  readonly replayBuffer?: BatchSink<Item> | undefined;
+  /** Batches go in here, and the reader gets `null`. */
+  readonly queue?: BatchSink<Item> | undefined;
+  /** Applied to every batch before it is given out. */
+  readonly postproc?: ((batch: RolloutBatch) => RolloutBatch | Promise<RolloutBatch>) | undefined;
+  /** Track policy versions: as integers (`true`, `"int"`), as UUIDs, or in your own tracker. */
+  readonly trackPolicyVersion?: boolean | VersionKind | PolicyVersion | undefined;
+  /**
+   * How many versions the oldest token of a row may lie behind the present one when the row is given
+   * out. Turns version tracking on. Default: no bound.
+   */
+  readonly maxStaleness?: number | undefined;
+  /** What happens beyond the bound. Default `"keep"` for rows in step, else `"drop"`. */
+  readonly onStale?: OnStale | undefined;
+  /** Batches that a pool may collect ahead of the reader, 0 or more. Default 1. */
+  readonly prefetchBatches?: number | undefined;
+  /** Times that a failed dialog is run anew. Default 0. */
+  readonly dialogRetries?: number | undefined;
+  /**
+   * A dialog that failed in all its tries: `"throw"` (default) hands its error to the reader, who can
+   * go on reading; `"skip"` lists it in the next batch's `failures`.
+   */
+  readonly onDialogError?: "throw" | "skip" | undefined;
+  /** Failed dialogs in a row after which skipping ends in an error. Default 32. */
+  readonly maxConsecutiveFailures?: number | undefined;
+  /** Deadline of one call of the policy. Default 600 000: a call waits while servers are paused. */
+  readonly turnTimeoutMs?: number | undefined;
+  /** Deadline of one `reset` or `step`. Default 60 000. */
+  readonly environmentTimeoutMs?: number | undefined;
+  /** Ends everything. */
+  readonly signal?: AbortSignal | undefined;
+  /** Where it reports. Default: nowhere. */
+  readonly logger?: Logger | undefined;
+  /** The time that deadlines use. */
+  readonly clock?: Clock | undefined;
+}
+
+/** Environments to collect from: one, several that go in step, or a pool. */
+export type EnvironmentSource = Environment | readonly Environment[] | EnvironmentPool;
+
+/** A policy, or what makes one. */
+export type PolicySource = CollectorPolicy | (() => CollectorPolicy);
+
+/** How rows are put together. */
+export type Grouping = "grid" | "steps" | "trajectories" | "last_steps";
+
+/** The options with defaults filled in. */
+export interface CollectorPlan {
+  readonly grouping: Grouping;
+  readonly flatten: boolean;
+  readonly onStale: OnStale;
+  readonly maxStaleness: number;
+  readonly versions: PolicyVersion | null;
+  readonly totalTurns: number;
+  readonly totalDialogs: number;
+  readonly prefetchBatches: number;
+  readonly isAsync: boolean;
+  readonly onDialogError: "throw" | "skip";
+  readonly maxConsecutiveFailures: number;
+}
+
+const KNOWN: ReadonlySet<string> = new Set<keyof LLMCollectorOptions>([
+  "dialogTurnsPerBatch",
+  "totalDialogTurns",
+  "totalDialogs",
+  "yieldOnlyLastSteps",
+  "yieldCompletedTrajectories",
+  "resetAtEachIter",
+  "flattenData",
+  "asyncEnvs",
+  "maxTurns",
+  "replayBuffer",
+  "queue",
+  "postproc",
+  "trackPolicyVersion",
+  "maxStaleness",
+  "onStale",
+  "prefetchBatches",
+  "dialogRetries",
+  "onDialogError",
+  "maxConsecutiveFailures",
+  "turnTimeoutMs",
+  "environmentTimeoutMs",
+  "signal",
+  "logger",
+  "clock",
+]);
+
+/** Checks the options and fills in defaults; throws a {@linkcode ValidationError}. */
+export function planCollection<Item>(
+  source: EnvironmentSource,
+  options: LLMCollectorOptions<Item>,
+): CollectorPlan {
+  checkNames(options);
+  checkNumbers(options);
+  const isPool = source instanceof EnvironmentPool;
+  if (options.asyncEnvs === true && !isPool) {
+    refuse("asyncEnvs needs an EnvironmentPool; give `new EnvironmentPool(make, { size })`");
+  }
+  if (Array.isArray(source) && source.length === 0) refuse("the list of environments is empty");
+  if (options.replayBuffer !== undefined && options.queue !== undefined) {
+    refuse("replayBuffer and queue exclude each other; give one of them");
+  }
+  const isAsync = options.asyncEnvs ?? isPool;
+  const grouping = pickGrouping(options, isAsync);
+  return {
+    grouping,
+    flatten: options.flattenData ?? options.replayBuffer !== undefined,
+    ...planStaleness(options, grouping),
+    totalTurns: orEndless(options.totalDialogTurns),
+    totalDialogs: orEndless(options.totalDialogs),
+    prefetchBatches: isAsync ? options.prefetchBatches ?? 1 : 0,
+    isAsync,
+    onDialogError: options.onDialogError ?? "throw",
+    maxConsecutiveFailures: options.maxConsecutiveFailures ?? 32,
+  };
+}
+
+function pickGrouping<Item>(options: LLMCollectorOptions<Item>, isAsync: boolean): Grouping {
+  const onlyLast = options.yieldOnlyLastSteps ?? false;
+  const completed = options.yieldCompletedTrajectories ?? onlyLast;
+  if (onlyLast && !completed) {
+    refuse("yieldOnlyLastSteps needs completed trajectories; leave yieldCompletedTrajectories out");
+  }
+  if (onlyLast && options.flattenData !== undefined) {
+    refuse("yieldOnlyLastSteps gives one dimension already; leave flattenData out");
+  }
+  if (completed && options.resetAtEachIter === true) {
+    refuse("resetAtEachIter would cut the trajectories that are to be completed; leave it out");
+  }
+  if (isAsync && options.resetAtEachIter === true) {
+    refuse("resetAtEachIter needs environments that go in step, not a pool");
+  }
+  if (completed && options.flattenData === false) {
+    refuse(
+      "trajectories differ in length, so a batch of them has one dimension; " +
+        "leave flattenData out",
+    );
+  }
+  if (onlyLast) return "last_steps";
+  if (completed) return "trajectories";
+  return isAsync ? "steps" : "grid";
+}
+
+function planStaleness<Item>(
+  options: LLMCollectorOptions<Item>,
+  grouping: Grouping,
+): Pick<CollectorPlan, "versions" | "onStale" | "maxStaleness"> {
+  const { maxStaleness = Infinity, trackPolicyVersion: track = maxStaleness !== Infinity } =
+    options;
+  const versions = makeTracker(track);
+  if (versions === null && maxStaleness !== Infinity) {
+    refuse("maxStaleness needs versions; leave trackPolicyVersion out or set it to true");
+  }
+  const onStale = options.onStale ?? (grouping === "grid" ? "keep" : "drop");
+  if (!["drop", "retry", "keep"].includes(onStale)) {
+    refuse(`onStale must be "drop", "retry" or "keep", not ${JSON.stringify(onStale)}`);
+  }
+  if (onStale !== "keep" && grouping === "grid") {
+    refuse(
+      `onStale "${onStale}" would leave holes in rows that go in step; use "keep", ` +
+        "yieldCompletedTrajectories or a pool",
+    );
+  }
+  if (onStale === "retry" && grouping === "steps") {
+    refuse('onStale "retry" runs whole dialogs anew; use it with yieldCompletedTrajectories');
+  }
+  return { versions, onStale, maxStaleness };
+}
+
+function makeTracker(track: boolean | VersionKind | PolicyVersion): PolicyVersion | null {
+  if (track instanceof PolicyVersion) return track;
+  if (track === false) return null;
+  return new PolicyVersion(track === true ? "int" : track);
+}
+
+function checkNames(options: object): void {
+  for (const name of Object.keys(options)) {
+    if (KNOWN.has(name)) continue;
+    const near = nearestName(name, KNOWN);
+    refuse(`unknown option ${name}` + (near === undefined ? "" : `; did you mean ${near}?`));
+  }
+}
+
+function checkNumbers<Item>(options: LLMCollectorOptions<Item>): void {
+  requireWhole("dialogTurnsPerBatch", options.dialogTurnsPerBatch, 1);
+  for (const name of ["totalDialogTurns", "totalDialogs"] as const) {
+    if (options[name] === undefined || options[name] === -1) continue;
+    requireWhole(name, options[name], 1, ", or -1 for no end");
+  }
+  const least = {
+    maxTurns: 1,
+    maxStaleness: 0,
+    prefetchBatches: 0,
+    dialogRetries: 0,
+    maxConsecutiveFailures: 1,
+  } as const;
+  for (const [name, minimum] of Object.entries(least)) {
+    const value = options[name as keyof typeof least];
+    if (value === undefined || value === Infinity) continue;
+    requireWhole(name, value, minimum);
+  }
+  for (const name of ["turnTimeoutMs", "environmentTimeoutMs"] as const) {
+    const value = options[name];
+    if (value === undefined || value > 0) continue;
+    refuse(`${name} must be above 0, not ${value}`);
+  }
+  const { onDialogError = "throw" } = options;
+  if (onDialogError === "throw" || onDialogError === "skip") return;
+  refuse(`onDialogError must be "throw" or "skip", not ${JSON.stringify(onDialogError)}`);
+}
+
+function requireWhole(name: string, value: unknown, minimum: number, or = ""): void {
+  if (Number.isInteger(value) && (value as number) >= minimum) return;
+  refuse(`${name} must be a whole number of at least ${minimum}${or}, not ${value}`);
+}
+
+function orEndless(total: number | undefined): number {
+  return total === undefined || total === -1 ? Infinity : total;
+}
+
+function refuse(reason: string): never {
+  throw new ValidationError(`Cannot make an LLMCollector: ${reason}`);
+}

@@ -1,0 +1,166 @@
+import { SGLangError } from "../errors.ts";
+import { makeAssembler } from "./assembler.ts";
+import type { Assembled, Assembler } from "./assembler.ts";
+import { type DialogFailure, RolloutBatch } from "./batch.ts";
+import type { Passage } from "./gate.ts";
+import type { Ledger } from "./ledger.ts";
+import type { CollectorPlan } from "./options.ts";
+import type { RolloutRow, Trajectory } from "./row.ts";
+import { staleness } from "./staleness.ts";
+import type { Task, TaskQueue } from "./tasks.ts";
+
+/** Options of {@linkcode Outlet}. */
+export interface OutletOptions {
+  readonly plan: CollectorPlan;
+  readonly perBatch: number;
+  readonly environments: number;
+  readonly tasks: TaskQueue;
+  readonly ledger: Ledger;
+}
+
+const MAX_STALE_RETRIES = 8;
+
+/** Where rows and errors wait for the reader; knows what the reader still wants. */
+export class Outlet {
+  readonly #plan: CollectorPlan;
+  readonly #perBatch: number;
+  readonly #tasks: TaskQueue;
+  readonly #ledger: Ledger;
+  readonly #assembler: Assembler;
+  readonly #errors: Error[] = [];
+  #failures: DialogFailure[] = [];
+  #consecutiveFailures = 0;
+  #fatal: Error | null = null;
+  #delivered = 0;
+  #isClosed = false;
+  /** Whether a reader waits. */
+  hasReader = false;
+
+  constructor(options: OutletOptions) {
+    const { plan, perBatch, environments } = options;
+    this.#plan = plan;
+    this.#perBatch = perBatch;
+    this.#tasks = options.tasks;
+    this.#ledger = options.ledger;
+    this.#assembler = makeAssembler(plan, { perBatch, environments });
+  }
+
+  /** Elements that wait. */
+  get waiting(): number {
+    return this.#assembler.waiting;
+  }
+
+  /** Whether everything that was asked for has been given out. */
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  /** Says that nothing more will be given out. */
+  close(): void {
+    this.#isClosed = true;
+  }
+
+  /** Whether a turn or a new dialog is wanted now. */
+  wants({ environment, begins }: Passage): boolean {
+    if (this.#isClosed || this.#fatal !== null || this.#errors.length > 0) return false;
+    if (this.hasReader) return this.#assembler.wants(environment);
+    const { isAsync, grouping, prefetchBatches } = this.#plan;
+    if (!isAsync) return false;
+    // A dialog that is under way is finished: its rows are of no use before that.
+    if (!begins && grouping !== "steps") return true;
+    return this.waiting < prefetchBatches * this.#perBatch;
+  }
+
+  /** Takes a turn. */
+  addRow(row: RolloutRow): void {
+    this.#assembler.addRow(row);
+  }
+
+  /** Takes a dialog that came to its end. */
+  addTrajectory(trajectory: Trajectory): void {
+    this.#consecutiveFailures = 0;
+    this.#assembler.addTrajectory(trajectory);
+  }
+
+  /** Takes the error of a dialog that is given up. */
+  addFailure(task: Task, error: Error): void {
+    if (this.#plan.onDialogError === "throw") {
+      this.#errors.push(error);
+      return;
+    }
+    this.#failures.push({ dialog: task.dialog, attempts: task.attempt + 1, error });
+    this.#consecutiveFailures++;
+    if (this.#consecutiveFailures < this.#plan.maxConsecutiveFailures) return;
+    this.fail(
+      new SGLangError(
+        "state",
+        `Stopped after ${this.#consecutiveFailures} failed dialogs in a row; the last: ` +
+          error.message,
+        { cause: error },
+      ),
+    );
+  }
+
+  /** Ends collecting: every reader gets this error once the full batches are given out. */
+  fail(error: Error): void {
+    this.#fatal ??= error;
+  }
+
+  /** A batch when there is one, also a smaller one with `final`; throws the error that is next. */
+  take(final: boolean): RolloutBatch | null {
+    const assembled = this.#assembler.take((rows) => this.#admit(rows), final);
+    if (assembled !== null) return this.#toBatch(assembled);
+    if (final) return null;
+    const error = this.#fatal ?? this.#errors.shift();
+    if (error !== undefined) throw error;
+    return null;
+  }
+
+  /** Everything that waits, whatever its age; `null` when nothing does. */
+  drain(): RolloutBatch | null {
+    const rows: RolloutRow[] = [];
+    for (;;) {
+      const assembled = this.#assembler.take(() => true, true);
+      if (assembled === null) break;
+      rows.push(...assembled.rows);
+    }
+    return rows.length === 0 ? null : this.#toBatch({ rows, shape: [rows.length] });
+  }
+
+  /** Whether rows that belong together may be given out; the others are dropped or run anew. */
+  #admit(rows: readonly RolloutRow[]): boolean {
+    const { versions, maxStaleness, onStale } = this.#plan;
+    if (versions === null || onStale === "keep") return true;
+    if (staleness(rows, versions) <= maxStaleness) return true;
+    const { dialog, attempt } = rows[0]!;
+    if (onStale === "retry" && attempt < MAX_STALE_RETRIES) {
+      this.#ledger.retries++;
+      this.#ledger.dialogsCompleted--;
+      this.#tasks.again({ dialog, attempt });
+    } else {
+      this.#ledger.staleDropped++;
+    }
+    return false;
+  }
+
+  #toBatch({ rows, shape }: Assembled): RolloutBatch {
+    const { versions, maxStaleness, totalTurns } = this.#plan;
+    const stale = versions === null
+      ? new Set<RolloutRow>()
+      : new Set(rows.filter((row) => staleness([row], versions) > maxStaleness));
+    this.#ledger.rowsYielded += rows.length;
+    this.#ledger.staleKept += stale.size;
+    this.#delivered += rows.length;
+    if (this.#delivered >= totalTurns) this.#isClosed = true;
+    const failures = this.#failures;
+    this.#failures = [];
+    return new RolloutBatch({
+      rows,
+      shape,
+      versionNames: versions?.names,
+      versionIndex: versions?.currentIndex,
+      stale,
+      failures,
+    });
+  }
+}

@@ -1,0 +1,51 @@
+import type { FinishReason, VersionSpan } from "../client/types.ts";
+import type { ChatMessage } from "./environment.ts";
+
+/** One turn that the collector asks of a policy. */
+export interface PolicyRequest {
+  /** The dialog so far; the last message is not the assistant's. */
+  readonly messages: readonly ChatMessage[];
+  /** Tools that the environment offers. */
+  readonly tools: readonly Readonly<Record<string, unknown>>[] | undefined;
+  /** Number of the dialog. */
+  readonly dialog: number;
+  /** Number of the turn in the dialog. */
+  readonly turn: number;
+  /**
+   * What the policy gave as {@linkcode PolicySample.state} on the turn before; `undefined` on the
+   * first. It lets a policy keep the exact ids of earlier turns.
+   */
+  readonly state: unknown;
+}
+
+/** What a policy answered. */
+export interface PolicySample {
+  /** The answer as a message. */
+  readonly message: ChatMessage;
+  /** Ids of the prompt `(P)`, when known. */
+  readonly promptIds: Int32Array | null;
+  /** The sampled ids `(R)`. */
+  readonly ids: Int32Array;
+  /** Log-probability of each sampled id `(R)`, when asked for. */
+  readonly logProbs: Float32Array | null;
+  /** Why it ended. */
+  readonly finishReason: FinishReason;
+  /** The servers' weight version at the end of the call, when known. */
+  readonly weightVersion: string | null;
+  /** Which version made which tokens, when known. */
+  readonly weightVersions: readonly VersionSpan[] | null;
+  /** Kept for the next turn of the same dialog. */
+  readonly state?: unknown;
+}
+
+/** What the collector needs of a policy. */
+export interface CollectorPolicy {
+  /** Answers one turn. */
+  call(request: PolicyRequest, options: { signal: AbortSignal }): Promise<PolicySample>;
+  /** The servers' present weight versions; asked once, before the first dialog. */
+  weightVersions?(options: { signal: AbortSignal }): Promise<readonly string[]>;
+  /** Told once which collector uses it. */
+  registerCollector?(collector: object): void;
+  /** The model or engine behind it, for `getPolicyModel()`. */
+  readonly model?: unknown;
+}

@@ -1,0 +1,55 @@
+import { ValidationError } from "../errors.ts";
+import type { Environment } from "./environment.ts";
+
+/** Options of {@linkcode EnvironmentPool}. */
+export interface EnvironmentPoolOptions {
+  /** How many environments there are: most dialogs that run at once. */
+  readonly size: number;
+  /**
+   * Most `reset` and `step` calls that run at once, for environments that share something scarce
+   * such as sandboxes. Default `size`.
+   */
+  readonly maxConcurrency?: number | undefined;
+}
+
+/**
+ * Environments that run each at its own pace. The collector makes them as it needs them, replaces one
+ * that missed its deadline, and closes those it made.
+ *
+ * @example
+ * ```ts
+ * import { EnvironmentPool } from "./pool.ts";
+ * import { promptEnvironment } from "./environments/prompts.ts";
+ *
+ * const pool = new EnvironmentPool(
+ *   () => promptEnvironment({ prompts: ["Hi"], reward: ({ message }) => message.content.length }),
+ *   { size: 64 },
+ * );
+ * ```
+ */
+export class EnvironmentPool {
+  /** Makes the environment of a place. */
+  readonly make: (index: number) => Environment | Promise<Environment>;
+  /** How many environments there are. */
+  readonly size: number;
+  /** Most calls into environments at once. */
+  readonly maxConcurrency: number;
+
+  /** Describes the pool; nothing is made yet. Throws a {@linkcode ValidationError}. */
+  constructor(
+    make: (index: number) => Environment | Promise<Environment>,
+    options: EnvironmentPoolOptions,
+  ) {
+    const { size, maxConcurrency = size } = options;
+    requirePositive("size", size);
+    requirePositive("maxConcurrency", maxConcurrency);
+    this.make = make;
+    this.size = size;
+    this.maxConcurrency = maxConcurrency;
+  }
+}
+
+function requirePositive(name: string, value: number): void {
+  if (Number.isInteger(value) && value > 0) return;
+  throw new ValidationError(`Cannot make a pool: ${name} must be a whole number above 0: ${value}`);
+}

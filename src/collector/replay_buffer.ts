@@ -1,0 +1,140 @@
+import { StateError, ValidationError } from "../errors.ts";
+import { type Clock, systemClock } from "../internal/clock.ts";
+import { withDeadline } from "../internal/deadline.ts";
+import type { RolloutBatch } from "./batch.ts";
+import type { BatchSink } from "./options.ts";
+import type { RolloutRow } from "./row.ts";
+
+/** Options of {@linkcode ReplayBuffer}. */
+export interface ReplayBufferOptions {
+  /** Most rows that it holds; the oldest make room. */
+  readonly capacity: number;
+  /** Source of randomness in [0, 1). Default `Math.random`. */
+  readonly random?: (() => number) | undefined;
+  /** The time that waits use. */
+  readonly clock?: Clock | undefined;
+}
+
+/**
+ * Rows to sample from while the collector goes on filling it.
+ *
+ * @example
+ * ```ts
+ * import { ReplayBuffer } from "./replay_buffer.ts";
+ *
+ * const buffer = new ReplayBuffer({ capacity: 10_000 });
+ * console.log(buffer.length); // 0
+ * ```
+ */
+export class ReplayBuffer implements BatchSink<null> {
+  /** Most rows that it holds. */
+  readonly capacity: number;
+  readonly #rows: RolloutRow[] = [];
+  readonly #random: () => number;
+  readonly #clock: Clock;
+  readonly #waiting = new Set<{ count: number; resolve: () => void }>();
+  #next = 0;
+  #added = 0;
+
+  /** Makes an empty buffer; throws a {@linkcode ValidationError} for a wrong capacity. */
+  constructor(options: ReplayBufferOptions) {
+    const { capacity, random = Math.random, clock = systemClock } = options;
+    if (!Number.isInteger(capacity) || capacity < 1) {
+      throw new ValidationError(
+        `Cannot make a replay buffer: capacity must be a whole number above 0, not ${capacity}`,
+      );
+    }
+    this.capacity = capacity;
+    this.#random = random;
+    this.#clock = clock;
+  }
+
+  /** Rows that it holds. */
+  get length(): number {
+    return this.#rows.length;
+  }
+
+  /** Rows that were ever added. */
+  get added(): number {
+    return this.#added;
+  }
+
+  /** Takes a batch of a collector; the collector's reader gets `null`. */
+  accept(batch: RolloutBatch): null {
+    this.extend(batch.rows);
+    return null;
+  }
+
+  /** Adds rows; the oldest make room. */
+  extend(rows: Iterable<RolloutRow>): void {
+    for (const row of rows) {
+      this.#rows[this.#next] = row;
+      this.#next = (this.#next + 1) % this.capacity;
+      this.#added++;
+    }
+    for (const entry of this.#waiting) {
+      if (this.length < entry.count) continue;
+      this.#waiting.delete(entry);
+      entry.resolve();
+    }
+  }
+
+  /**
+   * Draws `count` different rows, each equally likely; `where` leaves out the others. Throws a
+   * {@linkcode StateError} when there are too few.
+   */
+  sample(count: number, options: { where?: (row: RolloutRow) => boolean } = {}): RolloutRow[] {
+    const { where } = options;
+    const candidates = where === undefined ? [...this.#rows] : this.#rows.filter(where);
+    if (candidates.length < count) {
+      throw new StateError(
+        `Cannot sample ${count} rows: the buffer has ${candidates.length}` +
+          (where === undefined ? "" : " that match") + "; await waitFor() first",
+      );
+    }
+    // The first steps of a Fisher-Yates shuffle.
+    for (let i = 0; i < count; i++) {
+      const j = i + Math.floor(this.#random() * (candidates.length - i));
+      [candidates[i], candidates[j]] = [candidates[j]!, candidates[i]!];
+    }
+    return candidates.slice(0, count);
+  }
+
+  /**
+   * Waits until it holds at least `count` rows. Default deadline 10 minutes. Throws a
+   * {@linkcode ValidationError} when `count` is above the capacity, or a timeout or abort error.
+   */
+  async waitFor(
+    count: number,
+    options: { signal?: AbortSignal; timeoutMs?: number } = {},
+  ): Promise<void> {
+    if (count > this.capacity) {
+      throw new ValidationError(
+        `Cannot wait for ${count} rows: the capacity is ${this.capacity}`,
+      );
+    }
+    if (this.length >= count) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const entry = { count, resolve };
+    this.#waiting.add(entry);
+    const { signal, timeoutMs = 600_000 } = options;
+    try {
+      await withDeadline({
+        phase: "replay buffer fill",
+        timeoutMs,
+        signal,
+        clock: this.#clock,
+        lastHeard: () => `${this.length} of ${count} rows`,
+        hint: "Is a collector started and writing to this buffer?",
+      }, () => promise);
+    } finally {
+      this.#waiting.delete(entry);
+    }
+  }
+
+  /** Removes all rows. */
+  clear(): void {
+    this.#rows.length = 0;
+    this.#next = 0;
+  }
+}

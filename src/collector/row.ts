@@ -1,0 +1,69 @@
+import type { FinishReason, VersionSpan } from "../client/types.ts";
+import type { ChatMessage } from "./environment.ts";
+
+/** One turn of a dialog: what was asked, what the policy sampled, what came of it. */
+export interface RolloutRow {
+  /** Number of the dialog. */
+  readonly dialog: number;
+  /** Which try of the dialog this is, from 0. */
+  readonly attempt: number;
+  /** Index of the environment. */
+  readonly environment: number;
+  /** Number of the turn, from 0. */
+  readonly turn: number;
+  /** The dialog before the answer. */
+  readonly messages: readonly ChatMessage[];
+  /** The answer. */
+  readonly response: ChatMessage;
+  /** The dialog after it: `messages`, `response` and what the environment added. */
+  readonly nextMessages: readonly ChatMessage[];
+  /** Ids of the prompt `(P)`, when the policy knows them. */
+  readonly promptIds: Int32Array | null;
+  /** The sampled ids `(R)`. */
+  readonly responseIds: Int32Array;
+  /** Log-probability of each sampled id `(R)`; `null` when not asked for. */
+  readonly logProbs: Float32Array | null;
+  /** Reward of this turn. */
+  readonly reward: number;
+  /** Whether the dialog ended with this turn, in whatever way. */
+  readonly done: boolean;
+  /** Whether it ended by being cut short. */
+  readonly truncated: boolean;
+  /** Why the generation ended. */
+  readonly finishReason: FinishReason;
+  /** Which of the servers' weight versions made which tokens, when the servers tell. */
+  readonly weightVersions: readonly VersionSpan[] | null;
+  /**
+   * The policy version that made each sampled id `(R)`, as an index into the version history; with
+   * integer versions the index is the version. `null` without a version tracker.
+   */
+  readonly tokenVersions: Int32Array | null;
+  /**
+   * Whether `tokenVersions` is exact. When it is not, a sync happened within the call and the server
+   * does not tell where: every token then has the oldest version that it can have.
+   */
+  readonly versionsExact: boolean;
+  /** What the environment wanted to keep of `reset` and of this step. */
+  readonly info: Readonly<Record<string, unknown>>;
+}
+
+/** All turns of one dialog, in order; the last has `done`. */
+export interface Trajectory {
+  /** Number of the dialog. */
+  readonly dialog: number;
+  /** Which try this is. */
+  readonly attempt: number;
+  /** The turns. */
+  readonly rows: readonly RolloutRow[];
+}
+
+/** The oldest version among the tokens of some rows; `null` when no token has one. */
+export function oldestVersion(rows: readonly RolloutRow[]): number | null {
+  let oldest: number | null = null;
+  for (const { tokenVersions } of rows) {
+    for (const version of tokenVersions ?? []) {
+      if (oldest === null || version < oldest) oldest = version;
+    }
+  }
+  return oldest;
+}

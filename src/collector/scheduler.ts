@@ -1,0 +1,211 @@
+import type { Clock } from "../internal/clock.ts";
+import { sleep, withDeadline } from "../internal/deadline.ts";
+import type { Logger } from "../internal/logger.ts";
+import { type DialogRun, type DialogSetting, EnvironmentFault, runDialog } from "./dialog.ts";
+import type { Environment } from "./environment.ts";
+import { Gate, type Passage } from "./gate.ts";
+import type { Ledger } from "./ledger.ts";
+import type { RolloutRow, Trajectory } from "./row.ts";
+import type { Task, TaskQueue } from "./tasks.ts";
+
+/** What the scheduler tells and asks the collector. */
+export interface SchedulerEvents {
+  /** Whether a turn, or a new dialog, of this environment is wanted now. */
+  wants(passage: Passage): boolean;
+  /** A turn was taken. */
+  onRow(row: RolloutRow): void;
+  /** A dialog came to its end. */
+  onTrajectory(trajectory: Trajectory): void;
+  /** A dialog is given up. */
+  onFailure(task: Task, error: Error): void;
+  /** A place stopped for a reason that no dialog explains. */
+  onCrash(error: Error): void;
+  /** Something changed that a waiting reader may want to look at. */
+  onChange(): void;
+}
+
+/** Options of {@linkcode Scheduler}. */
+export interface SchedulerOptions {
+  readonly places: number;
+  readonly openEnvironment: (index: number) => Environment | Promise<Environment>;
+  /** Whether environments belong to the scheduler, which then closes and replaces them. */
+  readonly ownsEnvironments: boolean;
+  readonly tasks: TaskQueue;
+  readonly dialogRetries: number;
+  readonly setting: DialogSetting;
+  readonly ledger: Ledger;
+  readonly logger: Logger;
+  readonly clock: Clock;
+  readonly signal: AbortSignal;
+  readonly events: SchedulerEvents;
+}
+
+const CLOSE_TIMEOUT_MS = 10_000;
+const FIRST_RETRY_PAUSE_MS = 50;
+const LONGEST_RETRY_PAUSE_MS = 2_000;
+
+/** Runs one dialog after the other at each place, as fast as turns are wanted. */
+export class Scheduler {
+  readonly #options: SchedulerOptions;
+  readonly #gate: Gate;
+  readonly #booked = new Map<number, Task>();
+  #epoch = 0;
+  #loops: Promise<void>[] = [];
+
+  constructor(options: SchedulerOptions) {
+    this.#options = options;
+    this.#gate = new Gate((passage) => this.#mayPass(passage));
+  }
+
+  /** Begins; nothing happens until turns are wanted. */
+  start(): void {
+    const { places } = this.#options;
+    this.#loops = Array.from({ length: places }, (_, index) => this.#runPlace(index));
+  }
+
+  /** Asks again which turns are wanted. */
+  update(): void {
+    this.#gate.update();
+  }
+
+  /** Makes every place leave its dialog and begin another. */
+  restartAll(): void {
+    this.#epoch++;
+  }
+
+  /** Whether no dialog runs and none waits. */
+  get isExhausted(): boolean {
+    return this.#booked.size === 0 && !this.#options.tasks.hasTask;
+  }
+
+  /** Dialogs that run. */
+  get running(): number {
+    return this.#booked.size;
+  }
+
+  /** Resolves when every place has stopped; the signal must have fired. */
+  async stopped(): Promise<void> {
+    await Promise.all(this.#loops);
+  }
+
+  #mayPass(passage: Passage): boolean {
+    const { tasks, events } = this.#options;
+    if (passage.begins && !tasks.hasTask) return false;
+    if (!events.wants(passage)) return false;
+    // Booked here and not when the place wakes, so that two cannot be promised one dialog.
+    if (passage.begins) this.#booked.set(passage.environment, tasks.take()!);
+    return true;
+  }
+
+  async #runPlace(index: number): Promise<void> {
+    const { signal } = this.#options;
+    let environment: Environment | null = null;
+    try {
+      while (!signal.aborted) {
+        await this.#gate.pass({ environment: index, begins: true }, signal);
+        const task = this.#booked.get(index)!;
+        if (task.attempt === 0) this.#options.ledger.dialogsStarted++;
+        try {
+          environment ??= await this.#open(index);
+          await this.#runTask({ ...task, index, environment, signal });
+        } catch (error) {
+          if (signal.aborted) {
+            this.#options.ledger.dialogsAbandoned++;
+            return;
+          }
+          if (error instanceof EnvironmentFault) environment = await this.#replace(environment);
+          await this.#meetFailure(task, error);
+        } finally {
+          this.#booked.delete(index);
+          this.#options.events.onChange();
+        }
+      }
+    } catch (error) {
+      if (!signal.aborted) this.#options.events.onCrash(asError(error));
+    } finally {
+      this.#options.events.onChange();
+      await this.#close(environment);
+    }
+  }
+
+  async #runTask(run: DialogRun): Promise<void> {
+    const { events, ledger, setting } = this.#options;
+    const epoch = this.#epoch;
+    const rows: RolloutRow[] = [];
+    for await (const row of runDialog(run, setting)) {
+      rows.push(row);
+      ledger.turns++;
+      ledger.tokens += row.responseIds.length;
+      events.onRow(row);
+      if (row.done) {
+        ledger.dialogsCompleted++;
+        events.onTrajectory({ dialog: run.dialog, attempt: run.attempt, rows });
+        return;
+      }
+      events.onChange();
+      // The first turn was let through together with the dialog; each further one asks here.
+      await this.#gate.pass({ environment: run.index, begins: false }, run.signal);
+      if (epoch !== this.#epoch) {
+        ledger.dialogsAbandoned++;
+        return;
+      }
+    }
+  }
+
+  async #open(index: number): Promise<Environment> {
+    const { openEnvironment, setting, signal, clock } = this.#options;
+    try {
+      return await withDeadline({
+        phase: `opening environment ${index}`,
+        timeoutMs: setting.environmentTimeoutMs,
+        signal,
+        clock,
+      }, async () => await openEnvironment(index));
+    } catch (error) {
+      if (signal.aborted) throw error;
+      const reason = error instanceof Error ? error.message : String(error);
+      throw new EnvironmentFault(`Environment ${index} could not be made: ${reason}`, {
+        cause: error,
+      });
+    }
+  }
+
+  /** A failed environment of our own is closed and made anew; a lent one is reset and used on. */
+  async #replace(environment: Environment | null): Promise<Environment | null> {
+    if (!this.#options.ownsEnvironments) return environment;
+    await this.#close(environment);
+    return null;
+  }
+
+  async #close(environment: Environment | null): Promise<void> {
+    if (!this.#options.ownsEnvironments || environment?.close === undefined) return;
+    const { clock, logger } = this.#options;
+    try {
+      await withDeadline(
+        { phase: "closing an environment", timeoutMs: CLOSE_TIMEOUT_MS, clock },
+        async () => await environment.close?.(),
+      );
+    } catch (error) {
+      logger.warn(`An environment could not be closed: ${error}`);
+    }
+  }
+
+  async #meetFailure(task: Task, thrown: unknown): Promise<void> {
+    const { dialogRetries, tasks, ledger, events, logger, signal, clock } = this.#options;
+    const error = asError(thrown);
+    if (task.attempt >= dialogRetries) {
+      ledger.dialogsFailed++;
+      events.onFailure(task, error);
+      return;
+    }
+    logger.warn(`Dialog ${task.dialog} failed in try ${task.attempt + 1}: ${error.message}`);
+    const pauseMs = Math.min(LONGEST_RETRY_PAUSE_MS, FIRST_RETRY_PAUSE_MS * 2 ** task.attempt);
+    await sleep(pauseMs, { signal, clock, phase: "pause before a retry" });
+    ledger.retries++;
+    tasks.again(task);
+  }
+}
+
+function asError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error(String(thrown), { cause: thrown });
+}
