@@ -21,7 +21,13 @@ import {
 } from "./engine.ts";
 import { needsVocabulary, planGenerate } from "./generate_plan.ts";
 import { readModelMetadata } from "./model_metadata.ts";
-import type { ConnectOptions, ConnectTarget, EngineOptions } from "./options.ts";
+import { launchServers } from "./managed.ts";
+import type {
+  ConnectOptions,
+  ConnectTarget,
+  EngineOptions,
+  FromPretrainedOptions,
+} from "./options.ts";
 import { type SGLangWorker, WorkerPool } from "./workers.ts";
 
 /** Requests at once for a server that does not tell how many it runs. */
@@ -123,6 +129,30 @@ export class AsyncSGLang extends RLSGLangEngine {
     return new AsyncSGLang({ connection, options });
   }
 
+  /**
+   * Starts servers for a model, with the router in front of more than one, and connects to them.
+   * They end with the engine, and with this Deno process however it ends.
+   *
+   * Needs `--allow-run=<python>` and `--allow-net=127.0.0.1`.
+   *
+   * @param model Folder or Hugging Face name.
+   * @throws {CrashedError} A server ended before it was ready, with its last lines.
+   * @throws {TimeoutError} A server was not ready in time. Nothing is left running.
+   */
+  static async fromPretrained(
+    model: string,
+    options: FromPretrainedOptions = {},
+  ): Promise<AsyncSGLang> {
+    const owned = await launchServers(model, options);
+    try {
+      const connection = await connectServers(owned.target, options, owned.exits);
+      return new AsyncSGLang({ connection, options, owned });
+    } catch (error) {
+      await owned[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
   /** Connects again as {@linkcode AsyncSGLang.toJSON} tells; keys are given anew. */
   static async fromJSON(
     serialized: SerializedEngine,
@@ -198,8 +228,11 @@ export class AsyncSGLang extends RLSGLangEngine {
 
   override async abort(rids: readonly string[] | "all", options: CallOptions = {}): Promise<void> {
     this.#assertOpen();
-    this.#dispatcher.dropQueued(rids);
-    await this.#pool.onEvery("abort", ({ client }) => client.abort(rids, options));
+    await this.#dispatcher.abort(
+      rids,
+      () => this.#pool.onEvery("abort", ({ client }) => client.abort(rids, options)),
+      options.signal,
+    );
   }
 
   override async pause(mode: PauseMode, options: CallOptions = {}): Promise<void> {

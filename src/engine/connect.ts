@@ -1,9 +1,7 @@
-import { z } from "zod";
 import { SGLangClient } from "../client/client.ts";
-import { createPool, HttpConnection } from "../client/http.ts";
-import { clientSettings, type SGLangClientOptions } from "../client/options.ts";
-import { checked } from "../client/server_info.ts";
+import { createPool } from "../client/http.ts";
 import { type CrashedError, HttpError, ValidationError } from "../errors.ts";
+import { SGLangRouter } from "../router/mod.ts";
 import type { ConnectOptions, ConnectTarget, RouterTarget } from "./options.ts";
 import type { SGLangWorker } from "./workers.ts";
 
@@ -128,29 +126,13 @@ function queueLimit(raw: Readonly<Record<string, unknown>>): number | null {
 /** Addresses of the servers behind a router. */
 async function listWorkers(
   routerUrl: string,
-  { options, httpClient }: ConnectContext,
+  { options }: ConnectContext,
 ): Promise<readonly string[]> {
-  const settings = clientSettings({ ...options, url: routerUrl } satisfies SGLangClientOptions);
-  const connection = new HttpConnection({
-    ...options,
-    url: routerUrl,
-    apiKey: options.routerApiKey ?? options.apiKey,
-    adminApiKey: undefined,
-    httpClient,
-    retryPauses: settings.retry,
-  });
-  const answer = await connection.json({
-    method: "GET",
-    path: "/workers",
-    timeoutMs: settings.timeoutMs,
-    signal: options.signal,
-    retries: settings.retry.retries,
-  });
-  const { workers } = checked(routerWorkers, answer, "GET /workers");
-  return workers.map((worker) => worker.url.replace(/\/+$/, ""));
+  const apiKey = options.routerApiKey ?? options.apiKey;
+  const router = SGLangRouter.connect(routerUrl, { apiKey });
+  const workers = await router.workers({ signal: options.signal });
+  return workers.map(({ url }) => url);
 }
-
-const routerWorkers = z.looseObject({ workers: z.array(z.looseObject({ url: z.string() })) });
 
 function checkSameModel(workers: readonly SGLangWorker[]): void {
   const [first, ...others] = workers;

@@ -1,13 +1,25 @@
 import type { SGLangClient } from "../client/client.ts";
 import type { Generation, GenerationDelta } from "../client/types.ts";
-import { AbortedError, StateError, TimeoutError, UnreachableError } from "../errors.ts";
+import {
+  AbortedError,
+  StateError,
+  TimeoutError,
+  UnreachableError,
+  ValidationError,
+} from "../errors.ts";
 import type { Clock } from "../internal/clock.ts";
+import { sleep } from "../internal/deadline.ts";
 import type { Logger } from "../internal/logger.ts";
 import { Semaphore } from "../internal/semaphore.ts";
 import type { GenerateOptions } from "./engine.ts";
-import type { GeneratePlan, PlannedRequest } from "./generate_plan.ts";
+import { type GeneratePlan, type PlannedRequest, samplesOf } from "./generate_plan.ts";
+import { droppedSample } from "./dropped_sample.ts";
 import { lostByRouter } from "./router_rules.ts";
 import type { SGLangWorker, WorkerPool } from "./workers.ts";
+
+/** How often an abort is sent while a request still runs, and how far apart. */
+const ABORT_ROUNDS = 3;
+const ABORT_PAUSE_MS = 500;
 
 /** What a dispatcher works with. */
 export interface DispatcherOptions {
@@ -25,6 +37,8 @@ interface OpenRequest {
   readonly planned: PlannedRequest;
   /** Ends the request without an answer of the server: its samples are empty and aborted. */
   readonly drop: AbortController;
+  /** Resolves when the call has its answer or its error. */
+  readonly ended: PromiseWithResolvers<void>;
   isSent: boolean;
 }
 
@@ -86,8 +100,14 @@ export class Dispatcher {
   ): AsyncGenerator<GenerationDelta, void, undefined> {
     // The deadline is the client's here: it limits each wait, not how long the caller takes.
     using stop = this.#stopOn({ signal: options.signal });
+    using open = this.#register(planned);
     const call = { signal: stop.signal, timeoutMs: options.timeoutMs };
-    using _permit = await this.#gate.acquire(stop.signal);
+    using permit = await this.#enter(open, stop.signal);
+    if (permit === undefined) {
+      const final = droppedSample(planned, this.#address);
+      yield { text: "", ids: final.ids, logProbs: final.logProbs, final };
+      return;
+    }
     const { router, pool } = this.#options;
     if (router !== undefined && lostByRouter({ ...planned.body, stream: true }).length === 0) {
       yield* router.stream(planned.request, call);
@@ -97,15 +117,33 @@ export class Dispatcher {
     yield* lease.worker.client.stream(planned.request, call);
   }
 
-  /** Ends requests that were not sent yet; they count as aborted samples without tokens. */
-  dropQueued(rids: readonly string[] | "all"): void {
-    const chosen = rids === "all" ? this.#open.keys() : rids;
-    for (const rid of [...chosen]) {
+  /**
+   * Aborts requests of ours: those not sent yet end here, those sent through `abortOnServers`. A
+   * request may just be on its way when its abort arrives, so that is tried again while it runs.
+   */
+  async abort(
+    rids: readonly string[] | "all",
+    abortOnServers: () => Promise<unknown>,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const ours = rids === "all" ? [...this.#open.values()] : rids.flatMap((rid) => {
       const open = this.#open.get(rid);
-      if (open === undefined) continue;
+      return open === undefined ? [] : [open];
+    });
+    for (const { planned, isSent, drop } of ours) {
       // With several samples the server does not know our id and cannot abort by it.
-      const sampling = open.planned.body.sampling_params as { n?: number };
-      if (!open.isSent || (rids !== "all" && (sampling.n ?? 1) > 1)) open.drop.abort();
+      if (!isSent || (rids !== "all" && samplesOf(planned) > 1)) drop.abort();
+    }
+    const ended = Promise.all(ours.map((open) => open.ended.promise)).then(() => true);
+    for (let round = 0; round < ABORT_ROUNDS; round++) {
+      await abortOnServers();
+      const pause = new AbortController();
+      const either = signal === undefined ? pause.signal : AbortSignal.any([signal, pause.signal]);
+      const wait = sleep(ABORT_PAUSE_MS, { signal: either, clock: this.#options.clock })
+        .then(() => false, () => false);
+      const isDone = await Promise.race([ended, wait]);
+      pause.abort();
+      if (isDone || signal?.aborted) return;
     }
   }
 
@@ -129,19 +167,44 @@ export class Dispatcher {
   }
 
   async #run(planned: PlannedRequest, n: number, stop: AbortSignal): Promise<Generation[]> {
-    const { rid } = planned.request;
-    const open: OpenRequest = { planned, drop: new AbortController(), isSent: false };
-    this.#open.set(rid, open);
-    const signal = AbortSignal.any([stop, open.drop.signal]);
+    using open = this.#register(planned);
+    using permit = await this.#enter(open, stop);
+    const dropped = () => Array.from({ length: n }, () => droppedSample(planned, this.#address));
+    if (permit === undefined) return dropped();
     try {
-      using _permit = await this.#gate.acquire(signal);
-      open.isSent = true;
-      return await this.#send(planned, n, signal);
+      return await this.#send(planned, n, AbortSignal.any([stop, open.drop.signal]));
     } catch (error) {
-      if (open.drop.signal.aborted && !stop.aborted) return this.#droppedSamples(planned, n);
+      if (open.drop.signal.aborted && !stop.aborted) return dropped();
       throw error;
-    } finally {
-      this.#open.delete(rid);
+    }
+  }
+
+  #register(planned: PlannedRequest): OpenRequest & Disposable {
+    const { rid } = planned.request;
+    if (this.#open.has(rid)) throw new ValidationError(`Request id "${rid}" is in use`);
+    const open = {
+      planned,
+      drop: new AbortController(),
+      ended: Promise.withResolvers<void>(),
+      isSent: false,
+      [Symbol.dispose]: () => {
+        this.#open.delete(rid);
+        open.ended.resolve();
+      },
+    };
+    this.#open.set(rid, open);
+    return open;
+  }
+
+  /** Waits for a turn; `undefined` when the request was aborted meanwhile. */
+  async #enter(open: OpenRequest, stop: AbortSignal): Promise<Disposable | undefined> {
+    try {
+      const permit = await this.#gate.acquire(AbortSignal.any([stop, open.drop.signal]));
+      open.isSent = true;
+      return permit;
+    } catch (error) {
+      if (open.drop.signal.aborted && !stop.aborted) return undefined;
+      throw stop.aborted ? stop.reason : error;
     }
   }
 
@@ -176,32 +239,8 @@ export class Dispatcher {
     }
   }
 
-  #droppedSamples(planned: PlannedRequest, n: number): Generation[] {
-    const { request, body } = planned;
-    const noLogProbs = body.return_logprob === true ? new Float32Array(0) : null;
-    const sample: Generation = {
-      text: "",
-      ids: new Int32Array(0),
-      logProbs: noLogProbs,
-      promptIds: request.inputIds === undefined ? null : Int32Array.from(request.inputIds),
-      promptLogProbs: null,
-      topLogProbs: null,
-      promptTopLogProbs: null,
-      tokenIdsLogProbs: null,
-      promptTokenIdsLogProbs: null,
-      finishReason: { type: "abort", message: "Aborted by this engine", statusCode: null },
-      weightVersion: null,
-      weightVersions: null,
-      promptTokens: null,
-      completionTokens: 0,
-      cachedTokens: null,
-      id: request.rid,
-      server: this.#options.router?.url ?? this.#options.pool.workers[0]!.url,
-      latencyMs: 0,
-      serverLatencyMs: null,
-      meta: {},
-    };
-    return Array.from({ length: n }, () => sample);
+  get #address(): string {
+    return this.#options.router?.url ?? this.#options.pool.workers[0]!.url;
   }
 
   /** One signal for everything that ends a call, with the error to throw as its reason. */

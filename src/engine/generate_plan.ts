@@ -85,7 +85,7 @@ export function planGenerate(
     });
     return { request, body };
   });
-  const n = countOf(requests[0]);
+  const n = requests[0] === undefined ? 1 : samplesOf(requests[0]);
   const isNGiven = options.n !== undefined;
   if (!isList && !isNGiven && n > 1) {
     throw new ValidationError(
@@ -107,9 +107,9 @@ export function needsVocabulary(
   return names.some((name) => /bias|token.?ids/i.test(name));
 }
 
-function countOf(planned: PlannedRequest | undefined): number {
-  const params = planned?.body.sampling_params as { n?: number } | undefined;
-  return params?.n ?? 1;
+/** Samples that a request makes. */
+export function samplesOf(planned: PlannedRequest): number {
+  return (planned.body.sampling_params as { readonly n?: number }).n ?? 1;
 }
 
 function promptList(

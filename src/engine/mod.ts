@@ -12,6 +12,12 @@ export {
   type WorkerLoad,
 } from "./engine.ts";
 export { AsyncSGLang, type SerializedEngine } from "./async_sglang.ts";
-export type { ConnectOptions, ConnectTarget, EngineOptions, RouterTarget } from "./options.ts";
+export type {
+  ConnectOptions,
+  ConnectTarget,
+  EngineOptions,
+  FromPretrainedOptions,
+  RouterTarget,
+} from "./options.ts";
 export type { SGLangWorker } from "./workers.ts";
 export { readModelMetadata } from "./model_metadata.ts";

@@ -1,5 +1,7 @@
 import type { SGLangClientOptions } from "../client/options.ts";
 import type { CallOptions } from "../client/types.ts";
+import type { SGLangRouterOptions } from "../router/mod.ts";
+import type { SglangServerOptions } from "../server/mod.ts";
 
 /** Options of an engine. Those of {@linkcode SGLangClientOptions} hold for every server. */
 export interface EngineOptions extends
@@ -34,3 +36,37 @@ export interface RouterTarget {
 
 /** What to connect to: a server, several, or a router. */
 export type ConnectTarget = string | readonly string[] | RouterTarget;
+
+/**
+ * Options of {@linkcode AsyncSGLang.fromPretrained}: those of the engine, and those of
+ * {@linkcode makeSglangServer} for every replica.
+ */
+export interface FromPretrainedOptions
+  extends EngineOptions, Omit<SglangServerOptions, "model" | "port" | "ncclPort"> {
+  /** Number of servers, each with its own GPUs. Default 1. */
+  readonly numReplicas?: number | undefined;
+  /**
+   * The router in front of the servers: `true`, `false` or its options. Default `true` for more
+   * than one replica. Without it the engine itself spreads the requests, fewest in flight first.
+   */
+  readonly router?: boolean | Omit<SGLangRouterOptions, "workers"> | undefined;
+}
+
+/** Names of {@linkcode EngineOptions}, which are not for servers. */
+export const engineOptionKeys = [
+  "apiKey",
+  "adminApiKey",
+  "headers",
+  "timeoutMs",
+  "generateTimeoutMs",
+  "controlTimeoutMs",
+  "retry",
+  "vocabSize",
+  "samplingDefaults",
+  "logger",
+  "clock",
+  "maxConcurrency",
+  "routerApiKey",
+  "modelFolder",
+  "signal",
+] as const satisfies readonly (keyof EngineOptions | "signal")[];
