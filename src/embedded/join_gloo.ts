@@ -1,4 +1,15 @@
-import type { JoinGroup } from "./weight_group.ts";
+import { GlooPeer } from "../weights/gloo/mod.ts";
+import type { JoinOptions, WeightGroup } from "./weight_group.ts";
 
 /** Joins a gloo group as one of its receiving ranks. */
-export const joinGloo: JoinGroup = () => Promise.reject(new Error("gloo peer is not there yet"));
+export async function joinGloo(options: JoinOptions): Promise<WeightGroup> {
+  const peer = await GlooPeer.join({ ...options, timeoutMs: Infinity });
+  return {
+    async receive(byteLength, { signal }) {
+      const bytes = new Uint8Array(byteLength);
+      await peer.receive(bytes, { signal });
+      return bytes;
+    },
+    close: () => peer[Symbol.asyncDispose](),
+  };
+}

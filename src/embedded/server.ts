@@ -66,13 +66,11 @@ export interface EmbeddedServerOptions {
 export class EmbeddedServer implements AsyncDisposable {
   readonly #state: EmbeddedState;
   readonly #http: Deno.HttpServer<Deno.NetAddr>;
-  #crashReason: string | null = null;
   #closing: Promise<void> | undefined;
 
   private constructor(state: EmbeddedState, http: Deno.HttpServer<Deno.NetAddr>) {
     this.#state = state;
     this.#http = http;
-    state.crashed.then(() => this.#crashReason ??= "crash() was called");
   }
 
   /**
@@ -140,7 +138,7 @@ export class EmbeddedServer implements AsyncDisposable {
       waiting: scheduler.waiting,
       weightVersion: scheduler.weightVersion,
       paused: scheduler.paused,
-      crashed: this.#crashReason !== null,
+      crashed: this.#state.isCrashed,
     };
   }
 

@@ -43,6 +43,7 @@ export class EmbeddedState {
   modelPath: string;
   readonly #inWork = new Set<string>();
   readonly #crashed = Promise.withResolvers<void>();
+  #isCrashed = false;
   #countedTokens = 0;
 
   constructor(options: StateOptions) {
@@ -72,6 +73,11 @@ export class EmbeddedState {
       beforeStep: () => this.#beforeStep(),
       onCrash: (reason) => this.crash(reason),
     });
+  }
+
+  /** Whether the server has crashed. */
+  get isCrashed(): boolean {
+    return this.#isCrashed;
   }
 
   /** Resolves when the server has crashed. */
@@ -120,7 +126,11 @@ export class EmbeddedState {
 
   /** Dies as the real server does: connections break and nobody listens any more. */
   crash(reason: string): void {
+    if (this.#isCrashed) return;
+    this.#isCrashed = true;
     this.#crashed.resolve();
+    // Not at once: the scheduler may be in the middle of a step.
+    queueMicrotask(() => this.scheduler.pause("abort"));
     this.options.onCrash(reason);
   }
 

@@ -43,7 +43,7 @@ async function whole(parsed: ParsedBody, { state, dropped }: Call): Promise<Resp
   using _ = await state.enterGeneration();
   if (parsed.n > 1) await fillCache(parsed, state);
   const tasks = parsed.requests.map((request) => state.submit(request));
-  await Promise.race([Promise.all(tasks.map((task) => task.done)), state.crashed]);
+  await Promise.all(tasks.map((task) => task.done));
   const answers = tasks.map((task) => answerOf(task, answerContext(parsed, state)));
   state.release(tasks);
   const text = JSON.stringify(parsed.isBatch ? answers : answers[0]);
@@ -63,7 +63,7 @@ async function fillCache(parsed: ParsedBody, state: EmbeddedState): Promise<void
       sampling: { ...request.sampling, maxNewTokens: 0, minNewTokens: 0 },
     })
   );
-  await Promise.race([Promise.all(tasks.map((task) => task.done)), state.crashed]);
+  await Promise.all(tasks.map((task) => task.done));
   state.release(tasks);
 }
 

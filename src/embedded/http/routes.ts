@@ -89,6 +89,8 @@ export async function route(request: Request, state: EmbeddedState): Promise<Res
     if (handler === undefined) throw new ApiError(404, { detail: "Not Found" });
     await state.faults.delay();
     const answer = await handler(request, state);
+    // Whoever asked before a crash hears nothing more: the connection is about to break.
+    if (state.isCrashed) return await new Promise(() => {});
     return answer instanceof Response ? answer : Response.json(answer);
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
