@@ -1,5 +1,11 @@
-import { ProtocolError } from "../errors.ts";
-import type { StreamMode } from "./stream.ts";
+import { ProtocolError, UnsupportedError } from "../errors.ts";
+
+/**
+ * What an event of a stream holds. `cumulative`: everything so far (the default of every version).
+ * `incremental`: what is new (`--incremental-streaming-output`, from 0.5.10). `ids_incremental`: ids
+ * that are new and text so far (`--stream-output` of 0.5.9).
+ */
+export type StreamMode = "cumulative" | "incremental" | "ids_incremental";
 
 /** What a server can do, by its version and settings. */
 export interface Capabilities {
@@ -50,6 +56,35 @@ export function capabilitiesOf(info: Readonly<Record<string, unknown>>): Capabil
     hasWeightChecksum: isFrom(5, 13),
     streamMode: streamModeOf(info),
   };
+}
+
+/** Fields of a request that older servers ignore without a word or fail on. */
+const NEWER_FIELDS = {
+  return_prompt_token_ids: ["hasPromptIds", "0.5.13"],
+  session_id: ["hasSessionId", "0.5.15"],
+  routed_dp_rank: ["hasRoutedDpRank", "0.5.10"],
+  beam_width: ["hasBeams", "0.5.22"],
+} as const;
+
+/** The fields of a request that not every version knows. */
+export function newerFields(body: Readonly<Record<string, unknown>>): NewerField[] {
+  const sampling = body.sampling_params as Readonly<Record<string, unknown>>;
+  const names = Object.keys(NEWER_FIELDS) as NewerField[];
+  return names.filter((name) => name in body || name in sampling);
+}
+
+/** A field that not every version knows. */
+export type NewerField = keyof typeof NEWER_FIELDS;
+
+/** Throws when the server would ignore one of the fields. */
+export function checkNewerFields(fields: readonly NewerField[], server: Capabilities): void {
+  for (const field of fields) {
+    const [capability, since] = NEWER_FIELDS[field];
+    if (server[capability]) continue;
+    throw new UnsupportedError(
+      `The server runs SGLang ${server.version}, and ${field} needs ${since} or newer`,
+    );
+  }
 }
 
 function streamModeOf(info: Readonly<Record<string, unknown>>): StreamMode {

@@ -1,11 +1,13 @@
 import {
   AbortedError,
+  HttpError,
   PausedError,
   ProtocolError,
   TimeoutError,
   ValidationError,
 } from "../errors.ts";
 import { withDeadline } from "../internal/deadline.ts";
+import { checkNewerFields, newerFields } from "./capabilities.ts";
 import { parseGeneration } from "./generation.ts";
 import { buildRequest, type WireRequest } from "./request.ts";
 import { readEvents } from "./sse.ts";
@@ -97,27 +99,29 @@ export class SGLangClient extends WeightControl {
   ): AsyncGenerator<GenerationDelta, void, undefined> {
     const wire = await this.#build(request, options);
     if (wire.n > 1) throw new ValidationError(`stream() makes one sample, got n = ${wire.n}`);
-    const mode = await this.streamMode(options);
+    const { streamMode } = await this.capabilities(options);
     const started = this.clock.now();
-    const assembler = new StreamAssembler(mode, this.#context(wire));
+    const assembler = new StreamAssembler(streamMode, this.#context(wire));
     const stop = new AbortController();
-    let isDone = false;
+    let mayRun = true;
     try {
-      const call = { ...this.#call({ ...wire.body, stream: true }, options), retries: 0 };
-      const body = await this.connection.open(call, stop.signal);
-      const events = readEvents(this.#withReadDeadlines(body, options));
-      for await (const event of events) {
+      const call = this.#call({ ...wire.body, stream: true }, options);
+      const onLost = () => this.abandon(wire.rid);
+      const body = await this.connection.open({ ...call, onLost }, stop.signal);
+      for await (const event of readEvents(this.#withReadDeadlines(body, options))) {
         const delta = assembler.add(event, this.clock.now() - started);
-        isDone = delta.final !== null;
+        mayRun = delta.final === null;
         yield delta;
-        if (isDone) return;
+        if (!mayRun) return;
       }
       throw new ProtocolError(`The stream of ${this.url} ended before the generation did`);
     } catch (error) {
+      // The server answered with an error: there is nothing left to abort.
+      if (error instanceof HttpError) mayRun = false;
       throw this.#explain(this.connection.classify({ method: "POST", path: "/generate" }, error));
     } finally {
       stop.abort();
-      if (!isDone) await this.abandon(wire.rid);
+      if (mayRun) await this.abandon(wire.rid);
     }
   }
 
@@ -129,6 +133,8 @@ export class SGLangClient extends WeightControl {
       defaults: this.samplingDefaults,
     });
     for (const warning of wire.warnings) this.logger.warn(warning);
+    const newer = newerFields(wire.body);
+    if (newer.length > 0) checkNewerFields(newer, await this.capabilities(options));
     return wire;
   }
 
@@ -138,7 +144,9 @@ export class SGLangClient extends WeightControl {
   ): Promise<{ value: unknown; latencyMs: number }> {
     const started = this.clock.now();
     try {
-      const value = await this.connection.json(this.#call(wire.body, options));
+      const call = this.#call(wire.body, options);
+      const onLost = () => this.abandon(wire.rid);
+      const value = await this.connection.json({ ...call, onLost });
       return { value, latencyMs: this.clock.now() - started };
     } catch (error) {
       const isCancelled = error instanceof AbortedError || error instanceof TimeoutError;

@@ -13,7 +13,6 @@ import {
   parseServerInfo,
   type ServerLoad,
 } from "./server_info.ts";
-import type { StreamMode } from "./stream.ts";
 import type { CallOptions, ModelInfo, PauseMode, SamplingParams, ServerInfo } from "./types.ts";
 import { readVocabSize, VOCABULARY_QUESTION } from "./vocabulary.ts";
 
@@ -91,8 +90,10 @@ export abstract class ServerControl implements Disposable, AsyncDisposable {
     return parseLoads(await this.getJson("/v1/loads", options));
   }
 
-  /** What the server can do, read once from its version. */
+  /** What the server can do, read once from its version unless it was given. */
   capabilities(options: CallOptions = {}): Promise<Capabilities> {
+    const { capabilities } = this.#options;
+    if (capabilities !== undefined) return Promise.resolve(capabilities);
     return this.#capabilities ??= this.serverInfo(options).then(
       (info) => capabilitiesOf(info.raw),
       (error) => {
@@ -221,11 +222,6 @@ export abstract class ServerControl implements Disposable, AsyncDisposable {
   /** @internal */
   protected get samplingDefaults(): SamplingParams {
     return this.settings.samplingDefaults;
-  }
-
-  /** What the events of a stream hold. @internal */
-  protected async streamMode(options: CallOptions): Promise<StreamMode> {
-    return this.#options.streamMode ?? (await this.capabilities(options)).streamMode;
   }
 
   /** Aborts a request that was left early; a failure is only logged. @internal */

@@ -27,6 +27,8 @@ export interface HttpCall {
   readonly sentOnce?: boolean;
   /** Tries after the first; default 0. */
   readonly retries?: number;
+  /** Called when the connection was lost and the request may still run, before any other try. */
+  readonly onLost?: () => Promise<void>;
 }
 
 /** How a connection is made. */
@@ -117,15 +119,24 @@ export class HttpConnection implements Disposable {
     return classifyFetchError(error, { url: new URL(this.#base), endpoint: endpointOf(call) });
   }
 
-  #retrying<T>(call: HttpCall, work: () => Promise<T>): Promise<T> {
-    if (!call.retries) return work();
-    return retry({
+  async #retrying<T>(call: HttpCall, work: () => Promise<T>): Promise<T> {
+    const attempt = async () => {
+      try {
+        return await work();
+      } catch (error) {
+        const isLost = error instanceof UnreachableError && unreachableReason(error) === "lost";
+        if (isLost) await call.onLost?.();
+        throw error;
+      }
+    };
+    if (!call.retries) return await attempt();
+    return await retry({
       retries: call.retries,
       ...this.#retryPauses,
       shouldRetry: isWorthAnotherTry,
       signal: call.signal,
       clock: this.#clock,
-    }, work);
+    }, attempt);
   }
 
   #withDeadline<T>(call: HttpCall, work: (signal: AbortSignal) => Promise<T>): Promise<T> {

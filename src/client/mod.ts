@@ -13,7 +13,7 @@ export {
   type WeightsGroupOptions,
   type WeightUpdateOptions,
 } from "./weight_control.ts";
-export type { Capabilities } from "./capabilities.ts";
+export type { Capabilities, StreamMode } from "./capabilities.ts";
 export type { RetrySettings, SGLangClientOptions } from "./options.ts";
 export type { SamplingAliases } from "./sampling_aliases.ts";
 export {
@@ -23,6 +23,5 @@ export {
   type WireSampling,
 } from "./sampling_params.ts";
 export type { ServerLoad } from "./server_info.ts";
-export type { StreamMode } from "./stream.ts";
 export type { Logger } from "../internal/logger.ts";
 export type { Clock } from "../internal/clock.ts";

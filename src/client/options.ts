@@ -1,7 +1,7 @@
 import { ValidationError } from "../errors.ts";
 import { type Clock, systemClock } from "../internal/clock.ts";
+import type { Capabilities } from "./capabilities.ts";
 import { type Logger, silentLogger } from "../internal/logger.ts";
-import type { StreamMode } from "./stream.ts";
 import { TORCHRL_SAMPLING_DEFAULTS } from "./sampling_params.ts";
 import type { SamplingParams } from "./types.ts";
 
@@ -40,8 +40,8 @@ export interface SGLangClientOptions {
    * ids are first sent.
    */
   readonly vocabSize?: number | undefined;
-  /** What the events of a stream hold. Default: read from the server once. */
-  readonly streamMode?: StreamMode | undefined;
+  /** What the server can do. Default: read from the server once, when it matters. */
+  readonly capabilities?: Capabilities | undefined;
   /** Sampling parameters that are sent when not given. Default TorchRL's; `{}` the server's. */
   readonly samplingDefaults?: SamplingParams | undefined;
   /**

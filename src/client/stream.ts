@@ -7,15 +7,9 @@ import {
   parseGeneration,
   throwIfRefused,
 } from "./generation.ts";
+import type { StreamMode } from "./capabilities.ts";
 import type { GenerateAnswer } from "./schema/generate.ts";
 import type { GenerationDelta } from "./types.ts";
-
-/**
- * What an event of a stream holds. `cumulative`: everything so far (the default of every version).
- * `incremental`: what is new (`--incremental-streaming-output`, from 0.5.10). `ids_incremental`: ids
- * that are new and text so far (`--stream-output` of 0.5.9).
- */
-export type StreamMode = "cumulative" | "incremental" | "ids_incremental";
 
 /** Lists of `meta_info` with one element for each output token. */
 const OUTPUT_COLUMNS = [
@@ -109,7 +103,7 @@ export class StreamAssembler {
     if (typeof total === "number" && !isAbort && wouldHave !== total) {
       throw new ProtocolError(
         `The stream was read as ${this.#mode}, but has ${wouldHave} output ids where the server ` +
-          `counts ${total}. Give the server's mode as streamMode`,
+          `counts ${total}`,
       );
     }
     for (const id of fresh) this.#ids.push(id);

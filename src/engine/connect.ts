@@ -86,7 +86,7 @@ async function connectRouter(target: RouterTarget, context: ConnectContext): Pro
     httpClient,
     // The router cannot be asked for these, and knows no abort.
     vocabSize: await first!.client.vocabSize(options) ?? undefined,
-    streamMode: (await first!.client.capabilities(options)).streamMode,
+    capabilities: await first!.client.capabilities(options),
     abandon: async (rid) => {
       await Promise.allSettled(
         workers.map(({ client }) => client.abort([rid], { timeoutMs: ABANDON_TIMEOUT_MS })),

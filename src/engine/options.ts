@@ -7,7 +7,7 @@ import type { SglangServerOptions } from "../server/mod.ts";
 export interface EngineOptions extends
   Omit<
     SGLangClientOptions,
-    "url" | "abandon" | "httpClient" | "streamMode"
+    "url" | "abandon" | "httpClient" | "capabilities"
   > {
   /**
    * Most requests in flight at once; further ones wait, first come, first served. Default twice what
