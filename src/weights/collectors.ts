@@ -1,0 +1,24 @@
+import type { Logger } from "../internal/logger.ts";
+
+/** Who is told of new weights, such as a collector that tags its samples. */
+export interface VersionedCollector {
+  /** Called once after every successful sync, with the servers' new version. */
+  incrementVersion(version: string): void | Promise<void>;
+}
+
+/** Tells every collector; one that throws does not keep the others from being told. */
+export async function tellCollectors(
+  collectors: Iterable<VersionedCollector>,
+  version: string,
+  logger: Logger,
+): Promise<void> {
+  await Promise.all(
+    Array.from(collectors, async (collector) => {
+      try {
+        await collector.incrementVersion(version);
+      } catch (error) {
+        logger.error(`A collector failed to take weight version ${version}: ${error}`);
+      }
+    }),
+  );
+}

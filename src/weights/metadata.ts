@@ -1,0 +1,79 @@
+import { openCheckpoint } from "../checkpoint/reader.ts";
+import { SGLangError, ValidationError } from "../errors.ts";
+import type { CheckOptions, ModelMetadata } from "./check.ts";
+import type { ResolvedOptions } from "./options.ts";
+import type { FleetServer } from "./server.ts";
+import type { OpenWeightSource, WeightSource } from "./source/source.ts";
+
+/** Name, type and shape of every weight of a source, as {@linkcode ModelMetadata}. */
+export async function metadataOf(source: WeightSource): Promise<ModelMetadata> {
+  await using open = await source.open();
+  return asMetadata(open);
+}
+
+function asMetadata(open: OpenWeightSource): ModelMetadata {
+  return new Map(open.tensors.map(({ name, dtype, shape }) => [name, { dtype, shape }]));
+}
+
+/** Finds what the names of a source are compared with. */
+export async function referenceOf(
+  request: {
+    readonly declared: ModelMetadata | undefined;
+    readonly receiver: { readonly options: ResolvedOptions };
+    readonly signal: AbortSignal | undefined;
+  },
+  open: OpenWeightSource,
+  servers: readonly FleetServer[],
+): Promise<CheckOptions> {
+  const { declared, signal } = request;
+  const { nameCheck, tiedWeights } = request.receiver.options;
+  if (declared !== undefined) {
+    return {
+      reference: declared,
+      referenceLabel: "what initAllWorkersGroup() was told",
+      kind: "declared",
+      tied: tiedWeights,
+    };
+  }
+  if (nameCheck === "off") {
+    return {
+      reference: asMetadata(open),
+      referenceLabel: "the source itself",
+      kind: "declared",
+      tied: new Map(),
+    };
+  }
+  const path = await modelPathOf(servers, signal);
+  return {
+    reference: await readModel(path, signal),
+    referenceLabel: `the servers' model ${path}`,
+    kind: "model",
+    tied: tiedWeights,
+  };
+}
+
+async function modelPathOf(
+  servers: readonly FleetServer[],
+  signal: AbortSignal | undefined,
+): Promise<string> {
+  const { modelPath } = await servers[0]!.client.modelInfo({ signal, timeoutMs: 10_000 });
+  return modelPath;
+}
+
+async function readModel(path: string, signal: AbortSignal | undefined): Promise<ModelMetadata> {
+  try {
+    await using checkpoint = await openCheckpoint(path, { signal });
+    return new Map(
+      [...checkpoint.tensors.values()].map(({ name, dtype, shape }) => [name, { dtype, shape }]),
+    );
+  } catch (cause) {
+    if (!(cause instanceof SGLangError) || cause.code === "aborted") throw cause;
+    throw new ValidationError(
+      `The names of the weights could not be checked, because the servers' model "${path}" cannot ` +
+        `be read here (${cause.message}); a server ignores unknown names without a word. Give the ` +
+        `expected weights to initAllWorkersGroup(), for example ` +
+        `await metadataOf(safetensors(folder)), or set nameCheck: "off"`,
+      { cause },
+    );
+  }
+}

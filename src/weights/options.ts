@@ -1,0 +1,351 @@
+import { ValidationError } from "../errors.ts";
+import type { Logger } from "../internal/logger.ts";
+import { silentLogger } from "../internal/logger.ts";
+import type { PauseMode } from "../client/types.ts";
+import { DEFAULT_BUCKET_BYTES } from "./plan.ts";
+import type { OpenGroup } from "./transport.ts";
+
+/** How weights reach the servers; `"auto"` picks by where they run. */
+export type TransportName = "nccl" | "gloo" | "disk" | "cuda-ipc";
+
+/** How weights that are given as plain objects are read. */
+export type WeightStrategy = "tensordict" | "state_dict";
+
+/** What is asked of the servers before a sync counts as done. */
+export type VerifyLevel = "version" | "sample" | "checksum" | "off";
+
+/** Longest waits, in milliseconds, by step. */
+export interface WeightDeadlines {
+  /** Reading what a server is. Default 10 000. */
+  readonly probeMs: number;
+  /** Opening the source and reading its names. Default 60 000. */
+  readonly sourceMs: number;
+  /** All servers joining the group. Default 60 000. */
+  readonly initMs: number;
+  /** Pausing; in mode `abort` the server answers when nothing runs. Default 30 000. */
+  readonly pauseMs: number;
+  /** Running requests coming to an end after the pause. Default 30 000. */
+  readonly drainMs: number;
+  /** Emptying the prefix cache. Default 15 000. */
+  readonly flushMs: number;
+  /** Opening a session, and waiting for another trainer's session to end. Default 30 000. */
+  readonly beginMs: number;
+  /** One bucket: reading it, sending it, and the servers loading it. Default 120 000. */
+  readonly updateMs: number;
+  /** Closing the session; the server may quantise here. Default 120 000. */
+  readonly endMs: number;
+  /** Every request that proves the landing. Default 60 000. */
+  readonly verifyMs: number;
+  /** Resuming, versions and other short calls. Default 10 000. */
+  readonly controlMs: number;
+  /** Each step of cleaning up after a failure or at the end. Default 10 000. */
+  readonly destroyMs: number;
+}
+
+/** The defaults of {@linkcode WeightDeadlines}. */
+export const DEFAULT_DEADLINES: WeightDeadlines = {
+  probeMs: 10_000,
+  sourceMs: 60_000,
+  initMs: 60_000,
+  pauseMs: 30_000,
+  drainMs: 30_000,
+  flushMs: 15_000,
+  beginMs: 30_000,
+  updateMs: 120_000,
+  endMs: 120_000,
+  verifyMs: 60_000,
+  controlMs: 10_000,
+  destroyMs: 10_000,
+};
+
+/** A server to update. */
+export interface WeightWorker {
+  /** Address of the server itself, not of a router. */
+  readonly url: string;
+  /** Its tensor-parallel ranks; read from the server when absent. */
+  readonly tpSize?: number | undefined;
+}
+
+/** Anything with servers behind it, such as an `AsyncSGLang`. */
+export interface WeightEngine {
+  /** The servers; read anew before every sync. */
+  readonly workers: readonly WeightWorker[];
+}
+
+/** Where native libraries are looked for first; what is absent is found as ever. */
+export interface NcclLibraries {
+  /** Path of `libnccl.so.2`; must be the servers' copy. */
+  readonly nccl?: string;
+  /** Path of `libcudart.so.12` or `.13`. */
+  readonly cudart?: string;
+  /** Path of `libcuda.so.1`, the driver. */
+  readonly cuda?: string;
+  /** Python of the servers' environment, whose packages bring the libraries. */
+  readonly python?: string;
+}
+
+/** Where the disk transport puts weights. */
+export interface DiskOptions {
+  /** Folder in which a folder for each version is made; servers must see it. */
+  readonly folder: string;
+  /** The same folder by the servers' path, when it differs. */
+  readonly serverFolder?: string | undefined;
+  /** How many written versions stay. Default 1. */
+  readonly keep?: number | undefined;
+}
+
+/**
+ * How weights are synced. Give the servers as one of `serverUrl`, `engine` and `workers`; all else
+ * has a default.
+ */
+export interface WeightSyncOptions {
+  /** Address of one server. */
+  readonly serverUrl?: string | undefined;
+  /** An engine whose servers are updated. */
+  readonly engine?: WeightEngine | undefined;
+  /** Addresses of several servers. */
+  readonly workers?: readonly (string | WeightWorker)[] | undefined;
+  /** Key of the servers. */
+  readonly apiKey?: string | undefined;
+  /** Admin key of the servers, when they have one. */
+  readonly adminApiKey?: string | undefined;
+  /** Address that the servers connect to. Default: this machine's address towards the servers. */
+  readonly masterAddress?: string | undefined;
+  /** Port that the servers connect to. Default: a free one of 1024 to 55535. */
+  readonly masterPort?: number | undefined;
+  /** Address to listen on, when it is not `masterAddress`. */
+  readonly bindAddress?: string | undefined;
+  /** Ranks of all servers together; checked when given. Default: what the servers tell. */
+  readonly numWorkers?: number | undefined;
+  /** This process's rank among the trainer's; only 0 sends. Default 0. */
+  readonly rank?: number | undefined;
+  /** CUDA device of rank 0: an index, `"cuda"` or `"cuda:1"`. Default 0. */
+  readonly device?: number | string | undefined;
+  /** How plain objects are read. Default `"tensordict"`, which takes flat state dicts too. */
+  readonly strategy?: WeightStrategy | undefined;
+  /** How weights travel. Default `"auto"`. */
+  readonly transport?: TransportName | "auto" | undefined;
+  /** Where NCCL and the CUDA runtime are; they must be the servers' copies. */
+  readonly nccl?: NcclLibraries | undefined;
+  /** Opens a group of one's own kind for `nccl` and `gloo`. */
+  readonly openGroup?: OpenGroup | undefined;
+  /** Where the transport `disk` writes; not needed for a source that is a folder. */
+  readonly disk?: DiskOptions | undefined;
+  /** Limit of a bucket. Default 512 MiB. */
+  readonly bucketBytes?: number | undefined;
+  /** Send a bucket as one broadcast. Default true; `false` sends each tensor alone. */
+  readonly flattened?: boolean | undefined;
+  /** Cast float32 weights on the way. Default: as they are. */
+  readonly castFloat32To?: "bfloat16" | undefined;
+  /** How generation is paused. Default `"abort"`, or `TORCHRL_SGLANG_PAUSE_GENERATION_MODE`. */
+  readonly pauseMode?: PauseMode | undefined;
+  /**
+   * Empty the prefix caches. Default: where it can work, which is mode `abort`, and `retract` from
+   * SGLang 0.5.22; or `TORCHRL_SGLANG_WEIGHT_SYNC_FLUSH_CACHE`.
+   */
+  readonly flushCache?: boolean | undefined;
+  /** What proves the landing. Default `"version"`. */
+  readonly verify?: VerifyLevel | undefined;
+  /** What the names are checked with when none are declared. Default `"servers"`. */
+  readonly nameCheck?: "servers" | "off" | undefined;
+  /** Weights that share memory: tied name to kept name. Default lm_head with the embedding. */
+  readonly tiedWeights?: Readonly<Record<string, string>> | undefined;
+  /** What a second `updateWeights` does while one runs. Default `"wait"`. */
+  readonly whenBusy?: "wait" | "throw" | undefined;
+  /** Go on without servers that do not answer. Default `"throw"`. */
+  readonly whenUnreachable?: "throw" | "skip" | undefined;
+  /** Servers that missed an update stay paused (default) or serve what they hold. */
+  readonly whenMissed?: "keep_paused" | "resume" | undefined;
+  /** Longest waits. */
+  readonly deadlines?: Partial<WeightDeadlines> | undefined;
+  /** Where it reports. Default: nowhere. */
+  readonly logger?: Logger | undefined;
+  /**
+   * Reads an environment variable. Default: `Deno.env` for the two names above where permission is
+   * granted already, else nothing.
+   */
+  readonly env?: ((name: string) => string | undefined) | undefined;
+}
+
+/** The options with every default filled in. */
+export interface ResolvedOptions {
+  readonly apiKey: string | undefined;
+  readonly adminApiKey: string | undefined;
+  readonly masterAddress: string | undefined;
+  readonly masterPort: number | undefined;
+  readonly bindAddress: string | undefined;
+  readonly numWorkers: number | undefined;
+  readonly rank: number;
+  readonly device: number;
+  readonly strategy: WeightStrategy;
+  readonly transport: TransportName | "auto";
+  readonly nccl: NcclLibraries | undefined;
+  readonly openGroup: OpenGroup | undefined;
+  readonly disk: DiskOptions | undefined;
+  readonly bucketBytes: number;
+  readonly flattened: boolean;
+  readonly castFloat32To: "bfloat16" | undefined;
+  readonly pauseMode: PauseMode;
+  /** `undefined`: where it can work. */
+  readonly flushCache: boolean | undefined;
+  readonly verify: VerifyLevel;
+  readonly nameCheck: "servers" | "off";
+  readonly tiedWeights: ReadonlyMap<string, string>;
+  readonly whenBusy: "wait" | "throw";
+  readonly whenUnreachable: "throw" | "skip";
+  readonly whenMissed: "keep_paused" | "resume";
+  readonly deadlines: WeightDeadlines;
+  readonly logger: Logger;
+}
+
+const PAUSE_ENV = "TORCHRL_SGLANG_PAUSE_GENERATION_MODE";
+const FLUSH_ENV = "TORCHRL_SGLANG_WEIGHT_SYNC_FLUSH_CACHE";
+
+/** Checks the options and fills in the defaults. */
+export function resolveOptions(options: WeightSyncOptions): ResolvedOptions {
+  const logger = options.logger ?? silentLogger;
+  const env = options.env ?? grantedEnv;
+  const { pauseMode, flushCache } = resolvePause(options, env, logger);
+  const deadlines = resolveDeadlines(options.deadlines);
+  requireOneOf("strategy", options.strategy, ["tensordict", "state_dict"]);
+  requireOneOf("transport", options.transport, ["auto", "nccl", "gloo", "disk", "cuda-ipc"]);
+  requireOneOf("verify", options.verify, ["version", "sample", "checksum", "off"]);
+  requireOneOf("nameCheck", options.nameCheck, ["servers", "off"]);
+  requireOneOf("whenBusy", options.whenBusy, ["wait", "throw"]);
+  requireOneOf("whenUnreachable", options.whenUnreachable, ["throw", "skip"]);
+  requireOneOf("whenMissed", options.whenMissed, ["keep_paused", "resume"]);
+  requireOneOf("castFloat32To", options.castFloat32To, ["bfloat16"]);
+  requireWhole("masterPort", options.masterPort, { from: 1, to: 65535 });
+  requireWhole("numWorkers", options.numWorkers, { from: 1, to: 1_000_000 });
+  requireWhole("rank", options.rank, { from: 0, to: 1_000_000 });
+  requireWhole("bucketBytes", options.bucketBytes, { from: 1, to: Number.MAX_SAFE_INTEGER });
+  return {
+    apiKey: options.apiKey,
+    adminApiKey: options.adminApiKey,
+    masterAddress: options.masterAddress,
+    masterPort: options.masterPort,
+    bindAddress: options.bindAddress,
+    numWorkers: options.numWorkers,
+    rank: options.rank ?? 0,
+    device: parseDevice(options.device),
+    strategy: options.strategy ?? "tensordict",
+    transport: options.transport ?? "auto",
+    nccl: options.nccl,
+    openGroup: options.openGroup,
+    disk: options.disk,
+    bucketBytes: options.bucketBytes ?? DEFAULT_BUCKET_BYTES,
+    flattened: options.flattened ?? true,
+    castFloat32To: options.castFloat32To,
+    pauseMode,
+    flushCache,
+    verify: options.verify ?? "version",
+    nameCheck: options.nameCheck ?? "servers",
+    tiedWeights: new Map(
+      Object.entries(
+        options.tiedWeights ?? { "lm_head.weight": "model.embed_tokens.weight" },
+      ),
+    ),
+    whenBusy: options.whenBusy ?? "wait",
+    whenUnreachable: options.whenUnreachable ?? "throw",
+    whenMissed: options.whenMissed ?? "keep_paused",
+    deadlines,
+    logger,
+  };
+}
+
+/** The index of a CUDA device given as TorchRL takes it: null, 5, "cuda" or "cuda:1". */
+export function parseDevice(device: number | string | null | undefined): number {
+  if (device === undefined || device === null || device === "cuda") return 0;
+  if (typeof device === "number" && Number.isSafeInteger(device) && device >= 0) return device;
+  const index = typeof device === "string" ? /^cuda:(\d+)$/.exec(device)?.[1] : undefined;
+  if (index !== undefined) return Number(index);
+  throw new ValidationError(
+    `device must be an index of 0 or more, "cuda" or "cuda:N", got ${JSON.stringify(device)}`,
+  );
+}
+
+/** Removes trailing slashes. */
+export function trimUrl(url: string): string {
+  return url.replace(/\/+$/, "");
+}
+
+function resolvePause(
+  options: WeightSyncOptions,
+  env: (name: string) => string | undefined,
+  logger: Logger,
+): { pauseMode: PauseMode; flushCache: boolean | undefined } {
+  const fromEnv = env(PAUSE_ENV);
+  const pauseMode = options.pauseMode ?? fromEnv ?? "abort";
+  if (!isPauseMode(pauseMode)) {
+    const name = options.pauseMode === undefined ? PAUSE_ENV : "pauseMode";
+    throw new ValidationError(
+      `${name} must be one of 'abort', 'retract' or 'in_place', got '${pauseMode}'.`,
+    );
+  }
+  const flushEnv = parseFlag(FLUSH_ENV, env(FLUSH_ENV));
+  if (flushEnv !== undefined) {
+    if (!flushEnv || pauseMode === "abort") return { pauseMode, flushCache: flushEnv };
+    logger.warn(
+      `${FLUSH_ENV} asks for a flush, which needs pauseMode 'abort'; it is '${pauseMode}', so the ` +
+        `cache is flushed only where the server can`,
+    );
+    return { pauseMode, flushCache: undefined };
+  }
+  if (options.flushCache && pauseMode !== "abort") {
+    throw new ValidationError(
+      `flushCache: true requires pauseMode 'abort', got '${pauseMode}': SGLang only flushes its ` +
+        `prefix cache when the scheduler is idle. Leave flushCache unset to flush where the ` +
+        `server can.`,
+    );
+  }
+  return { pauseMode, flushCache: options.flushCache };
+}
+
+function isPauseMode(mode: string): mode is PauseMode {
+  return mode === "abort" || mode === "retract" || mode === "in_place";
+}
+
+function parseFlag(name: string, value: string | undefined): boolean | undefined {
+  if (value === undefined || value === "") return undefined;
+  if (/^(1|true|yes|on)$/i.test(value)) return true;
+  if (/^(0|false|no|off)$/i.test(value)) return false;
+  throw new ValidationError(`${name} must be 1 or 0, got '${value}'.`);
+}
+
+/** Reads a variable only where that asks nobody for permission. */
+function grantedEnv(name: string): string | undefined {
+  const { state } = Deno.permissions.querySync({ name: "env", variable: name });
+  return state === "granted" ? Deno.env.get(name) : undefined;
+}
+
+function resolveDeadlines(given: Partial<WeightDeadlines> | undefined): WeightDeadlines {
+  for (const [name, value] of Object.entries(given ?? {})) {
+    if (!(name in DEFAULT_DEADLINES)) {
+      throw new ValidationError(
+        `deadlines has no "${name}"; known are ${Object.keys(DEFAULT_DEADLINES).join(", ")}`,
+      );
+    }
+    if (!(value > 0)) {
+      throw new ValidationError(`deadlines.${name} must be above 0 milliseconds, got ${value}`);
+    }
+  }
+  return { ...DEFAULT_DEADLINES, ...given };
+}
+
+function requireOneOf(name: string, value: string | undefined, allowed: readonly string[]): void {
+  if (value === undefined || allowed.includes(value)) return;
+  const list = allowed.map((one) => `"${one}"`).join(", ");
+  throw new ValidationError(`${name} must be one of ${list}, got ${JSON.stringify(value)}`);
+}
+
+function requireWhole(
+  name: string,
+  value: number | undefined,
+  range: { from: number; to: number },
+): void {
+  if (value === undefined) return;
+  if (Number.isSafeInteger(value) && value >= range.from && value <= range.to) return;
+  throw new ValidationError(
+    `${name} must be a whole number from ${range.from} to ${range.to}, got ${value}`,
+  );
+}

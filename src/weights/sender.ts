@@ -1,0 +1,223 @@
+import type { DType } from "../checkpoint/dtype.ts";
+import { StateError, ValidationError } from "../errors.ts";
+import { Semaphore } from "../internal/semaphore.ts";
+import type { ModelMetadata } from "./check.ts";
+import { chooseTransport, makeDelivery, type TransportChoice } from "./choose.ts";
+import type { Delivery } from "./delivery/delivery.ts";
+import { stepFailed } from "./failure.ts";
+import { tellCollectors, type VersionedCollector } from "./collectors.ts";
+import { type ModelInput, ModelSlot, toSource } from "./model.ts";
+import { isMark } from "./marks.ts";
+import type { OnProgress } from "./progress.ts";
+import type { ReceiverCall, SGLangWeightReceiver } from "./receiver.ts";
+import type { FleetServer, WeightServerState } from "./server.ts";
+import { castToBFloat16 } from "./source/cast.ts";
+import { Steps } from "./steps.ts";
+import { runSync, type WeightSyncReport } from "./sync.ts";
+
+/** Options of {@linkcode SGLangWeightSender.updateWeights}. */
+export interface UpdateWeightsOptions {
+  /** Cancels the sync; servers that hold the old weights resume. */
+  readonly signal?: AbortSignal | undefined;
+  /** Called as it goes on; {@linkcode progressBar} makes one. */
+  readonly onProgress?: OnProgress | undefined;
+  /** The servers' new weight version. Default: one more than their highest, from 1. */
+  readonly version?: string | undefined;
+}
+
+/** What a trainer declares of its weights: element type and shape by name. */
+export type DeclaredMetadata =
+  | ModelMetadata
+  | Readonly<Record<string, { readonly dtype: DType; readonly shape: readonly number[] }>>;
+
+/**
+ * The trainer's side of weight sync: rank 0. Made by {@linkcode SGLangWeightSyncScheme.createSender}.
+ *
+ * Every wait has a deadline, and whatever fails, the servers are let go: see `docs/weights.md`.
+ */
+export class SGLangWeightSender implements AsyncDisposable {
+  readonly #receiver: SGLangWeightReceiver;
+  readonly #model = new ModelSlot();
+  readonly #collectors = new Set<VersionedCollector>();
+  readonly #turn = new Semaphore(1);
+  readonly #owner = crypto.randomUUID();
+  readonly #closing = new AbortController();
+  #declared: ModelMetadata | undefined;
+  #delivery: { choice: TransportChoice; delivery: Delivery } | undefined;
+  #isReady = false;
+
+  /** Use {@linkcode SGLangWeightSyncScheme.createSender}. @internal */
+  constructor(receiver: SGLangWeightReceiver) {
+    this.#receiver = receiver;
+  }
+
+  /** The servers' side. */
+  get receiver(): SGLangWeightReceiver {
+    return this.#receiver;
+  }
+
+  /** What is known of every server. */
+  get servers(): readonly WeightServerState[] {
+    return this.#receiver.servers;
+  }
+
+  /** The transport in use and why it was picked; `undefined` before the servers are known. */
+  get transport(): TransportChoice | undefined {
+    return this.#delivery?.choice;
+  }
+
+  /** Whether the way to the servers is open. */
+  checkConnection(): boolean {
+    return this.#delivery?.delivery.isConnected ?? false;
+  }
+
+  /**
+   * Sets whose weights `updateWeights()` sends: a {@linkcode WeightSource}, a state dict, nested
+   * weights, an object with a `stateDict()` method, or a `WeakRef` to one of these.
+   */
+  registerModel(model: ModelInput | WeakRef<ModelInput & WeakKey>): void {
+    this.#model.set(model);
+  }
+
+  /** Adds somebody to be told after every sync. */
+  registerCollector(collector: VersionedCollector): void {
+    this.#collectors.add(collector);
+  }
+
+  /**
+   * Finds the servers and opens the way to them.
+   *
+   * @param metadata The trainer's weights. Later syncs must have these with just these types and
+   * shapes; others of theirs stay behind. Default: checked with the servers' own checkpoint.
+   * @throws {StateError} This process is not rank 0.
+   * @throws {WeightSyncError} A server failed in phase `"probe"` or `"init"`.
+   */
+  async initAllWorkersGroup(
+    metadata?: DeclaredMetadata,
+    call: ReceiverCall = {},
+  ): Promise<void> {
+    const { options } = this.#receiver;
+    if (options.rank !== 0) {
+      throw new StateError(
+        `Only rank 0 opens the group and sends weights; this is rank ${options.rank}`,
+      );
+    }
+    using _turn = await this.#takeTurn("initAllWorkersGroup", call.signal);
+    this.#declared = metadata === undefined
+      ? undefined
+      : metadata instanceof Map
+      ? metadata
+      : new Map(Object.entries(metadata));
+    const signal = this.#untilClosed(call.signal);
+    await this.#receiver.probe({ signal });
+    const servers = this.#receiver.participants;
+    const delivery = await this.#deliveryFor(servers);
+    this.#isReady = true;
+    const steps = new Steps({ logger: options.logger });
+    try {
+      await delivery.connect({ servers, steps, signal });
+    } catch (error) {
+      throw stepFailed("init", error);
+    }
+  }
+
+  /**
+   * Brings new weights to every server: pauses generation, sends, proves that they landed, sets the
+   * version and resumes.
+   *
+   * @param weights Default: those of the registered model.
+   * @throws {StateError} Not set up, no weights, closed, or busy with `whenBusy: "throw"`.
+   * @throws {ValidationError} The weights do not fit the model; nothing was sent.
+   * @throws {AbortedError} The signal fired; the cause tells what became of the servers.
+   * @throws {WeightSyncError} A step failed; tells phase, server, cause, and what every server holds
+   * and does now. The next call opens a new group and repairs what it can.
+   */
+  async updateWeights(
+    weights?: ModelInput,
+    options: UpdateWeightsOptions = {},
+  ): Promise<WeightSyncReport> {
+    this.#requireOpen();
+    if (!this.#isReady) {
+      throw new StateError("Transport not initialized: call initAllWorkersGroup() first");
+    }
+    const settings = this.#receiver.options;
+    requireVersion(options.version);
+    const plain = toSource(weights ?? this.#model.get(), settings.strategy);
+    const source = settings.castFloat32To === undefined ? plain : castToBFloat16(plain);
+    using _turn = await this.#takeTurn("updateWeights", options.signal);
+    const report = await runSync({
+      receiver: this.#receiver,
+      source,
+      declared: this.#declared,
+      version: options.version,
+      owner: this.#owner,
+      signal: this.#untilClosed(options.signal),
+      onProgress: options.onProgress,
+      chooseDelivery: () => this.#deliveryFor(this.#receiver.participants),
+    });
+    await tellCollectors(this.#collectors, report.version, settings.logger);
+    return report;
+  }
+
+  /** Empties the servers' prefix caches; `false` when a server is too busy. */
+  flushCache(call: ReceiverCall = {}): Promise<boolean> {
+    this.#requireOpen();
+    return this.#receiver.flushCache(call);
+  }
+
+  /**
+   * Ends a sync under way, lets the servers leave the group, then closes it. Servers that an earlier
+   * failure left paused stay so. Safe to call twice.
+   */
+  async close(): Promise<void> {
+    if (this.#closing.signal.aborted) return;
+    this.#closing.abort(new StateError("The sender was closed"));
+    using _turn = await this.#turn.acquire();
+    await this.#delivery?.delivery[Symbol.asyncDispose]();
+    this.#delivery = undefined;
+    await this.#receiver.close();
+  }
+
+  /** The same as {@linkcode SGLangWeightSender.close}. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #requireOpen(): void {
+    if (this.#closing.signal.aborted) throw new StateError("The sender is closed");
+  }
+
+  async #takeTurn(what: string, signal: AbortSignal | undefined): Promise<Disposable> {
+    this.#requireOpen();
+    if (this.#receiver.options.whenBusy === "throw" && this.#turn.inside > 0) {
+      throw new StateError(`${what}() was called while a sync runs, and whenBusy is "throw"`);
+    }
+    return await this.#turn.acquire(this.#untilClosed(signal));
+  }
+
+  #untilClosed(signal: AbortSignal | undefined): AbortSignal {
+    return signal === undefined
+      ? this.#closing.signal
+      : AbortSignal.any([signal, this.#closing.signal]);
+  }
+
+  async #deliveryFor(servers: readonly FleetServer[]): Promise<Delivery> {
+    const { options } = this.#receiver;
+    const choice = chooseTransport(servers, options);
+    if (this.#delivery?.choice.transport === choice.transport) return this.#delivery.delivery;
+    await this.#delivery?.delivery[Symbol.asyncDispose]();
+    options.logger.info(`Weights travel by ${choice.transport}: ${choice.reason}`);
+    const delivery = makeDelivery(choice, options);
+    this.#delivery = { choice, delivery };
+    return delivery;
+  }
+}
+
+function requireVersion(version: string | undefined): void {
+  if (version === undefined) return;
+  if (typeof version === "string" && version !== "" && !isMark(version)) return;
+  throw new ValidationError(
+    `version must be a text that is not empty and does not begin with "updating:" or ` +
+      `"incomplete:", got ${JSON.stringify(version)}`,
+  );
+}

@@ -1,0 +1,36 @@
+import { openCheckpoint } from "../../checkpoint/reader.ts";
+import type { OpenWeightSource, WeightSource } from "./source.ts";
+
+/**
+ * Weights from a safetensors file, a folder, or the index of a sharded checkpoint. Headers are read
+ * first; tensors go from the file straight into the memory they are sent from, so a checkpoint may
+ * be larger than memory. The files are opened anew for every sync.
+ *
+ * Needs `--allow-read` for the path.
+ *
+ * @throws {CheckpointError} When a sync opens it: the files are damaged or incomplete.
+ *
+ * @example
+ * ```ts
+ * import { safetensors } from "@sglang-rl/sglang-rl";
+ *
+ * const source = safetensors("checkpoints/step-20");
+ * ```
+ */
+export function safetensors(path: string): WeightSource {
+  return {
+    label: `checkpoint ${path}`,
+    folder: path.endsWith(".safetensors") || path.endsWith(".json") ? undefined : path,
+    async open({ signal } = {}): Promise<OpenWeightSource> {
+      const checkpoint = await openCheckpoint(path, { signal });
+      const places = [...checkpoint.tensors.values()];
+      return {
+        tensors: places.map(({ name, dtype, shape }) => ({ name, dtype, shape })),
+        view: () => undefined,
+        read: (index, target, options) =>
+          checkpoint.readInto(places[index]!.name, target, { signal: options.signal }),
+        [Symbol.asyncDispose]: () => checkpoint[Symbol.asyncDispose](),
+      };
+    },
+  };
+}

@@ -1,0 +1,30 @@
+import type { TensorInfo } from "../../checkpoint/dtype.ts";
+
+/** Where new weights come from; one source serves any number of syncs. */
+export interface WeightSource {
+  /** What it is, for messages: `"state dict of 27 tensors"`. */
+  readonly label: string;
+  /** Folder of safetensors that holds the same weights, when there is one. */
+  readonly folder?: string | undefined;
+  /** Opens it for one sync: names, types and shapes first, bytes when they are asked for. */
+  open(options?: { signal?: AbortSignal | undefined }): Promise<OpenWeightSource>;
+}
+
+/** A source that is open for one sync. */
+export interface OpenWeightSource extends AsyncDisposable {
+  /** Every tensor, in the order in which they are read. */
+  readonly tensors: readonly TensorInfo[];
+  /** The bytes of a tensor when they lie in memory already, else `undefined`. */
+  view(index: number): Uint8Array | undefined;
+  /**
+   * Writes the bytes of a tensor, C-contiguous and little-endian, into `target`, which has exactly
+   * their size. Called with growing indexes, each at most once.
+   */
+  read(index: number, target: Uint8Array, options: { signal: AbortSignal }): Promise<void>;
+}
+
+/** Whether a value is a {@linkcode WeightSource}. */
+export function isWeightSource(value: unknown): value is WeightSource {
+  return typeof value === "object" && value !== null && "open" in value && "label" in value &&
+    typeof value.open === "function";
+}

@@ -1,0 +1,100 @@
+import type { PlannedBucket } from "./plan.ts";
+import type { OpenWeightSource } from "./source/source.ts";
+import type { BroadcastPart } from "./transport.ts";
+
+/** A bucket whose bytes are ready to be sent. */
+export interface StagedBucket {
+  /** What it holds. */
+  readonly bucket: PlannedBucket;
+  /** Its broadcasts, in wire order. */
+  readonly parts: readonly BroadcastPart[];
+}
+
+/** Where staging buffers come from. */
+export type AllocateStaging = (byteLength: number) => Uint8Array;
+
+/**
+ * Reads buckets into two buffers in turn, so that the next one is read while the last is sent.
+ * Tensors that lie in memory and travel alone are sent from where they are.
+ */
+export class StagingRing {
+  readonly #source: OpenWeightSource;
+  readonly #allocate: AllocateStaging;
+  readonly #buffers: (Uint8Array | undefined)[] = [undefined, undefined];
+  #turn = 0;
+
+  /** Makes a ring over an open source. */
+  constructor(
+    source: OpenWeightSource,
+    allocate: AllocateStaging = (byteLength) => new Uint8Array(byteLength),
+  ) {
+    this.#source = source;
+    this.#allocate = allocate;
+  }
+
+  /**
+   * Yields the buckets in order, each ready to be sent. A yielded bucket stays valid until the next
+   * but one is asked for.
+   */
+  async *stage(
+    buckets: readonly PlannedBucket[],
+    signal: AbortSignal,
+  ): AsyncGenerator<StagedBucket> {
+    let next = buckets.length > 0 ? this.#read(buckets[0]!, signal) : undefined;
+    for (let i = 0; i < buckets.length; i++) {
+      const staged = await next!;
+      if (i + 1 < buckets.length) {
+        next = this.#read(buckets[i + 1]!, signal);
+        // Whoever asks for it sees the failure; until then it must not count as unhandled.
+        next.catch(() => {});
+      }
+      yield staged;
+    }
+  }
+
+  async #read(bucket: PlannedBucket, signal: AbortSignal): Promise<StagedBucket> {
+    return bucket.flattened
+      ? { bucket, parts: [await this.#flatten(bucket, signal)] }
+      : { bucket, parts: await this.#separate(bucket, signal) };
+  }
+
+  async #flatten(bucket: PlannedBucket, signal: AbortSignal): Promise<BroadcastPart> {
+    const only = bucket.tensors.length === 1 ? bucket.tensors[0] : undefined;
+    const inPlace = only && this.#source.view(only.sourceIndex);
+    if (inPlace) return { bytes: inPlace, dtype: "uint8" };
+    const bytes = this.#buffer(bucket.byteLength);
+    await this.#fill(bucket, bytes, signal);
+    return { bytes, dtype: "uint8" };
+  }
+
+  async #separate(bucket: PlannedBucket, signal: AbortSignal): Promise<BroadcastPart[]> {
+    const views = bucket.tensors.map(({ sourceIndex }) => this.#source.view(sourceIndex));
+    if (views.every((view) => view !== undefined)) {
+      return views.map((bytes, i) => ({ bytes, dtype: bucket.tensors[i]!.dtype }));
+    }
+    const bytes = this.#buffer(bucket.byteLength);
+    await this.#fill(bucket, bytes, signal);
+    return bucket.tensors.map(({ offset, sizeBytes, dtype }) => ({
+      bytes: bytes.subarray(offset, offset + sizeBytes),
+      dtype,
+    }));
+  }
+
+  async #fill(bucket: PlannedBucket, target: Uint8Array, signal: AbortSignal): Promise<void> {
+    // By source order, because a source is read forwards; the plan may have sorted otherwise.
+    const forwards = bucket.tensors.toSorted((a, b) => a.sourceIndex - b.sourceIndex);
+    for (const { sourceIndex, offset, sizeBytes } of forwards) {
+      signal.throwIfAborted();
+      await this.#source.read(sourceIndex, target.subarray(offset, offset + sizeBytes), { signal });
+    }
+  }
+
+  #buffer(byteLength: number): Uint8Array {
+    this.#turn = 1 - this.#turn;
+    const current = this.#buffers[this.#turn];
+    if (current !== undefined && current.byteLength >= byteLength) {
+      return current.subarray(0, byteLength);
+    }
+    return this.#buffers[this.#turn] = this.#allocate(byteLength);
+  }
+}

@@ -1,0 +1,334 @@
+import { StateError, WeightSyncError } from "../errors.ts";
+import { throwIfAborted, withDeadline } from "../internal/deadline.ts";
+import type { Delivery, SyncRun } from "./delivery/delivery.ts";
+import type { TransportName, VerifyLevel } from "./options.ts";
+import { checkTensors, type ModelMetadata } from "./check.ts";
+import { stepFailed, syncFailed } from "./failure.ts";
+import { onAll } from "./fleet.ts";
+import { probeGreedily, readChecksums, requireEqualChecksums, synchronise } from "./landing.ts";
+import { awaitOthers, isMark, requireOwnMark, updatingMark } from "./marks.ts";
+import { referenceOf } from "./metadata.ts";
+import { planBuckets } from "./plan.ts";
+import type { OnProgress, SyncPhase } from "./progress.ts";
+import type { SGLangWeightReceiver } from "./receiver.ts";
+import { recover } from "./recovery.ts";
+import { compareSample } from "./sample.ts";
+import type { FleetServer, WeightServerState } from "./server.ts";
+import { openSession } from "./session.ts";
+import type { OpenWeightSource, WeightSource } from "./source/source.ts";
+import { Steps } from "./steps.ts";
+
+/** What a successful sync did. */
+export interface WeightSyncReport {
+  /** The version that every server now has. */
+  readonly version: string;
+  /** The servers. */
+  readonly servers: readonly WeightServerState[];
+  /** Servers that were left out because they did not answer. */
+  readonly skipped: readonly string[];
+  /** How the weights travelled. */
+  readonly transport: TransportName;
+  /** Number of tensors sent. */
+  readonly tensors: number;
+  /** Number of buckets. */
+  readonly buckets: number;
+  /** Bytes of all tensors. */
+  readonly sizeBytes: number;
+  /** Names that were not sent: tied to one that was, or not declared. */
+  readonly notSent: readonly string[];
+  /** Whether the prefix caches were emptied; `null` when that was not wanted. */
+  readonly cacheFlushed: boolean | null;
+  /** What was proven; see the levels. */
+  readonly verified: VerifyLevel;
+  /** Checksum of every server's weights with `verify: "checksum"`. */
+  readonly checksums: readonly string[] | undefined;
+  /** Milliseconds from the first request to the last answer. */
+  readonly durationMs: number;
+  /** Milliseconds by step. */
+  readonly phasesMs: Readonly<Partial<Record<SyncPhase, number>>>;
+}
+
+/** What one sync is made of. */
+export interface SyncRequest {
+  readonly receiver: SGLangWeightReceiver;
+  readonly source: WeightSource;
+  /** Weights that the trainer declared, if it did. */
+  readonly declared: ModelMetadata | undefined;
+  /** The version to set; `undefined`: one more than the servers'. */
+  readonly version: string | undefined;
+  /** Who syncs; part of the mark on the servers. */
+  readonly owner: string;
+  readonly signal: AbortSignal | undefined;
+  readonly onProgress: OnProgress | undefined;
+  /** Picks the way; called once the servers are known. */
+  readonly chooseDelivery: (source: WeightSource) => Promise<Delivery>;
+}
+
+/** Runs one sync from the first question to the resumed fleet, or cleans up and throws. */
+export async function runSync(request: SyncRequest): Promise<WeightSyncReport> {
+  const { receiver, signal } = request;
+  const { logger } = receiver.options;
+  const steps = new Steps({ logger, onProgress: request.onProgress });
+  const sync = new Sync(request, steps);
+  try {
+    throwIfAborted(signal, "probe");
+    return await sync.run();
+  } catch (error) {
+    const phase = steps.message;
+    const failure = stepFailed(phase, error);
+    await steps.run("recover", "recover", () => sync.recover(failure));
+    throw syncFailed(error, phase, receiver.participants);
+  }
+}
+
+class Sync {
+  readonly #request: SyncRequest;
+  readonly #steps: Steps;
+  readonly #versionsBefore = new Map<FleetServer, string | null>();
+  #delivery: Delivery | undefined;
+  #touched = false;
+  #version = "";
+
+  constructor(request: SyncRequest, steps: Steps) {
+    this.#request = request;
+    this.#steps = steps;
+  }
+
+  async run(): Promise<WeightSyncReport> {
+    const { receiver, source, signal } = this.#request;
+    const { options } = receiver;
+    const { deadlines } = options;
+    await this.#step("probe", "probe", () => receiver.probe({ signal }));
+    const servers = receiver.participants;
+    for (const server of servers) {
+      this.#versionsBefore.set(server, server.weightVersion);
+      if (server.condition !== "partial") server.condition = "untouched";
+    }
+    this.#version = this.#request.version ?? nextVersion(servers);
+    await using open = await this.#step("source", "open the source", () =>
+      withDeadline(
+        { phase: "open the source", timeoutMs: deadlines.sourceMs, peer: source.label, signal },
+        (inner) => source.open({ signal: inner }),
+      ));
+    const check = await this.#step(
+      "check",
+      "check the names",
+      async () => checkTensors(open.tensors, await referenceOf(this.#request, open, servers)),
+    );
+    const buckets = planBuckets(check.send, options);
+    const sizeBytes = buckets.reduce((sum, bucket) => sum + bucket.byteLength, 0);
+    this.#steps.setTotal(sizeBytes);
+    this.#delivery = await this.#request.chooseDelivery(source);
+    const run: SyncRun = {
+      servers,
+      source,
+      open,
+      buckets,
+      version: this.#version,
+      steps: this.#steps,
+      signal,
+    };
+    this.#touched = true;
+    if (servers.some(({ isStrange }) => isStrange)) await this.#delivery.reset();
+    await this.#delivery.prepare(run);
+    const cacheFlushed = await this.#quiesce();
+    await this.#delivery.deliver(run);
+    const { checksums, isSynchronised } = await this.#settle(run);
+    await this.#publish(isSynchronised, open);
+    return {
+      version: this.#version,
+      servers: servers.map((server) => server.state),
+      skipped: receiver.servers.map(({ url }) => url)
+        .filter((url) => !servers.some((server) => server.url === url)),
+      transport: this.#delivery.transport,
+      tensors: check.send.length,
+      buckets: buckets.length,
+      sizeBytes,
+      notSent: [...check.tied, ...check.extra],
+      cacheFlushed,
+      verified: options.verify,
+      checksums,
+      durationMs: this.#steps.elapsedMs,
+      phasesMs: this.#steps.durationsMs,
+    };
+  }
+
+  async recover(error: Error): Promise<void> {
+    if (!this.#touched) return;
+    await recover({
+      servers: this.#request.receiver.participants,
+      delivery: this.#delivery,
+      error,
+      versionsBefore: this.#versionsBefore,
+      version: this.#version,
+      options: this.#request.receiver.options,
+    });
+  }
+
+  /** Brings generation to a halt, so that no token mixes weights, and claims the servers. */
+  async #quiesce(): Promise<boolean | null> {
+    const { receiver, owner, signal } = this.#request;
+    const { options } = receiver;
+    const { deadlines, logger, pauseMode } = options;
+    const servers = receiver.participants;
+    await this.#step("mark", "wait for other trainers", () =>
+      awaitOthers(servers, {
+        owner,
+        patienceMs: deadlines.beginMs,
+        logger,
+        call: { phase: "wait for other trainers", timeoutMs: deadlines.controlMs, signal },
+      }));
+    if (options.verify === "checksum") {
+      // Asked before anything changes, so that a server without it refuses in time.
+      await this.#step("verify", "read the checksums", () =>
+        readChecksums(servers, {
+          phase: "read the checksums",
+          timeoutMs: deadlines.verifyMs,
+          signal,
+        }));
+    }
+    await this.#step("pause", "pause", () => receiver.pause(pauseMode, { signal }));
+    // Only mode abort ends the requests; in the others they wait for the new weights.
+    if (pauseMode === "abort") {
+      await this.#step("drain", "drain", () => receiver.drain({ signal }));
+    }
+    const cacheFlushed = await this.#flush();
+    await this.#step(
+      "mark",
+      "mark",
+      () =>
+        onAll(
+          servers,
+          { phase: "mark", timeoutMs: deadlines.controlMs, signal },
+          (server, inner) => {
+            server.marked = true;
+            return server.setVersion(updatingMark(owner, this.#version), inner);
+          },
+        ),
+    );
+    if (this.#delivery!.needsSession) {
+      await this.#step("begin", "begin", () => openSession(servers, { deadlines, logger, signal }));
+    }
+    return cacheFlushed;
+  }
+
+  async #flush(): Promise<boolean | null> {
+    const { receiver, signal } = this.#request;
+    const { options } = receiver;
+    const { pauseMode } = options;
+    // Retracted requests block a flush up to 0.5.20, frozen ones always.
+    const canWork = pauseMode === "abort" ||
+      (pauseMode === "retract" &&
+        receiver.participants.every(({ capabilities }) => !capabilities.diesOnBusyFlush));
+    if (options.flushCache === false || !canWork) {
+      return options.flushCache === false ? null : false;
+    }
+    return await this.#step("flush", "flush", async () => {
+      const waitUntilIdle = pauseMode === "abort";
+      if (await receiver.flushCache({ signal, waitUntilIdle })) return true;
+      throw new StateError(
+        "a server refused to empty its prefix cache although it is paused; old prefixes would mix " +
+          "with new weights",
+      );
+    });
+  }
+
+  /** Ends the session and proves that the weights are there, while nobody generates yet. */
+  async #settle(
+    run: SyncRun,
+  ): Promise<{ checksums: readonly string[] | undefined; isSynchronised: boolean }> {
+    const { receiver, owner, signal } = this.#request;
+    const { options } = receiver;
+    const { deadlines } = options;
+    const { servers } = run;
+    if (this.#delivery!.needsSession) {
+      await this.#step("end", "end", () => receiver.end({ signal }));
+    }
+    const isSynchronised = await this.#step(
+      "synchronise",
+      "synchronise",
+      () => synchronise(servers, { phase: "synchronise", timeoutMs: deadlines.verifyMs, signal }),
+    );
+    await this.#step(
+      "mark",
+      "check the marks",
+      () =>
+        requireOwnMark(servers, updatingMark(owner, this.#version), {
+          phase: "check the marks",
+          timeoutMs: deadlines.controlMs,
+          signal,
+        }),
+    );
+    if (options.verify !== "checksum") return { checksums: undefined, isSynchronised };
+    const checksums = await this.#step("verify", "verify the checksums", async () => {
+      const call = { phase: "verify the checksums", timeoutMs: deadlines.verifyMs, signal };
+      const read = await readChecksums(servers, call);
+      requireEqualChecksums(servers, read, call.phase);
+      return read;
+    });
+    return { checksums, isSynchronised };
+  }
+
+  /** Gives the servers their new version, resumes them and asks what is asked of serving ones. */
+  async #publish(isSynchronised: boolean, open: OpenWeightSource): Promise<void> {
+    const { receiver, signal } = this.#request;
+    const { options } = receiver;
+    const { deadlines } = options;
+    const servers = receiver.participants;
+    const isSampled = options.verify === "sample" &&
+      await this.#step(
+        "verify",
+        "compare a sample",
+        () =>
+          compareSample(servers, this.#request.source, open, {
+            phase: "compare a sample",
+            timeoutMs: deadlines.verifyMs,
+            signal,
+          }),
+      );
+    await this.#step("version", "set the version", async () => {
+      const call = { phase: "set the version", timeoutMs: deadlines.controlMs, signal };
+      await onAll(servers, call, async (server, inner) => {
+        await server.setVersion(this.#version, inner);
+        if (options.verify !== "off") await requireVersion(server, this.#version, inner);
+        server.condition = "complete";
+        server.marked = false;
+      });
+    });
+    await this.#step("resume", "resume", () => receiver.resume({ signal }));
+    if ((options.verify === "sample" && !isSampled) || !isSynchronised) {
+      await this.#step("verify", "probe greedily", () =>
+        probeGreedily(servers, this.#version, {
+          phase: "probe greedily",
+          timeoutMs: deadlines.verifyMs,
+          signal,
+        }));
+    }
+  }
+
+  #step<T>(phase: SyncPhase, message: string, work: () => Promise<T>): Promise<T> {
+    return this.#steps.run(phase, message, work);
+  }
+}
+
+async function requireVersion(
+  server: FleetServer,
+  version: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const told = await server.readVersion(signal);
+  if (told === version) return;
+  throw new WeightSyncError(
+    `${server.url} tells weight version "${told}" after it was set to "${version}"`,
+    { phase: "set the version", server: server.url },
+  );
+}
+
+/** One more than the highest whole number that a server has as its version; 1 without any. */
+function nextVersion(servers: readonly FleetServer[]): string {
+  const numbers = servers
+    .map(({ weightVersion }) => weightVersion ?? "")
+    .filter((version) => !isMark(version) && /^\d{1,15}$/.test(version))
+    .map(Number);
+  return String(1 + Math.max(0, ...numbers));
+}
