@@ -1,0 +1,30 @@
+/** Where the real SGLang for tests is installed. */
+import { join } from "node:path";
+
+/** Versions of SGLang that there is a recipe for. */
+export const sglangVersions = ["0.5.16", "0.5.23"] as const;
+
+/** One of {@linkcode sglangVersions}. */
+export type SglangVersion = (typeof sglangVersions)[number];
+
+/** The tiny checkpoints: two random Qwen2 and two random Llama. */
+export const tinyModels = ["tiny", "tiny1", "llama0", "llama1"] as const;
+
+/** One of {@linkcode tinyModels}. */
+export type TinyModel = (typeof tinyModels)[number];
+
+/** `$SGLANG_CPU_HOME`, or a folder in the user's cache. */
+export function sglangHome(): string {
+  const home = Deno.env.get("SGLANG_CPU_HOME");
+  if (home) return home;
+  const cache = Deno.env.get("XDG_CACHE_HOME") || join(Deno.env.get("HOME") ?? ".", ".cache");
+  return join(cache, "sglang-rl", "sglang-cpu");
+}
+
+/** Name of the virtual environment of a version, inside the home. */
+export function environmentName(version: SglangVersion): string {
+  return version === "0.5.16" ? "venv" : `venv-${version}`;
+}
+
+/** Name of the router's virtual environment, inside the home. */
+export const routerEnvironmentName = "rvenv";
