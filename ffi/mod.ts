@@ -14,3 +14,12 @@ export {
   type RendezvousStore,
 } from "./nccl/group.ts";
 export type { RankInfo } from "./nccl/protocol.ts";
+export type { DType, TensorInfo } from "../src/checkpoint/dtype.ts";
+export type { Logger } from "../src/internal/logger.ts";
+export type {
+  BroadcastPart,
+  CollectiveGroup,
+  DevicePart,
+  StagePart,
+  TransportCall,
+} from "../src/weights/transport.ts";

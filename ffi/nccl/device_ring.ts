@@ -36,6 +36,8 @@ export class DeviceRing implements Disposable {
   readonly #copies: Stream;
   readonly #slots: readonly [Slot, Slot];
   readonly #recorder: FlightRecorder;
+  /** Outgrown buffers. Freeing waits for the device, so it is left until the device is done. */
+  readonly #outgrown: DeviceBuffer[] = [];
   #turn = 0;
 
   /** Takes no device memory until it is needed. */
@@ -58,7 +60,7 @@ export class DeviceRing implements Disposable {
     const batches: WirePart[][] = [];
     let used = Infinity;
     for (const part of parts) {
-      const size = part.place === "device" && !part.cast ? 0 : aligned(slotBytes(part));
+      const size = aligned(slotBytes(part));
       if (used + size > SMALLEST_SLOT_BYTES) {
         batches.push([]);
         used = 0;
@@ -73,7 +75,7 @@ export class DeviceRing implements Disposable {
   load(batch: readonly WirePart[], kernels: () => Kernels): LoadedParts {
     const slot = this.#slots[this.#turn]!;
     this.#turn = 1 - this.#turn;
-    const needed = batch.reduce((sum, part) => sum + aligned(slotBytes(part)), 0);
+    const needed = batch.reduce((sum, part) => sum + aligned(slotBytes(part)), 1);
     const scratch = batch.reduce((most, part) => Math.max(most, scratchBytes(part)), 0);
     if (slot.inUse) this.#cudart.wait(this.#copies, slot.released);
     slot.buffer = this.#grown(slot.buffer, needed);
@@ -95,8 +97,16 @@ export class DeviceRing implements Disposable {
     return { parts, ready: slot.loaded, release };
   }
 
+  /** Frees what was outgrown; to be called when the device has no work of ours. */
+  collect(): void {
+    for (const buffer of this.#outgrown.splice(0)) {
+      this.#recorder.during("cudaFree", () => buffer[Symbol.dispose]());
+    }
+  }
+
   /** Gives the memory back. Waits for the device's work. */
   [Symbol.dispose](): void {
+    this.collect();
     for (const { buffer, scratch, loaded, released } of this.#slots) {
       for (const handle of [buffer, scratch, loaded, released]) handle?.[Symbol.dispose]();
     }
@@ -128,7 +138,7 @@ export class DeviceRing implements Disposable {
     if (byteLength === 0 || (buffer !== undefined && buffer.byteLength >= byteLength)) {
       return buffer;
     }
-    if (buffer !== undefined) this.#recorder.during("cudaFree", () => buffer[Symbol.dispose]());
+    if (buffer !== undefined) this.#outgrown.push(buffer);
     const size = Math.max(byteLength, SMALLEST_SLOT_BYTES);
     return this.#recorder.during("cudaMalloc", () => this.#cudart.allocate(size));
   }

@@ -1,7 +1,6 @@
 import type { DType } from "../../src/checkpoint/dtype.ts";
 import { StateError, UnsupportedError, ValidationError } from "../../src/errors.ts";
 import { type Logger, silentLogger } from "../../src/internal/logger.ts";
-import type { TCPStoreServer } from "../../src/rendezvous/mod.ts";
 import type {
   BroadcastPart,
   CollectiveGroup,
@@ -15,11 +14,26 @@ import { Communicator } from "./communicator.ts";
 import { wireTypeOf } from "./constants.ts";
 import type { RankInfo, WirePart } from "./protocol.ts";
 
-/** What the group needs of the store over which its ranks meet. */
-export type RendezvousStore = Pick<
-  TCPStoreServer,
-  "hostname" | "port" | "set" | "delete" | "onMissing" | "peersSeen"
->;
+/** What the group needs of the store over which its ranks meet; a `TCPStoreServer` has it. */
+export interface RendezvousStore {
+  /** Address that is listened on. */
+  readonly hostname: string;
+  /** Port that clients connect to. */
+  readonly port: number;
+  /** What has been heard, for error messages. */
+  readonly peersSeen: {
+    /** Clients that are connected now. */
+    readonly connected: number;
+    /** The last request. */
+    readonly lastOp: string | undefined;
+  };
+  /** Stores a value under a key as it goes over the wire. */
+  set(key: string, value: Uint8Array): void;
+  /** Removes a key. */
+  delete(key: string): boolean;
+  /** Calls the handler when a client wants a key that is not there. */
+  onMissing(handler: (key: string) => Uint8Array | undefined): void;
+}
 
 /** What an {@linkcode NcclGroup} is opened with. */
 export interface NcclGroupOptions {

@@ -132,6 +132,7 @@ export class RankThread {
     using done = cudart.createEvent();
     cudart.record(done, stream);
     await this.#until("ncclBroadcast", () => cudart.isDone(done));
+    ring.collect();
   }
 
   async #stage(parts: readonly WirePart[]): Promise<DeviceRange[]> {

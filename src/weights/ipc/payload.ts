@@ -9,7 +9,7 @@
  *
  * @module
  */
-import type { DType, TensorInfo } from "../../checkpoint/dtype.ts";
+import { itemSizeBytes, type TensorInfo, tensorSizeBytes } from "../../checkpoint/dtype.ts";
 import { ValidationError } from "../../errors.ts";
 import { call, dict, global, object, pickle, type PickleValue, tuple } from "./pickle.ts";
 
@@ -28,21 +28,6 @@ export interface PlacedTensor extends TensorInfo {
 }
 
 const IPC_HANDLE_BYTES = 64;
-
-const itemBytes: Record<DType, number> = {
-  float64: 8,
-  float32: 4,
-  float16: 2,
-  bfloat16: 2,
-  float8_e4m3fn: 1,
-  float8_e5m2: 1,
-  int64: 8,
-  int32: 4,
-  int16: 2,
-  int8: 1,
-  uint8: 1,
-  bool: 1,
-};
 
 /**
  * PyTorch's sender counts the receivers of its memory in a file that the receiver decrements. Ours
@@ -67,11 +52,11 @@ export function flattenedPayload(
 ): string {
   checkMemory(memory);
   if (tensors.length === 0) throw new ValidationError("A bucket needs at least one tensor");
-  const byteLength = Math.max(...tensors.map((tensor) => tensor.offset + sizeOf(tensor)));
+  const byteLength = Math.max(...tensors.map((tensor) => tensor.offset + tensorSizeBytes(tensor)));
   const flat: PlacedTensor = { name: "bucket", dtype: "uint8", shape: [byteLength], offset: 0 };
   const metadata = tensors.map((tensor) => {
     checkPlace(tensor);
-    const size = sizeOf(tensor);
+    const size = tensorSizeBytes(tensor);
     return object(metadataType, {
       name: tensor.name,
       shape: sizeValue(tensor.shape),
@@ -109,7 +94,7 @@ function tensorValue(tensor: PlacedTensor, memory: SharedDeviceMemory): PickleVa
     global("torch", dtype), // dtype
     memory.deviceUuid, // storage_device, which SGLang translates to its own index
     memory.handle, // storage_handle
-    sizeOf(tensor), // storage_size_bytes
+    tensorSizeBytes(tensor), // storage_size_bytes
     offset, // storage_offset_bytes
     false, // requires_grad
     NO_REFERENCE_COUNTER, // ref_counter_handle
@@ -133,15 +118,11 @@ function contiguousStrides(shape: readonly number[]): number[] {
   return strides;
 }
 
-function sizeOf({ dtype, shape }: TensorInfo): number {
-  return shape.reduce((product, size) => product * size, itemBytes[dtype]);
-}
-
 function checkPlace({ name, dtype, offset }: PlacedTensor): void {
-  if (Number.isInteger(offset) && offset >= 0 && offset % itemBytes[dtype] === 0) return;
+  if (Number.isInteger(offset) && offset >= 0 && offset % itemSizeBytes(dtype) === 0) return;
   throw new ValidationError(
     `"${name}" lies at byte ${offset}, which is no place for ${dtype}: it must be a multiple of ` +
-      `${itemBytes[dtype]}`,
+      `${itemSizeBytes(dtype)}`,
   );
 }
 

@@ -1,0 +1,113 @@
+#!/bin/bash
+# Runs tests/gpu on a machine with an NVIDIA GPU, Python 3.10+ with torch, and this repository.
+#
+#   bash scripts/gpu/run.sh
+#
+# The machine needs no internet: put what it lacks into .dev/ before (docs/native.md):
+#   .dev/deno.xz       the Deno binary, when the machine has none
+#   .dev/site.tar.xz   SGLang for Python 3.12 (scripts/gpu/bundle/build.sh), when its Python has none
+#
+# Variables: PARTS    which parts to run, in order (default: all)
+#            OUT      where results.jsonl and the logs go (default .dev/gpu-results)
+#            WORK     scratch folder (default /tmp/sglang-rl-gpu)
+#            GPU_PYTHON, GPU_NCCL, GPU_CUDART, GPU_CUDA: the Python and libraries to use
+#            LIMIT_S  seconds after which no further part is started (default 1800)
+# Each part has its own time limit, so that one failure does not lose the rest. Exits with the number
+# of parts that failed.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+out=${OUT:-$PWD/.dev/gpu-results} work=${WORK:-/tmp/sglang-rl-gpu} limit=${LIMIT_S:-1800}
+parts=${PARTS:-kernels broadcast permissions faults leaks rates server python}
+port=${GPU_SERVER_PORT:-34100}
+logs=$work/logs site=$work/site models=$work/models
+mkdir -p "$out" "$logs" "$site" "$models"
+export GPU_RESULTS=$out/results.jsonl GPU_MODELS=$models GPU_SERVER=http://127.0.0.1:$port
+export GPU_PYTHON=${GPU_PYTHON:-python3} NCCL_HOSTID=trainer NCCL_DEBUG=${NCCL_DEBUG:-WARN}
+export NO_COLOR=1 DENO_NO_UPDATE_CHECK=1
+unset PYTHONDONTWRITEBYTECODE
+: >"$GPU_RESULTS"
+say() { echo "[$SECONDS s] $*"; }
+
+unpack_site() {
+  xz -dc .dev/site.tar.xz | tar -x -C "$site" && "$GPU_PYTHON" -m compileall -q -j 8 "$site" >/dev/null
+  touch "$site/.done"
+}
+[ -e .dev/site.tar.xz ] && [ ! -e "$site/.done" ] && unpack_site &
+unpacking=$!
+for version in a b; do
+  [ -e "$models/q05b-$version/model.safetensors" ] ||
+    "$GPU_PYTHON" scripts/gpu/make_model.py "$models/q05b-$version" q05b \
+      $([ $version = a ] && echo 1 || echo 2) &
+  making="${making:-} $!"
+done
+deno=$(command -v deno || true)
+if [ -z "$deno" ]; then
+  deno=$work/deno
+  [ -x "$deno" ] || { xz -dc .dev/deno.xz >"$deno" && chmod +x "$deno"; }
+fi
+
+site_packages() { "$GPU_PYTHON" -c "import $1; print(list($1.__path__)[0])" 2>/dev/null; }
+first() { for path in "$@"; do [ -e "$path" ] && echo "$path" && return; done; }
+export GPU_NCCL=${GPU_NCCL:-$(site_packages nvidia.nccl)/lib/libnccl.so.2}
+if [ -z "${GPU_CUDART:-}" ]; then
+  GPU_CUDART=$(first "$(site_packages nvidia.cu13)"/lib/libcudart.so.13 \
+    "$(site_packages nvidia.cuda_runtime)"/lib/libcudart.so.12 /usr/local/cuda/lib64/libcudart.so.1[23])
+fi
+export GPU_CUDART
+if [ -z "${GPU_CUDA:-}" ]; then
+  GPU_CUDA=$(ldconfig -p | sed -n 's/.*libcuda\.so\.1 .*x86-64.* => //p' | head -1)
+  [ -n "$GPU_CUDA" ] || GPU_CUDA=$(first /usr/lib/*-linux-gnu/libcuda.so.1 /usr/lib64/libcuda.so.1 \
+    /usr/local/nvidia/lib64/libcuda.so.1)
+fi
+export GPU_CUDA
+"$GPU_PYTHON" - >"$work/machine.json" <<'PYTHON'
+import json, os, platform, subprocess, torch
+gpu = subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"], capture_output=True, text=True).stdout.strip()
+print(json.dumps({"name": "machine", "value": {"gpu": gpu, "cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version(), "torch": torch.__version__, "nccl": torch.cuda.nccl.version(), "GPU_NCCL": os.environ["GPU_NCCL"], "GPU_CUDART": os.environ["GPU_CUDART"], "GPU_CUDA": os.environ["GPU_CUDA"]}}))
+PYTHON
+tee -a "$GPU_RESULTS" <"$work/machine.json"
+"$deno" --version | head -1
+
+wait "$unpacking" ${making:-}
+say "prepared"
+server=
+if [[ " $parts " == *" server "* || " $parts " == *" python "* ]]; then
+  PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH} NCCL_HOSTID=server TVM_FFI_CACHE_DIR=$site/jit_cache \
+    HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 PYTHONUNBUFFERED=1 \
+    TORCH_NCCL_ASYNC_ERROR_HANDLING=2 TORCH_NCCL_DUMP_ON_TIMEOUT=0 \
+    TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC=250 \
+    setsid "$GPU_PYTHON" -m sglang.launch_server --model-path "$models/q05b-a" --host 127.0.0.1 \
+    --port "$port" --nccl-port $((port + 7)) --attention-backend triton --sampling-backend pytorch \
+    --grammar-backend none --mem-fraction-static 0.5 --max-total-tokens 20000 \
+    --max-running-requests 32 --disable-cuda-graph --sleep-on-idle >"$logs/server.log" 2>&1 &
+  server=$!
+fi
+
+declare -A seconds=([kernels]=60 [broadcast]=100 [permissions]=40 [faults]=100 [leaks]=70 [rates]=110
+  [server]=150 [python]=110)
+failed=0
+for part in $parts; do
+  if ((SECONDS > limit)); then
+    say "$part: not started, LIMIT_S is reached"
+    failed=$((failed + 1))
+    continue
+  fi
+  say "$part"
+  if [ "$part" = python ]; then
+    PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH} timeout -k 5 "${seconds[$part]}" "$GPU_PYTHON" -W ignore \
+      tests/gpu/support/python_rank0.py "$GPU_SERVER" "$models" >"$logs/$part.log" 2>&1
+    status=$?
+    grep '^{"name"' "$logs/$part.log" | tee -a "$GPU_RESULTS"
+  else
+    timeout -k 5 "${seconds[$part]}" "$deno" test -A --no-check --cached-only \
+      "tests/gpu/${part}_test.ts" >"$logs/$part.log" 2>&1
+    status=$?
+  fi
+  echo "{\"name\":\"part.$part\",\"value\":{\"exit\":$status,\"endedAtS\":$SECONDS}}" |
+    tee -a "$GPU_RESULTS"
+  ((status == 0)) || { failed=$((failed + 1)) && tail -n "${TAIL:-40}" "$logs/$part.log" | cut -c1-400; }
+done
+[ -z "$server" ] || kill -KILL -- "-$server" 2>/dev/null
+tar -czf "$out/logs.tgz" -C "$work" logs
+say "$failed parts failed"
+exit "$failed"
