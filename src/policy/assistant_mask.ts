@@ -1,0 +1,100 @@
+import { TokenDriftError } from "../errors.ts";
+import type { Span } from "./templates/spans.ts";
+import type { EncodeOptions, Tokenizer } from "./tokenizer.ts";
+
+/** Token ids of a text and which of them lie in the given stretches of it. */
+export interface MaskedTokens {
+  /** Ids of the whole text. */
+  readonly ids: Int32Array;
+  /** 1 on tokens that lie in a stretch, wholly or in part. */
+  readonly mask: Uint8Array;
+}
+
+/**
+ * Tokenises a text and marks the tokens of some stretches, without offset mapping: the text is
+ * tokenised in pieces cut at the borders, and if the pieces give the ids of the whole, the mask is
+ * exact. Where a token spans a border, the borders are looked up by decoding prefixes of the ids.
+ *
+ * @throws {TokenDriftError} The ids do not decode to the text, so no mask would be exact.
+ */
+export async function encodeWithMask(
+  text: string,
+  spans: readonly Span[],
+  options: { tokenizer: Tokenizer } & EncodeOptions,
+): Promise<MaskedTokens> {
+  const { tokenizer, signal } = options;
+  const ids = await tokenizer.encode(text, { signal });
+  const mask = new Uint8Array(ids.length);
+  if (spans.length === 0) return { ids, mask };
+  const pieces = await encodePieces(text, spans, options);
+  if (isConcatenation(pieces.map((piece) => piece.ids), ids)) {
+    let at = 0;
+    for (const { ids: part, isInside } of pieces) {
+      if (isInside) mask.fill(1, at, at + part.length);
+      at += part.length;
+    }
+    return { ids, mask };
+  }
+  const decoded = await tokenizer.decode(ids, { signal });
+  if (decoded !== text) throw drift(text, decoded);
+  const prefix = async (count: number) =>
+    (await tokenizer.decode(ids.subarray(0, count), { signal })).length;
+  for (const { start, end } of spans) {
+    const first = await firstBeyond(ids.length, start, prefix) - 1;
+    const last = await firstBeyond(ids.length, end - 1, prefix);
+    mask.fill(1, first, last);
+  }
+  return { ids, mask };
+}
+
+async function encodePieces(
+  text: string,
+  spans: readonly Span[],
+  { tokenizer, signal }: { tokenizer: Tokenizer } & EncodeOptions,
+): Promise<{ ids: Int32Array; isInside: boolean }[]> {
+  const borders = spans.flatMap(({ start, end }) => [start, end]);
+  const cuts = [0, ...borders, text.length];
+  const pieces = cuts.slice(1).map((end, index) => text.slice(cuts[index]!, end));
+  return await Promise.all(pieces.map(async (piece, index) => ({
+    ids: piece === "" ? new Int32Array() : await tokenizer.encode(piece, { signal }),
+    isInside: index % 2 === 1,
+  })));
+}
+
+function isConcatenation(parts: readonly Int32Array[], whole: Int32Array): boolean {
+  let at = 0;
+  for (const part of parts) {
+    if (part.some((id, index) => whole[at + index] !== id)) return false;
+    at += part.length;
+  }
+  return at === whole.length;
+}
+
+/** The smallest number of tokens whose text is longer than `length`. */
+async function firstBeyond(
+  count: number,
+  length: number,
+  prefixLength: (count: number) => Promise<number>,
+): Promise<number> {
+  let low = 0;
+  let high = count;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (await prefixLength(middle) > length) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
+function drift(text: string, decoded: string): TokenDriftError {
+  let index = 0;
+  while (index < text.length && text[index] === decoded[index]) index++;
+  return new TokenDriftError(
+    `The tokenizer does not give the text back: from character ${index} on it is ` +
+      `${JSON.stringify(text.slice(index, index + 20))}, decoded ` +
+      `${
+        JSON.stringify(decoded.slice(index, index + 20))
+      }. Assistant tokens cannot be told exactly`,
+    { index },
+  );
+}

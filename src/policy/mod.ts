@@ -1,0 +1,44 @@
+/**
+ * Rollout data for a trainer, and the wrapper that makes it from what servers answer: conversations,
+ * texts, token ids, log-probabilities and masks.
+ *
+ * @module
+ */
+export { type BatchShape, flattenRows, type Nested, nestRows, rowCount } from "./batch_shape.ts";
+export { type Columns, RowBatch } from "./row_batch.ts";
+export { type Matrix, Padding, type PadLayout, type RowArray, type RowLengths } from "./padding.ts";
+export { type PadOptions, Tokens, type TokensKey } from "./tokens.ts";
+export { LogProbs, type LogProbsKey } from "./log_probs.ts";
+export { masked, Masks, type MasksKey } from "./masks.ts";
+export { Text, type TextKey } from "./text.ts";
+export type { ContentPart, Message, ToolCall } from "./message.ts";
+export { type ChangeOptions, type ChatTemplateOptions, History } from "./history.ts";
+export { ChatHistory, type ChatHistoryParts } from "./chat_history.ts";
+export {
+  addChatTemplate,
+  chatTemplateNames,
+  chooseTemplate,
+  type ChosenTemplate,
+  type CustomTemplate,
+  type TemplateChoice,
+} from "./templates/registry.ts";
+export {
+  type DecodeOptions,
+  type EncodeOptions,
+  padIdOf,
+  type SpecialTokens,
+  type Tokenizer,
+} from "./tokenizer.ts";
+export { LocalTokenizer, type TokenizerFiles } from "./local_tokenizer.ts";
+export {
+  chatToText,
+  chatToTokens,
+  type ConversionOptions,
+  extractResponses,
+  historyToTokens,
+  textToHistory,
+  textToTokens,
+  type TokenizedHistory,
+  tokensToHistory,
+  tokensToText,
+} from "./conversions.ts";

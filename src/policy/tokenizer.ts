@@ -1,0 +1,54 @@
+/** Special tokens of a model, as text. */
+export interface SpecialTokens {
+  /** Begin of sequence. */
+  readonly bosToken: string | null;
+  /** End of sequence. */
+  readonly eosToken: string | null;
+  /** Padding. */
+  readonly padToken: string | null;
+}
+
+/** What {@linkcode Tokenizer.encode} does beside encoding. */
+export interface EncodeOptions {
+  /** Add the tokens that the model puts around a text, such as a begin-of-sequence token. Default `false`: a rendered chat has its own. */
+  readonly addSpecialTokens?: boolean | undefined;
+  /** Cancels a tokenizer that asks a server. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What {@linkcode Tokenizer.decode} does beside decoding. */
+export interface DecodeOptions {
+  /** Leave special tokens out of the text. Default `false`. */
+  readonly skipSpecialTokens?: boolean | undefined;
+  /** Cancels a tokenizer that asks a server. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Turns text into token ids and back. {@linkcode LocalTokenizer} reads one from a model folder; any
+ * object of this form will do.
+ */
+export interface Tokenizer {
+  /** Name or path of the model; chat templates are chosen by it. */
+  readonly name: string;
+  /** The model's own chat template, or `null`. */
+  readonly chatTemplate: string | null;
+  /** The model's special tokens. */
+  readonly specialTokens: SpecialTokens;
+  /** Id of a special token, or `null` when the vocabulary has no such token or does not tell. */
+  idOf(token: string): number | null;
+  /** Ids of a text. */
+  encode(text: string, options?: EncodeOptions): Int32Array | Promise<Int32Array>;
+  /** Text of ids. */
+  decode(ids: ArrayLike<number>, options?: DecodeOptions): string | Promise<string>;
+}
+
+/** Id to pad with: the padding token's, else the end-of-sequence token's, else `null`. */
+export function padIdOf(tokenizer: Tokenizer): number | null {
+  const { padToken, eosToken } = tokenizer.specialTokens;
+  for (const token of [padToken, eosToken]) {
+    const id = token === null ? null : tokenizer.idOf(token);
+    if (id !== null) return id;
+  }
+  return null;
+}
