@@ -1,3 +1,4 @@
+import { UnreachableError } from "../errors.ts";
 import { ByteQueue } from "../internal/byte_queue.ts";
 
 const READ_BYTES = 64 * 1024;
@@ -5,14 +6,16 @@ const READ_BYTES = 64 * 1024;
 /** A socket that is read in exact amounts; a read can be given up without losing a byte. */
 export class ByteStream {
   readonly #socket: Deno.TcpConn;
+  readonly #peer: string;
   readonly #queue = new ByteQueue();
   readonly #buffer = new Uint8Array(READ_BYTES);
   #arrival: Promise<void> | undefined;
   #error: Error | undefined;
 
-  /** Takes over `socket`. */
-  constructor(socket: Deno.TcpConn) {
+  /** Takes over `socket`; errors call the other side `peer`. */
+  constructor(socket: Deno.TcpConn, peer: string) {
     this.#socket = socket;
+    this.#peer = peer;
   }
 
   /** Own address of the socket. */
@@ -39,6 +42,7 @@ export class ByteStream {
         sent += await raceSignal(this.#socket.write(bytes.subarray(sent)), signal);
       }
     } catch (error) {
+      if (!signal.aborted) this.#lose(error);
       throw this.#error ?? error;
     }
   }
@@ -50,14 +54,25 @@ export class ByteStream {
     this.#socket.close();
   }
 
+  #lose(cause: unknown): void {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    const { hostname, port } = this.#socket.remoteAddr;
+    this.close(
+      new UnreachableError(`Connection to ${this.#peer} was lost: ${why}`, {
+        cause,
+        url: `tcp://${hostname}:${port}`,
+      }),
+    );
+  }
+
   /** Never rejects: what went wrong is kept for the reader. */
   async #receive(): Promise<void> {
     try {
       const length = await this.#socket.read(this.#buffer);
-      if (length === null) this.close(new Error("connection closed by the other side"));
+      if (length === null) this.#lose(new Error("closed by the other side"));
       else this.#queue.push(this.#buffer.subarray(0, length));
     } catch (error) {
-      this.close(error instanceof Error ? error : new Error(String(error)));
+      this.#lose(error);
     } finally {
       this.#arrival = undefined;
     }

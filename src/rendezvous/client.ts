@@ -1,9 +1,9 @@
-import { ProtocolError, SGLangError, StateError, UnreachableError } from "../errors.ts";
-import { sleep, withDeadline } from "../internal/deadline.ts";
-import { namingPermission } from "../internal/permission.ts";
+import { ProtocolError, StateError } from "../errors.ts";
+import { withDeadline } from "../internal/deadline.ts";
 import { Semaphore } from "../internal/semaphore.ts";
+import { type Answer, readBytes, readExactly, readI64, viewOf } from "./answer.ts";
 import { ByteStream } from "./byte_stream.ts";
-import { defaultStoreLimits } from "./limits.ts";
+import { dial } from "./dial.ts";
 import {
   CHECK_READY,
   MessageWriter,
@@ -38,15 +38,15 @@ export interface StoreCallOptions {
 }
 
 const DEFAULT_TIMEOUT_MS = 30_000;
-const RETRY_MS = 50;
 const CANCEL_GRACE_MS = 2_000;
 
 /**
  * A client of torch's TCPStore; the store may be Python's or a {@linkcode TCPStoreServer}.
  *
  * Requests of one client run one after another. After a call that failed half-way (a deadline, an
- * abort, a lost connection) the connection is closed and further calls throw a `StateError`, since
- * a late answer would be taken for another's; a wait alone can be given up without that.
+ * abort) the connection is closed and further calls throw a `StateError`, since a late answer would
+ * be taken for another's; a wait alone can be given up without that. After a lost connection they
+ * throw an `UnreachableError`.
  *
  * Needs `--allow-net` for the address.
  *
@@ -87,7 +87,10 @@ export class TCPStoreClient implements AsyncDisposable {
       peer: address,
       lastHeard: () => lastHeard,
     }, (inner) => dial({ hostname, port }, inner, (text) => lastHeard = text));
-    const client = new TCPStoreClient(new ByteStream(socket), { prefix: keyPrefix, address });
+    const client = new TCPStoreClient(new ByteStream(socket, `the TCPStore at ${address}`), {
+      prefix: keyPrefix,
+      address,
+    });
     try {
       await client.#hello({ signal, timeoutMs });
       return client;
@@ -228,7 +231,7 @@ export class TCPStoreClient implements AsyncDisposable {
     name: string,
     message: Uint8Array,
     options: StoreCallOptions,
-    answer: (stream: ByteStream, signal: AbortSignal) => Promise<T>,
+    answer: Answer<T>,
   ): Promise<T> {
     return this.#inTurn(name, options, async (signal) => {
       try {
@@ -244,7 +247,9 @@ export class TCPStoreClient implements AsyncDisposable {
   #break(cause: unknown): void {
     const why = cause instanceof Error ? cause.message : String(cause);
     this.#stream.close(
-      new StateError(`Connection to the TCPStore at ${this.#address} was lost: ${why}`, { cause }),
+      new StateError(`Connection to the TCPStore at ${this.#address} was given up: ${why}`, {
+        cause,
+      }),
     );
   }
 
@@ -277,64 +282,6 @@ export class TCPStoreClient implements AsyncDisposable {
   }
 }
 
-/** Connects, again and again until `signal` fires, as long as nobody listens. */
-async function dial(
-  address: { hostname: string; port: number },
-  signal: AbortSignal,
-  onFailure: (text: string) => void,
-): Promise<Deno.TcpConn> {
-  const where = `${address.hostname}:${address.port}`;
-  for (;;) {
-    try {
-      const socket = await namingPermission(
-        `--allow-net=${where}`,
-        `connect to the TCPStore at ${where}`,
-        () => Deno.connect({ ...address, signal }),
-      );
-      socket.setNoDelay(true);
-      return socket;
-    } catch (error) {
-      if (signal.aborted || error instanceof SGLangError) throw error;
-      const text = error instanceof Error ? error.message : String(error);
-      if (!isWorthRetrying(error)) {
-        throw new UnreachableError(`No TCPStore can be reached at ${where}: ${text}`, {
-          cause: error,
-          url: `tcp://${where}`,
-        });
-      }
-      onFailure(text);
-    }
-    await sleep(RETRY_MS, { signal });
-  }
-}
-
-function isWorthRetrying(error: unknown): boolean {
-  return error instanceof Deno.errors.ConnectionRefused ||
-    error instanceof Deno.errors.ConnectionReset ||
-    error instanceof Deno.errors.TimedOut;
-}
-
 function wrongAnswer(byte: number | undefined): ProtocolError {
   return new ProtocolError(`TCPStore gave an answer that its protocol does not know: ${byte}`);
-}
-
-type Answer<T> = (stream: ByteStream, signal: AbortSignal) => Promise<T>;
-
-function readExactly(length: number): Answer<Uint8Array> {
-  return (stream, signal) => stream.read(length, signal);
-}
-
-const readI64: Answer<bigint> = async (stream, signal) =>
-  viewOf(await stream.read(8, signal)).getBigInt64(0, true);
-
-const readBytes: Answer<Uint8Array> = async (stream, signal) => {
-  const length = viewOf(await stream.read(8, signal)).getBigUint64(0, true);
-  if (length > BigInt(defaultStoreLimits.maxValueBytes)) {
-    throw new ProtocolError(`TCPStore announced a value of ${length} bytes`);
-  }
-  return await stream.read(Number(length), signal);
-};
-
-function viewOf(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
