@@ -1,32 +1,36 @@
 /** The real SGLang (CPU) for tests: shared servers that the runner started, and own ones. */
-import { join } from "node:path";
+import { isAbsolute, join } from "node:path";
+import {
+  environmentName,
+  routerEnvironmentName,
+  sglangHome,
+  type SglangVersion,
+  type TinyModel,
+} from "../../scripts/sglang_cpu/home.ts";
+import { SGLangRouter, type SGLangRouterOptions } from "../../src/router/mod.ts";
+import {
+  makeSglangServer,
+  type SglangServer,
+  type SglangServerOptions,
+} from "../../src/server/mod.ts";
+
+export { sglangHome, type SglangVersion, type TinyModel };
 
 const root = new URL("../../", import.meta.url).pathname;
 
-/** Models that `deno task setup:sglang` makes. */
-export type TinyModel = "tiny" | "tiny1" | "llama0" | "llama1";
-
-/** Folder of the installed real SGLang. */
-export function sglangHome(): string {
-  const home = Deno.env.get("SGLANG_CPU_HOME");
-  if (home) return home;
-  const cache = Deno.env.get("XDG_CACHE_HOME") || join(Deno.env.get("HOME") ?? ".", ".cache");
-  return join(cache, "sglang-rl", "sglang-cpu");
-}
-
-/** Folder of one of the tiny checkpoints. */
+/** Folder of one of the tiny checkpoints that `deno task setup:sglang` makes. */
 export function modelPath(model: TinyModel): string {
   return join(sglangHome(), model);
 }
 
 /** Python that has the given SGLang. */
-export function pythonOf(version: "0.5.16" | "0.5.23" = "0.5.16"): string {
-  return join(sglangHome(), version === "0.5.16" ? "venv" : `venv-${version}`, "bin", "python");
+export function pythonOf(version: SglangVersion = "0.5.16"): string {
+  return join(sglangHome(), environmentName(version), "bin", "python");
 }
 
 /** Python that has the router. */
 export function routerPython(): string {
-  return join(sglangHome(), "rvenv", "bin", "python");
+  return join(sglangHome(), routerEnvironmentName, "bin", "python");
 }
 
 /** Environment with which SGLang runs on a CPU. */
@@ -37,10 +41,18 @@ export const cpuEnv: Record<string, string> = {
   CUDA_VISIBLE_DEVICES: "",
   OMP_NUM_THREADS: "1",
   PYTHONPATH: join(root, "scripts/sglang_cpu/shim"),
-  LD_LIBRARY_PATH: "",
 };
 
-/** Flags with which SGLang runs on a CPU. */
+/** Options with which the tiny models run beside other servers on a small machine. */
+const smallServer = {
+  device: "cpu",
+  memFractionStatic: 0.1,
+  maxTotalTokens: 8192,
+  maxRunningRequests: 16,
+  dtype: "float32",
+} as const satisfies Partial<SglangServerOptions>;
+
+/** The same as flags, for a test that launches SGLang by itself. */
 export const cpuArgs: readonly string[] = [
   "--device=cpu",
   "--attention-backend=torch_native",
@@ -52,7 +64,47 @@ export const cpuArgs: readonly string[] = [
   "--max-total-tokens=8192",
   "--max-running-requests=16",
   "--dtype=float32",
+  // An idle server would keep a core busy.
+  "--sleep-on-idle",
 ];
+
+/** What {@linkcode startRealServer} takes. */
+export interface RealServerOptions extends Partial<Omit<SglangServerOptions, "model">> {
+  /** One of the tiny models, or the absolute path of a checkpoint. Default `"tiny"`. */
+  readonly model?: TinyModel | (string & Record<never, never>) | undefined;
+  /** Version of SGLang. Default 0.5.16. */
+  readonly version?: SglangVersion | undefined;
+}
+
+/**
+ * Starts a real server of a test's own. It takes 20 to 90 s and 2.8 GB: share one among the tests of
+ * a file, have no more than two of them at a time, and use the shared ones where nothing is changed.
+ */
+export function startRealServer(options: RealServerOptions = {}): Promise<SglangServer> {
+  const { model = "tiny", version, env, ...rest } = options;
+  return makeSglangServer({
+    ...smallServer,
+    readyTimeoutMs: 240_000,
+    // Nothing is worth the five seconds that an orderly end takes.
+    stopGraceMs: 0,
+    python: pythonOf(version),
+    ...rest,
+    model: isAbsolute(model) ? model : modelPath(model as TinyModel),
+    env: { ...cpuEnv, ...env },
+  });
+}
+
+/** Starts a real router of a test's own, which takes two seconds. */
+export function startRealRouter(options: SGLangRouterOptions): Promise<SGLangRouter> {
+  return SGLangRouter.launch({ python: routerPython(), stopGraceMs: 0, ...options });
+}
+
+/** Variables by which the runner tells the tests where the shared servers are. */
+export const sharedVariables = {
+  servers: "SGLANG_RL_SERVERS",
+  router: "SGLANG_RL_ROUTER",
+  newest: "SGLANG_RL_NEWEST",
+} as const;
 
 function fromRunner(variable: string): string {
   const value = Deno.env.get(variable);
@@ -62,15 +114,15 @@ function fromRunner(variable: string): string {
 
 /** Addresses of the two shared servers (SGLang 0.5.16, model `tiny`). Leave them as found. */
 export function sharedServers(): string[] {
-  return fromRunner("SGLANG_RL_SERVERS").split(",");
+  return fromRunner(sharedVariables.servers).split(",");
 }
 
 /** Address of the shared router in front of both. */
 export function sharedRouter(): string {
-  return fromRunner("SGLANG_RL_ROUTER");
+  return fromRunner(sharedVariables.router);
 }
 
 /** Address of the shared server of SGLang 0.5.23 (model `tiny`). */
 export function sharedNewest(): string {
-  return fromRunner("SGLANG_RL_NEWEST");
+  return fromRunner(sharedVariables.newest);
 }

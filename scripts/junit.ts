@@ -1,0 +1,34 @@
+/** How many tests passed, failed and were skipped. */
+export interface TestCounts {
+  readonly passed: number;
+  readonly failed: number;
+  readonly skipped: number;
+}
+
+/**
+ * Counts the test cases of a JUnit report as `deno test --junit-path` writes it. A report that is cut
+ * off, or holds none, counts as one failed test, so that it can't pass for a good one.
+ */
+export function countTests(xml: string): TestCounts {
+  if (!xml.trimEnd().endsWith("</testsuites>")) return { passed: 0, failed: 1, skipped: 0 };
+  // Names and messages are escaped, so a tag in the text is a tag.
+  const cases = xml.split("<testcase ").slice(1);
+  if (cases.length === 0) return { passed: 0, failed: 1, skipped: 0 };
+  const failed = cases.filter((text) => /<(failure|error)[\s>/]/.test(text)).length;
+  const skipped = cases.filter((text) => text.includes("<skipped")).length;
+  return { passed: cases.length - failed - skipped, failed, skipped };
+}
+
+/** The counts of all. */
+export function addCounts(counts: readonly TestCounts[]): TestCounts {
+  return counts.reduce((sum, next) => ({
+    passed: sum.passed + next.passed,
+    failed: sum.failed + next.failed,
+    skipped: sum.skipped + next.skipped,
+  }), { passed: 0, failed: 0, skipped: 0 });
+}
+
+/** `N passed, N failed, N skipped`. */
+export function formatCounts({ passed, failed, skipped }: TestCounts): string {
+  return `${passed} passed, ${failed} failed, ${skipped} skipped`;
+}

@@ -1,0 +1,36 @@
+/** Processes of this machine, for tests that look for what is left of a tree. */
+
+/** A process with all its descendants, now. */
+export async function treeOf(pid: number): Promise<number[]> {
+  const children = new Map<number, number[]>();
+  for (const [child, parent] of await listProcesses()) {
+    children.set(parent, [...children.get(parent) ?? [], child]);
+  }
+  const found = [pid];
+  for (const each of found) found.push(...children.get(each) ?? []);
+  return found;
+}
+
+/** Those of `pids` that are still alive once all are gone or the time is up. */
+export async function leftOf(
+  pids: readonly number[],
+  options: { withinMs: number },
+): Promise<number[]> {
+  const end = performance.now() + options.withinMs;
+  for (;;) {
+    const alive = new Set((await listProcesses()).map(([pid]) => pid));
+    const left = pids.filter((pid) => alive.has(pid));
+    if (left.length === 0 || performance.now() > end) return left;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
+/** Process and parent of all that run; a zombie runs no more. */
+async function listProcesses(): Promise<[number, number][]> {
+  const { stdout } = await new Deno.Command("ps", { args: ["-e", "-o", "pid=,ppid=,stat="] })
+    .output();
+  return new TextDecoder().decode(stdout).trim().split("\n")
+    .map((line) => line.trim().split(/\s+/))
+    .filter(([, , state]) => !state!.startsWith("Z"))
+    .map(([pid, parent]) => [Number(pid), Number(parent)]);
+}
