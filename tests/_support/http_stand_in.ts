@@ -7,8 +7,7 @@ export interface SeenRequest {
   readonly path: string;
   readonly headers: Headers;
   /** Parsed JSON body; `undefined` without one. */
-  // deno-lint-ignore no-explicit-any
-  readonly body: any;
+  readonly body: Readonly<Record<string, unknown>> | undefined;
 }
 
 /** Answers one request. */

@@ -1,0 +1,412 @@
+import assert from "node:assert/strict";
+import { SGLangClient } from "../../../src/client/mod.ts";
+import type { HttpError, SGLangError, UnreachableError } from "../../../src/errors.ts";
+import type { Clock } from "../../../src/internal/clock.ts";
+import {
+  answer,
+  healthyServer,
+  modelInfo,
+  serverInfo,
+  standIn,
+  vocabularyRefusal,
+} from "../../_support/http_stand_in.ts";
+
+/** A clock on which pauses pass at once and deadlines never come. */
+function skippingClock(pauses: number[]): Clock {
+  return {
+    now: () => 0,
+    schedule(delayMs, callback) {
+      if (delayMs > 10_000) return () => {};
+      pauses.push(delayMs);
+      queueMicrotask(callback);
+      return () => {};
+    },
+  };
+}
+
+const busy = () => Response.json({ message: "The request queue is full." }, { status: 503 });
+
+Deno.test("case 11: two refusals with 503 and two retries succeed on the third request", async () => {
+  let left = 2;
+  await using server = standIn({
+    "POST /generate": () => left-- > 0 ? busy() : Response.json(answer()),
+  });
+  const pauses: number[] = [];
+  using client = new SGLangClient({
+    url: server.url,
+    clock: skippingClock(pauses),
+    retry: { retries: 2, initialDelayMs: 100, jitter: 0 },
+  });
+  assert.deepEqual((await client.generate({ text: "a" })).ids, Int32Array.of(5, 6));
+  assert.equal(server.requests.length, 3);
+  assert.deepEqual(pauses, [100, 200]);
+});
+
+Deno.test("case 11: three refusals end after exactly three requests", async () => {
+  await using server = standIn({ "POST /generate": busy });
+  using client = new SGLangClient({ url: server.url, clock: skippingClock([]) });
+  await assert.rejects(client.generate({ text: "a" }), { code: "http", status: 503 });
+  assert.equal(server.requests.length, 3);
+});
+
+Deno.test("case 12: a retry count that is no count is refused by name", () => {
+  const retries = "abc" as unknown as number;
+  assert.throws(
+    () => new SGLangClient({ url: "http://s", retry: { retries } }),
+    /retry\.retries must be an integer of at least 0, got abc/,
+  );
+});
+
+Deno.test("a refusal that would come again is not sent again", async () => {
+  await using server = standIn({
+    "POST /generate": () => Response.json({ error: { message: "too long" } }, { status: 400 }),
+  });
+  using client = new SGLangClient({ url: server.url, clock: skippingClock([]) });
+  await assert.rejects(client.generate({ text: "a" }), (error: HttpError) => {
+    assert.equal(error.serverMessage, "too long");
+    assert.equal(error.endpoint, "POST /generate");
+    return true;
+  });
+  assert.equal(server.requests.length, 1);
+});
+
+const forms: [string, BodyInit | null, string][] = [
+  ["error as text", `{"error":"unknown field"}`, "unknown field"],
+  ["error with message", `{"error":{"message":"bad"}}`, "bad"],
+  ["message", `{"object":"error","message":"worse","code":400}`, "worse"],
+  ["detail", `{"detail":"Not Found"}`, "Not Found"],
+  ["plain text", "Internal Server Error", "Internal Server Error"],
+  ["nothing", null, ""],
+];
+for (const [form, body, serverMessage] of forms) {
+  Deno.test(`the server's words are read from an error of the form: ${form}`, async () => {
+    await using server = standIn({ "POST /tokenize": () => new Response(body, { status: 400 }) });
+    using client = new SGLangClient({ url: server.url });
+    await assert.rejects(client.tokenize("a"), { code: "http", status: 400, serverMessage });
+  });
+}
+
+Deno.test("an address where nobody listens is unreachable", async () => {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = listener.addr;
+  listener.close();
+  using client = new SGLangClient({ url: `http://127.0.0.1:${port}/`, retry: { retries: 0 } });
+  await assert.rejects(client.modelInfo(), (error: UnreachableError) => {
+    assert.equal(error.code, "unreachable");
+    assert.equal(error.url, `http://127.0.0.1:${port}`);
+    assert.match(error.message, /Cannot connect to SGLang server at .*connection refused/);
+    return true;
+  });
+  assert.equal(await client.health(), false);
+  assert.equal(await client.flushCache(), false);
+});
+
+Deno.test("a connection that is cut while the answer comes is unreachable, and aborted", async () => {
+  await using server = standIn({
+    ...healthyServer,
+    "POST /generate": () => {
+      const cut = new ReadableStream({
+        pull(controller) {
+          controller.enqueue(new TextEncoder().encode(`{"text":`));
+          controller.error(new Error("cut"));
+        },
+      });
+      return new Response(cut, { headers: { "content-length": "500" } });
+    },
+  });
+  using client = new SGLangClient({ url: server.url, retry: { retries: 0 } });
+  await assert.rejects(client.generate({ text: "a", rid: "r1" }), { code: "unreachable" });
+  assert.deepEqual(server.calls, ["POST /generate", "POST /abort_request"]);
+  assert.equal(server.requests[1]?.body?.rid, "r1");
+});
+
+Deno.test({
+  name: "a denied permission names the flag to add",
+  permissions: { net: false },
+  async fn() {
+    using client = new SGLangClient({ url: "http://127.0.0.1:45678" });
+    await assert.rejects(client.modelInfo(), {
+      code: "permission",
+      flag: "--allow-net=127.0.0.1:45678",
+    });
+    await assert.rejects(client.health(), { code: "permission" });
+  },
+});
+
+Deno.test("a deadline names the phase, the peer and the hint, and aborts on the server", async () => {
+  const held = Promise.withResolvers<Response>();
+  await using server = standIn({ ...healthyServer, "POST /generate": () => held.promise });
+  using client = new SGLangClient({ url: server.url });
+  await assert.rejects(client.generate({ text: "a" }, { timeoutMs: 20 }), (error: SGLangError) => {
+    assert.equal(error.code, "timeout");
+    assert.match(error.message, /phase "generate" after 20 ms.*paused server/);
+    return true;
+  });
+  assert.deepEqual(server.calls, ["POST /generate", "POST /abort_request"]);
+  held.resolve(new Response(null));
+});
+
+Deno.test("a generation that waits for a server we paused says so", async () => {
+  const held = Promise.withResolvers<Response>();
+  await using server = standIn({
+    ...healthyServer,
+    "POST /pause_generation": () => Response.json({ status: "ok" }),
+    "POST /generate": () => held.promise,
+  });
+  using client = new SGLangClient({ url: server.url });
+  await client.pause("retract");
+  assert.deepEqual(server.requests[0]?.body, { mode: "retract" });
+  await assert.rejects(client.generate({ text: "a" }, { timeoutMs: 20 }), { code: "paused" });
+  held.resolve(new Response(null));
+});
+
+Deno.test("the caller's signal aborts on the server too and its reason is the cause", async () => {
+  const held = Promise.withResolvers<Response>();
+  const caller = new AbortController();
+  await using server = standIn({
+    ...healthyServer,
+    "POST /generate": () => {
+      caller.abort("enough");
+      return held.promise;
+    },
+  });
+  using client = new SGLangClient({ url: server.url });
+  const call = client.generate({ text: "a" }, { signal: caller.signal });
+  await assert.rejects(call, { code: "aborted", cause: "enough" });
+  assert.equal(server.calls.at(-1), "POST /abort_request");
+  held.resolve(new Response(null));
+});
+
+Deno.test("ordinary calls carry the API key, control calls the admin key", async () => {
+  await using server = standIn({
+    ...healthyServer,
+    "POST /continue_generation": () => Response.json({ status: "ok" }),
+  });
+  using client = new SGLangClient({ url: server.url, apiKey: "sk-a", adminApiKey: "sk-b" });
+  await client.generate({ text: "a" });
+  await client.resume();
+  const keys = server.requests.map(({ headers }) => headers.get("authorization"));
+  assert.deepEqual(keys, ["Bearer sk-a", "Bearer sk-b"]);
+});
+
+Deno.test("without an admin key control calls carry the API key; without any key none is sent", async () => {
+  await using server = standIn();
+  using one = new SGLangClient({ url: server.url, apiKey: "sk-a" });
+  using none = new SGLangClient({ url: server.url });
+  await one.abort("all");
+  await none.abort(["r"]);
+  const keys = server.requests.map(({ headers }) => headers.get("authorization"));
+  assert.deepEqual(keys, ["Bearer sk-a", null]);
+});
+
+Deno.test("no key is in an error", async () => {
+  await using server = standIn({ "GET /model_info": () => new Response("no", { status: 401 }) });
+  using client = new SGLangClient({ url: server.url, apiKey: "sk-a" });
+  await assert.rejects(client.modelInfo(), (error: Error) => {
+    assert.match(error.message, /401.*Give the server's key as `apiKey`/);
+    assert.equal(Deno.inspect(error).includes("sk-a"), false);
+    return true;
+  });
+  assert.throws(
+    () => new SGLangClient({ url: "http://me:sk-a@host:1" }),
+    (error: Error) => error.message.includes("apiKey") && !error.message.includes("sk-a"),
+  );
+});
+
+Deno.test("a redirect is not followed, since it would carry the key away", async () => {
+  await using other = standIn();
+  await using server = standIn({
+    "GET /model_info": () => Response.redirect(`${other.url}/model_info`, 302),
+  });
+  using client = new SGLangClient({ url: server.url, apiKey: "sk-a" });
+  await assert.rejects(client.modelInfo(), { code: "http", status: 302 });
+  assert.equal(other.requests.length, 0);
+});
+
+Deno.test("a control call on a dying connection is sent once, a question is asked again", async () => {
+  const bodies: string[] = [];
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const serving = (async () => {
+    for await (const connection of listener) {
+      const buffer = new Uint8Array(4096);
+      const length = await connection.read(buffer) ?? 0;
+      bodies.push(new TextDecoder().decode(buffer.subarray(0, length)).split(" ")[1]!);
+      connection.close();
+    }
+  })();
+  using client = new SGLangClient({
+    url: `http://127.0.0.1:${listener.addr.port}`,
+    clock: skippingClock([]),
+  });
+  await assert.rejects(client.destroyWeightsUpdateGroup(), { code: "unreachable" });
+  await assert.rejects(client.modelInfo(), { code: "unreachable" });
+  listener.close();
+  await serving;
+  assert.deepEqual(bodies, ["/destroy_weights_update_group", ...Array(3).fill("/model_info")]);
+});
+
+Deno.test("ids are checked against the vocabulary size, which the server is asked once", async () => {
+  await using server = standIn({
+    ...healthyServer,
+    "POST /generate": ({ body }) =>
+      (body?.sampling_params as { logit_bias?: object }).logit_bias === undefined
+        ? Response.json(answer())
+        : vocabularyRefusal(100),
+  });
+  using client = new SGLangClient({ url: server.url });
+  await client.generate({ inputIds: [99] });
+  await assert.rejects(
+    client.generate({ inputIds: [1, 100] }),
+    /inputIds\[1\] must be a token id from 0 to 99, got 100/,
+  );
+  await assert.rejects(client.generate({ inputIds: Int32Array.of(-1) }), { code: "validation" });
+  await assert.rejects(client.generate({ inputIds: [] }), /at least one token id/);
+  assert.equal(server.requests.length, 2);
+  assert.deepEqual(server.requests[1]?.body?.input_ids, [99]);
+});
+
+Deno.test("a given vocabulary size is not asked for", async () => {
+  await using server = standIn();
+  using client = new SGLangClient({ url: server.url, vocabSize: 10 });
+  await assert.rejects(client.generate({ inputIds: [10] }), { code: "validation" });
+  assert.equal(server.requests.length, 0);
+});
+
+Deno.test("a field that the server's version would ignore is refused", async () => {
+  await using server = standIn({
+    ...healthyServer,
+    "GET /server_info": () => Response.json({ ...serverInfo, version: "0.5.9" }),
+  });
+  using client = new SGLangClient({ url: server.url });
+  await assert.rejects(client.generate({ text: "a", returnPromptIds: true }), {
+    code: "unsupported",
+    message: "The server runs SGLang 0.5.9, and return_prompt_token_ids needs 0.5.13 or newer",
+  });
+});
+
+Deno.test("case 9: log-probabilities are asked for at the top level of the body", async () => {
+  await using server = standIn({
+    ...healthyServer,
+    "POST /generate": () => Response.json(answer([5], { output_token_logprobs: [[-1, 5, null]] })),
+  });
+  using client = new SGLangClient({ url: server.url });
+  await client.generate({ text: "a", returnLogProbs: true, rid: "r" });
+  assert.deepEqual(server.requests[0]?.body, {
+    text: "a",
+    return_logprob: true,
+    rid: "r",
+    sampling_params: {
+      temperature: 1,
+      top_p: 1,
+      max_new_tokens: 128,
+      frequency_penalty: 0,
+      presence_penalty: 0,
+      repetition_penalty: 1,
+    },
+  });
+});
+
+Deno.test("n samples come as a list from generateMany; generate refuses n above 1", async () => {
+  await using server = standIn({
+    "POST /generate": () => Response.json([answer([1]), answer([2])]),
+  });
+  using client = new SGLangClient({ url: server.url });
+  const samples = await client.generateMany({ text: "a", samplingParams: { n: 2 } });
+  assert.deepEqual(samples.map(({ ids }) => ids[0]), [1, 2]);
+  await assert.rejects(client.generate({ text: "a", samplingParams: { n: 2 } }), /generateMany/);
+  await assert.rejects(client.generateMany({ text: "a", samplingParams: { n: 3 } }), {
+    code: "protocol",
+  });
+});
+
+Deno.test("an unknown field of a request is refused with the nearest", async () => {
+  using client = new SGLangClient({ url: "http://127.0.0.1:1" });
+  const request = { text: "a", returnLogprob: true };
+  await assert.rejects(client.generate(request), /Unknown field "returnLogprob".*"returnLogProbs"/);
+  await assert.rejects(client.generate({ text: "a", extra: { stream: true } }), /"stream"/);
+});
+
+Deno.test("no weight update asks for a flush of the cache", async () => {
+  const ok = () => Response.json({ success: true, message: "Succeeded" });
+  await using server = standIn({
+    "POST /update_weights_from_distributed": ok,
+    "POST /update_weights_from_disk": ok,
+    "POST /update_weights_from_tensor": ok,
+  });
+  using client = new SGLangClient({ url: server.url });
+  const weights = { names: ["w"], dtypes: ["float32"], shapes: [[1]] };
+  await client.updateWeightsFromDistributed(weights, { weightVersion: "3" });
+  await client.updateWeightsFromDisk("/models/next");
+  await client.updateWeightsFromTensor(["gA=="]);
+  assert.deepEqual(server.requests.map(({ body }) => body?.flush_cache), [false, false, false]);
+  assert.equal(server.requests[0]?.body?.weight_version, "3");
+});
+
+Deno.test("case 20: joining a group sends its place, and a refusal carries the server's words", async () => {
+  let success = true;
+  await using server = standIn({
+    "POST /init_weights_update_group": () => Response.json({ success, message: "no store" }),
+  });
+  using client = new SGLangClient({ url: server.url });
+  const group = { masterAddress: "10.0.0.1", masterPort: 5000, rankOffset: 1, worldSize: 7 };
+  await client.initWeightsUpdateGroup(group);
+  assert.deepEqual(server.requests[0]?.body, {
+    master_address: "10.0.0.1",
+    master_port: 5000,
+    rank_offset: 1,
+    world_size: 7,
+    group_name: "weight_update_group",
+    backend: "nccl",
+  });
+  success = false;
+  await assert.rejects(client.initWeightsUpdateGroup(group), /failed: no store/);
+});
+
+Deno.test("weight sessions are opened only on servers that know them", async () => {
+  const ok = () => Response.json({ success: true, message: "" });
+  const handlers = { "POST /begin_weight_update": ok, "POST /end_weight_update": ok };
+  const info = (version: string) => () => Response.json({ ...serverInfo, version });
+  await using old = standIn({ ...handlers, "GET /server_info": info("0.5.16") });
+  await using recent = standIn({ ...handlers, "GET /server_info": info("0.5.23") });
+  using oldClient = new SGLangClient({ url: old.url });
+  using recentClient = new SGLangClient({ url: recent.url });
+  assert.equal(await oldClient.beginWeightUpdate(), false);
+  assert.equal(await recentClient.beginWeightUpdate(), true);
+  assert.equal(await recentClient.endWeightUpdate(), true);
+  assert.deepEqual(old.calls, ["GET /server_info"]);
+  assert.deepEqual(recent.calls, [
+    "GET /server_info",
+    "POST /begin_weight_update",
+    "POST /end_weight_update",
+  ]);
+});
+
+Deno.test("a new weight version does not abort what runs", async () => {
+  await using server = standIn({
+    "POST /update_weight_version": () => Response.json({ success: true, message: "ok" }),
+  });
+  using client = new SGLangClient({ url: server.url });
+  await client.updateWeightVersion("4");
+  assert.deepEqual(server.requests[0]?.body, { new_version: "4", abort_all_requests: false });
+});
+
+Deno.test("an answer of another form than expected is a protocol error that names the place", async () => {
+  await using server = standIn({
+    "GET /server_info": () => Response.json({ ...serverInfo, tp_size: "two" }),
+    "GET /model_info": () => new Response("<html>"),
+  });
+  using client = new SGLangClient({ url: server.url });
+  await assert.rejects(client.serverInfo(), /GET \/server_info is not as expected at "tp_size"/);
+  await assert.rejects(client.modelInfo(), { code: "protocol" });
+});
+
+Deno.test("JSON is read whatever its content type", async () => {
+  const text = JSON.stringify(modelInfo);
+  await using server = standIn({ "GET /model_info": () => new Response(text) });
+  using client = new SGLangClient({ url: server.url });
+  assert.equal((await client.modelInfo()).modelType, "qwen2");
+});
+
+Deno.test("an address must be an http address", () => {
+  assert.throws(() => new SGLangClient({ url: "127.0.0.1:30000" }), /must be an http or https URL/);
+});
