@@ -208,18 +208,19 @@ export class Communicator implements AsyncDisposable {
   }
 
   async #abortFromOutside(): Promise<boolean> {
-    const { communicator, call } = this.#recorder;
-    if (communicator === nullAddress || call === "ncclCommAbort" || !this.#info) return false;
+    const { call } = this.#recorder;
+    if (this.#info === undefined) return false;
+    const communicator = this.#recorder.takeCommunicator();
+    if (communicator === nullAddress) return false;
     this.#logger.warn(`NCCL rank: ${call} does not return, aborting from another thread`);
     const abortOnly = {
       ncclCommAbort: { ...ncclSymbols.ncclCommAbort, nonblocking: true },
     } as const;
     const { symbols } = openLibrary("nccl", abortOnly, { nccl: this.#info.ncclPath });
     const grace = { phase: "abort from another thread", timeoutMs: ABORT_GRACE_MS };
-    this.#recorder.communicator = nullAddress;
     return await this.#succeeds(
       withDeadline(grace, () => symbols.ncclCommAbort(communicator)),
-    ) && await this.#succeeds(this.request("disown", {}, grace));
+    ) && await this.#succeeds(this.request("abort", {}, grace));
   }
 
   async #succeeds(work: Promise<unknown>): Promise<boolean> {

@@ -211,7 +211,7 @@ export class NcclGroup implements CollectiveGroup {
    */
   async broadcast(parts: readonly BroadcastPart[], call: TransportCall): Promise<void> {
     const wire = parts.map((part) => this.#hostPart(part));
-    await this.#send(wire, { ...call, keep: parts.map(({ bytes }) => bytes) });
+    await this.#send(wire, { signal: call.signal, keep: parts.map(({ bytes }) => bytes) });
   }
 
   /** Like {@linkcode NcclGroup.broadcast}, from device memory. */

@@ -94,8 +94,6 @@ export interface Requests {
   freeBytes: { arguments: Record<never, never>; answer: number };
   /** Drops the communicator at once. */
   abort: { arguments: Record<never, never>; answer: undefined };
-  /** Forgets the communicator, which another thread has aborted. */
-  disown: { arguments: Record<never, never>; answer: undefined };
   /** Ends the communicator, frees everything and ends the thread. */
   close: { arguments: Record<never, never>; answer: undefined };
 }
@@ -177,6 +175,11 @@ export class FlightRecorder {
   /** Notes the address of the communicator. */
   set communicator(address: Address) {
     Atomics.store(this.#communicator, 0, address);
+  }
+
+  /** Gives the right to end the communicator to the one who asks first; null to all others. */
+  takeCommunicator(): Address {
+    return Atomics.exchange(this.#communicator, 0, 0n);
   }
 }
 

@@ -68,7 +68,6 @@ export class RankThread {
     ipcHandle: ({ address }) => this.#ipcHandle(address),
     freeBytes: () => this.#get().cudart.memoryInfo().freeBytes,
     abort: () => this.#abort(),
-    disown: () => this.#disown(),
     close: () => this.#close(),
   };
 
@@ -195,15 +194,11 @@ export class RankThread {
     const communicator = this.#communicator;
     this.#communicator = undefined;
     if (communicator === undefined) return;
-    // Whatever comes of this call, nobody else may abort the same communicator again.
-    this.#recorder.communicator = nullAddress;
+    if (this.#recorder.takeCommunicator() === nullAddress) {
+      communicator.disown();
+      return;
+    }
     this.#recorder.during("ncclCommAbort", () => communicator[Symbol.dispose]());
-  }
-
-  #disown(): undefined {
-    this.#aborted = true;
-    this.#communicator?.disown();
-    this.#communicator = undefined;
   }
 
   async #close(): Promise<undefined> {
@@ -223,13 +218,18 @@ export class RankThread {
     this.#recorder.during("ncclCommFinalize", () => nccl.beginFinalize(communicator));
     await this.#settle("ncclCommFinalize");
     this.#communicator = undefined;
+    if (this.#recorder.takeCommunicator() === nullAddress) return communicator.disown();
     this.#recorder.during("ncclCommDestroy", () => nccl.destroy(communicator));
-    this.#recorder.communicator = nullAddress;
   }
 
+  /** The communicator, unless this or another thread has aborted it. */
   #joined(): CommunicatorHandle {
-    if (this.#aborted) throw new AbortedError("communicator");
-    if (this.#communicator === undefined) throw new StateError("The rank has no communicator");
+    if (this.#communicator === undefined && !this.#aborted) {
+      throw new StateError("The rank has no communicator");
+    }
+    if (this.#communicator === undefined || this.#recorder.communicator === nullAddress) {
+      throw new AbortedError("communicator");
+    }
     return this.#communicator;
   }
 
@@ -244,8 +244,7 @@ export class RankThread {
       if (performance.now() - start < SPIN_MS) continue;
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));
       if (this.#aborted) throw new AbortedError(call);
-      const { nccl } = this.#get();
-      if (this.#communicator !== undefined) nccl.isSettled(this.#communicator, call);
+      if (this.#communicator !== undefined) this.#get().nccl.isSettled(this.#joined(), call);
     }
   }
 
