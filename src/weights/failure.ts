@@ -57,7 +57,12 @@ export function syncFailed(
       cause: first.cause ?? first,
     });
   }
-  return first;
+  const isHarmless = servers.every(({ condition, paused }) => condition === "untouched" && !paused);
+  if (isHarmless) return first;
+  return new WeightSyncError(`SGLang weight update failed: ${first.message}. ${fate}`, {
+    phase,
+    cause: first,
+  });
 }
 
 /** What every server holds and does, in one sentence. */

@@ -140,8 +140,8 @@ export interface WeightSyncOptions {
   /** How generation is paused. Default `"abort"`, or `TORCHRL_SGLANG_PAUSE_GENERATION_MODE`. */
   readonly pauseMode?: PauseMode | undefined;
   /**
-   * Empty the prefix caches. Default: where it can work, which is mode `abort`, and `retract` from
-   * SGLang 0.5.22; or `TORCHRL_SGLANG_WEIGHT_SYNC_FLUSH_CACHE`.
+   * Empty the prefix caches. Default, or by `TORCHRL_SGLANG_WEIGHT_SYNC_FLUSH_CACHE`: always in mode
+   * `abort`; in the others it is tried, and left when requests that wait hold the cache.
    */
   readonly flushCache?: boolean | undefined;
   /** What proves the landing. Default `"version"`. */
@@ -186,7 +186,7 @@ export interface ResolvedOptions {
   readonly flattened: boolean;
   readonly castFloat32To: "bfloat16" | undefined;
   readonly pauseMode: PauseMode;
-  /** `undefined`: where it can work. */
+  /** `undefined`: always in mode abort, else if idle. */
   readonly flushCache: boolean | undefined;
   readonly verify: VerifyLevel;
   readonly nameCheck: "servers" | "off";
@@ -287,15 +287,14 @@ function resolvePause(
     if (!flushEnv || pauseMode === "abort") return { pauseMode, flushCache: flushEnv };
     logger.warn(
       `${FLUSH_ENV} asks for a flush, which needs pauseMode 'abort'; it is '${pauseMode}', so the ` +
-        `cache is flushed only where the server can`,
+        `cache is flushed only if the server is idle`,
     );
     return { pauseMode, flushCache: undefined };
   }
   if (options.flushCache && pauseMode !== "abort") {
     throw new ValidationError(
       `flushCache: true requires pauseMode 'abort', got '${pauseMode}': SGLang only flushes its ` +
-        `prefix cache when the scheduler is idle. Leave flushCache unset to flush where the ` +
-        `server can.`,
+        `prefix cache when the scheduler is idle. Leave flushCache unset to flush if it is.`,
     );
   }
   return { pauseMode, flushCache: options.flushCache };

@@ -63,12 +63,12 @@ export class SGLangWeightSyncScheme {
   }
 
   /**
-   * Whether prefix caches are emptied in every sync; `"where_possible"` when that depends on the
-   * servers.
+   * Whether prefix caches are emptied in every sync; `"if_idle"`: tried, and left when requests that
+   * wait for the new weights hold them.
    */
-  get flushCache(): boolean | "where_possible" {
+  get flushCache(): boolean | "if_idle" {
     const { flushCache, pauseMode } = this.#options;
-    return flushCache ?? (pauseMode === "retract" ? "where_possible" : pauseMode === "abort");
+    return flushCache ?? (pauseMode === "abort" ? true : "if_idle");
   }
 
   /** Makes the trainer's side. */

@@ -12,6 +12,7 @@ import type { OnProgress } from "./progress.ts";
 import type { ReceiverCall, SGLangWeightReceiver } from "./receiver.ts";
 import type { FleetServer, WeightServerState } from "./server.ts";
 import { castToBFloat16 } from "./source/cast.ts";
+import { closeOnSignals } from "./signals.ts";
 import { Steps } from "./steps.ts";
 import { runSync, type WeightSyncReport } from "./sync.ts";
 
@@ -45,6 +46,7 @@ export class SGLangWeightSender implements AsyncDisposable {
   #declared: ModelMetadata | undefined;
   #delivery: { choice: TransportChoice; delivery: Delivery } | undefined;
   #isReady = false;
+  #handlers: Disposable | undefined;
 
   /** Use {@linkcode SGLangWeightSyncScheme.createSender}. @internal */
   constructor(receiver: SGLangWeightReceiver) {
@@ -171,6 +173,7 @@ export class SGLangWeightSender implements AsyncDisposable {
    */
   async close(): Promise<void> {
     if (this.#closing.signal.aborted) return;
+    this.#handlers?.[Symbol.dispose]();
     this.#closing.abort(new StateError("The sender was closed"));
     using _turn = await this.#turn.acquire();
     await this.#delivery?.delivery[Symbol.asyncDispose]();
@@ -181,6 +184,16 @@ export class SGLangWeightSender implements AsyncDisposable {
   /** The same as {@linkcode SGLangWeightSender.close}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  /**
+   * Closes the sender when SIGINT or SIGTERM comes, before they end the process: a server whose rank
+   * 0 vanishes may die with it. Needs `--allow-run` for sending the signal again. The handlers go
+   * with `close()`.
+   */
+  installSignalHandlers(): void {
+    this.#requireOpen();
+    this.#handlers ??= closeOnSignals(() => this.close());
   }
 
   #requireOpen(): void {

@@ -1,4 +1,4 @@
-import { StateError, WeightSyncError } from "../errors.ts";
+import { WeightSyncError } from "../errors.ts";
 import { throwIfAborted, withDeadline } from "../internal/deadline.ts";
 import type { Delivery, SyncRun } from "./delivery/delivery.ts";
 import type { TransportName, VerifyLevel } from "./options.ts";
@@ -215,20 +215,16 @@ class Sync {
   async #flush(): Promise<boolean | null> {
     const { receiver, signal } = this.#request;
     const { options } = receiver;
-    const { pauseMode } = options;
-    // Retracted requests block a flush up to 0.5.20, frozen ones always.
-    const canWork = pauseMode === "abort" ||
-      (pauseMode === "retract" &&
-        receiver.participants.every(({ capabilities }) => !capabilities.diesOnBusyFlush));
-    if (options.flushCache === false || !canWork) {
-      return options.flushCache === false ? null : false;
-    }
+    if (options.flushCache === false) return null;
     return await this.#step("flush", "flush", async () => {
-      const waitUntilIdle = pauseMode === "abort";
-      if (await receiver.flushCache({ signal, waitUntilIdle })) return true;
-      throw new StateError(
-        "a server refused to empty its prefix cache although it is paused; old prefixes would mix " +
+      const isIdle = options.pauseMode === "abort";
+      if (await receiver.flushCache({ signal, waitUntilIdle: isIdle })) return true;
+      // Requests that wait for the new weights keep the cache; in mode abort nothing waits.
+      if (!isIdle) return false;
+      throw new WeightSyncError(
+        "a server refused to empty its prefix cache although nothing runs; old prefixes would mix " +
           "with new weights",
+        { phase: "flush" },
       );
     });
   }

@@ -8,6 +8,7 @@ import type { Delivery, SyncRun } from "./delivery.ts";
 import { exchange } from "./exchange.ts";
 import { destroyGroups } from "./groups.ts";
 import { chooseMasterAddress, chooseMasterPort } from "./master.ts";
+import { turnAway } from "./turn_away.ts";
 
 /**
  * Weights by broadcasts of a process group with this process as rank 0 (NCCL or gloo). One group
@@ -61,8 +62,8 @@ export class CollectiveDelivery implements Delivery {
   ): Promise<void> {
     const { deadlines, logger } = this.#options;
     const masterAddress = this.#options.masterAddress ?? await chooseMasterAddress(servers, signal);
-    const masterPort = this.#options.masterPort ??
-      chooseMasterPort(this.#options.bindAddress ?? masterAddress);
+    const hostname = this.#options.bindAddress ?? masterAddress;
+    const masterPort = this.#options.masterPort ?? chooseMasterPort(hostname);
     // New for every attempt, so that what an attempt left behind on a server cannot be met again.
     const groupName = `sglang-rl-${crypto.randomUUID()}`;
     const group = await this.#openGroup(
@@ -94,6 +95,7 @@ export class CollectiveDelivery implements Delivery {
           }, postSignal);
         },
         collective: (groupSignal) => group.connect({ signal: groupSignal }),
+        afterAbort: (awaySignal) => turnAway({ hostname, port: group.masterPort }, awaySignal),
       });
     } catch (error) {
       await group.close();

@@ -20,6 +20,8 @@ export interface Exchange {
   readonly collective: (signal: AbortSignal) => Promise<void>;
   /** The caller's cancellation. */
   readonly signal: AbortSignal | undefined;
+  /** Runs after a failure, while the servers may still answer; ends with its signal. */
+  readonly afterAbort?: ((signal: AbortSignal) => Promise<void>) | undefined;
 }
 
 /** How long a server that was let go has for an answer that tells what became of it. */
@@ -47,15 +49,14 @@ export async function exchange(options: Exchange): Promise<void> {
   } catch (error) {
     const explanation = await explain(error, posts);
     const reason = asError(unwrapped(explanation));
-    const released = Promise.allSettled([
-      collective,
-      Promise.resolve().then(() => group.abort(reason)),
-    ]);
+    const aborted = group.abort(reason);
     cutCollective.abort(reason);
+    const released = Promise.allSettled([collective, aborted]);
+    const afterwards = aborted.then(() => options.afterAbort?.(cutPosts.signal));
     await within(LAST_WORDS_MS, Promise.allSettled(posts));
     cutPosts.abort(reason);
     await Promise.allSettled(posts);
-    await within(LAST_WORDS_MS, released);
+    await within(LAST_WORDS_MS, Promise.allSettled([released, afterwards]));
     throw explanation;
   }
 }

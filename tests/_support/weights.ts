@@ -1,0 +1,117 @@
+/** Two real servers of different versions, whose weights the tests change, and what they say. */
+import assert from "node:assert/strict";
+import { SGLangClient } from "../../src/client/client.ts";
+import type { Generation } from "../../src/client/types.ts";
+import type { SglangServer } from "../../src/server/server.ts";
+import { SGLangWeightSyncScheme, type WeightSyncOptions } from "../../src/weights/mod.ts";
+import { type SglangVersion, startRealServer, type TinyModel } from "./real.ts";
+
+const PROMPT = [10, 20, 30, 40];
+const TOKENS = 12;
+
+/** A server of the fleet. */
+export interface Member {
+  readonly version: SglangVersion;
+  readonly url: string;
+  readonly client: SGLangClient;
+  /** Absent when the server was given from outside. */
+  readonly process: SglangServer | undefined;
+}
+
+/** The servers, started once, and the greedy continuation that each checkpoint gives. */
+export class Fleet implements AsyncDisposable {
+  readonly members: readonly Member[];
+  readonly expected: Readonly<Record<"tiny" | "tiny1", string>>;
+
+  private constructor(members: readonly Member[], expected: Fleet["expected"]) {
+    this.members = members;
+    this.expected = expected;
+  }
+
+  /** Starts a server of 0.5.16 with `tiny` and one of 0.5.23 with `tiny1`. */
+  static async start(): Promise<Fleet> {
+    const given = Deno.env.get("SGLANG_RL_OWN_SERVERS")?.split(",");
+    const plan = [["0.5.16", "tiny"], ["0.5.23", "tiny1"]] as const;
+    const members = await Promise.all(plan.map(async ([version, model], i) => {
+      const process = given ? undefined : await startRealServer({ version, model });
+      const url = given?.[i] ?? process!.url;
+      return { version, url, client: new SGLangClient({ url, vocabSize: 1024 }), process };
+    }));
+    if (given) await loadFromDisk(members);
+    const [tiny, tiny1] = await Promise.all(members.map((member) => greedy(member)));
+    assert.notEqual(tiny, tiny1);
+    return new Fleet(members, { tiny: tiny!, tiny1: tiny1! });
+  }
+
+  /** Addresses of both. */
+  get urls(): string[] {
+    return this.members.map(({ url }) => url);
+  }
+
+  /** A sender to both, or as the options say, with short deadlines. */
+  async sender(options: WeightSyncOptions = {}) {
+    const servers = options.workers ?? this.urls;
+    const scheme = new SGLangWeightSyncScheme({
+      ...options,
+      workers: servers,
+      deadlines: { beginMs: 3000, destroyMs: 4000, ...options.deadlines },
+    });
+    const sender = scheme.createSender();
+    await sender.initAllWorkersGroup();
+    return sender;
+  }
+
+  /** Requires that every server (or those given) generates as the checkpoint does. */
+  async serves(model: TinyModel & ("tiny" | "tiny1"), members = this.members): Promise<void> {
+    for (const member of members) {
+      assert.equal(await greedy(member), this.expected[model], `${member.url} as ${model}`);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const { client, process } of this.members) {
+      client.close();
+      await process?.stop();
+    }
+  }
+}
+
+/** The greedy continuation of one prompt, computed without any cached prefix. */
+export async function greedy(member: Pick<Member, "client">): Promise<string> {
+  const sample = await member.client.generate({
+    inputIds: PROMPT,
+    samplingParams: { temperature: 0, maxNewTokens: TOKENS, ignoreEos: true },
+    extraKey: crypto.randomUUID(),
+  }, { timeoutMs: 20_000 });
+  return sample.ids.join(" ");
+}
+
+/** Keeps `count` long generations running on a server until it is stopped; tells how all ended. */
+export function keepGenerating(member: Member, count: number) {
+  const done: Generation[] = [];
+  const stop = new AbortController();
+  const workers = Array.from({ length: count }, async (_, i) => {
+    while (!stop.signal.aborted) {
+      done.push(
+        await member.client.generate({
+          inputIds: [i + 1, 2, 3],
+          samplingParams: { maxNewTokens: 60, temperature: 1, ignoreEos: true },
+          extraKey: crypto.randomUUID(),
+        }, { timeoutMs: 60_000 }),
+      );
+    }
+  });
+  return async () => {
+    stop.abort();
+    await Promise.all(workers);
+    return done;
+  };
+}
+
+async function loadFromDisk(members: readonly Member[]): Promise<void> {
+  const { modelPath } = await import("./real.ts");
+  const [first, second] = members;
+  for (const { client } of members) await client.resume();
+  await first!.client.updateWeightsFromDisk(modelPath("tiny"));
+  await second!.client.updateWeightsFromDisk(modelPath("tiny1"));
+}
