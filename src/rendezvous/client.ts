@@ -121,11 +121,13 @@ export class TCPStoreClient implements AsyncDisposable {
     await this.#tell("set", message, options);
   }
 
-  /** The value of `key`, once it is there. */
+  /** The value of `key`, once it is there. Giving up while it is not leaves the client usable. */
   async get(key: string, options: StoreCallOptions = {}): Promise<Uint8Array> {
-    await this.wait([key], options);
     const message = new MessageWriter().u8(Op.get).text(this.#key(key)).finish();
-    return await this.#ask("get", message, options, readBytes);
+    return await this.#inTurn("get", options, async (signal) => {
+      await this.#waitForKeys([key], signal);
+      return await this.#exchange(message, signal, readBytes);
+    });
   }
 
   /** Adds to the number under `key`, which begins at 0; returns the sum. */
@@ -172,17 +174,7 @@ export class TCPStoreClient implements AsyncDisposable {
 
   /** Waits until all keys are there. A wait that is given up leaves the client usable. */
   async wait(keys: readonly string[], options: StoreCallOptions = {}): Promise<void> {
-    const message = new MessageWriter().u8(Op.wait).texts(this.#keys(keys)).finish();
-    await this.#inTurn("wait", options, async (signal) => {
-      try {
-        await this.#stream.write(message, signal);
-        await this.#expect(WAIT_DONE, signal);
-      } catch (error) {
-        if (signal.aborted) await this.#cancelWait();
-        else this.#break(error);
-        throw error;
-      }
-    });
+    await this.#inTurn("wait", options, (signal) => this.#waitForKeys(keys, signal));
   }
 
   /** Closes the connection. */
@@ -200,6 +192,18 @@ export class TCPStoreClient implements AsyncDisposable {
     throw new ProtocolError(
       `What answers at ${this.#address} is not a TCPStore: wrong PING answer`,
     );
+  }
+
+  async #waitForKeys(keys: readonly string[], signal: AbortSignal): Promise<void> {
+    const message = new MessageWriter().u8(Op.wait).texts(this.#keys(keys)).finish();
+    try {
+      await this.#stream.write(message, signal);
+      await this.#expect(WAIT_DONE, signal);
+    } catch (error) {
+      if (signal.aborted) await this.#cancelWait();
+      else this.#break(error);
+      throw error;
+    }
   }
 
   /** After a wait that was given up: takes the answers still due, or breaks the connection. */
@@ -226,22 +230,24 @@ export class TCPStoreClient implements AsyncDisposable {
     return this.#ask(name, message, options, () => Promise.resolve());
   }
 
-  /** One request and its answer; if either fails, the connection is of no more use. */
   #ask<T>(
     name: string,
     message: Uint8Array,
     options: StoreCallOptions,
     answer: Answer<T>,
   ): Promise<T> {
-    return this.#inTurn(name, options, async (signal) => {
-      try {
-        await this.#stream.write(message, signal);
-        return await answer(this.#stream, signal);
-      } catch (error) {
-        this.#break(error);
-        throw error;
-      }
-    });
+    return this.#inTurn(name, options, (signal) => this.#exchange(message, signal, answer));
+  }
+
+  /** One request and its answer; if either fails, the connection is of no more use. */
+  async #exchange<T>(message: Uint8Array, signal: AbortSignal, answer: Answer<T>): Promise<T> {
+    try {
+      await this.#stream.write(message, signal);
+      return await answer(this.#stream, signal);
+    } catch (error) {
+      this.#break(error);
+      throw error;
+    }
   }
 
   #break(cause: unknown): void {

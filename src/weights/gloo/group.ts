@@ -1,3 +1,4 @@
+import { isIP } from "node:net";
 import { SGLangError, StateError, ValidationError } from "../../errors.ts";
 import { TCPStoreServer } from "../../rendezvous/mod.ts";
 import type {
@@ -58,18 +59,18 @@ export class GlooGroup implements CollectiveGroup {
       throw new ValidationError(`worldSize is ${worldSize}; a group has at least 2 ranks`);
     }
     if (groupName === "") throw new ValidationError("groupName is empty");
+    if (isIP(masterAddress) !== 0 && isUnspecified(parseIp(masterAddress))) {
+      throw new ValidationError(
+        `masterAddress ${masterAddress} means all interfaces: give the address that servers can ` +
+          `connect to, and this one as bindAddress`,
+      );
+    }
     call.signal.throwIfAborted();
     const bindAddress = options.bindAddress ?? masterAddress;
     const store = TCPStoreServer.listen({ hostname: bindAddress, port: masterPort });
     try {
       const bound = store.hostname;
       const publishedIp = isUnspecified(parseIp(bound)) ? await resolveHost(masterAddress) : bound;
-      if (isUnspecified(parseIp(publishedIp))) {
-        throw new ValidationError(
-          `masterAddress ${masterAddress} means all interfaces: give the address that servers can ` +
-            `connect to, and this one as bindAddress`,
-        );
-      }
       call.signal.throwIfAborted();
       const mesh = new Mesh({ rank: 0, worldSize, bindAddress: bound, publishedIp });
       store.set(rankKey(groupName, 0), mesh.rankInfo);

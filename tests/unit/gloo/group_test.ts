@@ -1,0 +1,234 @@
+import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
+import {
+  AbortedError,
+  ProtocolError,
+  StateError,
+  TimeoutError,
+  UnreachableError,
+  ValidationError,
+} from "../../../src/errors.ts";
+import { GlooGroup, GlooPeer } from "../../../src/weights/gloo/mod.ts";
+import { TCPStoreServer } from "../../../src/rendezvous/mod.ts";
+import type { BroadcastPart } from "../../../src/weights/transport.ts";
+
+const never = new AbortController().signal;
+
+function open(worldSize: number, masterPort = 0): Promise<GlooGroup> {
+  return GlooGroup.open(
+    { masterAddress: "127.0.0.1", masterPort, groupName: "g", worldSize },
+    { signal: never },
+  );
+}
+
+function join(group: GlooGroup, rank: number): Promise<GlooPeer> {
+  const { masterAddress, masterPort, groupName, worldSize } = group;
+  return GlooPeer.join({ masterAddress, masterPort, groupName, worldSize, rank, timeoutMs: 5_000 });
+}
+
+interface World extends AsyncDisposable {
+  readonly group: GlooGroup;
+  readonly peers: readonly GlooPeer[];
+}
+
+async function openWorld(worldSize: number): Promise<World> {
+  const group = await open(worldSize);
+  const joining = Array.from({ length: worldSize - 1 }, (_, i) => join(group, i + 1));
+  await group.connect({ signal: AbortSignal.timeout(5_000) });
+  const peers = await Promise.all(joining);
+  return {
+    group,
+    peers,
+    async [Symbol.asyncDispose]() {
+      await Promise.all([group.close(), ...peers.map((peer) => peer.close())]);
+    },
+  };
+}
+
+function part(sizeBytes: number, seed: number): BroadcastPart {
+  const bytes = Uint8Array.from(
+    { length: sizeBytes },
+    (_, i) => (i * 31 + seed * 7 + (i >> 8)) & 255,
+  );
+  return { bytes, dtype: "uint8" };
+}
+
+for (const worldSize of [2, 3, 4, 5, 9]) {
+  Deno.test(`in a world of ${worldSize} every rank receives every byte`, async () => {
+    await using world = await openWorld(worldSize);
+    const parts = [0, 1, 47, 48, 65_536, 65_537, 1_000_003].map(part);
+    const received = world.peers.map(async (peer) => {
+      const targets = parts.map(({ bytes }) => new Uint8Array(bytes.length));
+      await Promise.all(targets.map((target) => peer.receive(target)));
+      return targets;
+    });
+    await world.group.broadcast(parts, { signal: never });
+    for (const targets of await Promise.all(received)) {
+      targets.forEach((target, i) => assert.deepEqual(target, parts[i]!.bytes));
+    }
+    assert.equal(world.group.failure, undefined);
+  });
+}
+
+Deno.test("broadcasts are matched by order, whoever comes first", async () => {
+  await using world = await openWorld(2);
+  const [peer] = world.peers as [GlooPeer];
+  const targets = [new Uint8Array(3), new Uint8Array(5)];
+  const early = targets.map((target) => peer.receive(target));
+  await world.group.broadcast([part(3, 1)], { signal: never });
+  await world.group.broadcast([part(5, 2)], { signal: never });
+  await Promise.all(early);
+  const late = new Uint8Array(4);
+  const sending = world.group.broadcast([part(4, 3)], { signal: never });
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  await peer.receive(late);
+  await sending;
+  assert.deepEqual([...targets, late], [part(3, 1).bytes, part(5, 2).bytes, part(4, 3).bytes]);
+});
+
+Deno.test("a server that expects other sizes is refused before a payload leaves", async () => {
+  for (const expected of [3, 5]) {
+    await using world = await openWorld(2);
+    const target = new Uint8Array(expected);
+    const receiving = assert.rejects(world.peers[0]!.receive(target));
+    await assert.rejects(world.group.broadcast([part(4, 1)], { signal: never }), (error) => {
+      return error instanceof ProtocolError &&
+        error.message.includes(`expects ${expected} bytes in broadcast 0 where 4`);
+    });
+    await receiving;
+    assert.deepEqual(target, new Uint8Array(expected));
+    await assert.rejects(world.group.broadcast([part(4, 1)], { signal: never }), ProtocolError);
+  }
+});
+
+Deno.test("a rank that leaves fails the broadcast under way and shows as the group's failure", async () => {
+  await using world = await openWorld(3);
+  const sending = assert.rejects(
+    world.group.broadcast([part(4, 1)], { signal: never }),
+    (error) => error instanceof UnreachableError && /rank 2 was lost/.test(error.message),
+  );
+  await world.peers[1]!.close();
+  await sending;
+  assert.match(world.group.failure!.message, /rank 2/);
+});
+
+Deno.test("rank 0 that closes fails what the others wait for", async () => {
+  await using world = await openWorld(2);
+  const receiving = assert.rejects(world.peers[0]!.receive(new Uint8Array(4)), UnreachableError);
+  await world.group.close();
+  await receiving;
+  await assert.rejects(world.group.broadcast([part(4, 1)], { signal: never }), StateError);
+});
+
+Deno.test("a broadcast that is aborted rejects at once with the signal's reason", async () => {
+  await using world = await openWorld(2);
+  const controller = new AbortController();
+  const sending = world.group.broadcast([part(4, 1)], { signal: controller.signal });
+  controller.abort(new AbortedError("update"));
+  await assert.rejects(sending, (error) => error instanceof AbortedError);
+  await world.group.abort(new AbortedError("update"));
+});
+
+Deno.test("abort finishes a payload that is on the wire", async () => {
+  await using world = await openWorld(2);
+  const big = part(12_000_000, 1);
+  const target = new Uint8Array(big.bytes.length);
+  const receiving = world.peers[0]!.receive(target);
+  const sending = world.group.broadcast([big, part(5, 2)], { signal: never });
+  const rejected = assert.rejects(sending);
+  while (target[1] === 0) await new Promise((resolve) => setTimeout(resolve, 0));
+  await world.group.abort(new AbortedError("update"));
+  await receiving;
+  await rejected;
+  assert.equal(Buffer.compare(target, big.bytes), 0);
+});
+
+Deno.test("a world that is not complete in time tells how far it came", async () => {
+  await using group = await open(3);
+  const lonely = join(group, 1).catch((error) => error);
+  await assert.rejects(
+    group.connect({ signal: AbortSignal.timeout(100) }),
+    (error) => error instanceof DOMException && error.name === "TimeoutError",
+  );
+  assert.match(group.heard, /2 of 3 ranks connected; 1 came to the store, last request wait/);
+  await group.abort(new StateError("not complete"));
+  assert.ok(await lonely instanceof Error);
+});
+
+Deno.test("a rank that joins a world that is not complete times out and says what it knows", async () => {
+  await using group = await open(3);
+  const { masterPort } = group;
+  await assert.rejects(
+    GlooPeer.join({
+      masterAddress: "127.0.0.1",
+      masterPort,
+      groupName: "g",
+      worldSize: 3,
+      rank: 2,
+      timeoutMs: 100,
+    }),
+    (error) => error instanceof TimeoutError && /1 of 2 other ranks/.test(error.message),
+  );
+});
+
+Deno.test("rank 0 that closes during the rendezvous ends the others' joining", async () => {
+  const group = await open(3);
+  const joining = join(group, 1);
+  const rejected = assert.rejects(joining, UnreachableError);
+  await new Promise((resolve) => setTimeout(resolve, 30));
+  await group.close();
+  await rejected;
+});
+
+Deno.test("strangers on the store and on the payload port disturb nobody", async () => {
+  const group = await open(2);
+  const joining = join(group, 1);
+  const noise = crypto.getRandomValues(new Uint8Array(64));
+  using stranger = await Deno.connect({ hostname: "127.0.0.1", port: group.masterPort });
+  await stranger.write(noise);
+  await group.connect({ signal: AbortSignal.timeout(5_000) });
+  await using peer = await joining;
+  const target = new Uint8Array(4);
+  await Promise.all([peer.receive(target), group.broadcast([part(4, 9)], { signal: never })]);
+  assert.deepEqual(target, part(4, 9).bytes);
+  await group.close();
+});
+
+Deno.test("a group's port can be used again as soon as the group is closed", async () => {
+  const first = await open(2);
+  const port = first.masterPort;
+  await first.close();
+  await using second = await open(2, port);
+  assert.equal(second.masterPort, port);
+});
+
+Deno.test("a group that cannot be opened leaves no port behind", async () => {
+  await using taken = TCPStoreServer.listen();
+  await assert.rejects(open(2, taken.port), UnreachableError);
+  await assert.rejects(open(1), ValidationError);
+  await assert.rejects(
+    GlooGroup.open(
+      { masterAddress: "0.0.0.0", masterPort: 0, groupName: "g", worldSize: 2 },
+      { signal: never },
+    ),
+    (error) => error instanceof ValidationError && /bindAddress/.test(error.message),
+  );
+});
+
+Deno.test("a group is opened by the name of its host and publishes the address", async () => {
+  const place = { masterAddress: "localhost", bindAddress: "127.0.0.1", masterPort: 0 };
+  await using group = await GlooGroup.open({ ...place, groupName: "g", worldSize: 2 }, {
+    signal: never,
+  });
+  const joining = join(group, 1);
+  await group.connect({ signal: AbortSignal.timeout(5_000) });
+  await using peer = await joining;
+  assert.equal(peer.failure, undefined);
+});
+
+Deno.test("a broadcast before connect and a rank outside of the world are refused", async () => {
+  await using group = await open(2);
+  await assert.rejects(group.broadcast([part(1, 1)], { signal: never }), StateError);
+  await assert.rejects(join(group, 2), ValidationError);
+  await assert.rejects(join(group, 0), ValidationError);
+});
