@@ -111,7 +111,7 @@ export class AsyncSGLang extends RLSGLangEngine {
     this.#dispatcher = new Dispatcher({
       pool: this.#pool,
       router: this.#router,
-      maxConcurrency: concurrencyOf(options.maxConcurrency, connection.workers),
+      maxConcurrency: options.maxConcurrency ?? defaultConcurrency(connection.workers),
       logger: this.#settings.logger,
       clock: this.#settings.clock,
     });
@@ -125,6 +125,7 @@ export class AsyncSGLang extends RLSGLangEngine {
    * @throws {HttpError} A server is not healthy or refuses the key.
    */
   static async connect(target: ConnectTarget, options: ConnectOptions = {}): Promise<AsyncSGLang> {
+    checkConcurrency(options);
     const connection = await connectServers(target, options);
     return new AsyncSGLang({ connection, options });
   }
@@ -143,6 +144,7 @@ export class AsyncSGLang extends RLSGLangEngine {
     model: string,
     options: FromPretrainedOptions = {},
   ): Promise<AsyncSGLang> {
+    checkConcurrency(options);
     const owned = await launchServers(model, options);
     try {
       const connection = await connectServers(owned.target, options, owned.exits);
@@ -389,11 +391,14 @@ export class AsyncSGLang extends RLSGLangEngine {
   }
 }
 
-function concurrencyOf(given: number | undefined, workers: readonly SGLangWorker[]): number {
-  if (given !== undefined) {
-    if (Number.isSafeInteger(given) && given > 0) return given;
-    throw new ValidationError(`maxConcurrency must be an integer above 0, got ${given}`);
-  }
+function checkConcurrency({ maxConcurrency }: EngineOptions): void {
+  if (maxConcurrency === undefined) return;
+  if (Number.isSafeInteger(maxConcurrency) && maxConcurrency > 0) return;
+  throw new ValidationError(`maxConcurrency must be an integer above 0, got ${maxConcurrency}`);
+}
+
+/** Twice what the servers run at once, or less where their queues are shorter. */
+function defaultConcurrency(workers: readonly SGLangWorker[]): number {
   return workers.reduce((sum, worker) => {
     const running = worker.maxRunningRequests ?? UNTOLD_CONCURRENCY;
     return sum + running + Math.min(running, worker.maxQueuedRequests ?? running);
