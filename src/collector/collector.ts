@@ -152,8 +152,8 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
    * Goes to the next policy version; a weight sync calls it when new weights are served.
    * `weightVersion` is the servers' own name for them. Does nothing without a tracker.
    */
-  incrementVersion(options: { weightVersion?: string | undefined } = {}): void {
-    this.#plan.versions?.increment(options);
+  incrementVersion(weightVersion?: string): void {
+    this.#plan.versions?.increment(weightVersion);
     this.#changed();
   }
 
@@ -289,9 +289,9 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
     }, async (waitSignal) => {
       while (!waitSignal.aborted) {
         const rung = this.#bell.rung;
+        this.#scheduler.update();
         const batch = this.#outlet.take(false) ?? this.#takeLast();
         if (batch !== null || this.#outlet.isClosed) return batch;
-        this.#scheduler.update();
         await rung;
       }
       return null;
@@ -300,7 +300,8 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
 
   /** The rest when no dialog can follow; closes the outlet when nothing is left. */
   #takeLast(): RolloutBatch | null {
-    if (!this.#scheduler.isExhausted) return null;
+    // Stalled: places in step wait for others, which have no dialogs left to catch up with.
+    if (!this.#scheduler.isExhausted && !this.#scheduler.isStalled) return null;
     const last = this.#outlet.take(true);
     // Taking may have sent stale dialogs back to be run anew.
     if (last === null && this.#scheduler.isExhausted) this.#outlet.close();

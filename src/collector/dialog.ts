@@ -2,7 +2,8 @@ import { SGLangError, ValidationError } from "../errors.ts";
 import type { Clock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
 import type { Semaphore } from "../internal/semaphore.ts";
-import type { ChatMessage, Environment, EnvironmentReset, EnvironmentStep } from "./environment.ts";
+import type { Message } from "../policy/message.ts";
+import type { Environment, EnvironmentReset, EnvironmentStep } from "./environment.ts";
 import type { CollectorPolicy, PolicySample } from "./policy.ts";
 import type { PolicyVersion } from "./policy_version.ts";
 import type { RolloutRow } from "./row.ts";
@@ -51,7 +52,7 @@ export async function* runDialog(
     checkReset(reset);
     return reset;
   });
-  let messages: readonly ChatMessage[] = start.messages;
+  let messages: readonly Message[] = start.messages;
   let state: unknown;
   for (let turn = 0;; turn++) {
     const stampedIndex = setting.versions?.currentIndex ?? 0;

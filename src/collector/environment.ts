@@ -1,14 +1,4 @@
-/** One message of a dialog, as chat templates take it. */
-export interface ChatMessage {
-  /** Who speaks: `system`, `user`, `assistant`, `tool`. */
-  readonly role: string;
-  /** What is said. */
-  readonly content: string;
-  /** Tools that an assistant asks for. */
-  readonly toolCalls?: readonly Readonly<Record<string, unknown>>[] | undefined;
-  /** Results that a tool message carries, beside its content. */
-  readonly toolResponses?: readonly Readonly<Record<string, unknown>>[] | undefined;
-}
+import type { Message } from "../policy/message.ts";
 
 /** Which dialog an environment is asked to begin. */
 export interface DialogTask {
@@ -23,7 +13,7 @@ export interface DialogTask {
 /** How a dialog begins. */
 export interface EnvironmentReset {
   /** The messages that the policy answers first; at least one. */
-  readonly messages: readonly ChatMessage[];
+  readonly messages: readonly Message[];
   /** Tools that the chat template shows to the model. */
   readonly tools?: readonly Readonly<Record<string, unknown>>[] | undefined;
   /** Anything to find again in the rows of this dialog, for example the task's name. */
@@ -33,7 +23,7 @@ export interface EnvironmentReset {
 /** What the policy said, as an environment sees it. */
 export interface EnvironmentAction {
   /** The policy's message. */
-  readonly message: ChatMessage;
+  readonly message: Message;
   /** The sampled token ids, shape `(R)`. */
   readonly ids: Int32Array;
   /** Number of the turn in this dialog, from 0. */
@@ -47,7 +37,7 @@ export interface EnvironmentAction {
 /** What an environment makes of an answer. */
 export interface EnvironmentStep {
   /** Messages that follow the answer: the user's next one, results of tools. Default none. */
-  readonly messages?: readonly ChatMessage[] | undefined;
+  readonly messages?: readonly Message[] | undefined;
   /** Reward of this turn; a finite number. */
   readonly reward: number;
   /** Whether the dialog ended by itself. */

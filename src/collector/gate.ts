@@ -26,6 +26,13 @@ export class Gate {
     return this.#waiting.size;
   }
 
+  /** How many wait to take a further turn of a dialog. */
+  get waitingTurns(): number {
+    let count = 0;
+    for (const { passage } of this.#waiting) if (!passage.begins) count++;
+    return count;
+  }
+
   /** Waits until the passage is wanted. */
   pass(passage: Passage, signal: AbortSignal): Promise<void> {
     if (signal.aborted) return Promise.reject(new AbortedError("gate", { cause: signal.reason }));

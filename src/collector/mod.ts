@@ -14,3 +14,6 @@ export type { CollectorStats } from "./ledger.ts";
 export type { OnStale } from "./staleness.ts";
 export type { BatchSink, EnvironmentSource, LLMCollectorOptions, PolicySource } from "./options.ts";
 export { LLMCollector, type RolloutOptions } from "./collector.ts";
+export { ROLLOUT_SCHEMA, toJsonLines } from "./export/json_lines.ts";
+export { toTensors, writeRollout } from "./export/safetensors.ts";
+export { ResumingEngine, type ResumingEngineOptions } from "./partial/resuming_engine.ts";

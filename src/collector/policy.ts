@@ -1,10 +1,10 @@
 import type { FinishReason, VersionSpan } from "../client/types.ts";
-import type { ChatMessage } from "./environment.ts";
+import type { Message } from "../policy/message.ts";
 
 /** One turn that the collector asks of a policy. */
 export interface PolicyRequest {
   /** The dialog so far; the last message is not the assistant's. */
-  readonly messages: readonly ChatMessage[];
+  readonly messages: readonly Message[];
   /** Tools that the environment offers. */
   readonly tools: readonly Readonly<Record<string, unknown>>[] | undefined;
   /** Number of the dialog. */
@@ -21,7 +21,7 @@ export interface PolicyRequest {
 /** What a policy answered. */
 export interface PolicySample {
   /** The answer as a message. */
-  readonly message: ChatMessage;
+  readonly message: Message;
   /** Ids of the prompt `(P)`, when known. */
   readonly promptIds: Int32Array | null;
   /** The sampled ids `(R)`. */

@@ -26,7 +26,7 @@ export interface VersionEntry {
  * import { PolicyVersion } from "./policy_version.ts";
  *
  * const versions = new PolicyVersion("int");
- * versions.increment({ weightVersion: "step-1" });
+ * versions.increment("step-1");
  * console.log(versions.current); // 1
  * ```
  */
@@ -72,10 +72,9 @@ export class PolicyVersion {
   }
 
   /** Goes to the next version; `weightVersion` is the servers' name for it. */
-  increment(options: { weightVersion?: string | undefined } = {}): number | string {
+  increment(weightVersion?: string): number | string {
     this.#currentIndex++;
     if (this.#currentIndex === this.#entries.length) this.#append();
-    const { weightVersion } = options;
     if (weightVersion !== undefined) this.#bind(weightVersion, this.#currentIndex);
     return this.current;
   }

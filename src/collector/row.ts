@@ -1,5 +1,5 @@
 import type { FinishReason, VersionSpan } from "../client/types.ts";
-import type { ChatMessage } from "./environment.ts";
+import type { Message } from "../policy/message.ts";
 
 /** One turn of a dialog: what was asked, what the policy sampled, what came of it. */
 export interface RolloutRow {
@@ -12,11 +12,11 @@ export interface RolloutRow {
   /** Number of the turn, from 0. */
   readonly turn: number;
   /** The dialog before the answer. */
-  readonly messages: readonly ChatMessage[];
+  readonly messages: readonly Message[];
   /** The answer. */
-  readonly response: ChatMessage;
+  readonly response: Message;
   /** The dialog after it: `messages`, `response` and what the environment added. */
-  readonly nextMessages: readonly ChatMessage[];
+  readonly nextMessages: readonly Message[];
   /** Ids of the prompt `(P)`, when the policy knows them. */
   readonly promptIds: Int32Array | null;
   /** The sampled ids `(R)`. */

@@ -78,6 +78,12 @@ export class Scheduler {
     return this.#booked.size === 0 && !this.#options.tasks.hasTask;
   }
 
+  /** Whether dialogs run, but none of them may take a turn, and no other one waits to begin. */
+  get isStalled(): boolean {
+    const { size } = this.#booked;
+    return size > 0 && this.#gate.waitingTurns === size && !this.#options.tasks.hasTask;
+  }
+
   /** Dialogs that run. */
   get running(): number {
     return this.#booked.size;

@@ -179,7 +179,7 @@ Deno.test("case 107: integer versions count up and uuid versions are unique; oth
   const counted = make(true);
   assert.equal(counted.policyVersion, 0);
   counted.incrementVersion();
-  counted.incrementVersion({ weightVersion: "step-2" });
+  counted.incrementVersion("step-2");
   assert.equal(counted.getPolicyVersion(), 2);
   assert.deepEqual(counted.versionHistory, [
     { index: 0, version: 0, weightVersion: null },
@@ -235,7 +235,7 @@ Deno.test("case 108: a turn that spans a sync has the version of each token", as
   assert.deepEqual([...batch?.rows[0]?.tokenVersions ?? []], [0, 0, 1]);
   assert.equal(batch?.rows[0]?.versionsExact, true);
   // The sync that made "step-1" reports after its first tokens were seen, and takes their version.
-  collector.incrementVersion({ weightVersion: "step-1" });
+  collector.incrementVersion("step-1");
   assert.equal(collector.policyVersion, batch?.versionNames[1]);
 });
 

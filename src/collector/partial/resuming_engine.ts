@@ -1,0 +1,327 @@
+import {
+  convertSamplingParams,
+  isSamplingName,
+  mergeSampling,
+} from "../../client/sampling_params.ts";
+import type {
+  CallOptions,
+  Generation,
+  GenerationDelta,
+  ModelInfo,
+  PauseMode,
+  ServerInfo,
+} from "../../client/types.ts";
+import type { DType } from "../../checkpoint/dtype.ts";
+import {
+  type EngineWorker,
+  type GenerateOptions,
+  type Prompt,
+  type PromptFields,
+  RLSGLangEngine,
+  type WorkerLoad,
+} from "../../engine/engine.ts";
+import { SGLangError, TimeoutError } from "../../errors.ts";
+import { type Clock, systemClock } from "../../internal/clock.ts";
+import { sleep } from "../../internal/deadline.ts";
+import { endAtStopAcross } from "./stop_across.ts";
+import { spansOf, stitch } from "./stitch.ts";
+
+/** Options of {@linkcode ResumingEngine}. */
+export interface ResumingEngineOptions {
+  /** Times that one sample may be resumed before it fails. Default 100. */
+  readonly maxResumes?: number | undefined;
+  /** The engine's own limit on new tokens, for calls that give none. Default 128. */
+  readonly maxNewTokens?: number | undefined;
+  /** Told about each resumption. */
+  readonly onResume?: ((partial: Generation) => void) | undefined;
+  /** The time that pauses use. */
+  readonly clock?: Clock | undefined;
+}
+
+const FIRST_PAUSE_MS = 20;
+const LONGEST_PAUSE_MS = 2_000;
+
+/**
+ * An engine whose samples survive a pause: one that comes back aborted is continued from its prompt
+ * and the ids it has, until it ends by itself. `weightVersions` then tells which version made which
+ * tokens. Samples that the caller aborts through this engine stay aborted.
+ *
+ * It borrows the engine beneath and does not shut it down.
+ *
+ * Limits: penalties count only what was made since the last resumption, and a sampling seed begins
+ * anew there, because the server sees the earlier ids as a prompt.
+ *
+ * @example
+ * ```ts ignore
+ * const resuming = new ResumingEngine(engine);
+ * const sample = await resuming.generate("Hello", { maxNewTokens: 512 });
+ * console.log(sample.weightVersions); // more than one span when a sync happened meanwhile
+ * ```
+ */
+export class ResumingEngine extends RLSGLangEngine {
+  readonly #inner: RLSGLangEngine;
+  readonly #options: ResumingEngineOptions;
+  readonly #clock: Clock;
+  readonly #abortedRids = new Set<string>();
+  #abortsOfAll = 0;
+
+  /** Wraps an engine. */
+  constructor(inner: RLSGLangEngine, options: ResumingEngineOptions = {}) {
+    super();
+    this.#inner = inner;
+    this.#options = options;
+    this.#clock = options.clock ?? systemClock;
+  }
+
+  /** The engine beneath. */
+  get inner(): RLSGLangEngine {
+    return this.#inner;
+  }
+
+  override get url(): string {
+    return this.#inner.url;
+  }
+
+  override get workers(): readonly EngineWorker[] {
+    return this.#inner.workers;
+  }
+
+  override generate(
+    prompt: string,
+    options?: GenerateOptions & { readonly n?: undefined },
+  ): Promise<Generation>;
+  override generate(
+    prompt: string,
+    options: GenerateOptions & { readonly n: number },
+  ): Promise<Generation[]>;
+  override generate(prompts: readonly string[], options?: GenerateOptions): Promise<Generation[]>;
+  override generate(
+    prompts: string | readonly string[] | PromptFields,
+    options?: GenerateOptions,
+  ): Promise<Generation | Generation[]>;
+  override async generate(
+    prompts: string | readonly string[] | PromptFields,
+    options: GenerateOptions = {},
+  ): Promise<Generation | Generation[]> {
+    const startedAtMs = this.#clock.now();
+    const abortsOfAll = this.#abortsOfAll;
+    const first = await this.#inner.generate(prompts, options);
+    const list = Array.isArray(first) ? first : [first];
+    const texts = textsOf(prompts);
+    const samplesEach = texts === null ? 1 : list.length / texts.length;
+    const whole = await Promise.all(list.map((sample, i) => {
+      const wasWanted = abortsOfAll !== this.#abortsOfAll || this.#abortedRids.delete(sample.id);
+      if (wasWanted || sample.finishReason.type !== "abort") return sample;
+      const text = texts?.[Math.floor(i / samplesEach)];
+      return this.#complete(sample, { text, call: options, startedAtMs, abortsOfAll });
+    }));
+    return Array.isArray(first) ? whole : whole[0]!;
+  }
+
+  override stream(
+    prompt: Prompt,
+    options?: GenerateOptions,
+  ): AsyncIterableIterator<GenerationDelta> {
+    return this.#inner.stream(prompt, options);
+  }
+
+  override async abort(rids: readonly string[] | "all", options?: CallOptions): Promise<void> {
+    if (rids === "all") this.#abortsOfAll++;
+    else for (const rid of rids) this.#abortedRids.add(rid);
+    await this.#inner.abort(rids, options);
+  }
+
+  override pause(mode: PauseMode, options?: CallOptions): Promise<void> {
+    return this.#inner.pause(mode, options);
+  }
+
+  override resume(options?: CallOptions): Promise<void> {
+    return this.#inner.resume(options);
+  }
+
+  override flushCache(options?: CallOptions): Promise<boolean> {
+    return this.#inner.flushCache(options);
+  }
+
+  override health(options?: CallOptions): Promise<boolean> {
+    return this.#inner.health(options);
+  }
+
+  override load(options?: CallOptions): Promise<WorkerLoad[]> {
+    return this.#inner.load(options);
+  }
+
+  override getTpSize(): number {
+    return this.#inner.getTpSize();
+  }
+
+  override getDpSize(): number {
+    return this.#inner.getDpSize();
+  }
+
+  override getModelMetadata(
+    options?: CallOptions,
+  ): Promise<Map<string, { dtype: DType; shape: readonly number[] }>> {
+    return this.#inner.getModelMetadata(options);
+  }
+
+  override serverInfo(options?: CallOptions): Promise<ServerInfo[]> {
+    return this.#inner.serverInfo(options);
+  }
+
+  override modelInfo(options?: CallOptions): Promise<ModelInfo[]> {
+    return this.#inner.modelInfo(options);
+  }
+
+  override tokenize(
+    text: string,
+    options?: CallOptions & { addSpecialTokens?: boolean },
+  ): Promise<Int32Array> {
+    return this.#inner.tokenize(text, options);
+  }
+
+  override detokenize(
+    ids: ArrayLike<number>,
+    options?: CallOptions & { skipSpecialTokens?: boolean },
+  ): Promise<string> {
+    return this.#inner.detokenize(ids, options);
+  }
+
+  /** Does nothing: the engine beneath belongs to its maker. */
+  override async shutdown(): Promise<void> {}
+
+  async #complete(partial: Generation, context: ResumeContext): Promise<Generation> {
+    const { text, call, startedAtMs } = context;
+    const { maxResumes = 100 } = this.#options;
+    const wire = this.#samplingOf(call);
+    const promptIds = partial.promptIds ??
+      await this.#inner.tokenize(text ?? "", { signal: call.signal });
+    let sample: Generation = { ...partial, promptIds, weightVersions: spansOf(partial) };
+    let idleRounds = 0;
+    for (let round = 0; sample.finishReason.type === "abort"; round++) {
+      if (round === maxResumes) {
+        throw new SGLangError(
+          "aborted",
+          `A sample was aborted ${maxResumes + 1} times, the last time by "` +
+            `${sample.finishReason.message}"; raise maxResumes, or find who aborts it`,
+        );
+      }
+      const left = wire.maxNewTokens - sample.ids.length;
+      if (left <= 0) {
+        return { ...sample, finishReason: { type: "length", length: wire.maxNewTokens } };
+      }
+      this.#options.onResume?.(sample);
+      const seam = sample.ids.length;
+      const next = await this.#continue(sample, { left, wire, call, startedAtMs });
+      sample = await this.#join(sample, next, { wire, call, seam });
+      if (context.abortsOfAll !== this.#abortsOfAll) return sample;
+      idleRounds = sample.ids.length > seam ? 0 : idleRounds + 1;
+      if (sample.finishReason.type !== "abort" || idleRounds === 0) continue;
+      const pauseMs = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (idleRounds - 1));
+      await sleep(pauseMs, { signal: call.signal, clock: this.#clock, phase: "pause to resume" });
+    }
+    return sample;
+  }
+
+  async #continue(
+    sample: Generation,
+    { left, wire, call, startedAtMs }: {
+      left: number;
+      wire: EffectiveSampling;
+      call: GenerateOptions;
+      startedAtMs: number;
+    },
+  ): Promise<Generation> {
+    const { samplingParams, rids: _rids, onProgress: _onProgress, timeoutMs, ...options } = call;
+    const spentMs = this.#clock.now() - startedAtMs;
+    if (timeoutMs !== undefined && spentMs >= timeoutMs) {
+      throw new TimeoutError({
+        phase: "generate",
+        timeoutMs,
+        lastHeard: `aborted with ${sample.ids.length} tokens`,
+      });
+    }
+    const [next] = await this.#inner.generate(
+      { inputIds: Int32Array.from([...sample.promptIds!, ...sample.ids]) },
+      {
+        ...options,
+        ...samplingParams === undefined ? {} : { samplingParams },
+        ...timeoutMs === undefined ? {} : { timeoutMs: timeoutMs - spentMs },
+        n: 1,
+        maxNewTokens: left,
+        minNewTokens: Math.max(0, wire.minNewTokens - sample.ids.length),
+        logProbStartLen: -1,
+      },
+    ) as Generation[];
+    return next!;
+  }
+
+  async #join(
+    first: Generation,
+    second: Generation,
+    { wire, call, seam }: { wire: EffectiveSampling; call: GenerateOptions; seam: number },
+  ): Promise<Generation> {
+    const joined = stitch(first, second);
+    if (joined.text === null || second.ids.length === 0 || seam === 0) return joined;
+    const detokenize = (ids: Int32Array) =>
+      this.#inner.detokenize(ids, {
+        signal: call.signal,
+        skipSpecialTokens: wire.skipSpecialTokens,
+      });
+    // A character may lie across the seam; both halves were written as replacement characters.
+    const isBroken = first.text!.endsWith("\ufffd") || second.text!.startsWith("\ufffd");
+    const text = isBroken ? withoutStop(await detokenize(joined.ids), joined, wire) : joined.text;
+    return await endAtStopAcross({ ...joined, text }, { ...wire, seam, detokenize });
+  }
+
+  #samplingOf(options: GenerateOptions): EffectiveSampling {
+    const direct = Object.fromEntries(
+      Object.entries(options).filter(([name, value]) =>
+        isSamplingName(name) && value !== undefined
+      ),
+    );
+    const merged = mergeSampling(options.samplingParams ?? {}, direct);
+    const { samplingParams: wire } = convertSamplingParams(merged, {
+      defaults: { maxNewTokens: this.#options.maxNewTokens ?? 128 },
+    });
+    const stops = wire.stop as string | readonly string[] | undefined;
+    return {
+      maxNewTokens: wire.max_new_tokens as number,
+      minNewTokens: (wire.min_new_tokens as number | undefined) ?? 0,
+      stops: stops === undefined ? [] : [stops].flat(),
+      keepsStop: wire.no_stop_trim === true,
+      skipSpecialTokens: wire.skip_special_tokens !== false,
+    };
+  }
+}
+
+/** What of a call's sampling parameters matters for resuming. */
+interface EffectiveSampling {
+  readonly maxNewTokens: number;
+  readonly minNewTokens: number;
+  readonly stops: readonly string[];
+  readonly keepsStop: boolean;
+  readonly skipSpecialTokens: boolean;
+}
+
+interface ResumeContext {
+  readonly text: string | undefined;
+  readonly call: GenerateOptions;
+  readonly startedAtMs: number;
+  readonly abortsOfAll: number;
+}
+
+function withoutStop(text: string, sample: Generation, wire: EffectiveSampling): string {
+  const { finishReason } = sample;
+  if (wire.keepsStop || finishReason.type !== "stop") return text;
+  if (typeof finishReason.matched !== "string") return text;
+  const at = text.lastIndexOf(finishReason.matched);
+  return at < 0 ? text : text.slice(0, at);
+}
+
+function textsOf(prompts: string | readonly string[] | PromptFields): readonly string[] | null {
+  if (typeof prompts === "string") return [prompts];
+  if (Array.isArray(prompts)) return prompts as readonly string[];
+  const { text } = prompts as PromptFields;
+  return text === undefined ? null : [text].flat();
+}
