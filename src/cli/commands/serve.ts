@@ -1,0 +1,207 @@
+import type { Command } from "commander";
+import { EmbeddedServer, type EmulatedVersion, makeTinyCheckpoint } from "../../embedded/mod.ts";
+import { AsyncSGLang } from "../../engine/mod.ts";
+import { CrashedError, ValidationError } from "../../errors.ts";
+import { sleep } from "../../internal/deadline.ts";
+import { asPermissionError } from "../../internal/permission.ts";
+import { makeSglangServer } from "../../server/mod.ts";
+import { collect, keysOf, wholeNumber } from "../fleet_options.ts";
+import type { CliIo } from "../io.ts";
+import type { CommandContext } from "../program.ts";
+import { ProgressLine } from "../progress.ts";
+
+interface Options {
+  readonly replicas: number;
+  readonly router?: boolean | undefined;
+  readonly port?: number | undefined;
+  readonly tp: number;
+  readonly device?: string | undefined;
+  readonly dtype?: string | undefined;
+  readonly python?: string | undefined;
+  readonly routerPython?: string | undefined;
+  readonly arg: readonly string[];
+  readonly embedded?: boolean | undefined;
+  readonly embeddedVersion: string;
+  readonly apiKeyEnv: string;
+  readonly adminKeyEnv: string;
+  readonly json?: boolean | undefined;
+}
+
+/** Servers that this command started. */
+interface Started extends AsyncDisposable {
+  /** Where to send requests. */
+  readonly url: string;
+  readonly servers: readonly string[];
+  /** Resolves to what went wrong when a server ends by itself. */
+  readonly failed: Promise<Error>;
+}
+
+const examples = `
+Examples:
+  sglang-rl serve Qwen/Qwen2.5-0.5B-Instruct --port 30000
+  sglang-rl serve checkpoints/step-0 -n 4 --tp 2 --arg mem-fraction-static=0.8
+  sglang-rl serve checkpoints/step-0 --device cpu --python ~/sglang/bin/python
+  sglang-rl serve --embedded --port 30000          the test double, on a tiny checkpoint of its own
+
+The servers end with this command, however it ends. Their keys, if they should have any, come from
+the variables named by --api-key-env and --admin-key-env.`;
+
+/** Adds `serve`. */
+export function addServe(program: Command, { io }: CommandContext): void {
+  program.command("serve")
+    .description("Start servers for a model, with the router in front of several.")
+    .argument("[model]", "folder or Hugging Face name")
+    .option("-n, --replicas <count>", "number of servers", wholeNumber(1), 1)
+    .option("--router", "put the router in front, even of one server")
+    .option("--no-router", "no router in front of several servers")
+    .option("-p, --port <port>", "port of the router, or of the only server", wholeNumber(1))
+    .option("--tp <count>", "tensor-parallel ranks of each server", wholeNumber(1), 1)
+    .option("--device <name>", '"cuda" or "cpu" (default: what SGLang finds)')
+    .option("--dtype <name>", "element type, such as bfloat16 (default: the checkpoint's)")
+    .option("--python <path>", "Python that has SGLang (default: $SGLANG_PYTHON, python3)")
+    .option("--router-python <path>", "Python that has the router (default: the same)")
+    .option("--arg <name=value>", "further flag of SGLang; may be repeated", collect, [])
+    .option("--embedded", "the test double instead of SGLang: no Python, no GPU")
+    .option("--embedded-version <version>", "what the test double behaves like", "0.5.16")
+    .option("--api-key-env <name>", "variable that holds the key to set", "SGLANG_API_KEY")
+    .option("--admin-key-env <name>", "variable of the admin key to set", "SGLANG_ADMIN_API_KEY")
+    .option("--json", "one JSON object when the servers are ready")
+    .addHelpText("after", examples)
+    .action((model: string | undefined, options: Options) => serve(model, options, io));
+}
+
+async function serve(model: string | undefined, options: Options, io: CliIo): Promise<void> {
+  await using started = await start(model, options, io);
+  const { url, servers } = started;
+  io.out(
+    options.json
+      ? `${JSON.stringify({ url, servers })}\n`
+      : `Ready at ${url}${
+        servers.length > 1 ? ` for ${servers.join(", ")}` : ""
+      }; Ctrl-C ends it\n`,
+  );
+  const interrupted = sleep(2 ** 31 - 1, { signal: io.signal }).catch(() => undefined);
+  const failure = await Promise.race([started.failed, interrupted]);
+  if (failure !== undefined) throw failure;
+  io.err("Stopping\n");
+}
+
+async function start(model: string | undefined, options: Options, io: CliIo): Promise<Started> {
+  if (options.embedded) return await startEmbedded(model, options);
+  if (model === undefined) {
+    throw new ValidationError("Give a model, or --embedded for the test double");
+  }
+  const isSingle = options.replicas === 1 && options.router !== true;
+  return isSingle ? await startOne(model, options, io) : await startFleet(model, options, io);
+}
+
+async function startOne(model: string, options: Options, io: CliIo): Promise<Started> {
+  using line = new ProgressLine(io);
+  const server = await makeSglangServer({
+    model,
+    port: options.port,
+    ...serverOptions(options, io, line),
+  });
+  return {
+    url: server.url,
+    servers: [server.url],
+    failed: server.exited.then(({ exitCode, signal, logTail }) => {
+      const lines = logTail.split("\n").slice(-20).join("\n");
+      return new CrashedError(
+        `The server ended ${
+          signal === null ? `with exit code ${exitCode}` : `by ${signal}`
+        }. Its ` +
+          `last lines:\n${lines}`,
+        { exitCode, signal, logTail },
+      );
+    }),
+    [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
+  };
+}
+
+async function startFleet(model: string, options: Options, io: CliIo): Promise<Started> {
+  using line = new ProgressLine(io);
+  const hasRouter = options.router ?? options.replicas > 1;
+  if (!hasRouter && options.port !== undefined) {
+    throw new ValidationError("--port needs the router or a single server");
+  }
+  const engine = await AsyncSGLang.fromPretrained(model, {
+    ...serverOptions(options, io, line),
+    numReplicas: options.replicas,
+    router: hasRouter && {
+      port: options.port,
+      ...(options.routerPython === undefined ? {} : { python: options.routerPython }),
+    },
+  });
+  const crashes = engine.workers.flatMap(({ exited }) => exited === undefined ? [] : [exited]);
+  return {
+    url: engine.url,
+    servers: engine.workers.map(({ url }) => url),
+    failed: Promise.race(crashes),
+    [Symbol.asyncDispose]: () => engine.shutdown(),
+  };
+}
+
+function serverOptions(options: Options, io: CliIo, line: ProgressLine) {
+  const { device } = options;
+  if (device !== undefined && device !== "cpu" && device !== "cuda") {
+    throw new ValidationError(`--device must be cuda or cpu, but is ${device}`);
+  }
+  return {
+    tpSize: options.tp,
+    device,
+    dtype: options.dtype,
+    python: options.python,
+    args: furtherFlags(options.arg),
+    ...keysOf(options, io),
+    onProgress: (
+      { elapsedMs, lastLine = "" }: { elapsedMs: number; lastLine?: string | undefined },
+    ) => line.show(`starting, ${(elapsedMs / 1000).toFixed(0)} s: ${lastLine}`),
+    signal: io.signal,
+  } as const;
+}
+
+function furtherFlags(given: readonly string[]): Record<string, string | boolean> {
+  return Object.fromEntries(given.map((flag) => {
+    const [name, ...value] = flag.replace(/^--/, "").split("=");
+    return [name!, value.length === 0 ? true : value.join("=")];
+  }));
+}
+
+async function startEmbedded(model: string | undefined, options: Options): Promise<Started> {
+  if (options.replicas > 1 && options.port !== undefined) {
+    throw new ValidationError("--port takes one server; with --embedded there is no router");
+  }
+  await using stack = new AsyncDisposableStack();
+  const folder = model ?? await ownCheckpoint(stack);
+  const servers: string[] = [];
+  for (let i = 0; i < options.replicas; i++) {
+    const server = await EmbeddedServer.start({
+      model: folder,
+      port: options.port,
+      version: options.embeddedVersion as EmulatedVersion,
+    });
+    stack.use(server);
+    servers.push(server.url);
+  }
+  const owned = stack.move();
+  return {
+    url: servers[0]!,
+    servers,
+    failed: new Promise(() => {}),
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+/** A tiny checkpoint that goes away with the stack. */
+async function ownCheckpoint(stack: AsyncDisposableStack): Promise<string> {
+  let folder: string;
+  try {
+    folder = await Deno.makeTempDir({ prefix: "sglang-rl-embedded-" });
+  } catch (error) {
+    throw asPermissionError(error, "--allow-write=/tmp", "make a folder for a tiny checkpoint");
+  }
+  stack.defer(() => Deno.remove(folder, { recursive: true }));
+  await makeTinyCheckpoint(folder);
+  return folder;
+}

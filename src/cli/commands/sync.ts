@@ -1,0 +1,148 @@
+import { Option } from "commander";
+import type { Command } from "commander";
+import { SGLangError } from "../../errors.ts";
+import {
+  safetensors,
+  type SGLangWeightSender,
+  SGLangWeightSyncScheme,
+  type TransportName,
+  type VerifyLevel,
+  type WeightSyncReport,
+} from "../../weights/mod.ts";
+import type { PauseMode } from "../../client/types.ts";
+import { watchCheckpoints } from "../checkpoint_watch.ts";
+import {
+  addFleetOptions,
+  connectFleet,
+  type FleetOptions,
+  keysOf,
+  numberFrom,
+  wholeNumber,
+} from "../fleet_options.ts";
+import type { CliIo } from "../io.ts";
+import type { CommandContext } from "../program.ts";
+import { ProgressLine } from "../progress.ts";
+
+interface Options extends FleetOptions {
+  readonly transport: TransportName | "auto";
+  readonly pauseMode: PauseMode;
+  readonly verify: VerifyLevel;
+  readonly weightVersion?: string | undefined;
+  readonly bucketMb: number;
+  readonly masterAddress?: string | undefined;
+  readonly diskFolder?: string | undefined;
+  readonly watch?: boolean | undefined;
+  readonly interval: number;
+  readonly json?: boolean | undefined;
+}
+
+const examples = `
+Examples:
+  sglang-rl sync checkpoints/step-20 -s http://127.0.0.1:30000 -s http://127.0.0.1:30001
+  sglang-rl sync checkpoints -r http://127.0.0.1:30010 --watch
+  sglang-rl sync checkpoints/step-20 -s http://gpu-1:30000 --transport disk
+
+With --watch, CHECKPOINT may be a folder of checkpoints: the newest complete one is pushed, and
+every newer one when it has been written. A push that fails is reported and the next one is tried.`;
+
+/** Adds `sync`. */
+export function addSync(program: Command, { io }: CommandContext): void {
+  addFleetOptions(
+    program.command("sync")
+      .description("Push a safetensors checkpoint into running servers.")
+      .argument("<checkpoint>", "file or folder"),
+  )
+    .addOption(
+      new Option("--transport <name>", "how the weights travel")
+        .choices(["auto", "nccl", "gloo", "disk", "cuda-ipc"]).default("auto"),
+    )
+    .addOption(
+      new Option("--pause-mode <mode>", "what becomes of running requests")
+        .choices(["abort", "retract", "in_place"]).default("abort"),
+    )
+    .addOption(
+      new Option("--verify <level>", "what proves that the weights landed")
+        .choices(["version", "sample", "checksum", "off"]).default("version"),
+    )
+    .option("--weight-version <name>", "version to set (default: one more than the servers')")
+    .option("--bucket-mb <size>", "limit of a bucket, in MiB", wholeNumber(1), 512)
+    .option("--master-address <address>", "address of this machine that the servers can reach")
+    .option("--disk-folder <path>", "shared folder for --transport disk")
+    .option("-w, --watch", "go on with every newer checkpoint until Ctrl-C")
+    .option("--interval <seconds>", "pause between two looks at the folder", numberFrom(0.1), 5)
+    .option("--json", "one JSON object on a line for each push")
+    .addHelpText("after", examples)
+    .action((checkpoint: string, options: Options) => sync(checkpoint, options, io));
+}
+
+async function sync(checkpoint: string, options: Options, io: CliIo): Promise<void> {
+  await using engine = await connectFleet(options, io);
+  const scheme = new SGLangWeightSyncScheme({
+    engine,
+    ...keysOf(options, io),
+    transport: options.transport,
+    pauseMode: options.pauseMode,
+    verify: options.verify,
+    bucketBytes: options.bucketMb * 2 ** 20,
+    masterAddress: options.masterAddress,
+    ...(options.diskFolder === undefined ? {} : { disk: { folder: options.diskFolder } }),
+  });
+  await using sender = scheme.createSender();
+  await sender.initAllWorkersGroup(undefined, { signal: io.signal });
+  if (!options.watch) return await push(sender, { checkpoint, options, io });
+  io.err(`Watching ${checkpoint}; Ctrl-C ends it\n`);
+  const watch = { intervalMs: options.interval * 1000, signal: io.signal };
+  for await (const folder of watchCheckpoints(checkpoint, watch)) {
+    try {
+      await push(sender, { checkpoint: folder, options, io });
+    } catch (error) {
+      if (io.signal.aborted || !(error instanceof SGLangError)) throw error;
+      io.err(`error: ${folder} was not pushed: ${error.message}\n`);
+    }
+  }
+}
+
+async function push(
+  sender: SGLangWeightSender,
+  { checkpoint, options, io }: { checkpoint: string; options: Options; io: CliIo },
+): Promise<void> {
+  let report: WeightSyncReport;
+  {
+    using line = new ProgressLine(io);
+    report = await sender.updateWeights(safetensors(checkpoint), {
+      version: options.weightVersion,
+      onProgress: ({ message, bytesDone, bytesTotal }) =>
+        line.show(
+          `sync: ${message}, ${(bytesDone / 1e6).toFixed(1)} of ${
+            (bytesTotal / 1e6).toFixed(1)
+          } MB`,
+        ),
+      signal: io.signal,
+    });
+  }
+  io.out(options.json ? `${JSON.stringify(record(checkpoint, report))}\n` : shown(report));
+}
+
+function record(checkpoint: string, report: WeightSyncReport): Record<string, unknown> {
+  return {
+    checkpoint,
+    version: report.version,
+    transport: report.transport,
+    servers: report.servers.map(({ url }) => url),
+    skipped: report.skipped,
+    tensors: report.tensors,
+    buckets: report.buckets,
+    size_bytes: report.sizeBytes,
+    not_sent: report.notSent,
+    cache_flushed: report.cacheFlushed,
+    verified: report.verified,
+    duration_ms: Math.round(report.durationMs),
+  };
+}
+
+function shown(report: WeightSyncReport): string {
+  const { version, tensors, sizeBytes, servers, transport, durationMs, skipped } = report;
+  const left = skipped.length === 0 ? "" : `; skipped ${skipped.join(", ")}`;
+  return `version ${version}: ${tensors} tensors, ${(sizeBytes / 1e6).toFixed(1)} MB to ` +
+    `${servers.length} server(s) by ${transport} in ${(durationMs / 1000).toFixed(2)} s${left}\n`;
+}

@@ -1,0 +1,56 @@
+import { Command } from "commander";
+import { addBench } from "./commands/bench.ts";
+import { addDoctor } from "./commands/doctor.ts";
+import { addGenerate } from "./commands/generate.ts";
+import { addServe } from "./commands/serve.ts";
+import { addStatus } from "./commands/status.ts";
+import { addSync } from "./commands/sync.ts";
+import { type ExitCode, exitCodes } from "./exit_codes.ts";
+import type { CliIo } from "./io.ts";
+
+/** What a command does its work with. */
+export interface CommandContext {
+  readonly io: CliIo;
+  /** Ends the command line with another code than 0. */
+  readonly exitWith: (code: ExitCode) => void;
+}
+
+const footer = `
+Exit codes:
+  0 done   1 failed   2 wrong arguments   3 a server is unreachable or unhealthy
+  4 Deno refused a permission   130 interrupted
+
+Examples:
+  sglang-rl serve --embedded                         a test double, to try everything out
+  sglang-rl serve Qwen/Qwen2.5-0.5B-Instruct -n 2    two servers behind the router
+  sglang-rl generate -s http://127.0.0.1:30000 "Hello"
+  sglang-rl sync checkpoints/step-20 -s http://127.0.0.1:30000
+  sglang-rl status -s http://127.0.0.1:30000 --watch
+  sglang-rl doctor`;
+
+/** The command line, ready to parse. */
+export function makeProgram(context: CommandContext): Command {
+  const { io } = context;
+  const program = new Command("sglang-rl")
+    .description("SGLang servers for reinforcement learning: start, use, refresh and watch them.")
+    .exitOverride()
+    .configureOutput({
+      writeOut: io.out,
+      writeErr: io.err,
+      // Commander would otherwise read environment variables, which needs a permission.
+      getOutHasColors: () => false,
+      getErrHasColors: () => false,
+      getOutHelpWidth: () => io.columns,
+      getErrHelpWidth: () => io.columns,
+    })
+    .showHelpAfterError("(--help shows the options and examples)")
+    .addHelpText("after", footer);
+  for (const add of [addServe, addGenerate, addSync, addStatus, addDoctor, addBench]) {
+    add(program, context);
+  }
+  program.action(() => {
+    context.exitWith(exitCodes.usage);
+    io.err(program.helpInformation());
+  });
+  return program;
+}

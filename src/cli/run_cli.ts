@@ -1,0 +1,37 @@
+import { CommanderError } from "commander";
+import { type ExitCode, exitCodeOf, exitCodes } from "./exit_codes.ts";
+import type { CliIo } from "./io.ts";
+import { makeProgram } from "./program.ts";
+
+/**
+ * Runs the command line and tells how it ended. Errors are written as one line; nothing is thrown.
+ *
+ * @param args The arguments, without the program's name.
+ *
+ * @example
+ * ```ts
+ * import { runCli, terminalIo } from "@sglang-rl/sglang-rl/cli";
+ *
+ * using io = terminalIo();
+ * Deno.exitCode = await runCli(["--help"], io);
+ * ```
+ */
+export async function runCli(args: readonly string[], io: CliIo): Promise<ExitCode> {
+  let code: ExitCode = exitCodes.ok;
+  const program = makeProgram({ io, exitWith: (given) => code = given });
+  try {
+    await program.parseAsync(args, { from: "user" });
+    return code;
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
+    }
+    if (io.signal.aborted) {
+      io.err("Interrupted\n");
+      return exitCodes.interrupted;
+    }
+    const { message } = error instanceof Error ? error : new Error(String(error));
+    io.err(`error: ${message}\n`);
+    return exitCodeOf(error);
+  }
+}
