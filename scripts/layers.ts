@@ -1,0 +1,122 @@
+/** Which part may import which: the arrows of the design, which point one way. */
+
+/** One import of a module of ours, paths relative to the root. */
+export interface Edge {
+  readonly from: string;
+  readonly to: string;
+  readonly kind: "value" | "type" | "dynamic";
+}
+
+/** What a part may import besides itself. */
+interface Layer {
+  /** Parts whose values, and types, it may import. */
+  readonly values: readonly string[];
+  /** Parts of which it may know the types only. */
+  readonly types?: readonly string[];
+  /** Parts that it may reach by a dynamic import. */
+  readonly dynamic?: readonly string[];
+}
+
+const base = ["src/errors.ts", "src/internal"];
+
+/** The parts, from the bottom to the top. */
+export const layers: Readonly<Record<string, Layer>> = {
+  "src/errors.ts": { values: [] },
+  "src/internal": { values: ["src/errors.ts"] },
+  "src/checkpoint": { values: base },
+  "src/client": { values: base },
+  "src/process": { values: base },
+  "src/rendezvous": { values: base },
+  "src/server": { values: [...base, "src/process", "src/client"] },
+  "src/router": { values: [...base, "src/process", "src/client"] },
+  "src/weights": {
+    values: [...base, "src/client", "src/rendezvous", "src/checkpoint"],
+    // An engine is only one of the things that weights can be sent to.
+    types: ["src/engine"],
+    dynamic: ["ffi"],
+  },
+  "ffi": { values: base, types: ["src/weights", "src/checkpoint"] },
+  "src/engine": {
+    values: [
+      ...base,
+      "src/client",
+      "src/checkpoint",
+      "src/process",
+      "src/server",
+      "src/router",
+      "src/weights",
+    ],
+  },
+  "src/policy": { values: [...base, "src/client", "src/engine"], types: ["src/checkpoint"] },
+  "src/collector": {
+    values: [...base, "src/client", "src/checkpoint", "src/engine", "src/policy"],
+    types: ["src/weights"],
+  },
+  "src/embedded": { values: [...base, "src/checkpoint", "src/rendezvous", "src/weights"] },
+  "src/cli": {
+    values: [
+      ...base,
+      "src/client",
+      "src/checkpoint",
+      "src/process",
+      "src/server",
+      "src/router",
+      "src/weights",
+      "src/engine",
+      "src/policy",
+      "src/collector",
+    ],
+    dynamic: ["src/embedded", "src/engine", "src/weights", "src/collector", "src/policy", "ffi"],
+  },
+  "mod.ts": {
+    values: [
+      "src/errors.ts",
+      "src/client",
+      "src/checkpoint",
+      "src/process",
+      "src/server",
+      "src/router",
+      "src/rendezvous",
+      "src/weights",
+      "src/engine",
+      "src/policy",
+      "src/collector",
+    ],
+  },
+};
+
+/** The part that a file belongs to, or `undefined` when none has it. */
+export function partOf(path: string): string | undefined {
+  return Object.keys(layers).find((part) => path === part || path.startsWith(`${part}/`));
+}
+
+/** What is wrong with a graph of imports, one line each. */
+export function findLayerFaults(edges: readonly Edge[]): string[] {
+  const faults = edges.flatMap((edge) => findFault(edge) ?? []);
+  const native = edges.filter(({ from, to, kind }) =>
+    kind === "dynamic" && partOf(from) === "src/weights" && partOf(to) === "ffi"
+  );
+  if (native.length > 1) {
+    const files = native.map((edge) => edge.from).join(", ");
+    faults.push(`ffi is reached by ${native.length} dynamic imports instead of one: ${files}`);
+  }
+  return faults;
+}
+
+function findFault({ from, to, kind }: Edge): string | undefined {
+  if (/^(jsr|https?):/.test(to)) return `${from} imports ${to}: only npm: and node: can be had`;
+  const source = partOf(from);
+  const target = partOf(to);
+  if (source === undefined) return `${from} belongs to no part: add it to scripts/layers.ts`;
+  if (target === undefined) return `${from} imports ${to}, which belongs to no part`;
+  if (source === target) return undefined;
+  const { values, types = [], dynamic = [] } = layers[source]!;
+  const allowed = {
+    value: values,
+    type: [...values, ...types, ...dynamic],
+    dynamic: [...values, ...dynamic],
+  }[kind];
+  if (allowed.includes(target)) return undefined;
+  const how = { value: "imports", type: "imports types of", dynamic: "dynamically imports" }[kind];
+  return `${from} ${how} ${to}: ${source} must not know ${target}`;
+}

@@ -1,0 +1,35 @@
+import assert from "node:assert/strict";
+import { addCounts, countTests, formatCounts } from "../../../scripts/junit.ts";
+
+/** What Deno 2.9 writes for a good test, an ignored one, and one whose failure quotes a tag. */
+const report = `<?xml version="1.0" encoding="UTF-8"?>
+<testsuites name="deno test" tests="3" failures="1" errors="0" time="0.013">
+    <testsuite name="./a_test.ts" tests="3" disabled="1" errors="0" failures="1">
+        <testcase name="ok &lt;a&gt;" classname="./a_test.ts" time="0.000" line="1" col="6">
+        </testcase>
+        <testcase name="ign" classname="./a_test.ts" time="0.000" line="2" col="6">
+            <skipped/>
+        </testcase>
+        <testcase name="bad" classname="./a_test.ts" time="0.001" line="3" col="6">
+            <failure message="x &lt;testcase/&gt; &lt;skipped/&gt;">at file:///a_test.ts:3:29</failure>
+        </testcase>
+    </testsuite>
+</testsuites>
+`;
+
+Deno.test("a report's tests are counted by how they ended", () => {
+  assert.deepEqual(countTests(report), { passed: 1, failed: 1, skipped: 1 });
+});
+
+Deno.test("a report that is empty or cut off counts as a failed test", () => {
+  const failed = { passed: 0, failed: 1, skipped: 0 };
+  assert.deepEqual(countTests(""), failed);
+  assert.deepEqual(countTests(report.slice(0, report.length / 2)), failed);
+  assert.deepEqual(countTests("<testsuites></testsuites>\n"), failed);
+});
+
+Deno.test("the summary adds all reports", () => {
+  const counts = countTests(report);
+  assert.equal(formatCounts(addCounts([counts, counts])), "2 passed, 2 failed, 2 skipped");
+  assert.equal(formatCounts(addCounts([])), "0 passed, 0 failed, 0 skipped");
+});

@@ -1,0 +1,150 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { AbortedError, CrashedError, StateError, TimeoutError } from "../../../src/errors.ts";
+import { isPortFree } from "../../../src/process/mod.ts";
+import { makeSglangServer, type SglangServerOptions } from "../../../src/server/mod.ts";
+import { leftOf } from "../../_support/processes.ts";
+import { hasPython } from "../process/_tree.ts";
+
+/** Stands in for SGLang where a fault has to come at a moment that the real one can't be made to. */
+const standIn = `
+import http.server, os, sys, time
+def option(name): return sys.argv[sys.argv.index(name) + 1]
+mode = os.environ["STAND_IN"]
+print("stand-in pid", os.getpid(), flush=True)
+if mode == "silent": time.sleep(300)
+if mode == "dies":
+    time.sleep(0.3)
+    print("CUDA out of memory", flush=True)
+    sys.exit(7)
+class Health(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *args): pass
+server = http.server.HTTPServer(("127.0.0.1", int(option("--port"))), Health)
+print("serving", flush=True)
+server.serve_forever()
+`;
+
+const ignore = !await hasPython();
+
+function test(name: string, fn: (launch: Launch) => Promise<void>): void {
+  Deno.test({
+    name,
+    ignore,
+    async fn() {
+      const folder = await Deno.makeTempDir();
+      try {
+        await Deno.mkdir(join(folder, "sglang"));
+        await Deno.writeTextFile(join(folder, "sglang", "__init__.py"), "");
+        await Deno.writeTextFile(join(folder, "sglang", "launch_server.py"), standIn);
+        await fn((mode, options) =>
+          makeSglangServer({
+            model: "m",
+            python: "python3",
+            logFile: join(folder, "server.log"),
+            stopGraceMs: 100,
+            env: { PYTHONPATH: folder, STAND_IN: mode },
+            ...options,
+          })
+        );
+      } finally {
+        await Deno.remove(folder, { recursive: true });
+      }
+    },
+  });
+}
+
+type Launch = (
+  mode: "serves" | "dies" | "silent",
+  options?: Partial<SglangServerOptions>,
+) => ReturnType<typeof makeSglangServer>;
+
+test("a server is handed out once its health is good; stopping it twice is safe", async (launch) => {
+  await using server = await launch("serves", { tpSize: 2 });
+  assert.equal(server.url, `http://127.0.0.1:${server.port}`);
+  assert.deepEqual([server.tpSize, server.dpSize], [2, 1]);
+  assert.match(server.logTail(), /^stand-in pid \d+\nserving$/);
+  const exit = await server.stop();
+  assert.deepEqual(await server.stop(), exit);
+  assert.deepEqual(await leftOf([server.pid], { withinMs: 0 }), []);
+});
+
+test("case 16: a process that dies before it is ready fails at once, with code, hint and log", async (launch) => {
+  await assert.rejects(launch("dies"), (error) => {
+    assert.ok(error instanceof CrashedError);
+    assert.equal(error.exitCode, 7);
+    assert.match(error.message, /^SGLang server on port \d+ ended with exit code 7\. The memory /);
+    assert.match(error.logTail, /CUDA out of memory$/);
+    return true;
+  });
+});
+
+test("case 16: a deadline ends the process, then throws with its last words", async (launch) => {
+  await assert.rejects(launch("silent", { readyTimeoutMs: 1500 }), (error) => {
+    assert.ok(error instanceof TimeoutError);
+    assert.match(error.lastHeard ?? "", /^stand-in pid \d+$/);
+    return true;
+  });
+});
+
+test("a launch that is given up leaves no process and no port", async (launch) => {
+  const abort = new AbortController();
+  let pid = 0;
+  const launching = launch("silent", {
+    signal: abort.signal,
+    onLog: (line) => {
+      pid = Number(line.split(" ").at(-1));
+      abort.abort();
+    },
+  });
+  await assert.rejects(launching, AbortedError);
+  assert.deepEqual(await leftOf([pid], { withinMs: 0 }), []);
+});
+
+test("a port that is taken is refused at once", async (launch) => {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 33_650 });
+  try {
+    await assert.rejects(launch("serves", { port: 33_650 }), (error) => {
+      assert.ok(error instanceof StateError);
+      assert.match(error.message, /^Port 33650 is taken by another program/);
+      return true;
+    });
+  } finally {
+    listener.close();
+  }
+});
+
+test("servers that start at once get ports of their own, which are free again afterwards", async (launch) => {
+  const servers = await Promise.all([launch("serves"), launch("serves"), launch("serves")]);
+  const used = servers.map((server) => server.port);
+  assert.equal(new Set(used).size, 3);
+  await Promise.all(servers.map((server) => server.stop()));
+  assert.ok(used.every((port) => isPortFree(port)));
+});
+
+Deno.test({
+  name: "a Python without SGLang is told what to install",
+  ignore,
+  async fn() {
+    // Isolated from whatever this machine's python3 has.
+    const folder = await Deno.makeTempDir();
+    try {
+      await Deno.mkdir(join(folder, "sglang"));
+      const launching = makeSglangServer({
+        model: "m",
+        python: "python3",
+        logFile: join(folder, "server.log"),
+        env: { PYTHONPATH: folder },
+      });
+      await assert.rejects(launching, (error) => {
+        assert.ok(error instanceof CrashedError);
+        assert.match(error.message, /That Python has no SGLang: install it there/);
+        return true;
+      });
+    } finally {
+      await Deno.remove(folder, { recursive: true });
+    }
+  },
+});
