@@ -35,16 +35,41 @@ export async function encodeWithMask(
     }
     return { ids, mask };
   }
+  return { ids, mask: await maskByPrefixes(ids, text, { tokenizer, spans, signal }) };
+}
+
+/**
+ * Marks the tokens of some stretches in given ids of a text. Ids that do not decode to the text give
+ * an empty mask where there are no stretches, and an error else.
+ *
+ * @throws {TokenDriftError} The ids do not decode to the text, so no mask would be exact.
+ */
+export async function maskOf(
+  ids: Int32Array,
+  text: string,
+  options: { tokenizer: Tokenizer; spans: readonly Span[]; signal?: AbortSignal | undefined },
+): Promise<Uint8Array> {
+  if (options.spans.length === 0) return new Uint8Array(ids.length);
+  return await maskByPrefixes(ids, text, options);
+}
+
+async function maskByPrefixes(
+  ids: Int32Array,
+  text: string,
+  options: { tokenizer: Tokenizer; spans: readonly Span[]; signal?: AbortSignal | undefined },
+): Promise<Uint8Array> {
+  const { tokenizer, spans, signal } = options;
   const decoded = await tokenizer.decode(ids, { signal });
   if (decoded !== text) throw drift(text, decoded);
   const prefix = async (count: number) =>
     (await tokenizer.decode(ids.subarray(0, count), { signal })).length;
+  const mask = new Uint8Array(ids.length);
   for (const { start, end } of spans) {
     const first = await firstBeyond(ids.length, start, prefix) - 1;
     const last = await firstBeyond(ids.length, end - 1, prefix);
     mask.fill(1, first, last);
   }
-  return { ids, mask };
+  return mask;
 }
 
 async function encodePieces(

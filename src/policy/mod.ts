@@ -42,3 +42,20 @@ export {
   tokensToHistory,
   tokensToText,
 } from "./conversions.ts";
+export { firstDifference } from "./drift.ts";
+export {
+  type BatchingState,
+  LLMWrapperBase,
+  type PolicyCallOptions,
+  type PolicyOutput,
+} from "./wrapper/base.ts";
+export type { Ids, PolicyInput } from "./wrapper/inputs.ts";
+export type {
+  DriftAction,
+  InputMode,
+  LLMWrapperOptions,
+  RequestOptions,
+} from "./wrapper/options.ts";
+export type { PromptRow, SampleInfo, TokenDrift } from "./wrapper/outputs.ts";
+export { EngineTokenizer } from "./wrapper/engine_tokenizer.ts";
+export { type EngineSource, SGLangWrapper } from "./wrapper/sglang_wrapper.ts";

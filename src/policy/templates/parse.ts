@@ -88,7 +88,7 @@ function toMessage(role: string, rawContent: string, isComplete: boolean): Messa
 }
 
 /** Calls written out in a content, or `null`. What is not JSON stays in the content only. */
-function toolCallsIn(content: string): ToolCall[] | null {
+export function toolCallsIn(content: string): ToolCall[] | null {
   const calls = [...content.matchAll(/<tool_call>\n(.*?)\n<\/tool_call>/gs)]
     .map((block) => parseCall(block[1]!))
     .filter((call) => call !== null);

@@ -1,0 +1,536 @@
+import type { Generation } from "../../client/types.ts";
+import { AbortedError, UnsupportedError, ValidationError } from "../../errors.ts";
+import { withDeadline } from "../../internal/deadline.ts";
+import { type BatchShape, rowCount } from "../batch_shape.ts";
+import { ChatHistory } from "../chat_history.ts";
+import { History } from "../history.ts";
+import { LogProbs } from "../log_probs.ts";
+import { Masks } from "../masks.ts";
+import type { Message } from "../message.ts";
+import { glueText, glueTextAlone } from "../next_turn.ts";
+import { joined } from "../padding.ts";
+import { renderChat } from "../templates/render.ts";
+import type { Text } from "../text.ts";
+import { padIdOf, type Tokenizer } from "../tokenizer.ts";
+import { Tokens } from "../tokens.ts";
+import { Batcher } from "./batcher.ts";
+import {
+  type PolicyInput,
+  readGivenIds,
+  readHistory,
+  readIds,
+  type ReadRows,
+  readTexts,
+} from "./inputs.ts";
+import { checkOptions, type LLMWrapperOptions, type Settings } from "./options.ts";
+import {
+  generatedOutputs,
+  type OutputParts,
+  type PromptRow,
+  type SampleInfo,
+  scoredOutputs,
+} from "./outputs.ts";
+import { chatPrompt, type GivenTokens, idsPrompt, templateOf, textPrompt } from "./prompts.ts";
+
+/** Options of a call of a wrapper. */
+export interface PolicyCallOptions {
+  /** Cancels the call and what it asked of the servers. */
+  readonly signal?: AbortSignal | undefined;
+  /** Deadline of the whole call in milliseconds, waiting for a batch included. Default none but the engine's own. */
+  readonly timeoutMs?: number | undefined;
+}
+
+/** What a wrapper returns, under the default keys; `docs/policy.md` has the shapes. */
+export interface PolicyOutput {
+  /** Shape of the batch; with `numSamples` the samples are its last dimension. */
+  readonly batchShape: BatchShape;
+  /** Texts; absent in tokens mode. */
+  readonly text?: Text | undefined;
+  /** Token ids. */
+  readonly tokens: Tokens;
+  /** Masks over `tokens.full`. */
+  readonly masks: Masks;
+  /** Log-probabilities; absent with `returnLogProbs: false`. */
+  readonly logProbs?: LogProbs | undefined;
+  /** Conversations; in history mode only. */
+  readonly history?: ChatHistory | undefined;
+  /** Finish reason, versions and the engine's answer of each sample, as a flat list. */
+  readonly samples: readonly SampleInfo[];
+  /** Weight version at the end of each sample, as a flat list; `null` where not told. */
+  readonly policyVersion: readonly (string | null)[];
+  /** Anything under other keys. */
+  readonly [key: string]: unknown;
+}
+
+/** Prompts of one caller. */
+interface PreparedCall {
+  readonly prompts: readonly PromptRow[];
+}
+
+/** State of the queue in which callers are gathered. */
+export type BatchingState =
+  | {
+    /** Callers are not gathered. */
+    readonly batchingEnabled: false;
+  }
+  | {
+    /** Callers are gathered. */
+    readonly batchingEnabled: true;
+    /** Rows from which on a batch runs at once. */
+    readonly minBatchSize: number;
+    /** Most rows of a batch. */
+    readonly maxBatchSize: number;
+    /** Callers that wait for others. */
+    readonly queueSize: number;
+    /** Callers that have no result yet. */
+    readonly pendingFutures: number;
+    /** Whether a batch is running. */
+    readonly lockState: boolean;
+  };
+
+/**
+ * What every policy wrapper does, whatever its engine: reads conversations, texts or ids, finds the
+ * exact ids of each prompt, gathers callers, and lays out what comes back. An engine's wrapper adds
+ * how rows are generated and scored.
+ */
+export abstract class LLMWrapperBase {
+  /** Options with their defaults. */
+  protected readonly settings: Settings;
+  readonly #options: LLMWrapperOptions;
+  readonly #batcher: Batcher<PreparedCall, readonly Generation[]> | undefined;
+  #collector: object | null = null;
+
+  /**
+   * Checks the options; opens nothing.
+   *
+   * @throws {ValidationError} An option is unknown, out of range, or does not go with another.
+   */
+  constructor(options: LLMWrapperOptions = {}) {
+    this.settings = checkOptions(options);
+    this.#options = options;
+    if (!this.settings.batching) return;
+    this.#batcher = new Batcher({
+      minRows: this.settings.minBatchSize,
+      maxRows: this.settings.maxBatchSize,
+      timeoutMs: this.settings.batchingTimeoutMs,
+      clock: this.settings.clock,
+      rowsOf: ({ prompts }) => prompts.length,
+      run: (calls, signal) => this.#runBatch(calls, signal),
+    });
+  }
+
+  /** The options as they were given. */
+  get options(): LLMWrapperOptions {
+    return this.#options;
+  }
+
+  /** Paths that are read from the input. */
+  get inKeys(): readonly (readonly string[])[] {
+    return [this.settings.inputPath];
+  }
+
+  /** Keys that are written to the output. */
+  get outKeys(): readonly string[] {
+    const { inputMode, textKey, masksKey, tokensKey, logProbsKey, historyKey } = this.settings;
+    return [
+      ...(inputMode === "tokens" ? [] : [textKey]),
+      masksKey,
+      tokensKey,
+      ...(this.settings.returnLogProbs ? [logProbsKey] : []),
+      ...(inputMode === "history" ? [historyKey] : []),
+    ];
+  }
+
+  /** Whether concurrent callers are gathered. */
+  get batching(): boolean {
+    return this.#batcher !== undefined;
+  }
+
+  /** The collector that uses this policy, or `null`. */
+  get collector(): object | null {
+    return this.#collector;
+  }
+
+  /** The engine behind the policy, or its address until it is connected. */
+  abstract get model(): unknown;
+
+  /**
+   * Generates for, or scores, the prompts of an input. Called with an async iterable it gives an
+   * async iterator: see {@linkcode LLMWrapperBase.map}.
+   *
+   * @throws {ValidationError} The input lacks what the mode reads, or it is of another kind.
+   * @throws {TokenDriftError} Given ids do not belong to the given text; see `onTokenDrift`.
+   * @throws {AbortedError} The signal fired.
+   * @throws {TimeoutError} The deadline passed.
+   */
+  call(input: PolicyInput, options?: PolicyCallOptions): Promise<PolicyOutput>;
+  call(
+    inputs: AsyncIterable<PolicyInput>,
+    options?: PolicyCallOptions & { readonly concurrency?: number | undefined },
+  ): AsyncIterableIterator<PolicyOutput>;
+  call(
+    input: PolicyInput | AsyncIterable<PolicyInput>,
+    options: PolicyCallOptions & { readonly concurrency?: number | undefined } = {},
+  ): Promise<PolicyOutput> | AsyncIterableIterator<PolicyOutput> {
+    if (Symbol.asyncIterator in input) {
+      return this.map(input as AsyncIterable<PolicyInput>, options);
+    }
+    return this.#call(input, options);
+  }
+
+  /**
+   * Calls for each input of an iterable, several at a time, and yields the outputs in the inputs'
+   * order. Leaving the loop early cancels what is under way. Default concurrency 64.
+   */
+  async *map(
+    inputs: AsyncIterable<PolicyInput> | Iterable<PolicyInput>,
+    options: PolicyCallOptions & { readonly concurrency?: number | undefined } = {},
+  ): AsyncGenerator<PolicyOutput> {
+    const { concurrency = 64, timeoutMs } = options;
+    const leave = new AbortController();
+    const signal = options.signal ? AbortSignal.any([options.signal, leave.signal]) : leave.signal;
+    const underWay: Promise<PolicyOutput>[] = [];
+    try {
+      for await (const input of inputs) {
+        const output = this.#call(input, { signal, timeoutMs });
+        // Its error is thrown where it is awaited; without this it would count as unhandled before.
+        output.catch(() => {});
+        underWay.push(output);
+        if (underWay.length >= concurrency) yield await underWay.shift()!;
+      }
+      for (const output of underWay.splice(0)) yield await output;
+    } finally {
+      leave.abort(new AbortedError("map"));
+      await Promise.allSettled(underWay);
+    }
+  }
+
+  /** Scores given tokens: what a wrapper with `generate: false` does. Reads `[mode, "full"]`. */
+  async logProb(input: PolicyInput, options: PolicyCallOptions = {}): Promise<PolicyOutput> {
+    if (!this.settings.generate) return await this.#call(input, options);
+    const scorer = this.getNewVersion({
+      generate: false,
+      returnLogProbs: true,
+      numSamples: undefined,
+      generateKwargs: undefined,
+      inputKey: undefined,
+      inplace: false,
+    });
+    return await scorer.call(input, options);
+  }
+
+  /** There is no distribution object; scores come from {@linkcode LLMWrapperBase.logProb}. */
+  getDist(): never {
+    throw new UnsupportedError(
+      "A policy on a server has no distribution object: use logProb() for scores of given tokens, " +
+        "or requestOptions.topLogProbs for the likeliest tokens at each place",
+    );
+  }
+
+  /** A new wrapper of the same engine and tokenizer; given options win over the present ones. */
+  abstract getNewVersion(overrides?: LLMWrapperOptions): LLMWrapperBase;
+
+  /**
+   * The input of the next turn: the conversations with new messages, and the ids of the turns so far,
+   * exactly as they were sampled, with the ids of what lies between. Masks and log-probabilities of
+   * the turns so far come along, so that those of the next output cover all turns.
+   *
+   * `messages` is a list of messages for one conversation, or one list for each row.
+   *
+   * @throws {ValidationError} The output has no conversations, or the lists do not fit its rows.
+   * @throws {TokenDriftError} The template rewrites earlier turns; see `onTokenDrift`.
+   */
+  async nextTurn(
+    output: PolicyOutput,
+    messages: readonly Message[] | readonly (readonly Message[])[],
+    options: { readonly signal?: AbortSignal | undefined } = {},
+  ): Promise<PolicyInput> {
+    const { historyKey, tokensKey, masksKey, logProbsKey } = this.settings;
+    const history = output[historyKey];
+    if (!(history instanceof ChatHistory) || history.full === null) {
+      throw new ValidationError(`nextTurn() needs the output of a wrapper in history mode`);
+    }
+    const { chats, batchShape } = history.full;
+    const added = listPerRow(messages, batchShape);
+    const tokens = (output[tokensKey] as Tokens).unpad();
+    const tokenizer = await this.tokenizer(options);
+    const prompt = await Promise.all(
+      chats.map((chat, row) =>
+        this.#nextIds({ chat, full: tokens.get("full")[row]! }, added[row]!, {
+          tokenizer,
+          signal: options.signal,
+        })
+      ),
+    );
+    const carried = (rows: readonly ArrayLike<number>[]) =>
+      prompt.map((ids, row) => {
+        const { length } = tokens.get("full")[row]!;
+        return { ids, values: Array.from(rows[row]!).slice(0, length) };
+      });
+    const masks = output[masksKey] as Masks;
+    const logProbs = output[logProbsKey] as LogProbs | undefined;
+    const unpadded = tokens === output[tokensKey] ? null : (output[tokensKey] as Tokens).padding;
+    const assistantRows = unpadded === null
+      ? masks.get("allAssistantMask")
+      : unpadded.unpadFull(masks.get("allAssistantMask"));
+    const logProbRows = logProbs?.full &&
+      (unpadded === null ? logProbs.full : unpadded.unpadFull(logProbs.full));
+    return {
+      [historyKey]: new ChatHistory({
+        prompt: history.full.extend(History.fromRows(added, batchShape), {
+          dim: -1,
+          inPlace: false,
+        }),
+      }),
+      [tokensKey]: new Tokens({ prompt }, batchShape),
+      [masksKey]: new Masks({
+        allAssistantMask: carried(assistantRows).map(({ ids, values }) => {
+          const mask = new Uint8Array(ids.length);
+          mask.set(values);
+          return mask;
+        }),
+      }, batchShape),
+      ...(logProbRows
+        ? {
+          [logProbsKey]: new LogProbs({
+            prompt: carried(logProbRows).map(({ ids, values }) => {
+              const row = new Float32Array(ids.length);
+              row.set(values);
+              return row;
+            }),
+          }, batchShape),
+        }
+        : {}),
+      keepTokens: true,
+    };
+  }
+
+  /** Tells the wrapper which collector uses it. */
+  registerCollector(collector: object): void {
+    this.#collector = collector;
+  }
+
+  /** The queue in which callers are gathered. */
+  getBatchingState(): BatchingState {
+    const batcher = this.#batcher;
+    if (batcher === undefined) return { batchingEnabled: false };
+    return {
+      batchingEnabled: true,
+      minBatchSize: this.settings.minBatchSize,
+      maxBatchSize: this.settings.maxBatchSize,
+      queueSize: batcher.queueSize,
+      pendingFutures: batcher.pending,
+      lockState: batcher.isRunning,
+    };
+  }
+
+  /** Empties the queue: callers are rejected, or served at once with `flush: true`. */
+  async cleanupBatching({ flush = false }: { flush?: boolean } = {}): Promise<void> {
+    if (flush) await this.#batcher?.flush();
+    else this.#batcher?.cancel();
+  }
+
+  /** The tokenizer of the policy. */
+  abstract tokenizer(options?: { signal?: AbortSignal | undefined }): Promise<Tokenizer>;
+
+  /** Generates for each row; prompt by prompt, `numSamples` for each. */
+  protected abstract generateRows(
+    prompts: readonly PromptRow[],
+    options: { signal: AbortSignal | undefined },
+  ): Promise<readonly Generation[]>;
+
+  /** Scores each row: log-probabilities of all its tokens, without generating. */
+  protected abstract scoreRows(
+    prompts: readonly PromptRow[],
+    options: { signal: AbortSignal | undefined },
+  ): Promise<readonly Generation[]>;
+
+  async #call(input: PolicyInput, options: PolicyCallOptions): Promise<PolicyOutput> {
+    const { signal, timeoutMs = Infinity } = options;
+    if (typeof input !== "object" || input === null) {
+      throw new ValidationError("A policy is called with an object such as { history: messages }");
+    }
+    return await withDeadline(
+      { phase: "policy call", timeoutMs, signal },
+      (inner) => this.#answer(input, timeoutMs === Infinity ? signal : inner),
+    );
+  }
+
+  async #answer(input: PolicyInput, signal: AbortSignal | undefined): Promise<PolicyOutput> {
+    const { generate, numSamples, returnLogProbs } = this.settings;
+    const { rows: prompts, batchShape } = await this.#readPrompts(input, signal);
+    const n = numSamples ?? 1;
+    const generations = prompts.length === 0
+      ? []
+      : this.#batcher === undefined
+      ? await this.#run(prompts, signal)
+      : await this.#batcher.submit({ prompts }, signal);
+    const source = {
+      prompts: prompts.flatMap((prompt) => Array.from({ length: n }, () => prompt)),
+      generations,
+      batchShape: numSamples === undefined ? batchShape : [...batchShape, n],
+      returnLogProbs,
+    };
+    const parts = generate ? generatedOutputs(source) : scoredOutputs(source);
+    return await this.#output(input, parts);
+  }
+
+  async #run(
+    prompts: readonly PromptRow[],
+    signal: AbortSignal | undefined,
+  ): Promise<readonly Generation[]> {
+    const { generate, numSamples = 1 } = this.settings;
+    const generations = generate
+      ? await this.generateRows(prompts, { signal })
+      : await this.scoreRows(prompts, { signal });
+    if (generations.length === prompts.length * numSamples) return generations;
+    throw new ValidationError(
+      `The engine gave ${generations.length} samples for ${prompts.length} prompts of ` +
+        `${numSamples} samples each`,
+    );
+  }
+
+  async #runBatch(
+    calls: readonly PreparedCall[],
+    signal: AbortSignal,
+  ): Promise<readonly (readonly Generation[])[]> {
+    const { numSamples = 1 } = this.settings;
+    const all = await this.#run(calls.flatMap(({ prompts }) => prompts), signal);
+    let at = 0;
+    return calls.map(({ prompts }) => {
+      const from = at;
+      at += prompts.length * numSamples;
+      return all.slice(from, at);
+    });
+  }
+
+  async #readPrompts(
+    input: PolicyInput,
+    signal: AbortSignal | undefined,
+  ): Promise<ReadRows<PromptRow>> {
+    const { inputMode, inputPath, masksKey, logger } = this.settings;
+    if (inputMode === "tokens") {
+      const { rows, batchShape } = readIds(input, inputPath, masksKey);
+      for (const [index, ids] of rows.entries()) {
+        if (ids.length === 0) throw new ValidationError(`Prompt ${index} has no token ids`);
+      }
+      return { rows: rows.map(idsPrompt), batchShape };
+    }
+    if (inputMode === "history") {
+      const { rows, batchShape } = readHistory(input, inputPath, logger);
+      if (rows.length === 0) return { rows: [], batchShape };
+      const tokenizer = await this.tokenizer({ signal });
+      const context = { settings: this.settings, tokenizer, signal };
+      const given = this.#given(input, rows.length);
+      return {
+        rows: await Promise.all(rows.map((chat, row) => chatPrompt(chat, given[row]!, context))),
+        batchShape,
+      };
+    }
+    const { rows, batchShape } = readTexts(input, inputPath);
+    const given = this.#given(input, rows.length);
+    const isGiven = given.some(({ prompt, full }) => prompt !== null || full !== null);
+    const prompts = rows.map(async (text, row) => {
+      if (!isGiven) return { ...NO_IDS, text };
+      const tokenizer = await this.tokenizer({ signal });
+      return textPrompt(text, given[row]!, { settings: this.settings, tokenizer, signal });
+    });
+    return { rows: await Promise.all(prompts), batchShape };
+  }
+
+  /** Ids, masks and log-probabilities beside the text, row by row. */
+  #given(input: PolicyInput, count: number): GivenTokens[] {
+    const { preferTokens, generate, tokensKey, masksKey, logProbsKey } = this.settings;
+    const none = { prompt: null, full: null, assistantMask: null, logProbs: null, isKept: false };
+    if (!preferTokens || !input[tokensKey]) return Array.from({ length: count }, () => none);
+    const { prompt, full } = readGivenIds(input, tokensKey, masksKey);
+    const masks = input[masksKey];
+    const logProbs = input[logProbsKey];
+    const assistant = masks instanceof Masks && !masks.isPadded ? masks.allAssistantMask : null;
+    const earlier = logProbs instanceof LogProbs && !logProbs.isPadded
+      ? logProbs.prompt ?? logProbs.full
+      : null;
+    const rowOf = <T>(rows: readonly T[] | null, row: number) =>
+      rows?.length === count ? rows[row]! : null;
+    return Array.from({ length: count }, (_, row) => ({
+      // What is scored is the whole: there is no prompt to send.
+      prompt: rowOf(generate ? prompt : full, row),
+      full: generate ? rowOf(full, row) : null,
+      assistantMask: rowOf(assistant, row),
+      logProbs: rowOf(earlier, row),
+      isKept: input.keepTokens === true,
+    }));
+  }
+
+  async #output(input: PolicyInput, parts: OutputParts): Promise<PolicyOutput> {
+    const { settings } = this;
+    const { tokens, masks, logProbs } = settings.padOutput ? await this.#padded(parts) : parts;
+    const output: Record<string, unknown> = {
+      batchShape: parts.batchShape,
+      ...(parts.text && { [settings.textKey]: parts.text }),
+      [settings.masksKey]: masks,
+      [settings.tokensKey]: tokens,
+      ...(logProbs && { [settings.logProbsKey]: logProbs }),
+      ...(parts.history && { [settings.historyKey]: parts.history }),
+      samples: parts.samples,
+      policyVersion: parts.samples.map(({ policyVersion }) => policyVersion),
+    };
+    if (!settings.inplace) return output as PolicyOutput;
+    const target = input as Record<string, unknown>;
+    // These ids were the prompt's; the next call of the same object must compare its own.
+    delete target.keepTokens;
+    return Object.assign(target, output) as PolicyOutput;
+  }
+
+  async #padded(parts: OutputParts): Promise<Pick<OutputParts, "tokens" | "masks" | "logProbs">> {
+    const { padId, padLayout } = this.settings;
+    const plan = parts.tokens.paddingPlan(padLayout);
+    return {
+      tokens: parts.tokens.pad({
+        padId: padId ?? padIdOf(await this.tokenizer()) ?? 0,
+        layout: padLayout,
+      }),
+      masks: parts.masks.pad(plan),
+      logProbs: parts.logProbs?.pad(plan) ?? null,
+    };
+  }
+
+  async #nextIds(
+    { chat, full }: { chat: readonly Message[]; full: Int32Array },
+    messages: readonly Message[],
+    context: { tokenizer: Tokenizer; signal: AbortSignal | undefined },
+  ): Promise<Int32Array> {
+    const { tokenizer, signal } = context;
+    const options = { ...templateOf(this.settings, tokenizer), tokenizer, signal };
+    const sampled = { chat, lastId: full.at(-1) ?? null };
+    const { onTokenDrift } = this.settings;
+    try {
+      return joined(full, await tokenizer.encode(await glueText(sampled, messages, options)));
+    } catch (error) {
+      if (onTokenDrift === "refuse") throw error;
+      if (onTokenDrift === "report") {
+        return joined(
+          full,
+          await tokenizer.encode(await glueTextAlone(sampled, messages, options)),
+        );
+      }
+      const text = renderChat([...chat, ...messages], { ...options, addGenerationPrompt: true });
+      return await tokenizer.encode(text, { signal });
+    }
+  }
+}
+
+const NO_IDS = { ids: null, chat: null, assistantMask: null, logProbs: null, drift: null };
+
+function listPerRow(
+  messages: readonly Message[] | readonly (readonly Message[])[],
+  batchShape: BatchShape,
+): readonly (readonly Message[])[] {
+  const count = rowCount(batchShape);
+  const isOne = !Array.isArray(messages[0]);
+  const lists = (isOne ? [messages] : messages) as readonly (readonly Message[])[];
+  if (lists.length === count) return lists;
+  throw new ValidationError(
+    `The output has ${count} rows, but messages for ${lists.length}: give one list for each row`,
+  );
+}

@@ -1,0 +1,297 @@
+import { convertSamplingParams } from "../../client/sampling_params.ts";
+import type { SamplingInput } from "../../client/types.ts";
+import type { GenerateOptions } from "../../engine/engine.ts";
+import { ValidationError } from "../../errors.ts";
+import type { Clock } from "../../internal/clock.ts";
+import { type Logger, silentLogger } from "../../internal/logger.ts";
+import { nearestName } from "../../internal/suggest.ts";
+import type { PadLayout } from "../padding.ts";
+import type { Tokenizer } from "../tokenizer.ts";
+
+/** What a wrapper reads: conversations, texts or token ids. */
+export type InputMode = "history" | "text" | "tokens";
+
+/** What to do when given token ids do not belong to the given conversation or text. */
+export type DriftAction = "refuse" | "repair" | "report";
+
+/** Fields of a generate request that a wrapper passes on. */
+export type RequestOptions = Pick<
+  GenerateOptions,
+  | "topLogProbs"
+  | "tokenIdsLogProb"
+  | "returnHiddenStates"
+  | "lora"
+  | "priority"
+  | "extraKey"
+  | "sessionId"
+  | "routedDpRank"
+  | "extra"
+>;
+
+/** Options of {@linkcode LLMWrapperBase}; the names are TorchRL's in camel case. */
+export interface LLMWrapperOptions {
+  /**
+   * Turns text into ids, or the folder of a model that has one. Default: the folder that the server
+   * reports, if it can be read here without asking for permission; else the server itself.
+   */
+  readonly tokenizer?: Tokenizer | string | undefined;
+  /** What is read. Default `"history"`. */
+  readonly inputMode?: InputMode | undefined;
+  /** Where it is read, as a path. Default `[mode, "prompt"]`, or `[mode, "full"]` to score. */
+  readonly inputKey?: string | readonly string[] | undefined;
+  /** Generate (default), or score given tokens without generating. */
+  readonly generate?: boolean | undefined;
+  /**
+   * How to sample, by this library's names or those of vLLM, Hugging Face or SGLang. Unset ones take
+   * TorchRL's defaults: temperature 1, 128 new tokens. Names that nobody knows are refused.
+   */
+  readonly generateKwargs?: SamplingInput | undefined;
+  /** Further fields of each request, such as `lora` or `priority`. */
+  readonly requestOptions?: RequestOptions | undefined;
+  /** Variables for the chat template, such as `tools` or `enable_thinking`. */
+  readonly tokenizerKwargs?: Readonly<Record<string, unknown>> | undefined;
+  /** Pad tokens, masks and log-probs to rectangles. Default `false`: ragged rows. */
+  readonly padOutput?: boolean | undefined;
+  /** Where pads go. Default `"left"`, as TorchRL documents it. */
+  readonly padLayout?: PadLayout | undefined;
+  /** Id to pad with. Default the tokenizer's padding or end-of-sequence token, else 0. */
+  readonly padId?: number | undefined;
+  /**
+   * `true` writes the outputs into the input object and returns it; `false` and `"empty"` return a
+   * new object with the outputs only. Default `true`, or `false` when `numSamples` is above 1.
+   */
+  readonly inplace?: boolean | "empty" | undefined;
+  /** Samples for each prompt, as a last dimension of the batch. Default one, without it. */
+  readonly numSamples?: number | undefined;
+  /** Named chat template, or `"model"` for the tokenizer's own; see {@linkcode chooseTemplate}. */
+  readonly chatTemplateName?: string | undefined;
+  /** Chat template as Jinja source. */
+  readonly chatTemplate?: string | undefined;
+  /** Return log-probabilities. Default `true`. */
+  readonly returnLogProbs?: boolean | undefined;
+  /** Key of the conversations. Default `"history"`. */
+  readonly historyKey?: string | undefined;
+  /** Key of the texts. Default `"text"`. */
+  readonly textKey?: string | undefined;
+  /** Key of the tokens. Default `"tokens"`. */
+  readonly tokensKey?: string | undefined;
+  /** Key of the masks. Default `"masks"`. */
+  readonly masksKey?: string | undefined;
+  /** Key of the log-probabilities. Default `"logProbs"`. */
+  readonly logProbsKey?: string | undefined;
+  /** Gather concurrent callers into batches. Default on when a batch size is given. */
+  readonly batching?: boolean | undefined;
+  /** Rows from which on a batch runs at once. Default 1. */
+  readonly minBatchSize?: number | undefined;
+  /** Most rows of a batch; a single caller with more runs alone. Default no limit. */
+  readonly maxBatchSize?: number | undefined;
+  /** Longest wait of a caller for others, in milliseconds. Default 10 000. */
+  readonly batchingTimeoutMs?: number | undefined;
+  /**
+   * Send the ids of the input where it has any, and tokenise text only where it has none. Default
+   * `true`, so that a next turn starts with the very ids of the turn before.
+   */
+  readonly preferTokens?: boolean | undefined;
+  /**
+   * What to do when the ids of the input do not belong to its conversation or text: `"refuse"`
+   * (default) throws a {@linkcode TokenDriftError}, `"repair"` tokenises the text, `"report"` sends
+   * the ids and tells in `samples[i].drift`.
+   */
+  readonly onTokenDrift?: DriftAction | undefined;
+  /** Where warnings go. */
+  readonly logger?: Logger | undefined;
+  /** The time to use for batching. */
+  readonly clock?: Clock | undefined;
+}
+
+const DEFAULTS = {
+  inputMode: "history",
+  generate: true,
+  padOutput: false,
+  padLayout: "left",
+  returnLogProbs: true,
+  historyKey: "history",
+  textKey: "text",
+  tokensKey: "tokens",
+  masksKey: "masks",
+  logProbsKey: "logProbs",
+  batchingTimeoutMs: 10_000,
+  preferTokens: true,
+  onTokenDrift: "refuse",
+} as const;
+
+/** Names of all options, for a refusal that names the nearest. */
+const NAMES = [
+  ...Object.keys(DEFAULTS),
+  "tokenizer",
+  "inputKey",
+  "generateKwargs",
+  "requestOptions",
+  "tokenizerKwargs",
+  "padId",
+  "inplace",
+  "numSamples",
+  "chatTemplateName",
+  "chatTemplate",
+  "batching",
+  "minBatchSize",
+  "maxBatchSize",
+  "logger",
+  "clock",
+];
+
+/** Options with their defaults, checked. */
+export interface Settings extends LLMWrapperOptions {
+  readonly inputMode: InputMode;
+  readonly inputPath: readonly string[];
+  readonly generate: boolean;
+  readonly padOutput: boolean;
+  readonly padLayout: PadLayout;
+  readonly inplace: boolean;
+  readonly numSamples: number | undefined;
+  readonly returnLogProbs: boolean;
+  readonly historyKey: string;
+  readonly textKey: string;
+  readonly tokensKey: string;
+  readonly masksKey: string;
+  readonly logProbsKey: string;
+  readonly batching: boolean;
+  readonly minBatchSize: number;
+  readonly maxBatchSize: number;
+  readonly batchingTimeoutMs: number;
+  readonly preferTokens: boolean;
+  readonly onTokenDrift: DriftAction;
+  readonly logger: Logger;
+}
+
+/**
+ * Checks options and fills in the defaults.
+ *
+ * @throws {ValidationError} An option is unknown, out of range, or does not go with another.
+ */
+export function checkOptions(options: LLMWrapperOptions): Settings {
+  checkNames(options);
+  const given = withDefaults(options);
+  checkChoice("inputMode", given.inputMode, ["history", "text", "tokens"]);
+  checkChoice("padLayout", given.padLayout, ["left", "upstream"]);
+  checkChoice("onTokenDrift", given.onTokenDrift, ["refuse", "repair", "report"]);
+  if (!given.generate && !given.returnLogProbs) {
+    throw new ValidationError(
+      "returnLogProbs must be true when generate is false: scores are all that is returned",
+    );
+  }
+  const numSamples = samplesOf(options, given.generate);
+  return {
+    ...given,
+    ...batchSizes(options),
+    logger: options.logger ?? silentLogger,
+    numSamples,
+    inplace: checkInplace(options.inplace, numSamples),
+    inputPath: inputPath(options.inputKey, given),
+  };
+}
+
+function checkNames(options: LLMWrapperOptions): void {
+  for (const name of Object.keys(options)) {
+    if (NAMES.includes(name)) continue;
+    const nearest = nearestName(name, NAMES);
+    throw new ValidationError(
+      `Unknown option "${name}" of the wrapper${nearest ? `; did you mean "${nearest}"?` : ""}`,
+    );
+  }
+}
+
+function withDefaults(options: LLMWrapperOptions): typeof DEFAULTS & LLMWrapperOptions & {
+  inputMode: InputMode;
+  generate: boolean;
+  padOutput: boolean;
+  padLayout: PadLayout;
+  returnLogProbs: boolean;
+  preferTokens: boolean;
+  onTokenDrift: DriftAction;
+} {
+  const set = Object.entries(options).filter(([, value]) => value !== undefined && value !== null);
+  return { ...DEFAULTS, ...Object.fromEntries(set) };
+}
+
+function checkChoice(name: string, value: string, choices: readonly string[]): void {
+  if (choices.includes(value)) return;
+  const list = choices.map((choice) => `"${choice}"`).join(", ");
+  throw new ValidationError(`${name} must be one of ${list}, got ${JSON.stringify(value)}`);
+}
+
+function samplesOf(options: LLMWrapperOptions, generate: boolean): number | undefined {
+  const { numSamples } = options;
+  const { samplingParams, warnings } = convertSamplingParams(options.generateKwargs, {
+    topKMayBeOff: false,
+  });
+  for (const warning of warnings) options.logger?.warn(warning);
+  const n = samplingParams.n as number | undefined;
+  if (numSamples !== undefined && (!Number.isInteger(numSamples) || numSamples < 1)) {
+    throw new ValidationError(`numSamples must be an integer of at least 1, got ${numSamples}`);
+  }
+  if (numSamples !== undefined && n !== undefined && n !== numSamples) {
+    throw new ValidationError(`numSamples (${numSamples}) differs from generateKwargs.n (${n})`);
+  }
+  const samples = numSamples ?? (n !== undefined && n > 1 ? n : undefined);
+  if (!generate && (samples ?? 1) > 1) {
+    throw new ValidationError("numSamples has no meaning when generate is false");
+  }
+  return samples;
+}
+
+function checkInplace(inplace: boolean | "empty" | undefined, numSamples = 1): boolean {
+  if (inplace === undefined || inplace === null) return numSamples === 1;
+  if (numSamples > 1 && inplace !== false) {
+    throw new ValidationError(
+      `inplace must be false when numSamples is above 1, got ${JSON.stringify(inplace)}: ` +
+        "the outputs have another batch shape than the input",
+    );
+  }
+  return inplace === true;
+}
+
+function batchSizes(
+  { batching, minBatchSize, maxBatchSize, batchingTimeoutMs = 10_000 }: LLMWrapperOptions,
+): Pick<Settings, "batching" | "minBatchSize" | "maxBatchSize" | "batchingTimeoutMs"> {
+  const isSizeGiven = minBatchSize !== undefined || maxBatchSize !== undefined;
+  if (batching === false && isSizeGiven) {
+    throw new ValidationError("minBatchSize and maxBatchSize have no meaning with batching: false");
+  }
+  for (const [name, size] of Object.entries({ minBatchSize, maxBatchSize })) {
+    if (size === undefined || (Number.isInteger(size) && size >= 1)) continue;
+    throw new ValidationError(`${name} must be an integer of at least 1, got ${size}`);
+  }
+  if (!(batchingTimeoutMs >= 0) || batchingTimeoutMs === Infinity) {
+    throw new ValidationError(
+      `batchingTimeoutMs must be a finite number of milliseconds, got ${batchingTimeoutMs}`,
+    );
+  }
+  const min = minBatchSize ?? 1;
+  const max = maxBatchSize ?? Infinity;
+  if (min > max) {
+    throw new ValidationError(`minBatchSize (${min}) must be <= maxBatchSize (${max})`);
+  }
+  return {
+    batching: batching ?? isSizeGiven,
+    minBatchSize: min,
+    maxBatchSize: max,
+    batchingTimeoutMs,
+  };
+}
+
+function inputPath(
+  inputKey: string | readonly string[] | undefined,
+  keys: {
+    inputMode: InputMode;
+    generate: boolean;
+    historyKey: string;
+    textKey: string;
+    tokensKey: string;
+  },
+): readonly string[] {
+  if (typeof inputKey === "string") return [inputKey];
+  if (inputKey !== undefined && inputKey.length > 0) return inputKey;
+  const byMode = { history: keys.historyKey, text: keys.textKey, tokens: keys.tokensKey };
+  return [byMode[keys.inputMode], keys.generate ? "prompt" : "full"];
+}

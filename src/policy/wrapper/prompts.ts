@@ -1,0 +1,192 @@
+import { TokenDriftError } from "../../errors.ts";
+import { encodeWithMask, maskOf } from "../assistant_mask.ts";
+import { firstDifference } from "../drift.ts";
+import type { Message } from "../message.ts";
+import { joined } from "../padding.ts";
+import { chooseTemplate } from "../templates/registry.ts";
+import type { RenderOptions } from "../templates/render.ts";
+import { type RenderedChat, renderWithSpans } from "../templates/spans.ts";
+import type { Tokenizer } from "../tokenizer.ts";
+import type { Settings } from "./options.ts";
+import type { PromptRow } from "./outputs.ts";
+
+/** Ids, masks and log-probabilities that came with a row of text. */
+export interface GivenTokens {
+  /** Ids of the prompt. */
+  readonly prompt: Int32Array | null;
+  /** Ids of the turn before, prompt and response. */
+  readonly full: Int32Array | null;
+  /** Assistant mask over one of the two. */
+  readonly assistantMask: Uint8Array | null;
+  /** Log-probabilities over one of the two. */
+  readonly logProbs: Float32Array | null;
+  /** Whether the prompt's ids are to be taken whatever the text says. */
+  readonly isKept: boolean;
+}
+
+/** What prompts are made with. */
+export interface PromptContext {
+  readonly settings: Settings;
+  readonly tokenizer: Tokenizer;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** The chat template of a wrapper, as options for rendering. */
+export function templateOf(
+  settings: Settings,
+  tokenizer: Tokenizer,
+): Omit<RenderOptions, "addGenerationPrompt"> {
+  const { template } = chooseTemplate({
+    chatTemplate: settings.chatTemplate,
+    chatTemplateName: settings.chatTemplateName,
+    tokenizer,
+  });
+  return {
+    template,
+    specialTokens: tokenizer.specialTokens,
+    variables: settings.tokenizerKwargs,
+  };
+}
+
+/** Renders a conversation and finds its ids: the given ones, or those of the text. */
+export async function chatPrompt(
+  chat: readonly Message[],
+  given: GivenTokens,
+  context: PromptContext,
+): Promise<PromptRow> {
+  const rendered = renderWithSpans(chat, {
+    ...templateOf(context.settings, context.tokenizer),
+    addGenerationPrompt: context.settings.generate,
+  });
+  const row = await fromGiven(rendered, given, context) ?? await fromText(rendered, context);
+  return { ...row, chat };
+}
+
+/** Finds the ids of a text among the given ones; without any the server tokenises it. */
+export async function textPrompt(
+  text: string,
+  given: GivenTokens,
+  context: PromptContext,
+): Promise<PromptRow> {
+  const unknown = {
+    ids: null,
+    text,
+    chat: null,
+    assistantMask: null,
+    logProbs: null,
+    drift: null,
+  };
+  return await fromGiven({ text, spans: [] }, given, context) ?? unknown;
+}
+
+/** Ids that are to be sent as they are. */
+export function idsPrompt(ids: Int32Array): PromptRow {
+  return { ids, text: null, chat: null, assistantMask: null, logProbs: null, drift: null };
+}
+
+async function fromText(rendered: RenderedChat, context: PromptContext): Promise<PromptRow> {
+  const { tokenizer, signal, settings } = context;
+  const { text, spans } = rendered;
+  const base = { text, chat: null, logProbs: null, drift: null };
+  try {
+    const { ids, mask } = await encodeWithMask(text, spans, { tokenizer, signal });
+    return { ...base, ids, assistantMask: mask };
+  } catch (error) {
+    if (!(error instanceof TokenDriftError)) throw error;
+    settings.logger.warn(
+      `Assistant tokens of the prompt are left out of the mask: ${error.message}`,
+    );
+    return { ...base, ids: await tokenizer.encode(text, { signal }), assistantMask: null };
+  }
+}
+
+async function fromGiven(
+  rendered: RenderedChat,
+  given: GivenTokens,
+  context: PromptContext,
+): Promise<PromptRow | null> {
+  const { prompt, full } = given;
+  if (prompt === null && full === null) return null;
+  const { text } = rendered;
+  if (prompt !== null && given.isKept) return withGiven(prompt, rendered, given, context);
+  if (prompt !== null && await decoded(prompt, context) === text) {
+    return withGiven(prompt, rendered, given, context);
+  }
+  const extended = full && await extendedIds(full, text, context);
+  if (extended) return withGiven(extended, rendered, given, context);
+  return await drifted(prompt ?? full!, rendered, { given, context });
+}
+
+/** The ids of the turn before and those of the text behind them, if they begin the text. */
+async function extendedIds(
+  full: Int32Array,
+  text: string,
+  context: PromptContext,
+): Promise<Int32Array | null> {
+  const before = await decoded(full, context);
+  if (!text.startsWith(before)) return null;
+  const { tokenizer, signal } = context;
+  return joined(full, await tokenizer.encode(text.slice(before.length), { signal }));
+}
+
+async function withGiven(
+  ids: Int32Array,
+  rendered: RenderedChat,
+  given: GivenTokens,
+  context: PromptContext,
+): Promise<PromptRow> {
+  const { assistantMask, logProbs } = given;
+  // The mask of a turn before is over ids that these begin with.
+  const isCarried = assistantMask !== null && assistantMask.length > 0 &&
+    (assistantMask.length === ids.length || assistantMask.length === given.full?.length);
+  return {
+    ids,
+    text: rendered.text,
+    chat: null,
+    assistantMask: isCarried
+      ? lengthened(assistantMask, ids.length)
+      : await maskOf(ids, rendered.text, { ...context, spans: rendered.spans }),
+    logProbs: logProbs === null ? null : lengthened(logProbs, ids.length),
+    drift: null,
+  };
+}
+
+async function drifted(
+  ids: Int32Array,
+  rendered: RenderedChat,
+  { given, context }: { given: GivenTokens; context: PromptContext },
+): Promise<PromptRow> {
+  const { tokenizer, signal, settings } = context;
+  const fresh = await tokenizer.encode(rendered.text, { signal });
+  const index = firstDifference(ids, fresh) ?? 0;
+  if (settings.onTokenDrift === "repair") {
+    return { ...await fromText(rendered, context), drift: { index, sent: "text" } };
+  }
+  if (settings.onTokenDrift === "report" && given.prompt !== null) {
+    const { text } = rendered;
+    const { logProbs } = given;
+    return {
+      ...idsPrompt(given.prompt),
+      text,
+      logProbs: logProbs && lengthened(logProbs, ids.length),
+      drift: { index, sent: "ids" },
+    };
+  }
+  throw new TokenDriftError(
+    `The given token ids do not belong to the prompt's text: they differ from token ${index} on ` +
+      `(given ${ids.length} ids, the text has ${fresh.length}). Make the next turn with ` +
+      'nextTurn(), leave the tokens out, or give onTokenDrift "repair" or "report"',
+    { index },
+  );
+}
+
+function lengthened<Row extends Uint8Array | Float32Array>(row: Row, length: number): Row {
+  if (row.length >= length) return row.slice(0, length) as Row;
+  const out = new (row.constructor as new (length: number) => Row)(length);
+  out.set(row);
+  return out;
+}
+
+async function decoded(ids: Int32Array, { tokenizer, signal }: PromptContext): Promise<string> {
+  return await tokenizer.decode(ids, { signal });
+}
