@@ -17,3 +17,9 @@ export { LLMCollector, type RolloutOptions } from "./collector.ts";
 export { ROLLOUT_SCHEMA, toJsonLines } from "./export/json_lines.ts";
 export { toTensors, writeRollout } from "./export/safetensors.ts";
 export { ResumingEngine, type ResumingEngineOptions } from "./partial/resuming_engine.ts";
+export {
+  promptEnvironment,
+  type PromptEnvironmentOptions,
+  type PromptTask,
+} from "./environments/prompts.ts";
+export { type Tool, toolEnvironment, type ToolEnvironmentOptions } from "./environments/tools.ts";

@@ -1,0 +1,106 @@
+import { nearestName } from "../../internal/suggest.ts";
+import { ValidationError } from "../../errors.ts";
+import type { Message, ToolCall } from "../../policy/message.ts";
+import type { Environment, EnvironmentAction } from "../environment.ts";
+import { type PromptTask, toMessages } from "./prompts.ts";
+
+/** A tool that the policy may call. */
+export interface Tool {
+  /** What it does, for the model. */
+  readonly description: string;
+  /** JSON schema of its arguments. */
+  readonly parameters: Readonly<Record<string, unknown>>;
+  /** Runs it. What it throws is told to the model as the tool's answer. */
+  call(args: unknown, options: { signal: AbortSignal }): unknown;
+}
+
+/** Options of {@linkcode toolEnvironment}. */
+export interface ToolEnvironmentOptions<Task extends PromptTask> {
+  /** The prompts; dialog `d` has prompt `d` modulo their number. */
+  readonly prompts: readonly Task[];
+  /** The tools by name. */
+  readonly tools: Readonly<Record<string, Tool>>;
+  /** What the last answer, which calls no tool, is worth. */
+  readonly reward: (action: EnvironmentAction, prompt: Task) => number | Promise<number>;
+  /** Reward of a turn that calls tools. Default 0. */
+  readonly toolTurnReward?: number | undefined;
+  /** Put before every prompt that is a text. */
+  readonly system?: string | undefined;
+}
+
+/**
+ * An environment whose policy may call tools: each call is run and answered with a `tool` message,
+ * and the first answer without a call ends the dialog. Limit the turns with the collector's
+ * `maxTurns`. Throws a {@linkcode ValidationError} without prompts or tools.
+ *
+ * @example
+ * ```ts
+ * import { toolEnvironment } from "@sglang-rl/sglang-rl";
+ *
+ * const environment = toolEnvironment({
+ *   prompts: ["What is 12 * 12?"],
+ *   tools: {
+ *     multiply: {
+ *       description: "Multiplies two numbers",
+ *       parameters: { type: "object", properties: { a: { type: "number" }, b: { type: "number" } } },
+ *       call: (args) => (args as { a: number }).a * (args as { b: number }).b,
+ *     },
+ *   },
+ *   reward: ({ message }) => String(message.content).includes("144") ? 1 : 0,
+ * });
+ * ```
+ */
+export function toolEnvironment<Task extends PromptTask>(
+  options: ToolEnvironmentOptions<Task>,
+): Environment {
+  const { prompts, tools, reward, toolTurnReward = 0, system } = options;
+  if (prompts.length === 0) throw new ValidationError("toolEnvironment needs at least one prompt");
+  if (Object.keys(tools).length === 0) {
+    throw new ValidationError(
+      "toolEnvironment needs at least one tool; else use promptEnvironment",
+    );
+  }
+  const described = Object.entries(tools).map(([name, { description, parameters }]) => ({
+    type: "function",
+    function: { name, description, parameters },
+  }));
+  let prompt = prompts[0]!;
+  return {
+    reset({ dialog }) {
+      const index = dialog % prompts.length;
+      prompt = prompts[index]!;
+      return { messages: toMessages(prompt, system), tools: described, info: { prompt: index } };
+    },
+    async step(action) {
+      const calls = action.message.toolCalls ?? [];
+      if (calls.length === 0) return { reward: await reward(action, prompt), done: true };
+      const messages = await Promise.all(
+        calls.map((call) => runTool(tools, call, action.signal)),
+      );
+      return { messages, reward: toolTurnReward, done: false, info: { toolCalls: calls.length } };
+    },
+  };
+}
+
+async function runTool(
+  tools: Readonly<Record<string, Tool>>,
+  call: ToolCall,
+  signal: AbortSignal,
+): Promise<Message> {
+  const tool = Object.hasOwn(tools, call.name) ? tools[call.name] : undefined;
+  if (tool === undefined) {
+    const near = nearestName(call.name, Object.keys(tools));
+    return answer(`Error: no tool ${call.name}` + (near === undefined ? "" : `; try ${near}`));
+  }
+  try {
+    const result = await tool.call(call.arguments, { signal });
+    return answer(typeof result === "string" ? result : JSON.stringify(result) ?? "");
+  } catch (error) {
+    if (signal.aborted) throw error;
+    return answer(`Error: ${error instanceof Error ? error.message : error}`);
+  }
+}
+
+function answer(content: string): Message {
+  return { role: "tool", content };
+}

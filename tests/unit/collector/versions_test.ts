@@ -1,0 +1,176 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import {
+  EnvironmentPool,
+  LLMCollector,
+  type OnStale,
+  type PolicySample,
+  PolicyVersion,
+} from "../../../src/collector/mod.ts";
+import { tokenVersions } from "../../../src/collector/token_versions.ts";
+import { collect, countingEnvironment, fakePolicy, sampleOf } from "./_fakes.ts";
+
+function tagsOf(
+  history: PolicyVersion,
+  stampedIndex: number,
+  more: Partial<PolicySample>,
+): [number[], boolean] {
+  const { versions, exact } = tokenVersions(sampleOf([5, 6, 7], more), { stampedIndex, history });
+  return [[...versions], exact];
+}
+
+Deno.test("a server that answers with new weights before the sync reports announces the version", () => {
+  const history = new PolicyVersion("int");
+  history.bindCurrent("default");
+  assert.deepEqual(tagsOf(history, 0, { weightVersion: "1" }), [[0, 0, 0], false]);
+  const spans = [{ version: "1", start: 0, end: 3 }];
+  assert.deepEqual(tagsOf(history, 0, { weightVersions: spans }), [[1, 1, 1], true]);
+  assert.equal(history.current, 0);
+  assert.equal(history.increment("1"), 1);
+  assert.deepEqual(tagsOf(history, 1, { weightVersions: spans }), [[1, 1, 1], true]);
+  assert.equal(history.names.length, 2);
+});
+
+Deno.test("servers whose name for their weights never changes date by the collector's version", () => {
+  const history = new PolicyVersion("int");
+  const more = { weightVersion: "default" };
+  assert.deepEqual(tagsOf(history, 0, more), [[0, 0, 0], true]);
+  history.increment();
+  history.increment();
+  assert.deepEqual(tagsOf(history, 2, more), [[2, 2, 2], true]);
+});
+
+Deno.test("a call that a sync may have cut has its oldest version and says that it is not exact", () => {
+  const history = new PolicyVersion("int");
+  history.increment();
+  assert.deepEqual(tagsOf(history, 0, {}), [[0, 0, 0], false]);
+  assert.deepEqual(tagsOf(history, 1, {}), [[1, 1, 1], true]);
+});
+
+Deno.test("tokens without a span keep the version at the call's beginning", () => {
+  const history = new PolicyVersion("int");
+  history.bindCurrent("a");
+  history.increment("b");
+  const weightVersions = [
+    { version: "a", start: 0, end: 1 },
+    { version: "b", start: 2, end: 3 },
+  ];
+  assert.deepEqual(tagsOf(history, 0, { weightVersions }), [[0, 0, 1], true]);
+});
+
+Deno.test("however syncs and answers follow each other, every token has the version of its sync", () => {
+  fc.assert(fc.property(
+    fc.array(fc.constantFrom("sync", "lateSync", "answer"), { maxLength: 40 }),
+    (events) => {
+      const history = new PolicyVersion("int");
+      history.bindCurrent("w0");
+      let served = 0;
+      let reported = 0;
+      const report = () => {
+        while (reported < served) history.increment(`w${++reported}`);
+      };
+      for (const event of events) {
+        if (event === "answer") {
+          const from = Math.max(reported, served - 1);
+          const weightVersions = [
+            { version: `w${from}`, start: 0, end: 1 },
+            { version: `w${served}`, start: 1, end: 3 },
+          ];
+          assert.deepEqual(
+            tagsOf(history, reported, { weightVersions }),
+            [[from, served, served], true],
+          );
+          continue;
+        }
+        // A late sync has resumed the servers, but its report comes with the next event.
+        report();
+        served++;
+        if (event === "sync") report();
+      }
+      report();
+      assert.equal(history.currentIndex, served);
+      assert.deepEqual(
+        history.history.map((entry) => entry.weightVersion),
+        Array.from({ length: served + 1 }, (_, i) => `w${i}`),
+      );
+    },
+  ));
+});
+
+/** Ten dialogs, where a sync comes after the fourth call of the policy. */
+async function collectAcrossSync(onStale: OnStale, mode: "steps" | "trajectories") {
+  await using collector: LLMCollector = new LLMCollector(
+    new EnvironmentPool(() => countingEnvironment(1), { size: 1 }),
+    {
+      policy: fakePolicy(function () {
+        if (++calls === 4) {
+          collector.incrementVersion();
+          collector.incrementVersion();
+        }
+      }),
+      dialogTurnsPerBatch: 5,
+      totalDialogs: 10,
+      yieldCompletedTrajectories: mode === "trajectories",
+      maxStaleness: 1,
+      onStale,
+    },
+  );
+  let calls = 0;
+  const batches = await collect(collector);
+  const rows = batches.flatMap((batch) =>
+    batch.rows.map((row) => ({
+      dialog: row.dialog,
+      attempt: row.attempt,
+      version: row.tokenVersions?.[0],
+      stale: batch.isStale(row),
+    }))
+  );
+  return { rows, stats: collector.stats };
+}
+
+Deno.test("rows beyond the staleness bound are dropped and counted", async () => {
+  for (const mode of ["steps", "trajectories"] as const) {
+    const { rows, stats } = await collectAcrossSync("drop", mode);
+    assert.deepEqual(rows.map((row) => row.dialog), [4, 5, 6, 7, 8, 9]);
+    assert.ok(rows.every((row) => row.version === 2 && !row.stale));
+    assert.equal(stats.staleDropped, 4);
+  }
+});
+
+Deno.test("dialogs beyond the bound are run anew with retry, so none is missing", async () => {
+  const { rows, stats } = await collectAcrossSync("retry", "trajectories");
+  assert.deepEqual(
+    rows.map((row) => row.dialog).toSorted((a, b) => a - b),
+    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
+  );
+  assert.ok(rows.every((row) => row.version === 2));
+  assert.ok(rows.every((row) => row.attempt === (row.dialog < 4 ? 1 : 0)));
+  assert.deepEqual([stats.retries, stats.staleDropped, stats.dialogsCompleted], [4, 0, 10]);
+});
+
+Deno.test("rows beyond the bound are kept and marked with keep", async () => {
+  const { rows, stats } = await collectAcrossSync("keep", "steps");
+  assert.equal(rows.length, 10);
+  assert.deepEqual(rows.filter((row) => row.stale).map((row) => row.dialog), [0, 1, 2, 3]);
+  assert.equal(stats.staleKept, 4);
+});
+
+Deno.test("the servers' version at the start is the first one, whatever its name", async () => {
+  const policy = {
+    call: () =>
+      Promise.resolve(sampleOf([1], {
+        weightVersion: "step-41",
+        weightVersions: [{ version: "step-41", start: 0, end: 1 }],
+      })),
+    weightVersions: () => Promise.resolve(["step-40", "step-40"]),
+  };
+  await using collector = new LLMCollector(countingEnvironment(1), {
+    policy,
+    dialogTurnsPerBatch: 1,
+    trackPolicyVersion: true,
+  });
+  // The servers went on between the collector's question and its first row.
+  assert.deepEqual([...(await collector.rollout())?.rows[0]?.tokenVersions ?? []], [1]);
+  collector.incrementVersion("step-41");
+  assert.equal(collector.policyVersion, 1);
+});
