@@ -9,7 +9,7 @@ import {
 import { withDeadline } from "../internal/deadline.ts";
 import { checkNewerFields, newerFields } from "./capabilities.ts";
 import { parseGeneration } from "./generation.ts";
-import { buildRequest, type WireRequest } from "./request.ts";
+import { buildRequest, checkVocabulary, holdsIds, type WireRequest } from "./request.ts";
 import { readEvents } from "./sse.ts";
 import { StreamAssembler } from "./stream.ts";
 import type { CallOptions, GenerateRequest, Generation, GenerationDelta } from "./types.ts";
@@ -126,12 +126,8 @@ export class SGLangClient extends WeightControl {
   }
 
   async #build(request: GenerateRequest, options: CallOptions): Promise<WireRequest> {
-    const needsVocabulary = request.inputIds !== undefined ||
-      request.tokenIdsLogProb !== undefined || request.samplingParams?.logitBias !== undefined;
-    const wire = buildRequest(request, {
-      vocabSize: needsVocabulary ? await this.vocabSize(options) : null,
-      defaults: this.samplingDefaults,
-    });
+    const wire = buildRequest(request, { defaults: this.samplingDefaults });
+    if (holdsIds(wire.body)) checkVocabulary(wire.body, await this.vocabSize(options));
     for (const warning of wire.warnings) this.logger.warn(warning);
     const newer = newerFields(wire.body);
     if (newer.length > 0) checkNewerFields(newer, await this.capabilities(options));

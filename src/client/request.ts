@@ -14,12 +14,6 @@ export interface WireRequest {
   readonly warnings: readonly string[];
 }
 
-/** How to check. */
-export interface BuildRequestOptions extends ConvertSamplingOptions {
-  /** Ids at or above it are refused: they would end the server. `null` when not known. */
-  readonly vocabSize: number | null;
-}
-
 /** Field of a request, and its name on the wire. */
 const FIELDS = {
   returnLogProbs: "return_logprob",
@@ -41,12 +35,14 @@ const KNOWN = ["text", "inputIds", "samplingParams", "rid", "extra", ...Object.k
 const NOT_EXTRA = ["text", "input_ids", "sampling_params", "rid", "stream"];
 
 /** Checks a request and brings it into the form of `POST /generate`. Unset fields are not sent. */
-export function buildRequest(request: GenerateRequest, options: BuildRequestOptions): WireRequest {
+export function buildRequest(
+  request: GenerateRequest,
+  options: ConvertSamplingOptions = {},
+): WireRequest {
   refuseUnknown(request);
   const { text, inputIds, rid = crypto.randomUUID() } = request;
-  const prompt = promptOf(text, inputIds, options.vocabSize);
+  const prompt = promptOf(text, inputIds);
   const sampling = convertSamplingParams(request.samplingParams, options);
-  checkVocabulary(sampling.samplingParams, options.vocabSize);
 
   const body: Record<string, unknown> = { ...prompt.fields };
   const fields = { ...sampling.requestFields };
@@ -63,12 +59,39 @@ export function buildRequest(request: GenerateRequest, options: BuildRequestOpti
     }
     fields[wireName] = value;
   }
-  checkFields(fields, options.vocabSize);
+  checkFields(fields);
   Object.assign(body, fields, extraOf(request.extra));
   body.rid = rid;
   body.sampling_params = sampling.samplingParams;
   const n = typeof sampling.samplingParams.n === "number" ? sampling.samplingParams.n : 1;
   return { body, rid, promptIds: prompt.ids, n, warnings };
+}
+
+/** Whether a body of `/generate` holds token ids, so that the vocabulary size matters. */
+export function holdsIds(body: Readonly<Record<string, unknown>>): boolean {
+  return idsIn(body).length > 0;
+}
+
+/** Refuses ids outside the vocabulary, wherever a body of `/generate` holds them. */
+export function checkVocabulary(
+  body: Readonly<Record<string, unknown>>,
+  vocabSize: number | null,
+): void {
+  for (const { name, ids } of idsIn(body)) checkIds(ids, { name, vocabSize });
+}
+
+function idsIn(body: Readonly<Record<string, unknown>>): { name: string; ids: number[] }[] {
+  const sampling = body.sampling_params as Readonly<Record<string, unknown>>;
+  const lists = {
+    inputIds: body.input_ids,
+    tokenIdsLogProb: body.token_ids_logprob,
+    // With min_new_tokens these index the logits too.
+    stopTokenIds: sampling.stop_token_ids,
+    logitBias: sampling.logit_bias && Object.keys(sampling.logit_bias).map(Number),
+  };
+  return Object.entries(lists).flatMap(([name, ids]) =>
+    Array.isArray(ids) && ids.length > 0 ? [{ name, ids: ids as number[] }] : []
+  );
 }
 
 /** Checks ids against the vocabulary; an id outside it would end the server. */
@@ -98,13 +121,12 @@ export function checkIds(
 function promptOf(
   text: unknown,
   inputIds: ArrayLike<number> | undefined,
-  vocabSize: number | null,
 ): { fields: Record<string, unknown>; ids: Int32Array | null } {
   if (text !== undefined && inputIds !== undefined) {
     throw new ValidationError("Cannot provide both text and inputIds");
   }
   if (inputIds !== undefined) {
-    const ids = checkIds(inputIds, { name: "inputIds", vocabSize });
+    const ids = checkIds(inputIds, { name: "inputIds", vocabSize: null });
     return { fields: { input_ids: Array.from(ids) }, ids };
   }
   if (text === undefined) throw new ValidationError("Must provide either text or inputIds");
@@ -135,20 +157,13 @@ function extraOf(extra: GenerateRequest["extra"]): Record<string, unknown> {
   return { ...extra };
 }
 
-function checkVocabulary(params: Readonly<Record<string, unknown>>, size: number | null): void {
-  if (size === null) return;
-  const bias = params.logit_bias;
-  if (typeof bias !== "object" || bias === null) return;
-  const outside = Object.keys(bias).find((id) => Number(id) >= size);
-  if (outside !== undefined) {
-    throw new ValidationError(`logit_bias has token id ${outside}, the vocabulary has ${size}`);
-  }
-}
-
-function checkFields(fields: Record<string, unknown>, vocabSize: number | null): void {
+function checkFields(fields: Record<string, unknown>): void {
   const ids = fields.token_ids_logprob;
   if (ids !== undefined) {
-    const checked = checkIds(ids as ArrayLike<number>, { name: "tokenIdsLogProb", vocabSize });
+    const checked = checkIds(ids as ArrayLike<number>, {
+      name: "tokenIdsLogProb",
+      vocabSize: null,
+    });
     fields.token_ids_logprob = Array.from(checked);
   }
   const wantsMore = ["top_logprobs_num", "token_ids_logprob"].filter((name) => fields[name]);

@@ -1,5 +1,6 @@
 import type { SGLangClient } from "../client/client.ts";
 import { type ClientSettings, clientSettings } from "../client/options.ts";
+import { checkVocabulary, holdsIds } from "../client/request.ts";
 import type {
   CallOptions,
   Generation,
@@ -19,7 +20,7 @@ import {
   RLSGLangEngine,
   type WorkerLoad,
 } from "./engine.ts";
-import { needsVocabulary, planGenerate } from "./generate_plan.ts";
+import { type GeneratePlan, planGenerate } from "./generate_plan.ts";
 import { readModelMetadata } from "./model_metadata.ts";
 import { launchServers } from "./managed.ts";
 import type {
@@ -364,16 +365,19 @@ export class AsyncSGLang extends RLSGLangEngine {
     return this.toString();
   }
 
-  async #plan(prompts: string | readonly string[] | PromptFields, options: GenerateOptions) {
+  async #plan(
+    prompts: string | readonly string[] | PromptFields,
+    options: GenerateOptions,
+  ): Promise<GeneratePlan> {
     this.#assertOpen();
-    const { signal } = options;
-    const vocabSize = needsVocabulary(prompts, options)
-      ? await this.#pool.workers[0]!.client.vocabSize({ signal })
-      : null;
-    return planGenerate(prompts, options, {
-      vocabSize,
-      samplingDefaults: this.#options.samplingDefaults,
-    });
+    const plan = planGenerate(prompts, options, this.#options.samplingDefaults);
+    const withIds = plan.requests.filter(({ body }) => holdsIds(body));
+    if (withIds.length > 0) {
+      // All are checked before any is sent.
+      const vocabSize = await this.#pool.workers[0]!.client.vocabSize({ signal: options.signal });
+      for (const { body } of withIds) checkVocabulary(body, vocabSize);
+    }
+    return plan;
   }
 
   async #end(): Promise<void> {

@@ -57,17 +57,11 @@ const EXTRA_ALIASES = ["return_text_in_logprobs", "custom_logit_processor", "cac
 
 const CALL_OPTIONS = ["signal", "timeoutMs", "rids", "onProgress", "samplingParams", "extra"];
 
-/** How to plan. */
-export interface PlanContext {
-  readonly vocabSize: number | null;
-  readonly samplingDefaults: SamplingParams | undefined;
-}
-
 /** Checks prompts and options before anything is sent. */
 export function planGenerate(
   prompts: string | readonly string[] | PromptFields,
   options: GenerateOptions,
-  context: PlanContext,
+  samplingDefaults: SamplingParams | undefined,
 ): GeneratePlan {
   const { list, isList } = promptList(prompts);
   const { sampling, fields } = splitOptions(options);
@@ -79,10 +73,7 @@ export function planGenerate(
       samplingParams: sampling,
       rid: rids[i]!,
     };
-    const { body } = buildRequest(request, {
-      vocabSize: context.vocabSize,
-      defaults: context.samplingDefaults,
-    });
+    const { body } = buildRequest(request, { defaults: samplingDefaults });
     return { request, body };
   });
   const n = requests[0] === undefined ? 1 : samplesOf(requests[0]);
@@ -94,17 +85,6 @@ export function planGenerate(
     );
   }
   return { requests, isList: isList || isNGiven, n };
-}
-
-/** Whether any prompt is ids, so that the vocabulary size matters. */
-export function needsVocabulary(
-  prompts: string | readonly string[] | PromptFields,
-  options: GenerateOptions,
-): boolean {
-  if (typeof prompts === "object" && "inputIds" in prompts) return true;
-  const { samplingParams = {} } = options;
-  const names = [...Object.keys(options), ...Object.keys(samplingParams)];
-  return names.some((name) => /bias|token.?ids/i.test(name));
 }
 
 /** Samples that a request makes. */
