@@ -1,8 +1,28 @@
 import { ValidationError } from "../errors.ts";
 import { throwIfAborted } from "../internal/deadline.ts";
 import { asPermissionError } from "../internal/permission.ts";
-import { isDType, itemSizeBytes, type TensorInfo, tensorSizeBytes } from "./dtype.ts";
+import { type DType, isDType, type TensorInfo, tensorSizeBytes } from "./dtype.ts";
 import { encodeHeader } from "./header.ts";
+
+/**
+ * Element types in the order in which safetensors lays tensors out; larger elements come first.
+ *
+ * Source: safetensors `tensor.rs` (`Dtype`, of which the later one goes first, and `prepare`).
+ */
+const layoutOrder: readonly DType[] = [
+  "int64",
+  "float64",
+  "float32",
+  "int32",
+  "bfloat16",
+  "float16",
+  "int16",
+  "float8_e4m3fn",
+  "float8_e5m2",
+  "int8",
+  "uint8",
+  "bool",
+];
 
 /** A tensor to write. */
 export interface TensorToWrite extends TensorInfo {
@@ -24,7 +44,7 @@ export interface WriteOptions {
 /**
  * Writes a safetensors file. It appears under `path` whole or not at all: the bytes go to a
  * temporary file in the same folder, reach the disk, and are renamed. Tensors are laid out as
- * Python's safetensors does it, largest elements first and then by name, so every tensor is aligned.
+ * Python's safetensors does it, by element type and then by name, so every tensor is aligned.
  *
  * Needs `--allow-write` and `--allow-read` for the folder.
  *
@@ -49,7 +69,7 @@ export async function writeSafetensors(
   throwIfAborted(signal, `write ${path}`);
   checkTensors(tensors);
   const ordered = [...tensors].sort((a, b) =>
-    itemSizeBytes(b.dtype) - itemSizeBytes(a.dtype) || compareText(a.name, b.name)
+    layoutOrder.indexOf(a.dtype) - layoutOrder.indexOf(b.dtype) || compareText(a.name, b.name)
   );
   const temporary = `${path}.${crypto.randomUUID()}.tmp`;
   try {
