@@ -55,7 +55,9 @@ export type {
   InputMode,
   LLMWrapperOptions,
   RequestOptions,
+  WrapperSettings,
 } from "./wrapper/options.ts";
 export type { PromptRow, SampleInfo, TokenDrift } from "./wrapper/outputs.ts";
 export { EngineTokenizer } from "./wrapper/engine_tokenizer.ts";
 export { type EngineSource, SGLangWrapper } from "./wrapper/sglang_wrapper.ts";
+export type { FollowingMessages } from "./wrapper/next_input.ts";

@@ -1,28 +1,17 @@
 import type { Generation } from "../../client/types.ts";
 import { AbortedError, UnsupportedError, ValidationError } from "../../errors.ts";
 import { withDeadline } from "../../internal/deadline.ts";
-import { type BatchShape, rowCount } from "../batch_shape.ts";
-import { ChatHistory } from "../chat_history.ts";
-import { History } from "../history.ts";
-import { LogProbs } from "../log_probs.ts";
-import { Masks } from "../masks.ts";
-import type { Message } from "../message.ts";
-import { glueText, glueTextAlone } from "../next_turn.ts";
-import { joined } from "../padding.ts";
-import { renderChat } from "../templates/render.ts";
+import type { BatchShape } from "../batch_shape.ts";
+import type { ChatHistory } from "../chat_history.ts";
+import type { LogProbs } from "../log_probs.ts";
+import type { Masks } from "../masks.ts";
 import type { Text } from "../text.ts";
 import { padIdOf, type Tokenizer } from "../tokenizer.ts";
-import { Tokens } from "../tokens.ts";
+import type { Tokens } from "../tokens.ts";
 import { Batcher } from "./batcher.ts";
-import {
-  type PolicyInput,
-  readGivenIds,
-  readHistory,
-  readIds,
-  type ReadRows,
-  readTexts,
-} from "./inputs.ts";
-import { checkOptions, type LLMWrapperOptions, type Settings } from "./options.ts";
+import type { PolicyInput } from "./inputs.ts";
+import { type FollowingMessages, nextInput } from "./next_input.ts";
+import { checkOptions, type LLMWrapperOptions, type WrapperSettings } from "./options.ts";
 import {
   generatedOutputs,
   type OutputParts,
@@ -30,7 +19,7 @@ import {
   type SampleInfo,
   scoredOutputs,
 } from "./outputs.ts";
-import { chatPrompt, type GivenTokens, idsPrompt, templateOf, textPrompt } from "./prompts.ts";
+import { readPrompts } from "./read_prompts.ts";
 
 /** Options of a call of a wrapper. */
 export interface PolicyCallOptions {
@@ -95,7 +84,7 @@ export type BatchingState =
  */
 export abstract class LLMWrapperBase {
   /** Options with their defaults. */
-  protected readonly settings: Settings;
+  protected readonly settings: WrapperSettings;
   readonly #options: LLMWrapperOptions;
   readonly #batcher: Batcher<PreparedCall, readonly Generation[]> | undefined;
   #collector: object | null = null;
@@ -164,6 +153,7 @@ export abstract class LLMWrapperBase {
    * @throws {TimeoutError} The deadline passed.
    */
   call(input: PolicyInput, options?: PolicyCallOptions): Promise<PolicyOutput>;
+  /** Calls for each input of an async iterable, in order: {@linkcode LLMWrapperBase.map}. */
   call(
     inputs: AsyncIterable<PolicyInput>,
     options?: PolicyCallOptions & { readonly concurrency?: number | undefined },
@@ -242,67 +232,12 @@ export abstract class LLMWrapperBase {
    */
   async nextTurn(
     output: PolicyOutput,
-    messages: readonly Message[] | readonly (readonly Message[])[],
+    messages: FollowingMessages,
     options: { readonly signal?: AbortSignal | undefined } = {},
   ): Promise<PolicyInput> {
-    const { historyKey, tokensKey, masksKey, logProbsKey } = this.settings;
-    const history = output[historyKey];
-    if (!(history instanceof ChatHistory) || history.full === null) {
-      throw new ValidationError(`nextTurn() needs the output of a wrapper in history mode`);
-    }
-    const { chats, batchShape } = history.full;
-    const added = listPerRow(messages, batchShape);
-    const tokens = (output[tokensKey] as Tokens).unpad();
-    const tokenizer = await this.tokenizer(options);
-    const prompt = await Promise.all(
-      chats.map((chat, row) =>
-        this.#nextIds({ chat, full: tokens.get("full")[row]! }, added[row]!, {
-          tokenizer,
-          signal: options.signal,
-        })
-      ),
-    );
-    const carried = (rows: readonly ArrayLike<number>[]) =>
-      prompt.map((ids, row) => {
-        const { length } = tokens.get("full")[row]!;
-        return { ids, values: Array.from(rows[row]!).slice(0, length) };
-      });
-    const masks = output[masksKey] as Masks;
-    const logProbs = output[logProbsKey] as LogProbs | undefined;
-    const unpadded = tokens === output[tokensKey] ? null : (output[tokensKey] as Tokens).padding;
-    const assistantRows = unpadded === null
-      ? masks.get("allAssistantMask")
-      : unpadded.unpadFull(masks.get("allAssistantMask"));
-    const logProbRows = logProbs?.full &&
-      (unpadded === null ? logProbs.full : unpadded.unpadFull(logProbs.full));
-    return {
-      [historyKey]: new ChatHistory({
-        prompt: history.full.extend(History.fromRows(added, batchShape), {
-          dim: -1,
-          inPlace: false,
-        }),
-      }),
-      [tokensKey]: new Tokens({ prompt }, batchShape),
-      [masksKey]: new Masks({
-        allAssistantMask: carried(assistantRows).map(({ ids, values }) => {
-          const mask = new Uint8Array(ids.length);
-          mask.set(values);
-          return mask;
-        }),
-      }, batchShape),
-      ...(logProbRows
-        ? {
-          [logProbsKey]: new LogProbs({
-            prompt: carried(logProbRows).map(({ ids, values }) => {
-              const row = new Float32Array(ids.length);
-              row.set(values);
-              return row;
-            }),
-          }, batchShape),
-        }
-        : {}),
-      keepTokens: true,
-    };
+    const { signal } = options;
+    const tokenizer = await this.tokenizer({ signal });
+    return await nextInput(output, messages, { settings: this.settings, tokenizer, signal });
   }
 
   /** Tells the wrapper which collector uses it. */
@@ -358,7 +293,11 @@ export abstract class LLMWrapperBase {
 
   async #answer(input: PolicyInput, signal: AbortSignal | undefined): Promise<PolicyOutput> {
     const { generate, numSamples, returnLogProbs } = this.settings;
-    const { rows: prompts, batchShape } = await this.#readPrompts(input, signal);
+    const { rows: prompts, batchShape } = await readPrompts(input, {
+      settings: this.settings,
+      findTokenizer: () => this.tokenizer({ signal }),
+      signal,
+    });
     const n = numSamples ?? 1;
     const generations = prompts.length === 0
       ? []
@@ -404,64 +343,6 @@ export abstract class LLMWrapperBase {
     });
   }
 
-  async #readPrompts(
-    input: PolicyInput,
-    signal: AbortSignal | undefined,
-  ): Promise<ReadRows<PromptRow>> {
-    const { inputMode, inputPath, masksKey, logger } = this.settings;
-    if (inputMode === "tokens") {
-      const { rows, batchShape } = readIds(input, inputPath, masksKey);
-      for (const [index, ids] of rows.entries()) {
-        if (ids.length === 0) throw new ValidationError(`Prompt ${index} has no token ids`);
-      }
-      return { rows: rows.map(idsPrompt), batchShape };
-    }
-    if (inputMode === "history") {
-      const { rows, batchShape } = readHistory(input, inputPath, logger);
-      if (rows.length === 0) return { rows: [], batchShape };
-      const tokenizer = await this.tokenizer({ signal });
-      const context = { settings: this.settings, tokenizer, signal };
-      const given = this.#given(input, rows.length);
-      return {
-        rows: await Promise.all(rows.map((chat, row) => chatPrompt(chat, given[row]!, context))),
-        batchShape,
-      };
-    }
-    const { rows, batchShape } = readTexts(input, inputPath);
-    const given = this.#given(input, rows.length);
-    const isGiven = given.some(({ prompt, full }) => prompt !== null || full !== null);
-    const prompts = rows.map(async (text, row) => {
-      if (!isGiven) return { ...NO_IDS, text };
-      const tokenizer = await this.tokenizer({ signal });
-      return textPrompt(text, given[row]!, { settings: this.settings, tokenizer, signal });
-    });
-    return { rows: await Promise.all(prompts), batchShape };
-  }
-
-  /** Ids, masks and log-probabilities beside the text, row by row. */
-  #given(input: PolicyInput, count: number): GivenTokens[] {
-    const { preferTokens, generate, tokensKey, masksKey, logProbsKey } = this.settings;
-    const none = { prompt: null, full: null, assistantMask: null, logProbs: null, isKept: false };
-    if (!preferTokens || !input[tokensKey]) return Array.from({ length: count }, () => none);
-    const { prompt, full } = readGivenIds(input, tokensKey, masksKey);
-    const masks = input[masksKey];
-    const logProbs = input[logProbsKey];
-    const assistant = masks instanceof Masks && !masks.isPadded ? masks.allAssistantMask : null;
-    const earlier = logProbs instanceof LogProbs && !logProbs.isPadded
-      ? logProbs.prompt ?? logProbs.full
-      : null;
-    const rowOf = <T>(rows: readonly T[] | null, row: number) =>
-      rows?.length === count ? rows[row]! : null;
-    return Array.from({ length: count }, (_, row) => ({
-      // What is scored is the whole: there is no prompt to send.
-      prompt: rowOf(generate ? prompt : full, row),
-      full: generate ? rowOf(full, row) : null,
-      assistantMask: rowOf(assistant, row),
-      logProbs: rowOf(earlier, row),
-      isKept: input.keepTokens === true,
-    }));
-  }
-
   async #output(input: PolicyInput, parts: OutputParts): Promise<PolicyOutput> {
     const { settings } = this;
     const { tokens, masks, logProbs } = settings.padOutput ? await this.#padded(parts) : parts;
@@ -494,43 +375,4 @@ export abstract class LLMWrapperBase {
       logProbs: parts.logProbs?.pad(plan) ?? null,
     };
   }
-
-  async #nextIds(
-    { chat, full }: { chat: readonly Message[]; full: Int32Array },
-    messages: readonly Message[],
-    context: { tokenizer: Tokenizer; signal: AbortSignal | undefined },
-  ): Promise<Int32Array> {
-    const { tokenizer, signal } = context;
-    const options = { ...templateOf(this.settings, tokenizer), tokenizer, signal };
-    const sampled = { chat, lastId: full.at(-1) ?? null };
-    const { onTokenDrift } = this.settings;
-    try {
-      return joined(full, await tokenizer.encode(await glueText(sampled, messages, options)));
-    } catch (error) {
-      if (onTokenDrift === "refuse") throw error;
-      if (onTokenDrift === "report") {
-        return joined(
-          full,
-          await tokenizer.encode(await glueTextAlone(sampled, messages, options)),
-        );
-      }
-      const text = renderChat([...chat, ...messages], { ...options, addGenerationPrompt: true });
-      return await tokenizer.encode(text, { signal });
-    }
-  }
-}
-
-const NO_IDS = { ids: null, chat: null, assistantMask: null, logProbs: null, drift: null };
-
-function listPerRow(
-  messages: readonly Message[] | readonly (readonly Message[])[],
-  batchShape: BatchShape,
-): readonly (readonly Message[])[] {
-  const count = rowCount(batchShape);
-  const isOne = !Array.isArray(messages[0]);
-  const lists = (isOne ? [messages] : messages) as readonly (readonly Message[])[];
-  if (lists.length === count) return lists;
-  throw new ValidationError(
-    `The output has ${count} rows, but messages for ${lists.length}: give one list for each row`,
-  );
 }

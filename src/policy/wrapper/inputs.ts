@@ -3,7 +3,7 @@ import type { Logger } from "../../internal/logger.ts";
 import { type BatchShape, describe, flattenRows, type Nested } from "../batch_shape.ts";
 import { ChatHistory, type ChatHistoryParts } from "../chat_history.ts";
 import { History } from "../history.ts";
-import { LogProbs } from "../log_probs.ts";
+import type { LogProbs } from "../log_probs.ts";
 import { Masks } from "../masks.ts";
 import { isMessage, type Message } from "../message.ts";
 import { Text } from "../text.ts";

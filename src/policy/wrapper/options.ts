@@ -141,7 +141,7 @@ const NAMES = [
 ];
 
 /** Options with their defaults, checked. */
-export interface Settings extends LLMWrapperOptions {
+export interface WrapperSettings extends LLMWrapperOptions {
   readonly inputMode: InputMode;
   readonly inputPath: readonly string[];
   readonly generate: boolean;
@@ -169,7 +169,7 @@ export interface Settings extends LLMWrapperOptions {
  *
  * @throws {ValidationError} An option is unknown, out of range, or does not go with another.
  */
-export function checkOptions(options: LLMWrapperOptions): Settings {
+export function checkOptions(options: LLMWrapperOptions): WrapperSettings {
   checkNames(options);
   const given = withDefaults(options);
   checkChoice("inputMode", given.inputMode, ["history", "text", "tokens"]);
@@ -253,7 +253,7 @@ function checkInplace(inplace: boolean | "empty" | undefined, numSamples = 1): b
 
 function batchSizes(
   { batching, minBatchSize, maxBatchSize, batchingTimeoutMs = 10_000 }: LLMWrapperOptions,
-): Pick<Settings, "batching" | "minBatchSize" | "maxBatchSize" | "batchingTimeoutMs"> {
+): Pick<WrapperSettings, "batching" | "minBatchSize" | "maxBatchSize" | "batchingTimeoutMs"> {
   const isSizeGiven = minBatchSize !== undefined || maxBatchSize !== undefined;
   if (batching === false && isSizeGiven) {
     throw new ValidationError("minBatchSize and maxBatchSize have no meaning with batching: false");

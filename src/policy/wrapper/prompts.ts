@@ -7,7 +7,7 @@ import { chooseTemplate } from "../templates/registry.ts";
 import type { RenderOptions } from "../templates/render.ts";
 import { type RenderedChat, renderWithSpans } from "../templates/spans.ts";
 import type { Tokenizer } from "../tokenizer.ts";
-import type { Settings } from "./options.ts";
+import type { WrapperSettings } from "./options.ts";
 import type { PromptRow } from "./outputs.ts";
 
 /** Ids, masks and log-probabilities that came with a row of text. */
@@ -26,14 +26,14 @@ export interface GivenTokens {
 
 /** What prompts are made with. */
 export interface PromptContext {
-  readonly settings: Settings;
+  readonly settings: WrapperSettings;
   readonly tokenizer: Tokenizer;
   readonly signal: AbortSignal | undefined;
 }
 
 /** The chat template of a wrapper, as options for rendering. */
 export function templateOf(
-  settings: Settings,
+  settings: WrapperSettings,
   tokenizer: Tokenizer,
 ): Omit<RenderOptions, "addGenerationPrompt"> {
   const { template } = chooseTemplate({
