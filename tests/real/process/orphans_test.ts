@@ -1,13 +1,24 @@
 import assert from "node:assert/strict";
 import { readLines } from "../../../src/internal/lines.ts";
 import { leftOf, treeOf } from "../../_support/processes.ts";
+import { cpuEnv, modelPath, pythonOf } from "../../_support/real.ts";
 
 const owner = new URL("_owner.ts", import.meta.url).pathname;
 
-/** Runs an owner of a real server up to a line of its output, kills it, and reports its tree. */
+/** Runs an owner of a real server, with the documented permissions, up to a line of its output, kills it, and reports its tree. */
 async function killAt(word: string, signal: Deno.Signal): Promise<number[]> {
+  const python = pythonOf();
   const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "--allow-all", owner],
+    args: [
+      "run",
+      "--no-prompt",
+      `--allow-run=${python}`,
+      "--allow-net=127.0.0.1",
+      owner,
+      ...[python, modelPath("tiny"), cpuEnv.PYTHONPATH!],
+    ],
+    // With this set, as CUDA images have it, Deno refuses to start a child under a scoped flag.
+    env: { LD_LIBRARY_PATH: "/nowhere" },
     stdout: "piped",
   }).spawn();
   let tree: number[] = [];

@@ -86,6 +86,8 @@ Deno.test("a server killed under load costs no request behind the router, and it
   const exit = await server.exited;
   assert.equal(exit.signal, "SIGKILL");
   assert.equal(exit.requested, false);
+  assert.ok(exit.logFile, "the log of a server that died is kept");
+  await Deno.remove(exit.logFile);
   const answers = await Promise.all(requests);
   assert.deepEqual(answers.map((ids) => ids.length), Array(12).fill(200));
 

@@ -17,6 +17,7 @@ test("exit code and last lines of a process that ends by itself are reported", a
   assert.equal(exit.signal, null);
   assert.equal(exit.requested, false);
   assert.equal(exit.logTail, "out\nerr");
+  await Deno.remove(exit.logFile!);
 });
 
 test("case 17: the temporary log stays after a failure and goes after a clean end; stop works twice", async () => {
@@ -62,6 +63,7 @@ test("the main process dies with its keeper", async () => {
   const exit = await tree.wait();
   assert.equal(exit.signal, "SIGKILL");
   assert.equal(exit.requested, false);
+  await Deno.remove(exit.logFile!);
   assert.deepEqual(await aliveOf([tree.pid], { untilGoneMs: 2000 }), []);
 });
 
