@@ -65,8 +65,10 @@ export const layers: Readonly<Record<string, Layer>> = {
       "src/engine",
       "src/policy",
       "src/collector",
+      // For its command that serves the embedded server.
+      "src/embedded",
     ],
-    dynamic: ["src/embedded", "src/engine", "src/weights", "src/collector", "src/policy", "ffi"],
+    dynamic: ["ffi"],
   },
   "mod.ts": {
     values: [

@@ -6,4 +6,5 @@
 export { assignGpus, type GpuAssignmentOptions } from "./gpus.ts";
 export type { SglangServerFlags, SglangServerOptions } from "./options.ts";
 export { makeSglangServer, SglangServer } from "./server.ts";
+export { getOpenPort } from "../process/mod.ts";
 export type { FlagValue, LaunchProgress, ProcessExit } from "../process/mod.ts";
