@@ -70,11 +70,11 @@ export function checkTensors(tensors: readonly TensorInfo[], options: CheckOptio
     const kept = tied.get(name);
     return !names.has(name) && !(kept !== undefined && names.has(kept));
   });
-  complaints.unshift(...missing.map((name) => `Weight '${name}' not found in weights.`));
-  if (missing.length > 0) complaints.push(availableKeys(tensors));
   if (options.kind === "model") {
     complaints.push(...unknown.map((name) => unknownWeight(name, reference)));
   }
+  complaints.push(...missing.map((name) => `Weight '${name}' not found in weights.`));
+  if (missing.length > 0) complaints.push(availableKeys(tensors));
   if (complaints.length > 0) throw complaint(complaints, missing.length, unknown.length, options);
   return { send, tied: tiedNames, extra: unknown };
 }
@@ -108,7 +108,7 @@ function availableKeys(tensors: readonly TensorInfo[]): string {
   return `Available keys: [${names}]${tensors.length > 5 ? `... (${tensors.length})` : ""}`;
 }
 
-const LISTED = 20;
+const LISTED = 40;
 
 function complaint(
   lines: readonly string[],

@@ -43,37 +43,48 @@ export async function referenceOf(
       tied: new Map(),
     };
   }
-  const path = await modelPathOf(servers, signal);
+  const { modelPath, tokenizerPath } = await servers[0]!.client.modelInfo({
+    signal,
+    timeoutMs: request.receiver.options.deadlines.controlMs,
+  });
   return {
-    reference: await readModel(path, signal),
-    referenceLabel: `the servers' model ${path}`,
+    reference: await readModel(modelPath, tokenizerPath, signal),
+    referenceLabel: `the servers' model ${modelPath}`,
     kind: "model",
     tied: tiedWeights,
   };
 }
 
-async function modelPathOf(
-  servers: readonly FleetServer[],
+/**
+ * Reads the names from the model's folder, or from the tokenizer's: an update from disk makes its
+ * folder the model's path, and that may be gone since; the tokenizer stays where the server began.
+ */
+async function readModel(
+  modelPath: string,
+  tokenizerPath: string | null,
   signal: AbortSignal | undefined,
-): Promise<string> {
-  const { modelPath } = await servers[0]!.client.modelInfo({ signal, timeoutMs: 10_000 });
-  return modelPath;
-}
-
-async function readModel(path: string, signal: AbortSignal | undefined): Promise<ModelMetadata> {
+): Promise<ModelMetadata> {
   try {
-    await using checkpoint = await openCheckpoint(path, { signal });
-    return new Map(
-      [...checkpoint.tensors.values()].map(({ name, dtype, shape }) => [name, { dtype, shape }]),
-    );
+    return await readNames(modelPath, signal);
   } catch (cause) {
     if (!(cause instanceof SGLangError) || cause.code === "aborted") throw cause;
+    const second = tokenizerPath === null || tokenizerPath === modelPath
+      ? undefined
+      : await readNames(tokenizerPath, signal).catch(() => undefined);
+    if (second !== undefined) return second;
     throw new ValidationError(
-      `The names of the weights could not be checked, because the servers' model "${path}" cannot ` +
-        `be read here (${cause.message}); a server ignores unknown names without a word. Give the ` +
-        `expected weights to initAllWorkersGroup(), for example ` +
+      `The names of the weights could not be checked, because the servers' model "${modelPath}" ` +
+        `cannot be read here (${cause.message}); a server ignores unknown names without a word. ` +
+        `Give the expected weights to initAllWorkersGroup(), for example ` +
         `await metadataOf(safetensors(folder)), or set nameCheck: "off"`,
       { cause },
     );
   }
+}
+
+async function readNames(path: string, signal: AbortSignal | undefined): Promise<ModelMetadata> {
+  await using checkpoint = await openCheckpoint(path, { signal });
+  return new Map(
+    [...checkpoint.tensors.values()].map(({ name, dtype, shape }) => [name, { dtype, shape }]),
+  );
 }

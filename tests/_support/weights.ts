@@ -4,7 +4,7 @@ import { SGLangClient } from "../../src/client/client.ts";
 import type { Generation } from "../../src/client/types.ts";
 import type { SglangServer } from "../../src/server/server.ts";
 import { SGLangWeightSyncScheme, type WeightSyncOptions } from "../../src/weights/mod.ts";
-import { type SglangVersion, startRealServer, type TinyModel } from "./real.ts";
+import { modelPath, type SglangVersion, startRealServer, type TinyModel } from "./real.ts";
 
 const PROMPT = [10, 20, 30, 40];
 const TOKENS = 12;
@@ -109,9 +109,32 @@ export function keepGenerating(member: Member, count: number) {
 }
 
 async function loadFromDisk(members: readonly Member[]): Promise<void> {
-  const { modelPath } = await import("./real.ts");
   const [first, second] = members;
   for (const { client } of members) await client.resume();
   await first!.client.updateWeightsFromDisk(modelPath("tiny"));
   await second!.client.updateWeightsFromDisk(modelPath("tiny1"));
+}
+
+/** Runs a trainer in a process of its own and kills it (-9) at the given moment of a sync. */
+export async function killTrainer(
+  members: readonly Member[],
+  moment: "idle" | "in_session" | "between" | "payload",
+): Promise<void> {
+  const child = new Deno.Command(Deno.execPath(), {
+    args: [
+      "run",
+      "-A",
+      new URL("./weights_child.ts", import.meta.url).pathname,
+      members.map(({ url }) => url).join(","),
+      modelPath("tiny"),
+      moment,
+    ],
+    stdout: "piped",
+  }).spawn();
+  const reader = child.stdout.getReader();
+  const { value } = await reader.read();
+  assert.equal(new TextDecoder().decode(value).trim(), moment);
+  child.kill("SIGKILL");
+  await reader.cancel();
+  await child.status;
 }

@@ -22,10 +22,12 @@ export interface Exchange {
   readonly signal: AbortSignal | undefined;
   /** Runs after a failure, while the servers may still answer; ends with its signal. */
   readonly afterAbort?: ((signal: AbortSignal) => Promise<void>) | undefined;
+  /** How long servers that were let go have for an answer that tells what became of them. */
+  readonly lastWordsMs: number;
 }
 
-/** How long a server that was let go has for an answer that tells what became of it. */
-const LAST_WORDS_MS = 3000;
+/** How long our own side has to let go. */
+const RELEASE_MS = 3000;
 /** How long an answer that explains a broken collective may be late. */
 const EXPLANATION_MS = 500;
 
@@ -36,11 +38,11 @@ const EXPLANATION_MS = 500;
  * answer, so that it is known what they hold.
  */
 export async function exchange(options: Exchange): Promise<void> {
-  const { phase, timeoutMs, servers, group, signal } = options;
+  const { phase, timeoutMs, servers, group, signal, lastWordsMs } = options;
   // The calls outlive a failure for a moment, so they hang on a signal of their own.
   const cutPosts = new AbortController();
   const cutCollective = new AbortController();
-  const call = { phase, timeoutMs: timeoutMs + LAST_WORDS_MS, signal: cutPosts.signal };
+  const call = { phase, timeoutMs: timeoutMs + lastWordsMs + RELEASE_MS, signal: cutPosts.signal };
   const posts = servers.map((server) => onOne(server, call, options.post));
   const collective = options.collective(cutCollective.signal);
   const wait = { phase, timeoutMs, signal, peer: servers.map(({ url }) => url).join(", ") };
@@ -53,10 +55,10 @@ export async function exchange(options: Exchange): Promise<void> {
     cutCollective.abort(reason);
     const released = Promise.allSettled([collective, aborted]);
     const afterwards = aborted.then(() => options.afterAbort?.(cutPosts.signal));
-    await within(LAST_WORDS_MS, Promise.allSettled(posts));
+    await within(lastWordsMs, Promise.allSettled(posts));
     cutPosts.abort(reason);
     await Promise.allSettled(posts);
-    await within(LAST_WORDS_MS, Promise.allSettled([released, afterwards]));
+    await within(RELEASE_MS, Promise.allSettled([released, afterwards]));
     throw explanation;
   }
 }

@@ -1,0 +1,47 @@
+/**
+ * A trainer in a process of its own, to be killed: `weights_child.ts URLS FOLDER MOMENT`. Prints the
+ * moment when it is there and then waits for its death.
+ */
+import { safetensors, SGLangWeightSyncScheme, stateDict } from "../../src/weights/mod.ts";
+import { GlooGroup } from "../../src/weights/gloo/mod.ts";
+
+const [urls, folder, moment] = Deno.args as [
+  string,
+  string,
+  "idle" | "between" | "in_session" | "payload",
+];
+
+function arrived(): Promise<never> {
+  Deno.stdout.writeSync(new TextEncoder().encode(`${moment}\n`));
+  return new Promise(() => {});
+}
+
+const alive = setInterval(() => {}, 1000);
+let broadcasts = 0;
+const scheme = new SGLangWeightSyncScheme({
+  workers: urls.split(","),
+  bucketBytes: 300_000,
+  nameCheck: moment === "payload" ? "off" : "servers",
+  async openGroup(options, call) {
+    const group = await GlooGroup.open(options, call);
+    const broadcast = group.broadcast.bind(group);
+    group.broadcast = async (parts, broadcastCall) => {
+      if (moment === "in_session" && broadcasts === 0) await arrived();
+      if (moment === "between" && broadcasts === 1) await arrived();
+      broadcasts++;
+      await broadcast(parts, broadcastCall);
+    };
+    return group;
+  },
+});
+const sender = scheme.createSender();
+await sender.initAllWorkersGroup();
+if (moment === "payload") {
+  // The server ignores the name, but receives the bytes: long enough to be killed within them.
+  const big = new Float32Array(128 * 1024 * 1024);
+  setTimeout(arrived, 400);
+  await sender.updateWeights(stateDict({ "no.such.weight": { data: big, shape: [big.length] } }));
+}
+await sender.updateWeights(safetensors(folder));
+if (moment === "idle") await arrived();
+clearInterval(alive);

@@ -1,0 +1,90 @@
+/** Servers and trainers that die for good; runs last, because it leaves nobody alive. */
+import assert from "node:assert/strict";
+import { GlooGroup } from "../../../src/weights/gloo/mod.ts";
+import { type OpenGroup, safetensors } from "../../../src/weights/mod.ts";
+import { fails } from "../../_support/faults.ts";
+import { modelPath } from "../../_support/real.ts";
+import { type Fleet, killTrainer, type Member } from "../../_support/weights.ts";
+
+const tiny = () => safetensors(modelPath("tiny"));
+const tiny1 = () => safetensors(modelPath("tiny1"));
+
+/** Registers the tests; each takes what the one before it left. */
+export function killing(fleet: () => Fleet): void {
+  Deno.test("a server killed in an update is named; the other serves its old weights", async () => {
+    const [first, second] = fleet().members;
+    await using sender = await fleet().sender();
+    await sender.updateWeights(tiny());
+    await using doomed = await fleet().sender({
+      transport: "gloo",
+      openGroup: beforeBroadcast(() => kill(second!)),
+    });
+    const error = await fails(
+      "a server is killed within an update",
+      {
+        code: "weight_sync",
+        message: /update bucket 1 of 1/,
+        afterwards: "the others serve the old weights, it is reported",
+      },
+      () => doomed.updateWeights(tiny1()),
+    );
+    assert.match(error.message, new RegExp(`${second!.url}: could not look for survivors`));
+    await fleet().serves("tiny", [first!]);
+  });
+
+  Deno.test("a server that is gone is told before anything is sent, or skipped on demand", async () => {
+    const [first, second] = fleet().members;
+    const error = await fails(
+      "a server is gone before the sync",
+      { code: "weight_sync", message: /phase "probe"/, afterwards: "the others are untouched" },
+      () => fleet().sender(),
+    );
+    assert.equal(error.server, second!.url);
+    await using sender = await fleet().sender({ whenUnreachable: "skip" });
+    const report = await sender.updateWeights(tiny1());
+    assert.deepEqual(report.skipped, [second!.url]);
+    await fleet().serves("tiny1", [first!]);
+  });
+
+  Deno.test("our process killed (-9) inside a payload: told in time; the server needs a restart", async () => {
+    const [first] = fleet().members;
+    await killTrainer([first!], "payload");
+    await fails(
+      "our process is killed (-9) inside a payload, then a new trainer comes",
+      {
+        code: "weight_sync",
+        message: /Timed out in phase/,
+        afterwards: "that server must be restarted",
+      },
+      () => fleet().sender({ workers: [first!.url], deadlines: { initMs: 3000, probeMs: 3000 } }),
+    );
+  });
+
+  Deno.test("with every server gone nothing waits", async () => {
+    kill(fleet().members[0]!);
+    await fails(
+      "every server is gone",
+      { code: "weight_sync", message: /phase "probe"/, afterwards: "nobody is left" },
+      () => fleet().sender({ whenUnreachable: "skip", deadlines: { probeMs: 3000 } }),
+    );
+  });
+}
+
+function kill(member: Member): void {
+  if (member.process === undefined) throw new Error("These tests need servers of their own");
+  Deno.kill(member.process.pid, "SIGKILL");
+}
+
+/** A gloo group that does something just before its first bytes. */
+function beforeBroadcast(event: () => void): OpenGroup {
+  return async (options, call) => {
+    const group = await GlooGroup.open(options, call);
+    const broadcast = group.broadcast.bind(group);
+    group.broadcast = async (parts, broadcastCall) => {
+      event();
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      await broadcast(parts, broadcastCall);
+    };
+    return group;
+  };
+}
