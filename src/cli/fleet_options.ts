@@ -2,6 +2,7 @@
 import { type Command, InvalidArgumentError } from "commander";
 import { AsyncSGLang } from "../engine/mod.ts";
 import { ValidationError } from "../errors.ts";
+import { SGLangRouter } from "../router/mod.ts";
 import type { CliIo } from "./io.ts";
 
 /** What {@linkcode addFleetOptions} adds. */
@@ -25,18 +26,30 @@ export function addFleetOptions(command: Command): Command {
     );
 }
 
-/** Connects to the servers that the options name. */
+/** Addresses of the servers themselves, which may be paused or down. */
+export async function serverUrls(options: FleetOptions, io: CliIo): Promise<readonly string[]> {
+  const { server, router } = options;
+  if (server.length > 0) return server;
+  if (router === undefined) throw missingServers();
+  const { apiKey } = keysOf(options, io);
+  const workers = await SGLangRouter.connect(router, { apiKey }).workers({ signal: io.signal });
+  return workers.map(({ url }) => url);
+}
+
+/** Connects to the servers that the options name; they must be up and not paused. */
 export async function connectFleet(options: FleetOptions, io: CliIo): Promise<AsyncSGLang> {
   const { server, router } = options;
-  if (server.length === 0 && router === undefined) {
-    throw new ValidationError("Give the servers with --server URL (or the router with --router)");
-  }
+  if (server.length === 0 && router === undefined) throw missingServers();
   const target = router === undefined
     ? server
     : server.length === 0
     ? { router }
     : { router, workers: server };
   return await AsyncSGLang.connect(target, { ...keysOf(options, io), signal: io.signal });
+}
+
+function missingServers(): ValidationError {
+  return new ValidationError("Give the servers with --server URL (or the router with --router)");
 }
 
 /** The keys, from the environment: on a command line everybody on the machine could read them. */

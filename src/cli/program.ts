@@ -5,7 +5,7 @@ import { addGenerate } from "./commands/generate.ts";
 import { addServe } from "./commands/serve.ts";
 import { addStatus } from "./commands/status.ts";
 import { addSync } from "./commands/sync.ts";
-import { type ExitCode, exitCodes } from "./exit_codes.ts";
+import type { ExitCode } from "./exit_codes.ts";
 import type { CliIo } from "./io.ts";
 
 /** What a command does its work with. */
@@ -48,9 +48,5 @@ export function makeProgram(context: CommandContext): Command {
   for (const add of [addServe, addGenerate, addSync, addStatus, addDoctor, addBench]) {
     add(program, context);
   }
-  program.action(() => {
-    context.exitWith(exitCodes.usage);
-    io.err(program.helpInformation());
-  });
   return program;
 }

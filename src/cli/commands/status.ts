@@ -1,8 +1,14 @@
 import type { Command } from "commander";
-import type { AsyncSGLang } from "../../engine/mod.ts";
+import { SGLangClient } from "../../client/mod.ts";
 import { sleep } from "../../internal/deadline.ts";
 import { type ExitCode, exitCodes } from "../exit_codes.ts";
-import { addFleetOptions, connectFleet, type FleetOptions, numberFrom } from "../fleet_options.ts";
+import {
+  addFleetOptions,
+  type FleetOptions,
+  keysOf,
+  numberFrom,
+  serverUrls,
+} from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
 import type { CommandContext } from "../program.ts";
 import { textTable } from "../table.ts";
@@ -52,8 +58,11 @@ export function addStatus(program: Command, { io, exitWith }: CommandContext): v
 }
 
 async function status(options: Options, io: CliIo): Promise<ExitCode> {
-  await using engine = await connectFleet(options, io);
-  let fleet = await look(engine, io.signal);
+  await using stack = new AsyncDisposableStack();
+  const clients = (await serverUrls(options, io)).map((url) =>
+    stack.use(new SGLangClient({ url, ...keysOf(options, io) }))
+  );
+  let fleet = await look(clients, io.signal);
   io.out(render(fleet, options));
   if (!options.watch) {
     const isReady = fleet.every(({ health }) => health === "ready");
@@ -63,7 +72,7 @@ async function status(options: Options, io: CliIo): Promise<ExitCode> {
     await sleep(options.interval * 1000, { signal: io.signal }).catch(() => {});
     if (io.signal.aborted) break;
     const lines = fleet.length + 1;
-    fleet = await look(engine, io.signal);
+    fleet = await look(clients, io.signal);
     // The table is drawn over the last one; a file gets one after the other.
     const back = io.isTerminal && !options.json ? `\x1b[${lines}A\x1b[J` : "";
     io.out(back + render(fleet, options));
@@ -71,18 +80,19 @@ async function status(options: Options, io: CliIo): Promise<ExitCode> {
   return exitCodes.ok;
 }
 
-function look(engine: AsyncSGLang, signal: AbortSignal): Promise<ServerStatus[]> {
-  return Promise.all(engine.workers.map(async ({ client, url, version }) => {
-    const info = { timeoutMs: infoTimeoutMs, signal };
-    const [model, load, isHealthy] = await Promise.all([
-      client.modelInfo(info).catch(() => null),
-      client.load(info).catch(() => null),
+function look(clients: readonly SGLangClient[], signal: AbortSignal): Promise<ServerStatus[]> {
+  return Promise.all(clients.map(async (client) => {
+    const short = { timeoutMs: infoTimeoutMs, signal };
+    const [info, model, load, isHealthy] = await Promise.all([
+      client.serverInfo(short).catch(() => null),
+      client.modelInfo(short).catch(() => null),
+      client.load(short).catch(() => null),
       client.health({ timeoutMs: healthTimeoutMs, signal }).catch(() => false),
     ]);
     return {
-      server: url,
-      health: isHealthy ? "ready" : model === null ? "unreachable" : "not generating",
-      sglang: model === null ? null : version,
+      server: client.url,
+      health: isHealthy ? "ready" : info === null ? "unreachable" : "not generating",
+      sglang: info?.version ?? null,
       model: model?.modelPath ?? null,
       weightVersion: model?.weightVersion ?? null,
       running: load?.running ?? null,

@@ -13,10 +13,10 @@ import type { PauseMode } from "../../client/types.ts";
 import { watchCheckpoints } from "../checkpoint_watch.ts";
 import {
   addFleetOptions,
-  connectFleet,
   type FleetOptions,
   keysOf,
   numberFrom,
+  serverUrls,
   wholeNumber,
 } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
@@ -76,9 +76,9 @@ export function addSync(program: Command, { io }: CommandContext): void {
 }
 
 async function sync(checkpoint: string, options: Options, io: CliIo): Promise<void> {
-  await using engine = await connectFleet(options, io);
+  // Not through an engine, which wants healthy servers: a push is what can repair a paused one.
   const scheme = new SGLangWeightSyncScheme({
-    engine,
+    workers: await serverUrls(options, io),
     ...keysOf(options, io),
     transport: options.transport,
     pauseMode: options.pauseMode,

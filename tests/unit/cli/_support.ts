@@ -1,0 +1,43 @@
+/** A terminal that keeps what is written to it. */
+import { type CliIo, type ExitCode, runCli } from "../../../src/cli/mod.ts";
+
+/** How a run of the command line ended and what it wrote. */
+export interface CliRun {
+  readonly code: ExitCode;
+  readonly out: string;
+  readonly err: string;
+}
+
+/** Options of {@linkcode run}. */
+export interface RunOptions {
+  readonly signal?: AbortSignal;
+  readonly stdin?: string;
+  readonly env?: Record<string, string>;
+  /** Called with everything written so far after every write. */
+  readonly onOut?: (out: string) => void;
+}
+
+/** Runs the command line. */
+export async function run(args: readonly string[], options: RunOptions = {}): Promise<CliRun> {
+  let out = "";
+  let err = "";
+  const io: CliIo = {
+    out(text) {
+      out += text;
+      options.onOut?.(out);
+    },
+    err: (text) => void (err += text),
+    isTerminal: false,
+    columns: 100,
+    signal: options.signal ?? new AbortController().signal,
+    env: (name) => options.env?.[name],
+    stdin: () => Promise.resolve(options.stdin ?? ""),
+  };
+  const code = await runCli(args, io);
+  return { code, out, err };
+}
+
+/** The lines of a text as JSON. */
+export function jsonLines<T = Record<string, unknown>>(text: string): T[] {
+  return text.trimEnd().split("\n").map((line) => JSON.parse(line));
+}

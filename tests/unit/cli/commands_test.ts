@@ -1,0 +1,216 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { sleep } from "../../../src/internal/deadline.ts";
+import { makeTinyCheckpoint } from "../../../src/embedded/mod.ts";
+import { get, post, startTiny, tinyCheckpoint } from "../embedded/_support.ts";
+import { jsonLines, run } from "./_support.ts";
+
+Deno.test("help: every command shows examples and ends with 0", async () => {
+  for (const command of ["serve", "generate", "sync", "status", "doctor", "bench"]) {
+    const { code, out } = await run([command, "--help"]);
+    assert.equal(code, 0);
+    assert.match(out, /Examples:\n {2}\S/, command);
+  }
+});
+
+Deno.test("wrong arguments end with 2 and say what was meant", async () => {
+  const unknown = await run(["statsu"]);
+  assert.equal(unknown.code, 2);
+  assert.match(unknown.err, /Did you mean status/);
+  assert.equal((await run([])).code, 2);
+  const number = await run(["bench", "--prompts", "none"]);
+  assert.equal(number.code, 2);
+  assert.match(number.err, /whole number of 1 or more/);
+  const servers = await run(["generate", "hello"]);
+  assert.equal(servers.code, 2);
+  assert.match(servers.err, /--server URL/);
+});
+
+Deno.test("a server that nobody runs ends with 3", async () => {
+  const used = await run(["generate", "Hello", "-s", "http://127.0.0.1:37999"]);
+  assert.equal(used.code, 3);
+  assert.match(used.err, /127\.0\.0\.1:37999/);
+  const looked = await run(["status", "-s", "http://127.0.0.1:37999", "--json"]);
+  assert.equal(looked.code, 3);
+  assert.equal(jsonLines(looked.out)[0]!.health, "unreachable");
+});
+
+Deno.test("generate: text for people, JSON lines for programs", async () => {
+  await using server = await startTiny();
+  const common = ["-s", server.url, "-m", "5", "-t", "0"];
+  const text = await run(["generate", "Hello", ...common]);
+  assert.equal(text.code, 0);
+  assert.match(text.out, /^> Hello\n/);
+  const json = await run([
+    "generate",
+    "Hello",
+    "--file",
+    "-",
+    ...common,
+    "-n",
+    "2",
+    "--log-probs",
+    "--json",
+  ], { stdin: "World\n\nAgain\n" });
+  const samples = jsonLines<{ prompt: string; ids: number[]; log_probs: number[] }>(json.out);
+  const prompts = samples.map(({ prompt }) => prompt);
+  assert.deepEqual(prompts, ["Hello", "Hello", "World", "World", "Again", "Again"]);
+  assert.ok(samples.every(({ ids, log_probs }) => ids.length === 5 && log_probs.length === 5));
+});
+
+Deno.test("generate --stream writes the text as a whole call makes it", async () => {
+  await using server = await startTiny();
+  const args = ["generate", "Hello", "-s", server.url, "-m", "8", "-t", "0"];
+  const [whole] = jsonLines<{ text: string }>((await run([...args, "--json"])).out);
+  const streamed = await run([...args, "--stream"]);
+  assert.equal(streamed.out, `${whole!.text}\n`);
+  assert.equal((await run([...args, "again", "--stream"])).code, 2);
+});
+
+Deno.test("generate: Ctrl-C ends it with 130", async () => {
+  await using server = await startTiny({ faults: { stepLatencyMs: 5 } });
+  const interrupt = new AbortController();
+  const running = run(["generate", "Hello", "-s", server.url], { signal: interrupt.signal });
+  while (server.stats.generatedTokens < 3) await sleep(1);
+  interrupt.abort();
+  assert.deepEqual(await running, { code: 130, out: "", err: "Interrupted\n" });
+});
+
+Deno.test("sync pushes a checkpoint into every server and tells the version", async () => {
+  const next = await tinyCheckpoint({ seed: 1 });
+  await using first = await startTiny();
+  await using second = await startTiny();
+  const { code, out } = await run([
+    "sync",
+    next,
+    "-s",
+    first.url,
+    "-s",
+    second.url,
+    "--json",
+  ]);
+  assert.equal(code, 0);
+  const [report] = jsonLines(out);
+  assert.equal(report!.version, "1");
+  assert.equal(report!.transport, "gloo");
+  assert.deepEqual(report!.servers, [first.url, second.url]);
+  for (const server of [first, second]) assert.equal(server.stats.weightVersion, "1");
+});
+
+Deno.test("sync: a folder without weights ends with 1 and changes nothing", async () => {
+  await using server = await startTiny();
+  const { code, err } = await run(["sync", "/nowhere", "-s", server.url]);
+  assert.equal(code, 1);
+  assert.match(err, /nowhere/);
+  assert.equal(server.stats.weightVersion, "default");
+});
+
+Deno.test("sync --watch pushes what is there and every newer checkpoint, until Ctrl-C", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    await makeTinyCheckpoint(join(folder, "step-1"), { seed: 1 });
+    await using server = await startTiny();
+    const interrupt = new AbortController();
+    let pushes = 0;
+    const watching = run(
+      ["sync", folder, "-s", server.url, "--watch", "--interval", "0.1", "--json"],
+      {
+        signal: interrupt.signal,
+        onOut: () => {
+          pushes++;
+          if (pushes === 1) makeTinyCheckpoint(join(folder, "step-2"), { seed: 2 });
+          else interrupt.abort();
+        },
+      },
+    );
+    const { code, out } = await watching;
+    assert.equal(code, 0);
+    const names = jsonLines(out).map((push) => String(push.checkpoint).split("/").at(-1));
+    assert.deepEqual(names, ["step-1", "step-2"]);
+    assert.equal((await get(server, "/model_info")).body.weight_version, "2");
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("status: one row for each server; 3 when one does not generate", async () => {
+  await using server = await startTiny({ healthTimeoutMs: 10 });
+  const good = await run(["status", "-s", server.url]);
+  assert.equal(good.code, 0);
+  assert.match(good.out, /^server +health .*\n.* ready /);
+  await post(server, "/pause_generation", {});
+  const paused = await run(["status", "-s", server.url, "--json"]);
+  assert.equal(paused.code, 3);
+  const [state] = jsonLines(paused.out);
+  assert.equal(state!.health, "not generating");
+  assert.equal(state!.weightVersion, "default");
+});
+
+Deno.test("status --watch looks again and again until Ctrl-C", async () => {
+  await using server = await startTiny();
+  const interrupt = new AbortController();
+  const { code, out } = await run(
+    ["status", "-s", server.url, "--watch", "--interval", "0.1", "--json"],
+    {
+      signal: interrupt.signal,
+      onOut: (text) => {
+        if (text.split("\n").length > 3) interrupt.abort();
+      },
+    },
+  );
+  assert.equal(code, 0);
+  assert.ok(jsonLines(out).length >= 3);
+});
+
+Deno.test("bench counts all tokens", async () => {
+  await using server = await startTiny();
+  const args = ["bench", "-s", server.url, "--prompts", "6", "-m", "7", "--rounds", "2"];
+  const table = await run(args);
+  assert.equal(table.code, 0);
+  assert.match(table.out, /tokens\/s/);
+  const [report] = jsonLines<{ rounds: { tokens: number }[] }>(
+    (await run([...args, "--json"])).out,
+  );
+  assert.deepEqual(report!.rounds.map(({ tokens }) => tokens), [42, 42]);
+});
+
+Deno.test("serve --embedded serves until Ctrl-C and stops cleanly", async () => {
+  const interrupt = new AbortController();
+  const ready = Promise.withResolvers<string>();
+  const serving = run(["serve", "--embedded", "-n", "2", "--json"], {
+    signal: interrupt.signal,
+    onOut: ready.resolve,
+  });
+  const { url, servers } = JSON.parse(await ready.promise) as { url: string; servers: string[] };
+  assert.equal(servers.length, 2);
+  const { code, out } = await run(["generate", "Hello", "-s", url, "-m", "2"]);
+  assert.equal(code, 0);
+  assert.match(out, /2 tokens/);
+  interrupt.abort();
+  assert.equal((await serving).code, 0);
+  await assert.rejects(fetch(url), TypeError);
+});
+
+Deno.test("serve without a model says what to give", async () => {
+  const { code, err } = await run(["serve"]);
+  assert.equal(code, 2);
+  assert.match(err, /--embedded/);
+});
+
+Deno.test("doctor: each finding tells what to do, and a dead server is broken", async () => {
+  await using server = await startTiny();
+  const good = await run(["doctor", "-s", server.url, "--json", "--port", "37998"]);
+  const findings = jsonLines<{ what: string; state: string; detail: string; advice: string }>(
+    good.out,
+  );
+  const about = (what: string) => findings.find((finding) => finding.what.startsWith(what))!;
+  assert.equal(about("Deno").state, "fine");
+  assert.match(about("server").detail, /0\.5\.16, a test double/);
+  for (const { state, advice, what } of findings) {
+    assert.ok(state === "fine" || advice.length > 0, `${what} has no advice`);
+  }
+  const bad = await run(["doctor", "-s", "http://127.0.0.1:37999", "--port", "60000"]);
+  assert.equal(bad.code, 1);
+  assert.match(bad.out, /BROKEN {2}port 60000: .*\n +-> take one of at most 55535/);
+  assert.match(bad.out, /BROKEN {2}server http:\/\/127\.0\.0\.1:37999/);
+});
