@@ -3,7 +3,8 @@
  *
  * @module
  */
-export { type ProcessExit, ProcessTree, type ProcessTreeOptions } from "./process_tree.ts";
+export type { ProcessExit, ProcessTreeOptions } from "./options.ts";
+export { ProcessTree } from "./process_tree.ts";
 export {
   getOpenPort,
   isPortFree,

@@ -1,7 +1,8 @@
 import { CrashedError, TimeoutError } from "../errors.ts";
 import { sleep, withDeadline } from "../internal/deadline.ts";
 import { asPermissionError } from "../internal/permission.ts";
-import type { ProcessExit, ProcessTree } from "./process_tree.ts";
+import type { ProcessExit } from "./options.ts";
+import type { ProcessTree } from "./process_tree.ts";
 import { crashHint } from "./crash_hint.ts";
 
 /** What is known while a process starts. */
@@ -26,6 +27,8 @@ export interface ReadyOptions {
   readonly timeoutMs: number;
   /** Pause between two probes. */
   readonly intervalMs: number;
+  /** What is still missing, for the error at the deadline. Default the last line of the log. */
+  readonly missing?: (() => string | undefined) | undefined;
   /** Told about every few seconds. */
   readonly onProgress?: ((progress: LaunchProgress) => void) | undefined;
   /** Gives the wait up. */
@@ -52,7 +55,7 @@ export async function waitUntilReady(options: ReadyOptions): Promise<void> {
       phase: `wait until ${name} is ready`,
       timeoutMs: options.timeoutMs,
       peer: `process ${tree.pid}`,
-      lastHeard: () => tree.lastLine,
+      lastHeard: () => options.missing?.() ?? tree.lastLine,
       hint: "Give it more time, or look at its log",
       signal: options.signal,
     }, async (signal) => {

@@ -72,11 +72,16 @@ export class SGLangRouter implements AsyncDisposable {
       stopGraceMs: options.stopGraceMs ?? 5000,
     });
     const api = new RouterApi(`http://${local}:${port}`, options.apiKey);
+    let missing: readonly string[] = [];
     await waitUntilReady({
       name,
       tree,
       address: `${local}:${port}`,
-      probe: (signal) => hasAll(api, options.workers, signal),
+      async probe(signal) {
+        missing = await missingOf(api, options.workers, signal);
+        return missing.length === 0 && (options.workers.length === 0 || api.isReady({ signal }));
+      },
+      missing: () => missing.length === 0 ? undefined : `no answer from ${missing.join(", ")}`,
       timeoutMs: options.readyTimeoutMs ?? 120_000,
       intervalMs: pollMs,
       onProgress: options.onProgress,
@@ -208,15 +213,15 @@ export class SGLangRouter implements AsyncDisposable {
   }
 }
 
-async function hasAll(
+/** Those of `urls` that get no requests yet. */
+async function missingOf(
   api: RouterApi,
   urls: readonly string[],
   signal: AbortSignal,
-): Promise<boolean> {
+): Promise<string[]> {
   const known = await api.workers({ signal });
   const healthy = new Set(known.filter((worker) => worker.isHealthy).map((worker) => worker.url));
-  if (!urls.every((url) => healthy.has(normalUrl(url)))) return false;
-  return urls.length === 0 || await api.isReady({ signal });
+  return urls.map(normalUrl).filter((url) => !healthy.has(url));
 }
 
 interface PortCheck {

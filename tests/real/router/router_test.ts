@@ -42,6 +42,19 @@ Deno.test("two routers on one host do not clash over their metrics ports", async
   assert.deepEqual(await urlsOf(first), await urlsOf(second));
 });
 
+Deno.test("a router that misses a server names it at the deadline, and is gone", async () => {
+  const [first] = sharedServers() as [string];
+  const dead = `http://127.0.0.1:${getOpenPort()}`;
+  await assert.rejects(
+    startRealRouter({ workers: [first, dead], readyTimeoutMs: 4000 }),
+    (error) => {
+      assert.ok(error instanceof TimeoutError);
+      assert.equal(error.lastHeard, `no answer from ${dead}`);
+      return true;
+    },
+  );
+});
+
 Deno.test("servers are added and removed, and a dead address is given up and forgotten", async (t) => {
   const [first, second] = sharedServers() as [string, string];
   await using router = await startRealRouter({ workers: [] });
