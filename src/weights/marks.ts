@@ -7,6 +7,8 @@ import type { FleetServer } from "./server.ts";
 const UPDATING = "updating:";
 const INCOMPLETE = "incomplete:";
 const POLL_MS = 250;
+/** Longer than a read and a write of a version take. */
+const OVERLAP_MS = 30;
 /** A trainer that has set its version resumes the servers right after; do not pause in between. */
 const HANDOVER_MS = 500;
 
@@ -29,43 +31,88 @@ export function isMark(version: string | null): boolean {
   return version !== null && (version.startsWith(UPDATING) || version.startsWith(INCOMPLETE));
 }
 
+/** Who claims servers, and how. */
+export interface Claim {
+  /** Our id. */
+  readonly owner: string;
+  /** The mark to leave. */
+  readonly mark: string;
+  /** How a call is made. */
+  readonly call: FleetCall;
+  /** Marks of trainers that are taken for dead. */
+  readonly dead: ReadonlySet<string>;
+}
+
 /**
- * Waits while another trainer's sync runs. A mark that stays is one of a trainer that died, and is
- * taken over with a warning.
+ * Waits while another trainer's sync runs. A mark that stays is one of a trainer that died; it is
+ * returned, to be taken over.
  */
 export async function awaitOthers(
   servers: readonly FleetServer[],
   options: { owner: string; patienceMs: number; logger: Logger; call: FleetCall },
-): Promise<void> {
+): Promise<ReadonlySet<string>> {
   const { owner, patienceMs, logger, call } = options;
   const until = performance.now() + patienceMs;
-  let waited = false;
+  let hasWaited = false;
   for (;;) {
-    const busy = await othersAtWork(servers, owner, call);
-    if (busy.length === 0) break;
+    const others = await foreignMarks(servers, owner, call);
+    if (others.size === 0) break;
     if (performance.now() >= until) {
       logger.warn(
-        `${busy.join(", ")} still bear the mark of another sync after ${patienceMs} ms; its ` +
-          "trainer is taken for dead",
+        `The mark of another sync stayed for ${patienceMs} ms; its trainer is taken for dead`,
       );
-      return;
+      return others;
     }
-    waited = true;
+    hasWaited = true;
     await sleep(POLL_MS, { signal: call.signal, phase: call.phase });
   }
-  if (waited) await sleep(HANDOVER_MS, { signal: call.signal, phase: call.phase });
+  if (hasWaited) await sleep(HANDOVER_MS, { signal: call.signal, phase: call.phase });
+  return new Set();
 }
 
-async function othersAtWork(
+/**
+ * Leaves our mark on every server. `false`: another trainer is first, which must be waited for.
+ *
+ * Servers offer no lock, so a mark is written and read again after the time that another's read and
+ * write could overlap with it; of two that met, the one with the smaller id goes on. What still slips
+ * through is noticed by {@linkcode requireOwnMark}.
+ */
+export async function claim(servers: readonly FleetServer[], claim: Claim): Promise<boolean> {
+  const { owner, mark, call, dead } = claim;
+  const before = servers.map(({ weightVersion }) => weightVersion);
+  const foreign = await foreignMarks(servers, owner, call);
+  // A sync that ran meanwhile has resumed the servers and used up a version.
+  const hasChanged = servers.some(({ weightVersion }, i) => weightVersion !== before[i]);
+  if (hasChanged || ![...foreign].every((other) => dead.has(other))) return false;
+  for (;;) {
+    await onAll(servers, call, (server, signal) => {
+      server.marked = true;
+      return server.setVersion(mark, signal);
+    });
+    await sleep(OVERLAP_MS, { signal: call.signal, phase: call.phase });
+    const others = await foreignMarks(servers, owner, call);
+    if (others.size === 0) return true;
+    if ([...others].some((other) => ownerOf(other) < owner)) {
+      for (const server of servers) server.marked = false;
+      return false;
+    }
+  }
+}
+
+async function foreignMarks(
   servers: readonly FleetServer[],
   owner: string,
   call: FleetCall,
-): Promise<string[]> {
+): Promise<ReadonlySet<string>> {
   const versions = await onAll(servers, call, (server, signal) => server.readVersion(signal));
-  const own = `${UPDATING}${owner}:`;
-  return servers
-    .filter((_, i) => versions[i]?.startsWith(UPDATING) && !versions[i]!.startsWith(own))
-    .map(({ url }) => url);
+  return new Set(
+    versions.filter((version) => version !== null)
+      .filter((version) => version.startsWith(UPDATING) && ownerOf(version) !== owner),
+  );
+}
+
+function ownerOf(mark: string): string {
+  return mark.split(":")[1] ?? "";
 }
 
 /** Throws when a server no longer bears our mark: somebody else wrote to it meanwhile. */

@@ -6,7 +6,7 @@ import { checkTensors, type ModelMetadata } from "./check.ts";
 import { stepFailed, syncFailed } from "./failure.ts";
 import { onAll } from "./fleet.ts";
 import { probeGreedily, readChecksums, requireEqualChecksums, synchronise } from "./landing.ts";
-import { awaitOthers, isMark, requireOwnMark, updatingMark } from "./marks.ts";
+import { awaitOthers, claim, isMark, requireOwnMark, updatingMark } from "./marks.ts";
 import { referenceOf } from "./metadata.ts";
 import { planBuckets } from "./plan.ts";
 import type { OnProgress, SyncPhase } from "./progress.ts";
@@ -167,17 +167,10 @@ class Sync {
 
   /** Brings generation to a halt, so that no token mixes weights, and claims the servers. */
   async #quiesce(): Promise<boolean | null> {
-    const { receiver, owner, signal } = this.#request;
+    const { receiver, signal } = this.#request;
     const { options } = receiver;
     const { deadlines, logger, pauseMode } = options;
     const servers = receiver.participants;
-    await this.#step("mark", "wait for other trainers", () =>
-      awaitOthers(servers, {
-        owner,
-        patienceMs: deadlines.beginMs,
-        logger,
-        call: { phase: "wait for other trainers", timeoutMs: deadlines.controlMs, signal },
-      }));
     if (options.verify === "checksum") {
       // Asked before anything changes, so that a server without it refuses in time.
       await this.#step("verify", "read the checksums", () =>
@@ -187,29 +180,51 @@ class Sync {
           signal,
         }));
     }
-    await this.#step("pause", "pause", () => receiver.pause(pauseMode, { signal }));
-    // Only mode abort ends the requests; in the others they wait for the new weights.
-    if (pauseMode === "abort") {
-      await this.#step("drain", "drain", () => receiver.drain({ signal }));
-    }
-    const cacheFlushed = await this.#flush();
-    await this.#step(
-      "mark",
-      "mark",
-      () =>
-        onAll(
-          servers,
-          { phase: "mark", timeoutMs: deadlines.controlMs, signal },
-          (server, inner) => {
-            server.marked = true;
-            return server.setVersion(updatingMark(owner, this.#version), inner);
-          },
-        ),
-    );
+    let cacheFlushed: boolean | null = null;
+    do {
+      const dead = await this.#awaitTurn();
+      await this.#step("pause", "pause", () => receiver.pause(pauseMode, { signal }));
+      // Only mode abort ends the requests; in the others they wait for the new weights.
+      if (pauseMode === "abort") {
+        await this.#step("drain", "drain", () => receiver.drain({ signal }));
+      }
+      cacheFlushed = await this.#flush();
+      if (await this.#claim(dead)) break;
+      logger.info("Another trainer syncs the same servers; waiting for it");
+    } while (true);
     if (this.#delivery!.needsSession) {
       await this.#step("begin", "begin", () => openSession(servers, { deadlines, logger, signal }));
     }
     return cacheFlushed;
+  }
+
+  /** Waits for other trainers; returns the marks of those that are taken for dead. */
+  async #awaitTurn(): Promise<ReadonlySet<string>> {
+    const { receiver, owner, signal } = this.#request;
+    const { deadlines, logger } = receiver.options;
+    const phase = "wait for other trainers";
+    const servers = receiver.participants;
+    const dead = await this.#step("mark", phase, () =>
+      awaitOthers(servers, {
+        owner,
+        patienceMs: deadlines.beginMs,
+        logger,
+        call: { phase, timeoutMs: deadlines.controlMs, signal },
+      }));
+    for (const server of servers) this.#versionsBefore.set(server, server.weightVersion);
+    this.#version = this.#request.version ?? nextVersion(servers);
+    return dead;
+  }
+
+  async #claim(dead: ReadonlySet<string>): Promise<boolean> {
+    const { receiver, owner, signal } = this.#request;
+    const call = { phase: "mark", timeoutMs: receiver.options.deadlines.controlMs, signal };
+    const mark = updatingMark(owner, this.#version);
+    return await this.#step(
+      "mark",
+      "mark",
+      () => claim(receiver.participants, { owner, mark, call, dead }),
+    );
   }
 
   async #flush(): Promise<boolean | null> {

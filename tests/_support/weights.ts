@@ -57,8 +57,13 @@ export class Fleet implements AsyncDisposable {
       deadlines: { beginMs: 3000, destroyMs: 4000, ...options.deadlines },
     });
     const sender = scheme.createSender();
-    await sender.initAllWorkersGroup();
-    return sender;
+    try {
+      await sender.initAllWorkersGroup();
+      return sender;
+    } catch (error) {
+      await sender.close();
+      throw error;
+    }
   }
 
   /** Requires that every server (or those given) generates as the checkpoint does. */

@@ -14,7 +14,7 @@ export interface SyncRun {
   readonly open: OpenWeightSource;
   /** What is sent, in order. */
   readonly buckets: readonly PlannedBucket[];
-  /** The version that the servers shall have. */
+  /** The version that the servers shall have, unless another trainer comes first. */
   readonly version: string;
   /** Where the sync is. */
   readonly steps: Steps;
