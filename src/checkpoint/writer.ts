@@ -1,3 +1,4 @@
+import { dirname } from "node:path";
 import { ValidationError } from "../errors.ts";
 import { throwIfAborted } from "../internal/deadline.ts";
 import { asPermissionError } from "../internal/permission.ts";
@@ -77,8 +78,15 @@ export async function writeSafetensors(
     await Deno.rename(temporary, path);
   } catch (error) {
     await Deno.remove(temporary).catch(() => {});
-    throw asPermissionError(error, `--allow-write=${path}`, `write ${path}`);
+    throw namingFlag(error, path);
   }
+}
+
+/** The temporary file lies in the folder, and a rename takes the permission to read it, too. */
+function namingFlag(error: unknown, path: string): unknown {
+  const isRead = error instanceof Error && /read access/.test(error.message);
+  const flag = `--allow-${isRead ? "read" : "write"}=${dirname(path)}`;
+  return asPermissionError(error, flag, `write ${path}`);
 }
 
 async function writeFile(

@@ -3,5 +3,14 @@
  *
  * @module
  */
+export type { DType, TensorInfo } from "../../checkpoint/mod.ts";
+export type {
+  BroadcastPart,
+  CollectiveGroup,
+  DevicePart,
+  OpenGroupOptions,
+  StagePart,
+  TransportCall,
+} from "../transport.ts";
 export { GlooGroup } from "./group.ts";
 export { GlooPeer, type JoinGlooOptions } from "./peer.ts";

@@ -245,3 +245,18 @@ Deno.test({
     );
   },
 });
+
+for (const missing of ["read", "write"] as const) {
+  Deno.test({
+    name: `writing without ${missing} permission names the flag for the folder`,
+    permissions: { read: true, write: true, [missing]: false },
+    async fn() {
+      // Permissions are dropped for this test only, so the folder is one that is there already.
+      const folder = "/tmp";
+      await assert.rejects(
+        writeSafetensors(`${folder}/never-written.safetensors`, [u8("a", 1)]),
+        (error: Error & { flag?: string }) => error.flag === `--allow-${missing}=${folder}`,
+      );
+    },
+  });
+}

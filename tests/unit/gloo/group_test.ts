@@ -129,6 +129,18 @@ Deno.test("a broadcast that is aborted rejects at once with the signal's reason"
   await world.group.abort(new AbortedError("update"));
 });
 
+Deno.test("a receive that is aborted rejects with the signal's reason and ends the rank", async () => {
+  await using world = await openWorld(2);
+  const [peer] = world.peers as [GlooPeer];
+  const controller = new AbortController();
+  const receiving = peer.receive(new Uint8Array(4), { signal: controller.signal });
+  const other = assert.rejects(peer.receive(new Uint8Array(4)), /aborted/);
+  controller.abort(new AbortedError("receive"));
+  await assert.rejects(receiving, AbortedError);
+  await other;
+  await assert.rejects(peer.receive(new Uint8Array(4)), StateError);
+});
+
 Deno.test("abort finishes a payload that is on the wire", async () => {
   await using world = await openWorld(2);
   const big = part(12_000_000, 1);
