@@ -134,6 +134,8 @@ Deno.test("without a router, a server that is killed costs no request; when all 
     ...launch,
     numReplicas: 2,
     router: false,
+    // A crashing server would wait a minute for a core dump.
+    env: { ...cpuEnv, SGLANG_CUDA_COREDUMP_BEFORE_CRASH: "0" },
     retry: { initialDelayMs: 50 },
   });
   const call = engine.generate(
