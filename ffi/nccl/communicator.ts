@@ -103,6 +103,7 @@ export class Communicator implements AsyncDisposable {
         { libraries, device, recorder },
         { phase, timeoutMs, signal },
       );
+      communicator.#prepareAddresses(communicator.#info.cudartPath);
       return communicator;
     } catch (error) {
       communicator.#fail(error instanceof Error ? error : new Error(String(error)));
@@ -129,10 +130,7 @@ export class Communicator implements AsyncDisposable {
 
   /** The address of a buffer of this thread; name the buffer in the request's `keep`. */
   addressOf(bytes: Uint8Array): Address {
-    // Opened already by the thread: this only looks up two functions.
-    this.#memory ??= new Memory(
-      openLibrary("cudart", libcSymbols, { cudart: this.info.cudartPath }).symbols,
-    );
+    if (this.#memory === undefined) throw new StateError("The rank is not open");
     return this.#memory.addressOf(bytes);
   }
 
@@ -205,6 +203,12 @@ export class Communicator implements AsyncDisposable {
     } catch (error) {
       this.#logger.warn(`NCCL rank: ${(error as Error).message}`);
     }
+  }
+
+  /** The thread has opened the library already: this only looks up the C library's functions. */
+  #prepareAddresses(cudart: string): void {
+    this.#memory = new Memory(openLibrary("cudart", libcSymbols, { cudart }).symbols);
+    this.#memory.addressOf(new Uint8Array(1));
   }
 
   async #abortFromOutside(): Promise<boolean> {

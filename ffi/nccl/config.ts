@@ -2,7 +2,10 @@
 const UNDEFINED_INT = -2147483648;
 /** `ncclConfig_t.magic`. */
 const MAGIC = 0xcafebeef;
-/** The layout of NCCL 2.18, which every later version takes: it reads `size` and `version`. */
+/**
+ * The fields of NCCL 2.18, which every later version takes. The size covers two fields that came
+ * later (trafficClass, commName); by the version NCCL knows that they are not set.
+ */
 const LAYOUT_BYTES = 56;
 const LAYOUT_VERSION = 21800;
 

@@ -6,7 +6,7 @@ import { Kernels } from "../cuda/kernels.ts";
 import { CudaDriver } from "../cuda/mod.ts";
 import type { LibraryOptions } from "../library.ts";
 import { type Address, nullAddress } from "../memory.ts";
-import { DeviceRing } from "./device_ring.ts";
+import { DeviceRing, type LoadedParts } from "./device_ring.ts";
 import { type CommunicatorHandle, Nccl } from "./mod.ts";
 import {
   type DeviceRange,
@@ -30,7 +30,10 @@ interface Opened {
   readonly cudart: Cudart;
   readonly nccl: Nccl;
   readonly stream: Stream;
+  /** Where parts from the host go on their way to a broadcast. */
   readonly ring: DeviceRing;
+  /** Where staged parts wait for theirs, so that other broadcasts do not overwrite them. */
+  readonly staging: DeviceRing;
   readonly libraries: LibraryOptions;
   readonly device: number;
 }
@@ -89,6 +92,7 @@ export class RankThread {
       nccl,
       stream: cudart.createStream(),
       ring: new DeviceRing(cudart, this.#recorder),
+      staging: new DeviceRing(cudart, this.#recorder),
       libraries,
       device,
     };
@@ -113,20 +117,17 @@ export class RankThread {
   }
 
   async #broadcast(args: Requests["broadcast"]["arguments"]): Promise<undefined> {
-    const { cudart, nccl, stream, ring } = this.#get();
-    const { root } = args;
-    for (const batch of DeviceRing.batches(args.parts)) {
-      const loaded = ring.load(batch, () => this.#getKernels());
-      cudart.wait(stream, loaded.ready);
-      for (const { part: { count, type }, address } of loaded.parts) {
-        const communicator = this.#joined();
-        this.#recorder.during(
-          "ncclBroadcast",
-          () => nccl.broadcast(communicator, address, { count, type, root, stream }),
-        );
-        await this.#settle("ncclBroadcast");
+    const { cudart, stream, ring } = this.#get();
+    const { parts, root } = args;
+    if (parts.every(({ place }) => place === "device")) {
+      await this.#enqueue(parts.map((part) => ({ part, address: part.address })), root);
+    } else {
+      for (const batch of DeviceRing.batches(parts)) {
+        const loaded = ring.load(batch, () => this.#getKernels());
+        cudart.wait(stream, loaded.ready);
+        await this.#enqueue(loaded.parts, root);
+        loaded.release(stream);
       }
-      loaded.release(stream);
     }
     using done = cudart.createEvent();
     cudart.record(done, stream);
@@ -134,10 +135,23 @@ export class RankThread {
     ring.collect();
   }
 
+  /** Single calls in order: broadcasts of different sizes in one NCCL group hang SGLang's ranks. */
+  async #enqueue(parts: LoadedParts["parts"], root: number): Promise<void> {
+    const { nccl, stream } = this.#get();
+    for (const { part: { count, type }, address } of parts) {
+      const communicator = this.#joined();
+      this.#recorder.during(
+        "ncclBroadcast",
+        () => nccl.broadcast(communicator, address, { count, type, root, stream }),
+      );
+      await this.#settle("ncclBroadcast");
+    }
+  }
+
   async #stage(parts: readonly WirePart[]): Promise<DeviceRange[]> {
-    const { cudart, ring } = this.#get();
+    const { cudart, staging } = this.#get();
     // One batch whatever its size: what is staged is broadcast as a whole, from one slot.
-    const loaded = ring.load(parts, () => this.#getKernels());
+    const loaded = staging.load(parts, () => this.#getKernels());
     await this.#until("cudaMemcpyAsync", () => cudart.isDone(loaded.ready));
     return loaded.parts.map(({ part, address }) => ({
       address,
@@ -204,12 +218,12 @@ export class RankThread {
   async #close(): Promise<undefined> {
     if (this.#communicator !== undefined) await this.#finalize(this.#communicator);
     if (this.#opened === undefined) return;
-    const { stream, ring } = this.#opened;
+    const { stream, ring, staging } = this.#opened;
     this.#opened = undefined;
     this.#recorder.during("cudaFree", () => {
       for (const buffer of this.#buffers.values()) buffer[Symbol.dispose]();
       for (const pinned of this.#pinned) pinned[Symbol.dispose]();
-      for (const handle of [this.#kernels, ring, stream]) handle?.[Symbol.dispose]();
+      for (const handle of [this.#kernels, ring, staging, stream]) handle?.[Symbol.dispose]();
     });
   }
 

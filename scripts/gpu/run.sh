@@ -17,7 +17,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 out=${OUT:-$PWD/.dev/gpu-results} work=${WORK:-/tmp/sglang-rl-gpu} limit=${LIMIT_S:-1800}
-parts=${PARTS:-kernels broadcast permissions faults server rates leaks python}
+parts=${PARTS:-kernels broadcast permissions faults server rates leaks ipc python death}
 port=${GPU_SERVER_PORT:-34100}
 logs=$work/logs site=$work/site models=$work/models
 mkdir -p "$out" "$logs" "$site" "$models"
@@ -71,7 +71,7 @@ tee -a "$GPU_RESULTS" <"$work/machine.json"
 wait "$unpacking" ${making:-}
 say "prepared"
 server=
-if [[ " $parts " == *" server "* || " $parts " == *" python "* ]]; then
+if [[ " $parts " == *" server "* || " $parts " == *" python "* || " $parts " == *" death "* || " $parts " == *" ipc "* ]]; then
   PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH} NCCL_HOSTID=server TVM_FFI_CACHE_DIR=$site/jit_cache \
     HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 PYTHONUNBUFFERED=1 \
     TORCH_NCCL_ASYNC_ERROR_HANDLING=2 TORCH_NCCL_DUMP_ON_TIMEOUT=0 \
@@ -79,12 +79,12 @@ if [[ " $parts " == *" server "* || " $parts " == *" python "* ]]; then
     setsid "$GPU_PYTHON" -m sglang.launch_server --model-path "$models/q05b-a" --host 127.0.0.1 \
     --port "$port" --nccl-port $((port + 7)) --attention-backend triton --sampling-backend pytorch \
     --grammar-backend none --mem-fraction-static 0.5 --max-total-tokens 20000 \
-    --max-running-requests 32 --disable-cuda-graph --sleep-on-idle >"$logs/server.log" 2>&1 &
+    --max-running-requests 32 --disable-cuda-graph --sleep-on-idle >"$logs/sglang.log" 2>&1 &
   server=$!
 fi
 
 declare -A seconds=([kernels]=60 [broadcast]=90 [permissions]=40 [faults]=90 [leaks]=70 [rates]=110
-  [server]=150 [python]=110)
+  [server]=150 [python]=110 [death]=60 [ipc]=70)
 failed=0
 for part in $parts; do
   left=$((limit - SECONDS - 10))

@@ -136,32 +136,38 @@ export function pickle(value: PickleValue): Uint8Array<ArrayBuffer> {
   return writer.finish();
 }
 
+/** Longest text that is put into the reader's memo: keys and type names recur, tensor names do not. */
+const LONGEST_MEMO_TEXT = 16;
+
 class PickleWriter {
-  #bytes = new Uint8Array(1024);
+  #bytes = new Uint8Array(64 * 1024);
   #length = 0;
-  /** Place of each named object in the reader's memo, so that it is named once. */
-  readonly #memo = new Map<string, number>();
+  /** Places in the reader's memo of named objects and of short texts, so that each is written once. */
+  readonly #globals = new Map<string, number>();
+  readonly #texts = new Map<string, number>();
+  readonly #encoder = new TextEncoder();
 
   constructor() {
-    this.#put(op.proto, PROTOCOL);
+    this.#byte(op.proto);
+    this.#byte(PROTOCOL);
   }
 
   finish(): Uint8Array<ArrayBuffer> {
-    this.#put(op.stop);
+    this.#byte(op.stop);
     return this.#bytes.slice(0, this.#length);
   }
 
   write(value: PickleValue): void {
-    if (value === null) return this.#put(op.none);
+    if (value === null) return this.#byte(op.none);
     switch (typeof value) {
       case "boolean":
-        return this.#put(value ? op.newTrue : op.newFalse);
+        return this.#byte(value ? op.newTrue : op.newFalse);
       case "number":
-        return this.#integer(toInteger(value));
+        return this.#number(value);
       case "bigint":
         return this.#integer(value);
       case "string":
-        return this.#sized(op.binUnicode, new TextEncoder().encode(value));
+        return this.#text(value);
     }
     if (value instanceof Uint8Array) return this.#byteString(value);
     if (isList(value)) return this.#list(value);
@@ -175,103 +181,141 @@ class PickleWriter {
       case "call":
         this.#global(value.callable);
         this.#tuple(value.args);
-        return this.#put(op.reduce);
+        return this.#byte(op.reduce);
       case "object":
         this.#global(value.type);
-        this.#put(op.emptyTuple, op.newObj);
+        this.#byte(op.emptyTuple);
+        this.#byte(op.newObj);
         this.#dict(value.fields);
-        return this.#put(op.build);
+        return this.#byte(op.build);
     }
+  }
+
+  #number(value: number): void {
+    if (!Number.isSafeInteger(value)) {
+      throw new ValidationError(`Only whole numbers are written, not ${value}`);
+    }
+    if (value !== (value | 0)) return this.#integer(BigInt(value));
+    if (value >= 0 && value < 256) {
+      this.#byte(op.binInt1);
+      return this.#byte(value);
+    }
+    if (value >= 0 && value < 65536) {
+      this.#byte(op.binInt2);
+      this.#byte(value & 0xff);
+      return this.#byte(value >> 8);
+    }
+    this.#byte(op.binInt);
+    this.#word(value);
   }
 
   #integer(value: bigint): void {
-    if (value >= 0n && value < 256n) return this.#put(op.binInt1, Number(value));
-    if (value >= 0n && value < 65536n) {
-      return this.#put(op.binInt2, ...littleEndian(value, 2));
-    }
-    if (value === BigInt.asIntN(32, value)) {
-      return this.#put(op.binInt, ...littleEndian(value, 4));
-    }
+    if (value === BigInt.asIntN(32, value)) return this.#number(Number(value));
     let size = 5;
     while (value !== BigInt.asIntN(8 * size, value)) size++;
     if (size > 255) throw new ValidationError("An integer of more than 255 bytes is not written");
-    this.#put(op.long1, size, ...littleEndian(value, size));
+    this.#byte(op.long1);
+    this.#byte(size);
+    for (let i = 0; i < size; i++) this.#byte(Number((value >> BigInt(8 * i)) & 0xffn));
+  }
+
+  #text(text: string): void {
+    const isShort = text.length <= LONGEST_MEMO_TEXT;
+    if (isShort && this.#recall(this.#texts, text)) return;
+    this.#reserve(5 + 3 * text.length);
+    const { written } = this.#encoder.encodeInto(text, this.#bytes.subarray(this.#length + 5));
+    this.#byte(op.binUnicode);
+    this.#word(written);
+    this.#length += written;
+    if (isShort) this.#remember(this.#texts, text);
   }
 
   #byteString(bytes: Uint8Array): void {
-    if (bytes.byteLength >= 256) return this.#sized(op.binBytes, bytes);
-    this.#put(op.shortBinBytes, bytes.byteLength);
-    this.#append(bytes);
+    if (bytes.byteLength < 256) {
+      this.#byte(op.shortBinBytes);
+      this.#byte(bytes.byteLength);
+    } else {
+      this.#byte(op.binBytes);
+      this.#word(bytes.byteLength);
+    }
+    this.#reserve(bytes.byteLength);
+    this.#bytes.set(bytes, this.#length);
+    this.#length += bytes.byteLength;
   }
 
   #list(items: readonly PickleValue[]): void {
-    this.#put(op.emptyList, op.mark);
+    this.#byte(op.emptyList);
+    this.#byte(op.mark);
     for (const item of items) this.write(item);
-    this.#put(op.appends);
+    this.#byte(op.appends);
   }
 
   #tuple(items: readonly PickleValue[]): void {
-    if (items.length === 0) return this.#put(op.emptyTuple);
-    this.#put(op.mark);
+    if (items.length === 0) return this.#byte(op.emptyTuple);
+    this.#byte(op.mark);
     for (const item of items) this.write(item);
-    this.#put(op.tuple);
+    this.#byte(op.tuple);
   }
 
   #dict(entries: Readonly<Record<string, PickleValue>>): void {
-    this.#put(op.emptyDict, op.mark);
-    for (const [key, value] of Object.entries(entries)) {
-      this.write(key);
-      this.write(value);
+    this.#byte(op.emptyDict);
+    this.#byte(op.mark);
+    for (const key of Object.keys(entries)) {
+      this.#text(key);
+      this.write(entries[key]!);
     }
-    this.#put(op.setItems);
+    this.#byte(op.setItems);
   }
 
   #global({ module, name }: PickleGlobal): void {
-    const text = `${module}\n${name}\n`;
-    const known = this.#memo.get(text);
-    if (known !== undefined) return this.#memoized(op.binGet, op.longBinGet, known);
-    this.#put(op.global);
-    this.#append(new TextEncoder().encode(text));
-    this.#memoized(op.binPut, op.longBinPut, this.#memo.size);
-    this.#memo.set(text, this.#memo.size);
+    const line = `${module}\n${name}\n`;
+    if (this.#recall(this.#globals, line)) return;
+    this.#reserve(1 + 3 * line.length);
+    this.#byte(op.global);
+    this.#length += this.#encoder.encodeInto(line, this.#bytes.subarray(this.#length)).written;
+    this.#remember(this.#globals, line);
+  }
+
+  /** Writes a reference to the memo when the thing is in it. */
+  #recall(memo: Map<string, number>, key: string): boolean {
+    const place = memo.get(key);
+    if (place === undefined) return false;
+    this.#memoized(op.binGet, op.longBinGet, place);
+    return true;
+  }
+
+  #remember(memo: Map<string, number>, key: string): void {
+    const place = this.#globals.size + this.#texts.size;
+    memo.set(key, place);
+    this.#memoized(op.binPut, op.longBinPut, place);
   }
 
   #memoized(short: number, long: number, place: number): void {
-    if (place < 256) this.#put(short, place);
-    else this.#put(long, ...littleEndian(BigInt(place), 4));
+    this.#byte(place < 256 ? short : long);
+    if (place < 256) this.#byte(place);
+    else this.#word(place);
   }
 
-  #sized(opcode: number, bytes: Uint8Array): void {
-    this.#put(opcode, ...littleEndian(BigInt(bytes.byteLength), 4));
-    this.#append(bytes);
+  #byte(value: number): void {
+    if (this.#length === this.#bytes.byteLength) this.#reserve(1);
+    this.#bytes[this.#length++] = value;
   }
 
-  #put(...bytes: number[]): void {
-    this.#append(bytes);
+  /** Four bytes, little-endian. */
+  #word(value: number): void {
+    for (let shift = 0; shift < 32; shift += 8) this.#byte((value >> shift) & 0xff);
   }
 
-  #append(bytes: ArrayLike<number>): void {
-    const needed = this.#length + bytes.length;
-    if (needed > this.#bytes.byteLength) {
-      const grown = new Uint8Array(Math.max(needed, 2 * this.#bytes.byteLength));
-      grown.set(this.#bytes);
-      this.#bytes = grown;
-    }
-    this.#bytes.set(bytes, this.#length);
-    this.#length = needed;
+  #reserve(byteLength: number): void {
+    const needed = this.#length + byteLength;
+    if (needed <= this.#bytes.byteLength) return;
+    const grown = new Uint8Array(Math.max(needed, 2 * this.#bytes.byteLength));
+    grown.set(this.#bytes.subarray(0, this.#length));
+    this.#bytes = grown;
   }
 }
 
 /** `Array.isArray` does not narrow a readonly array. */
 function isList(value: PickleValue): value is readonly PickleValue[] {
   return Array.isArray(value);
-}
-
-function toInteger(value: number): bigint {
-  if (Number.isSafeInteger(value)) return BigInt(value);
-  throw new ValidationError(`Only whole numbers are written, not ${value}`);
-}
-
-function littleEndian(value: bigint, size: number): number[] {
-  return Array.from({ length: size }, (_, i) => Number((value >> BigInt(8 * i)) & 0xffn));
 }
