@@ -97,9 +97,14 @@ export class EmbeddedState {
     };
   }
 
-  /** Waits until no weight update is under way. */
-  enterGeneration(): Promise<Disposable> {
-    return this.lock.enterReader();
+  /**
+   * Waits until generation is not paused and no weight update is under way. As in the real server a
+   * request that comes during a pause waits outside the scheduler, so it keeps no cache from being
+   * flushed.
+   */
+  async enterGeneration(): Promise<Disposable> {
+    await this.scheduler.whenNotPaused();
+    return await this.lock.enterReader();
   }
 
   /** Queues a request. */

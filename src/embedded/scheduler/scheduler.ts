@@ -42,6 +42,7 @@ export class Scheduler {
   #waiting: Task[] = [];
   #running: Task[] = [];
   #paused = false;
+  #resumed = Promise.withResolvers<void>();
   #closed = false;
   #wake = Promise.withResolvers<void>();
   readonly #loop: Promise<void>;
@@ -82,9 +83,18 @@ export class Scheduler {
     return this.#running.length === 0 ? 0 : this.#rate.perSecond;
   }
 
+  /** Waits while generation is paused; ends too when the scheduler is closed. */
+  async whenNotPaused(): Promise<void> {
+    while (this.#paused && !this.#closed) await this.#resumed.promise;
+  }
+
   /** Queues a request. */
   submit(request: TaskRequest): Task {
     const task = new Task(request, this.weightVersion);
+    if (this.#closed) {
+      this.#end(task, aborted);
+      return task;
+    }
     this.#waiting.push(task);
     this.#wake.resolve();
     return task;
@@ -113,6 +123,7 @@ export class Scheduler {
   /** Goes on. */
   resume(): void {
     this.#paused = false;
+    this.#letIn();
     this.#wake.resolve();
   }
 
@@ -130,9 +141,16 @@ export class Scheduler {
   /** Ends the loop; requests in work end as aborted. */
   async close(): Promise<void> {
     this.#closed = true;
+    this.#letIn();
     this.abort(() => true);
     this.#wake.resolve();
     await this.#loop;
+  }
+
+  #letIn(): void {
+    const { resolve } = this.#resumed;
+    this.#resumed = Promise.withResolvers();
+    resolve();
   }
 
   #retract(): void {
