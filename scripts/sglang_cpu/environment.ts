@@ -137,7 +137,7 @@ export function pipProgress(
       collected++;
       if (collected % 20 === 0 || collected === total) say(`${title}: ${collected} of ${total}`);
     }
-    const large = /^\s*(?:Downloading|Using cached) (\S+) \(([\d.]+) (MB|GB)\)/.exec(line);
+    const large = /^\s*Downloading (\S+) \(([\d.]+) (MB|GB)\)/.exec(line);
     if (large !== null && (large[3] === "GB" || Number(large[2]) >= 50)) {
       const file = large[1]!.split("/").at(-1)!;
       say(`${title}: downloading ${file.split("-")[0]} (${large[2]} ${large[3]})`);

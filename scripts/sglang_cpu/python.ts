@@ -33,7 +33,9 @@ export async function findBasePython(given: string | undefined): Promise<BasePyt
   }
   if (second !== undefined) return second;
   throw new SetupError(
-    `Python ${lockedFor} is needed, and ${seen.join(", ") || "there is no python3"}: ` +
+    `Python ${lockedFor} is needed, and ${
+      seen.join(", ") || `there is no ${candidates.at(-1)}`
+    }: ` +
       "install it, or name it with --python",
   );
 }
