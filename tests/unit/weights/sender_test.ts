@@ -1,0 +1,349 @@
+import assert from "node:assert/strict";
+import {
+  SGLangWeightReceiver,
+  SGLangWeightSyncScheme,
+  type StateDict,
+  tensorDict,
+  type WeightSyncOptions,
+} from "../../../src/weights/mod.ts";
+import { recordingGroups, weightsStandIn } from "../../_support/weights_stand_in.ts";
+
+const state = {
+  "0.weight": { data: Float32Array.of(1, 2, 3, 4, 5, 6), shape: [3, 2] },
+  "0.bias": { data: Float32Array.of(7, 8, 9), shape: [3] },
+  "1.weight": { data: Float32Array.of(10, 11, 12), shape: [1, 3] },
+} as const satisfies StateDict;
+const metadata = {
+  "0.weight": { dtype: "float32", shape: [3, 2] },
+  "0.bias": { dtype: "float32", shape: [3] },
+  "1.weight": { dtype: "float32", shape: [1, 3] },
+} as const;
+
+function schemeFor(url: string, options: WeightSyncOptions = {}) {
+  return new SGLangWeightSyncScheme({
+    serverUrl: url,
+    env: () => undefined,
+    openGroup: recordingGroups().openGroup,
+    deadlines: { destroyMs: 1000, drainMs: 2000 },
+    ...options,
+  });
+}
+
+Deno.test("case 82: no connection before init", async () => {
+  await using server = weightsStandIn();
+  await using sender = schemeFor(server.url).createSender();
+  assert.equal(sender.checkConnection(), false);
+  await sender.initAllWorkersGroup(metadata);
+  assert.equal(sender.checkConnection(), true);
+});
+
+Deno.test("case 83: an update before init, and an init by another rank, are refused", async () => {
+  await using server = weightsStandIn();
+  await using receiver = new SGLangWeightReceiver({ serverUrl: server.url });
+  await assert.rejects(
+    receiver.update({ names: [], dtypes: [], shapes: [] }),
+    { code: "state", message: "Communication group not initialized" },
+  );
+  await using sender = schemeFor(server.url, { rank: 1 }).createSender();
+  await assert.rejects(sender.initAllWorkersGroup(), { code: "state", message: /Only rank 0/ });
+  assert.deepEqual(server.calls, []);
+});
+
+Deno.test("case 84: a sender without transport, without model, with a collected model", async () => {
+  await using server = weightsStandIn();
+  await using sender = schemeFor(server.url).createSender();
+  await assert.rejects(sender.updateWeights(state), { message: /Transport not initialized/ });
+  await sender.initAllWorkersGroup(metadata);
+  await assert.rejects(sender.updateWeights(), { code: "state", message: /No model registered/ });
+  class Collected extends WeakRef<StateDict & WeakKey> {
+    override deref(): undefined {
+      return undefined;
+    }
+  }
+  sender.registerModel(new Collected(state));
+  await assert.rejects(sender.updateWeights(), { message: /Model reference is no longer valid/ });
+});
+
+Deno.test("cases 85, 86, 87: pause, idle, update beside the broadcasts, resume", async () => {
+  const running = [2, 1, 0];
+  await using server = weightsStandIn({
+    "GET /v1/loads": () =>
+      Response.json({ loads: [{ num_running_reqs: running.shift() ?? 0, num_waiting_reqs: 5 }] }),
+  });
+  const groups = recordingGroups();
+  const scheme = schemeFor(server.url, { openGroup: groups.openGroup, flattened: false });
+  await using sender = scheme.createSender();
+  await sender.initAllWorkersGroup(metadata);
+  const from = server.calls.length;
+  await sender.updateWeights(state, { version: "v1" });
+  const calls = server.calls.slice(from).filter((call) => !call.startsWith("GET /model_info"));
+  assert.deepEqual(calls.filter((call) => !call.startsWith("GET /server_info")), [
+    "POST /pause_generation",
+    "GET /v1/loads",
+    "GET /v1/loads",
+    "GET /v1/loads",
+    "POST /flush_cache",
+    "POST /update_weight_version",
+    "POST /update_weights_from_distributed",
+    "POST /update_weight_version",
+    "POST /continue_generation",
+  ]);
+  const bodyOf = (path: string) => server.requests.find((one) => one.path === path)?.body;
+  assert.deepEqual(bodyOf("/pause_generation"), { mode: "abort" });
+  assert.deepEqual(bodyOf("/continue_generation"), { torch_empty_cache: true });
+  const { group_name: groupName, ...update } = bodyOf("/update_weights_from_distributed")!;
+  assert.equal(groupName, groups.opened[0]!.groupName);
+  assert.deepEqual(update, {
+    names: ["0.weight", "0.bias", "1.weight"],
+    dtypes: ["float32", "float32", "float32"],
+    shapes: [[3, 2], [3], [1, 3]],
+    flush_cache: false,
+    abort_all_requests: false,
+  });
+  assert.deepEqual(groups.sent.map(({ bytes }) => bytes.byteLength), [24, 12, 12]);
+  assert.equal(server.weightVersion, "v1");
+});
+
+Deno.test("case 86: with buckets one request carries the bytes of all in one broadcast", async () => {
+  await using server = weightsStandIn();
+  const groups = recordingGroups();
+  await using sender = schemeFor(server.url, { openGroup: groups.openGroup }).createSender();
+  await sender.initAllWorkersGroup(metadata);
+  await sender.updateWeights(state);
+  const [update] = server.requests.filter(({ path }) =>
+    path === "/update_weights_from_distributed"
+  );
+  assert.equal(update!.body!.load_format, "flattened_bucket");
+  assert.deepEqual(
+    [...new Float32Array(groups.sent[0]!.bytes.buffer)],
+    [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12],
+  );
+});
+
+Deno.test("case 92: a refused update tells the server's words, and generation is resumed", async () => {
+  await using server = weightsStandIn({
+    "POST /update_weights_from_distributed": () =>
+      Response.json({ success: false, message: "boom" }),
+  });
+  const groups = recordingGroups();
+  await using sender = schemeFor(server.url, { openGroup: groups.openGroup }).createSender();
+  await sender.initAllWorkersGroup(metadata);
+  await assert.rejects(sender.updateWeights(state), (error: Error & { phase?: string }) => {
+    assert.match(error.message, /^SGLang weight update failed: boom/);
+    assert.equal(error.phase, "update bucket 1 of 1");
+    return true;
+  });
+  assert.equal(server.calls.at(-1), "POST /continue_generation");
+  assert.equal(server.weightVersion, "default");
+  assert.ok(groups.aborted.length > 0);
+  assert.ok(server.calls.includes("POST /destroy_weights_update_group"));
+});
+
+Deno.test("a server that may hold part of the weights stays paused, unless told otherwise", async () => {
+  const message = "shape mismatch. The full weights of the ModelRunner are partially updated.";
+  const handlers = {
+    "POST /update_weights_from_distributed": () =>
+      Response.json({ success: false, message }, { status: 400 }),
+  };
+  for (const [whenMissed, last] of [["keep_paused", false], ["resume", true]] as const) {
+    await using server = weightsStandIn(handlers);
+    await using sender = schemeFor(server.url, { whenMissed }).createSender();
+    await sender.initAllWorkersGroup(metadata);
+    await assert.rejects(sender.updateWeights(state), { code: "weight_sync" });
+    assert.equal(server.calls.includes("POST /continue_generation"), last);
+    assert.equal(sender.servers[0]!.paused, !last);
+    assert.match(server.weightVersion, /^incomplete:/);
+  }
+});
+
+Deno.test("case 93: a failing resume is told after a good update, and hidden after a bad one", async () => {
+  const refuse = () => new Response("no", { status: 500 });
+  await using good = weightsStandIn({ "POST /continue_generation": refuse });
+  await using sender = schemeFor(good.url).createSender();
+  await sender.initAllWorkersGroup(metadata);
+  await assert.rejects(sender.updateWeights(state), { phase: "resume" });
+  await using bad = weightsStandIn({
+    "POST /continue_generation": refuse,
+    "POST /update_weights_from_distributed": () =>
+      Response.json({ success: false, message: "boom" }),
+  });
+  await using second = schemeFor(bad.url).createSender();
+  await second.initAllWorkersGroup(metadata);
+  await assert.rejects(second.updateWeights(state), /boom/);
+});
+
+Deno.test("case 94: missing and changed weights are named, extra ones stay behind", async () => {
+  await using server = weightsStandIn();
+  const groups = recordingGroups();
+  await using sender = schemeFor(server.url, { openGroup: groups.openGroup }).createSender();
+  await sender.initAllWorkersGroup(metadata);
+  const { "0.bias": _bias, ...withoutBias } = state;
+  await assert.rejects(
+    sender.updateWeights(withoutBias),
+    /Weight '0\.bias' not found in weights\.\nAvailable keys: \['0\.weight', '1\.weight'\]/,
+  );
+  const half = { dtype: "float16", shape: [3, 2], data: new Uint16Array(6) } as const;
+  await assert.rejects(
+    sender.updateWeights({ ...state, "0.weight": half }),
+    /Weight '0\.weight' metadata changed before SGLang sync: expected dtype=float32, shape=\(3, 2\), got dtype=float16, shape=\(3, 2\)\./,
+  );
+  assert.ok(!server.calls.includes("POST /pause_generation"));
+  const extra = { data: new Float32Array(1), shape: [1] };
+  const report = await sender.updateWeights({ ...state, "2.weight": extra });
+  assert.deepEqual(report.notSent, ["2.weight"]);
+  assert.equal(report.tensors, 3);
+});
+
+Deno.test("case 95: a collector that throws does not keep the others from being told", async () => {
+  await using server = weightsStandIn();
+  await using sender = schemeFor(server.url).createSender();
+  await sender.initAllWorkersGroup(metadata);
+  const told: string[] = [];
+  sender.registerCollector({
+    incrementVersion() {
+      throw new Error("broken");
+    },
+  });
+  sender.registerCollector({ incrementVersion: (version) => void told.push(version) });
+  await sender.updateWeights(state);
+  await sender.updateWeights(state);
+  assert.deepEqual(told, ["1", "2"]);
+});
+
+Deno.test("case 96: every group has a name of its own", async () => {
+  await using server = weightsStandIn();
+  const groups = recordingGroups();
+  const scheme = schemeFor(server.url, { openGroup: groups.openGroup });
+  for (let i = 0; i < 3; i++) {
+    await using sender = scheme.createSender();
+    await sender.initAllWorkersGroup(metadata);
+  }
+  assert.equal(new Set(groups.opened.map(({ groupName }) => groupName)).size, 3);
+  assert.equal(
+    server.calls.filter((call) => call === "POST /destroy_weights_update_group").length,
+    3,
+  );
+});
+
+Deno.test("case 98: both strategies work, nested and flat", async () => {
+  await using server = weightsStandIn();
+  const nested = {
+    "0": { weight: state["0.weight"], bias: state["0.bias"] },
+    "1": { weight: state["1.weight"] },
+  };
+  for (
+    const [strategy, weights] of [
+      ["tensordict", nested],
+      ["tensordict", state],
+      ["state_dict", state],
+      ["state_dict", tensorDict(nested)],
+    ] as const
+  ) {
+    await using sender = schemeFor(server.url, { strategy }).createSender();
+    await sender.initAllWorkersGroup(metadata);
+    assert.equal((await sender.updateWeights(weights)).tensors, 3);
+  }
+  await using sender = schemeFor(server.url, { strategy: "state_dict" }).createSender();
+  await sender.initAllWorkersGroup(metadata);
+  await assert.rejects(sender.updateWeights(nested), /"0" is not a tensor.*"tensordict"/);
+});
+
+Deno.test("ranks are handed out in the servers' order, and compared with numWorkers", async () => {
+  await using two = weightsStandIn({}, { tp_size: 2 });
+  await using one = weightsStandIn();
+  const workers = [two.url, one.url];
+  const make = (numWorkers: number) =>
+    new SGLangWeightSyncScheme({
+      workers,
+      numWorkers,
+      env: () => undefined,
+      openGroup: recordingGroups().openGroup,
+    }).createSender();
+  await using sender = make(3);
+  await sender.initAllWorkersGroup(metadata);
+  assert.equal(sender.receiver.worldSize, 4);
+  const bodies = [two, one].map((server) =>
+    server.requests.find(({ path }) => path === "/init_weights_update_group")!.body!
+  );
+  assert.deepEqual(bodies.map((body) => [body.rank_offset, body.world_size]), [[1, 4], [3, 4]]);
+  await using wrong = make(2);
+  await assert.rejects(
+    wrong.initAllWorkersGroup(metadata),
+    /numWorkers is 2, but the servers have 3/,
+  );
+});
+
+Deno.test("parallelism that cannot take updates is refused before anything is sent", async () => {
+  for (
+    const [info, words] of [[{ dp_size: 2 }, /dp_size 2/], [{ pp_size: 2 }, /pp_size 2/]] as const
+  ) {
+    await using server = weightsStandIn({}, info);
+    await using sender = schemeFor(server.url).createSender();
+    await assert.rejects(sender.initAllWorkersGroup(metadata), {
+      code: "unsupported",
+      message: words,
+    });
+    assert.ok(server.calls.every((call) => call.startsWith("GET ")));
+  }
+});
+
+Deno.test("servers from 0.5.22 get a session around the update, which is closed on failure", async () => {
+  let fail = false;
+  await using server = weightsStandIn({
+    "POST /update_weights_from_distributed": () =>
+      Response.json({ success: !fail, message: "boom" }),
+  }, { version: "0.5.23" });
+  await using sender = schemeFor(server.url).createSender();
+  await sender.initAllWorkersGroup(metadata);
+  await sender.updateWeights(state);
+  fail = true;
+  await assert.rejects(sender.updateWeights(state));
+  const session = server.calls.filter((call) => /begin|end_w|from_dis/.test(call))
+    .map((call) => call.split("_")[0]);
+  assert.deepEqual(session, [
+    "POST /begin",
+    "POST /update",
+    "POST /end",
+    "POST /begin",
+    "POST /update",
+    "POST /end",
+  ]);
+});
+
+Deno.test("a server that was started anew is not asked for a group that it does not know", async () => {
+  await using server = weightsStandIn();
+  const groups = recordingGroups();
+  await using sender = schemeFor(server.url, { openGroup: groups.openGroup }).createSender();
+  await sender.initAllWorkersGroup(metadata);
+  await sender.updateWeights(state);
+  await sender.updateWeights(state);
+  assert.equal(groups.opened.length, 1);
+  await fetch(`${server.url}/update_weight_version`, {
+    method: "POST",
+    body: JSON.stringify({ new_version: "default" }),
+  }).then((response) => response.body?.cancel());
+  await sender.updateWeights(state);
+  assert.equal(groups.opened.length, 2);
+});
+
+Deno.test("close ends a sync that runs, and is safe to call twice", async () => {
+  await using server = weightsStandIn();
+  const sender = schemeFor(server.url, {
+    openGroup: async (options) => {
+      const group = await recordingGroups().openGroup(options);
+      return {
+        ...group,
+        broadcast: (_parts, { signal }) =>
+          new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason))),
+      };
+    },
+  }).createSender();
+  await sender.initAllWorkersGroup(metadata);
+  const running = sender.updateWeights(state);
+  const ended = assert.rejects(running, { code: "aborted" });
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  await sender.close();
+  await sender.close();
+  await ended;
+  await assert.rejects(sender.updateWeights(state), { code: "state", message: /closed/ });
+});
