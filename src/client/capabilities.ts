@@ -28,6 +28,12 @@ export interface Capabilities {
   readonly hasPromptIds: boolean;
   /** `sessionId` is known (from 0.5.15). */
   readonly hasSessionId: boolean;
+  /**
+   * `tokenIdsLogProb` can be asked for (from 0.5.22). Earlier servers end when any other request, a
+   * health check too, runs in the same batch: `srt/layers/logprob_processor.py` gives it a plain
+   * list where `process_batch_result_decode` expects a tensor (seen on 0.5.16).
+   */
+  readonly hasTokenIdsLogProb: boolean;
   /** Beam search is known (from 0.5.22). */
   readonly hasBeams: boolean;
   /** `routedDpRank` is known (from 0.5.10). */
@@ -51,6 +57,7 @@ export function capabilitiesOf(info: Readonly<Record<string, unknown>>): Capabil
     hasWeightVersionSpans: isFrom(5, 20),
     hasPromptIds: isFrom(5, 13),
     hasSessionId: isFrom(5, 15),
+    hasTokenIdsLogProb: isFrom(5, 22),
     hasBeams: isFrom(5, 22),
     hasRoutedDpRank: isFrom(5, 10),
     hasWeightChecksum: isFrom(5, 13),
@@ -58,12 +65,13 @@ export function capabilitiesOf(info: Readonly<Record<string, unknown>>): Capabil
   };
 }
 
-/** Fields of a request that older servers ignore without a word or fail on. */
+/** Fields of a request that older servers ignore without a word, fail on or end from. */
 const NEWER_FIELDS = {
   return_prompt_token_ids: ["hasPromptIds", "0.5.13"],
   session_id: ["hasSessionId", "0.5.15"],
   routed_dp_rank: ["hasRoutedDpRank", "0.5.10"],
   beam_width: ["hasBeams", "0.5.22"],
+  token_ids_logprob: ["hasTokenIdsLogProb", "0.5.22"],
 } as const;
 
 /** The fields of a request that not every version knows. */
@@ -76,7 +84,7 @@ export function newerFields(body: Readonly<Record<string, unknown>>): NewerField
 /** A field that not every version knows. */
 export type NewerField = keyof typeof NEWER_FIELDS;
 
-/** Throws when the server would ignore one of the fields. */
+/** Throws when one of the fields is not for this server. */
 export function checkNewerFields(fields: readonly NewerField[], server: Capabilities): void {
   for (const field of fields) {
     const [capability, since] = NEWER_FIELDS[field];

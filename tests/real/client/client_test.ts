@@ -60,7 +60,7 @@ for (const version of ["0.5.16", "0.5.23"] as const) {
     assert.deepEqual(sample.promptIds, await client.tokenize("import asyncio"));
   });
 
-  Deno.test(`${version}: log-probabilities of the output, the prompt, the likeliest and chosen ids`, async () => {
+  Deno.test(`${version}: log-probabilities of the output, the prompt and the likeliest ids`, async () => {
     await using client = connect();
     const sample = await client.generate({
       inputIds: [5, 6, 7, 8],
@@ -68,7 +68,6 @@ for (const version of ["0.5.16", "0.5.23"] as const) {
       returnLogProbs: true,
       logProbStartLen: 0,
       topLogProbs: 3,
-      tokenIdsLogProb: [10, 20],
     });
     assert.equal(sample.logProbs?.length, 12);
     assert.ok(sample.logProbs!.every((logProb) => logProb <= 0));
@@ -80,7 +79,6 @@ for (const version of ["0.5.16", "0.5.23"] as const) {
       assert.equal(top.ids[0], sample.ids[i]);
       assert.equal(top.logProbs[0], sample.logProbs![i]);
     });
-    assert.deepEqual([...sample.tokenIdsLogProbs![0]!.ids].sort((a, b) => a - b), [10, 20]);
     assert.equal(sample.promptTopLogProbs?.[0], null);
   });
 
@@ -184,4 +182,17 @@ Deno.test("0.5.23 tells the version of each run of tokens", async () => {
   assert.deepEqual(sample.weightVersions, [
     { version: sample.weightVersion, start: 0, end: 12 },
   ]);
+});
+
+Deno.test("0.5.23 gives log-probabilities of chosen ids; 0.5.16 would end, and is not asked", async () => {
+  await using newest = new SGLangClient({ url: sharedNewest() });
+  const request = { inputIds: [5, 6], tokenIdsLogProb: [10, 20], samplingParams: greedy };
+  const sample = await newest.generate(request);
+  assert.equal(sample.tokenIdsLogProbs?.length, 12);
+  for (const { ids } of sample.tokenIdsLogProbs!) assert.deepEqual([...ids], [10, 20]);
+  await using older = new SGLangClient({ url: sharedServers()[0]! });
+  await assert.rejects(older.generate(request), {
+    code: "unsupported",
+    message: /token_ids_logprob needs 0.5.22/,
+  });
 });

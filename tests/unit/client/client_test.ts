@@ -284,6 +284,14 @@ Deno.test("a field that the server's version would ignore is refused", async () 
   });
 });
 
+Deno.test("chosen ids' log-probabilities, which end servers before 0.5.22, are refused there", async () => {
+  await using server = standIn();
+  using client = new SGLangClient({ url: server.url, vocabSize: 100 });
+  const request = { text: "a", samplingParams: { logprob_token_ids: [5] } };
+  await assert.rejects(client.generate(request), { code: "unsupported" });
+  assert.equal(server.calls.includes("POST /generate"), false);
+});
+
 Deno.test("case 9: log-probabilities are asked for at the top level of the body", async () => {
   await using server = standIn({
     ...healthyServer,
