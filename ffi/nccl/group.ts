@@ -176,6 +176,16 @@ export class NcclGroup implements CollectiveGroup {
     return this.#joining !== undefined && this.#aborted === undefined;
   }
 
+  /** Why no further collective can succeed, once the group has failed. */
+  get failure(): Error | undefined {
+    return this.#aborted;
+  }
+
+  /** How many ranks have come to the store, and their last request. */
+  get heard(): string {
+    return this.#peers();
+  }
+
   /** Checks that the group can be used. The servers are joined by the first broadcast. */
   connect(call: TransportCall): Promise<void> {
     this.#requireUsable();

@@ -5,6 +5,7 @@
 #
 # The machine needs no internet: put what it lacks into .dev/ before (docs/native.md):
 #   .dev/deno.xz       the Deno binary, when the machine has none
+#   .dev/deno_dir.tar.xz  the npm packages, as Deno's cache (scripts/gpu/bundle/build.sh)
 #   .dev/site.tar.xz   SGLang for Python 3.12 (scripts/gpu/bundle/build.sh), when its Python has none
 #
 # Variables: PARTS    which parts to run, in order (default: all)
@@ -17,7 +18,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 out=${OUT:-$PWD/.dev/gpu-results} work=${WORK:-/tmp/sglang-rl-gpu} limit=${LIMIT_S:-1800}
-parts=${PARTS:-kernels broadcast permissions faults server rates leaks ipc python death}
+parts=${PARTS:-kernels broadcast permissions faults server scheme rates leaks ipc python death}
 port=${GPU_SERVER_PORT:-34100}
 logs=$work/logs site=$work/site models=$work/models
 mkdir -p "$out" "$logs" "$site" "$models"
@@ -46,6 +47,11 @@ if [ -z "$deno" ]; then
   [ -x "$deno" ] || { xz -dc .dev/deno.xz >"$deno" && chmod +x "$deno"; }
 fi
 
+if [ -e .dev/deno_dir.tar.xz ]; then
+  export DENO_DIR=$work/deno_dir
+  mkdir -p "$DENO_DIR" && xz -dc .dev/deno_dir.tar.xz | tar -x -C "$DENO_DIR"
+fi
+
 site_packages() { "$GPU_PYTHON" -c "import $1; print(list($1.__path__)[0])" 2>/dev/null; }
 first() { for path in "$@"; do [ -e "$path" ] && echo "$path" && return; done; }
 export GPU_NCCL=${GPU_NCCL:-$(site_packages nvidia.nccl)/lib/libnccl.so.2}
@@ -71,7 +77,7 @@ tee -a "$GPU_RESULTS" <"$work/machine.json"
 wait "$unpacking" ${making:-}
 say "prepared"
 server=
-if [[ " $parts " == *" server "* || " $parts " == *" python "* || " $parts " == *" death "* || " $parts " == *" ipc "* ]]; then
+if [[ " $parts " =~ " "(server|scheme|ipc|python|death)" " ]]; then
   PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH} NCCL_HOSTID=server TVM_FFI_CACHE_DIR=$site/jit_cache \
     HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 PYTHONUNBUFFERED=1 \
     TORCH_NCCL_ASYNC_ERROR_HANDLING=2 TORCH_NCCL_DUMP_ON_TIMEOUT=0 \
@@ -84,7 +90,7 @@ if [[ " $parts " == *" server "* || " $parts " == *" python "* || " $parts " == 
 fi
 
 declare -A seconds=([kernels]=60 [broadcast]=90 [permissions]=40 [faults]=90 [leaks]=70 [rates]=110
-  [server]=150 [python]=110 [death]=60 [ipc]=70)
+  [server]=150 [python]=110 [death]=60 [ipc]=70 [scheme]=100)
 failed=0
 for part in $parts; do
   left=$((limit - SECONDS - 10))

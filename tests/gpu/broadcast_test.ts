@@ -76,7 +76,8 @@ Deno.test({
     await sent;
     record("wait.mainThreadBlockedMs", { idleMs, joiningMs, sendingMs });
     await Promise.all([group.close(), peer.ask({ cmd: "destroy" })]);
-    ok(joiningMs < 5 && sendingMs < 5, `blocked for ${joiningMs} and ${sendingMs} ms`);
+    const noiseMs = Math.max(5, 2 * idleMs);
+    ok(Math.max(joiningMs, sendingMs) < noiseMs, `blocked for ${joiningMs} and ${sendingMs} ms`);
   },
 });
 
@@ -112,6 +113,33 @@ Deno.test({
     const pinnedHash = await sha256(pinned);
     deepEqual((await received).sha256, [await sha256(castBytes), pinnedHash, pinnedHash]);
     await Promise.all([group.close(), peer.ask({ cmd: "destroy" })]);
+  },
+});
+
+Deno.test({
+  name: "one broadcast reaches two peers, as one group of two servers needs",
+  ...anyResources,
+  async fn() {
+    const [first, second] = await Promise.all([
+      TorchPeer.start(),
+      TorchPeer.start({ NCCL_HOSTID: "second" }),
+    ]);
+    await using one = first;
+    await using two = second;
+    await using opened = await openGroup({ worldSize: 3 });
+    const { group, store } = opened;
+    await Promise.all([
+      one.join(store.port, group.groupName, { rank: 1, world: 3 }),
+      two.join(store.port, group.groupName, { rank: 2, world: 3 }),
+    ]);
+    const bytes = pattern(10_000_001);
+    const command = { cmd: "receive", tensors: [{ dtype: "uint8", shape: [10_000_001] }] };
+    const received = Promise.all([one.ask(command), two.ask(command)]);
+    await group.broadcast([{ bytes, dtype: "uint8" }], within());
+    const hash = await sha256(bytes);
+    deepEqual((await received).map(({ sha256 }) => sha256), [[hash], [hash]]);
+    const destroy = { cmd: "destroy" };
+    await Promise.all([group.close(), one.ask(destroy), two.ask(destroy)]);
   },
 });
 

@@ -24,8 +24,8 @@ interface Loaded {
   readonly sums: Record<Version, string>;
 }
 
-async function joinGroup(): Promise<OpenedGroup> {
-  const opened = await openGroup({ timeoutMs: 30_000 });
+async function joinGroup(groupName: string): Promise<OpenedGroup> {
+  const opened = await openGroup({ timeoutMs: 30_000, groupName });
   const { group, store } = opened;
   await group.connect(within());
   await server.must("/init_weights_update_group", {
@@ -102,7 +102,7 @@ Deno.test({
   sanitizeOps: false,
   async fn(t) {
     await server.ready(200_000);
-    await using opened = await joinGroup();
+    await using opened = await joinGroup("weight_update_group");
     const { group } = opened;
     const loaded = await load(opened);
     const { tensors, byteLength, sums } = loaded;
@@ -227,8 +227,15 @@ Deno.test({
         });
       }
     });
-    await t.step("the group is destroyed on both sides", async () => {
+    await t.step("the group is destroyed, and one of the same name opens and updates", async () => {
       record("server.destroyMs", Math.round(await timed(() => leaveGroup(opened))));
+      await using again = await joinGroup("weight_update_group");
+      await update(
+        whole,
+        () => again.group.broadcast([{ bytes: loaded.bytes.b, dtype: "uint8" }], within()),
+      );
+      equal(await server.checksum(), sums.b);
+      await leaveGroup(again);
     });
   },
 });

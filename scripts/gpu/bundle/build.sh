@@ -1,5 +1,6 @@
 #!/bin/bash
-# Builds .dev/site.tar.xz: the real sglang 0.5.16 as a folder for PYTHONPATH, for a GPU machine without
+# Builds .dev/deno_dir.tar.xz, the npm packages that this library uses, as Deno's cache, and
+# .dev/site.tar.xz: the real sglang 0.5.16 as a folder for PYTHONPATH, for a GPU machine without
 # internet that has Python 3.12 with torch 2.11.0+cu130 (about 33 MB; 3 to 5 minutes, x86-64, internet).
 # Nothing in sglang is changed. Left out: what the tests do not load (FA3, Blackwell, multimodal).
 # Kernels built ahead (build_kernels.sh) are taken from .dev/kernels when they are there; without them
@@ -10,6 +11,11 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../../.." && pwd)
 out=${1:-$root/.dev} work=${2:-${TMPDIR:-/tmp}/sglang-rl-bundle} python=${PYTHON:-python3}
 mkdir -p "$out" "$work/wheels/dependencies"
+
+rm -rf "$work/deno_dir"
+(cd "$root" && DENO_DIR=$work/deno_dir deno cache -q src/weights/mod.ts)
+tar --sort=name --owner=0 --group=0 --numeric-owner -C "$work/deno_dir" -c npm |
+  xz -9e -T1 -c >"$out/deno_dir.tar.xz"
 
 platforms=()
 for tag in 2_39 2_34 2_31 2_28 2_27 2_26 2_24 2_17 2_12 2_5; do

@@ -65,6 +65,14 @@ class GroupWithStore implements CollectiveGroup {
     this.worldSize = group.worldSize;
   }
 
+  get failure(): Error | undefined {
+    return this.#group.failure;
+  }
+
+  get heard(): string | undefined {
+    return this.#group.heard;
+  }
+
   connect(call: TransportCall): Promise<void> {
     return this.#group.connect(call);
   }
