@@ -80,7 +80,10 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
     const { policy, ...rest } = options;
     this.#options = rest as LLMCollectorOptions<Item>;
     this.#plan = planCollection(environments, this.#options);
-    this.#policy = bindPolicy(policy, this);
+    this.#policy = bindPolicy(policy, {
+      collector: this,
+      partialRollouts: this.#plan.partialRollouts,
+    });
     this.#postproc = options.postproc;
     const places = describePlaces(environments);
     const tasks = new TaskQueue(this.#plan.totalDialogs);

@@ -23,3 +23,4 @@ export {
   type PromptTask,
 } from "./environments/prompts.ts";
 export { type Tool, toolEnvironment, type ToolEnvironmentOptions } from "./environments/tools.ts";
+export type { PartialRollouts } from "./wrapper_policy.ts";

@@ -5,6 +5,8 @@ import { nearestName } from "../internal/suggest.ts";
 import type { RolloutBatch } from "./batch.ts";
 import { EnvironmentPool } from "./pool.ts";
 import type { Environment } from "./environment.ts";
+import type { LLMWrapperBase } from "../policy/wrapper/base.ts";
+import type { PartialRollouts } from "./wrapper_policy.ts";
 import type { CollectorPolicy } from "./policy.ts";
 import { PolicyVersion, type VersionKind } from "./policy_version.ts";
 import type { OnStale } from "./staleness.ts";
@@ -50,6 +52,12 @@ export interface LLMCollectorOptions<Item = RolloutBatch> {
   readonly maxStaleness?: number | undefined;
   /** What happens beyond the bound. Default `"keep"` for rows in step, else `"drop"`. */
   readonly onStale?: OnStale | undefined;
+  /**
+   * A generation that a pause aborted: `"resume"` (default) continues it until it ends by itself,
+   * hidden from the environment; `"keep"` hands it on as it is, its finish reason `abort`. For
+   * wrappers only.
+   */
+  readonly partialRollouts?: PartialRollouts | undefined;
   /** Batches that a pool may collect ahead of the reader, 0 or more. Default 1. */
   readonly prefetchBatches?: number | undefined;
   /** Times that a failed dialog is run anew. Default 0. */
@@ -76,8 +84,11 @@ export interface LLMCollectorOptions<Item = RolloutBatch> {
 /** Environments to collect from: one, several that go in step, or a pool. */
 export type EnvironmentSource = Environment | readonly Environment[] | EnvironmentPool;
 
-/** A policy, or what makes one. */
-export type PolicySource = CollectorPolicy | (() => CollectorPolicy);
+/** A policy: a wrapper in history mode, or anything that answers turns. Or what makes one. */
+export type PolicySource =
+  | CollectorPolicy
+  | LLMWrapperBase
+  | (() => CollectorPolicy | LLMWrapperBase);
 
 /** How rows are put together. */
 export type Grouping = "grid" | "steps" | "trajectories" | "last_steps";
@@ -93,6 +104,7 @@ export interface CollectorPlan {
   readonly totalDialogs: number;
   readonly prefetchBatches: number;
   readonly isAsync: boolean;
+  readonly partialRollouts: PartialRollouts;
   readonly onDialogError: "throw" | "skip";
   readonly maxConsecutiveFailures: number;
 }
@@ -113,6 +125,7 @@ const KNOWN: ReadonlySet<string> = new Set<keyof LLMCollectorOptions>([
   "trackPolicyVersion",
   "maxStaleness",
   "onStale",
+  "partialRollouts",
   "prefetchBatches",
   "dialogRetries",
   "onDialogError",
@@ -149,6 +162,7 @@ export function planCollection<Item>(
     totalDialogs: orEndless(options.totalDialogs),
     prefetchBatches: isAsync ? options.prefetchBatches ?? 1 : 0,
     isAsync,
+    partialRollouts: options.partialRollouts ?? "resume",
     onDialogError: options.onDialogError ?? "throw",
     maxConsecutiveFailures: options.maxConsecutiveFailures ?? 32,
   };
@@ -243,7 +257,10 @@ function checkNumbers<Item>(options: LLMCollectorOptions<Item>): void {
     if (value === undefined || value > 0) continue;
     refuse(`${name} must be above 0, not ${value}`);
   }
-  const { onDialogError = "throw" } = options;
+  const { onDialogError = "throw", partialRollouts = "resume" } = options;
+  if (partialRollouts !== "resume" && partialRollouts !== "keep") {
+    refuse(`partialRollouts must be "resume" or "keep", not ${JSON.stringify(partialRollouts)}`);
+  }
   if (onDialogError === "throw" || onDialogError === "skip") return;
   refuse(`onDialogError must be "throw" or "skip", not ${JSON.stringify(onDialogError)}`);
 }

@@ -22,6 +22,9 @@ export function stitch(first: Generation, second: Generation): Generation {
     weightVersions: joinedSpans(first, second),
     promptTokens: first.promptTokens ?? first.promptIds?.length ?? null,
     completionTokens: offset + second.ids.length,
+    finishReason: second.finishReason.type === "length"
+      ? { type: "length", length: offset + second.ids.length }
+      : second.finishReason,
     cachedTokens: first.cachedTokens,
     latencyMs: first.latencyMs + second.latencyMs,
     serverLatencyMs: first.serverLatencyMs === null || second.serverLatencyMs === null

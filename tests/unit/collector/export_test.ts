@@ -1,0 +1,112 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { openCheckpoint } from "../../../src/checkpoint/mod.ts";
+import {
+  LLMCollector,
+  RolloutBatch,
+  type RolloutRow,
+  toJsonLines,
+  toTensors,
+  writeRollout,
+} from "../../../src/collector/mod.ts";
+import { countingEnvironments, fakePolicy } from "./_fakes.ts";
+
+async function someBatch(track: "int" | "uuid" | false = "int"): Promise<RolloutBatch> {
+  await using collector = new LLMCollector(countingEnvironments(2, 2), {
+    policy: fakePolicy(),
+    dialogTurnsPerBatch: 6,
+    trackPolicyVersion: track,
+  });
+  collector.incrementVersion("step-1");
+  return (await collector.rollout())!;
+}
+
+/** The same row with other fields. */
+function changed(row: RolloutRow, more: Partial<RolloutRow>): RolloutBatch {
+  return new RolloutBatch({ rows: [{ ...row, ...more }], shape: [1] });
+}
+
+Deno.test("JSON lines have one row a line with everything that is known of it", async () => {
+  const batch = await someBatch();
+  const lines = toJsonLines(batch).trimEnd().split("\n").map((line) => JSON.parse(line));
+  assert.equal(lines.length, 6);
+  assert.deepEqual(lines[1], {
+    schema: "sglang-rl.rollout/1",
+    dialog: 0,
+    attempt: 0,
+    environment: 0,
+    turn: 1,
+    messages: [
+      { role: "user", content: "dialog 0" },
+      { role: "assistant", content: "0 0" },
+      { role: "user", content: "after 0" },
+    ],
+    response: { role: "assistant", content: "0 1" },
+    prompt_ids: [7],
+    response_ids: [0, 1],
+    log_probs: [-0.5, -0.5],
+    token_versions: [1, 1],
+    versions_exact: true,
+    weight_versions: null,
+    reward: 1,
+    done: true,
+    truncated: false,
+    finish_reason: "stop",
+    stale: false,
+    info: {},
+  });
+});
+
+Deno.test("JSON lines name UUID versions and leave unknown columns null", async () => {
+  const batch = await someBatch("uuid");
+  const [line] = toJsonLines(batch).split("\n");
+  assert.deepEqual(JSON.parse(line!).token_versions, [
+    batch.versionNames[1],
+    batch.versionNames[1],
+  ]);
+  const bare = changed(batch.rows[0]!, { promptIds: null, logProbs: null, tokenVersions: null });
+  const record = JSON.parse(toJsonLines(bare));
+  assert.deepEqual([record.prompt_ids, record.log_probs, record.token_versions], [
+    null,
+    null,
+    null,
+  ]);
+});
+
+Deno.test("a safetensors file holds the same rows end to end, with offsets", async () => {
+  const batch = await someBatch();
+  const folder = await Deno.makeTempDir();
+  try {
+    const path = join(folder, "batch.safetensors");
+    await writeRollout(path, batch);
+    await using file = await openCheckpoint(path);
+    assert.equal(file.metadata.schema, "sglang-rl.rollout/1");
+    assert.deepEqual(JSON.parse(file.metadata.shape!), [2, 3]);
+    assert.deepEqual(JSON.parse(file.metadata.version_names!), ["0", "1"]);
+    const ids = new Int32Array((await file.read("response_ids")).buffer);
+    const offsets = new BigInt64Array((await file.read("response_offsets")).buffer);
+    const rewards = new Float32Array((await file.read("reward")).buffer);
+    const done = await file.read("done");
+    for (const [i, row] of batch.rows.entries()) {
+      const own = ids.subarray(Number(offsets[i]), Number(offsets[i + 1]));
+      assert.deepEqual([...own], [...row.responseIds]);
+      assert.deepEqual([rewards[i], done[i]], [row.reward, row.done ? 1 : 0]);
+    }
+    const text = new TextDecoder().decode(await file.read("response_text"));
+    assert.equal(text, batch.rows.map((row) => row.response.content).join(""));
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("columns that no row has are left out; those that some rows lack are refused", async () => {
+  const { rows } = await someBatch(false);
+  const names = toTensors(changed(rows[0]!, { logProbs: null })).map((tensor) => tensor.name);
+  assert.ok(!names.includes("log_probs") && !names.includes("token_versions"));
+  const mixed = new RolloutBatch({ rows: [rows[0]!, { ...rows[1]!, logProbs: null }], shape: [2] });
+  assert.throws(() => toTensors(mixed), /Cannot write log_probs: 1 of 2 rows have it/);
+  assert.throws(
+    () => toTensors(changed(rows[0]!, { promptIds: null })),
+    /Cannot write dialog 0, turn 0: its prompt ids are not known/,
+  );
+});

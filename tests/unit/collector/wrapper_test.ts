@@ -1,0 +1,156 @@
+import assert from "node:assert/strict";
+import { ValidationError } from "../../../src/errors.ts";
+import { EmbeddedServer } from "../../../src/embedded/mod.ts";
+import { AsyncSGLang } from "../../../src/engine/mod.ts";
+import { SGLangWrapper } from "../../../src/policy/wrapper/sglang_wrapper.ts";
+import { SGLangWeightSyncScheme } from "../../../src/weights/mod.ts";
+import {
+  type Environment,
+  EnvironmentPool,
+  LLMCollector,
+  promptEnvironment,
+  type RolloutRow,
+} from "../../../src/collector/mod.ts";
+import { tinyFolder, weightsThatSay } from "./_servers.ts";
+
+/** Weights of sync `n` say this token. */
+const firstToken = 100;
+
+for (
+  const { version, pauseMode } of [
+    { version: "0.5.16", pauseMode: "abort" },
+    { version: "0.5.23", pauseMode: "retract" },
+    // It neither aborts nor tells spans: what a sync cut is dated to its oldest version.
+    { version: "0.5.16", pauseMode: "retract" },
+  ] as const
+) {
+  const title = `as ${version}, pause ${pauseMode}`;
+  Deno.test(`case 108: every token has the version of the sync that made it (${title})`, async () => {
+    await using server = await EmbeddedServer.start({
+      model: await tinyFolder(),
+      version,
+      faults: { stepLatencyMs: 1 },
+    });
+    await using engine = await AsyncSGLang.connect(server.url);
+    const policy = new SGLangWrapper(engine, {
+      generateKwargs: { maxNewTokens: 24, ignoreEos: true },
+    });
+    const environment = (): Environment => ({
+      reset: () => ({ messages: [{ role: "user", content: "Say it" }] }),
+      step: ({ turn, ids }) => ({
+        messages: [{ role: "user", content: "Again" }],
+        reward: ids.length,
+        done: turn === 1,
+      }),
+    });
+    await using collector = new LLMCollector(new EnvironmentPool(environment, { size: 8 }), {
+      policy,
+      dialogTurnsPerBatch: 16,
+      yieldCompletedTrajectories: true,
+      trackPolicyVersion: true,
+    });
+    const scheme = new SGLangWeightSyncScheme({ serverUrl: server.url, pauseMode });
+    await using sender = scheme.createSender();
+    sender.registerCollector(collector);
+    await sender.initAllWorkersGroup();
+    await sender.updateWeights(await weightsThatSay(firstToken + 1), { version: "sync-1" });
+
+    const rows: RolloutRow[] = [];
+    const reading = (async () => {
+      while (rows.length < 64) rows.push(...(await collector.rollout())!.rows);
+    })();
+    reading.catch(() => {});
+    for (let sync = 2; sync <= 4; sync++) {
+      const seen = collector.stats.turns;
+      while (collector.stats.turns < seen + 8) await new Promise((wake) => setTimeout(wake, 1));
+      await sender.updateWeights(await weightsThatSay(firstToken + sync), {
+        version: `sync-${sync}`,
+      });
+    }
+    await reading;
+
+    assert.equal(collector.policyVersion, 4);
+    for (const row of rows) {
+      assert.equal(row.responseIds.length, 24);
+      // What was said is the sync log itself.
+      const said = Array.from(row.responseIds, (id) => id - firstToken);
+      const oldest = said.map(() => Math.min(...said));
+      assert.deepEqual([...row.tokenVersions!], row.versionsExact ? said : oldest);
+      assert.ok(row.versionsExact || (version === "0.5.16" && pauseMode === "retract"));
+      assert.notEqual(row.finishReason.type, "abort");
+    }
+    const cut = rows.filter((row) => new Set(row.responseIds).size > 1);
+    assert.ok(cut.length > 0, "no generation was cut by a sync");
+    // The next turn begins with the very ids of the turn before.
+    const second = rows.filter((row) => row.turn === 1);
+    for (const row of second) {
+      const before = rows.find((other) => other.dialog === row.dialog && other.turn === 0)!;
+      const sent = [...before.promptIds!, ...before.responseIds];
+      assert.deepEqual([...row.promptIds!.subarray(0, sent.length)], sent);
+    }
+    assert.ok(second.length > 0);
+  });
+}
+
+Deno.test("dialogs on a server that refuses and drops are all collected, each once", async () => {
+  await using server = await EmbeddedServer.start({ model: await tinyFolder(), seed: 1 });
+  await using engine = await AsyncSGLang.connect(server.url);
+  const policy = new SGLangWrapper(engine, { generateKwargs: { maxNewTokens: 3 } });
+  const total = 100;
+  let steps = 0;
+  const pool = new EnvironmentPool(() => {
+    const inner = promptEnvironment({ prompts: ["Hi", "Go"], reward: ({ ids }) => ids.length });
+    return {
+      reset: inner.reset,
+      step: (action) => {
+        if (++steps % 25 === 0) throw new Error("sandbox died");
+        if (steps % 20 === 0) server.setFaults({ unavailable: 2, dropConnections: 2 });
+        return inner.step(action);
+      },
+    };
+  }, { size: 32 });
+  await using collector = new LLMCollector(pool, {
+    policy,
+    dialogTurnsPerBatch: 25,
+    totalDialogs: total,
+    yieldCompletedTrajectories: true,
+    dialogRetries: 20,
+  });
+  const dialogs: number[] = [];
+  for await (const batch of collector) dialogs.push(...batch.rows.map((row) => row.dialog));
+  assert.deepEqual(
+    dialogs.toSorted((a, b) => a - b),
+    Array.from({ length: total }, (_, dialog) => dialog),
+  );
+  assert.ok(collector.stats.retries >= 4);
+});
+
+Deno.test("a wrapper that does not answer conversations is refused", () => {
+  const refused = [
+    { inputMode: "text" },
+    { inputMode: "history", generate: false },
+    { numSamples: 2, inplace: false },
+  ] as const;
+  for (const options of refused) {
+    assert.throws(
+      () =>
+        new LLMCollector(promptEnvironment({ prompts: ["Hi"], reward: () => 0 }), {
+          policy: new SGLangWrapper("http://127.0.0.1:9", options),
+          dialogTurnsPerBatch: 1,
+        }),
+      ValidationError,
+    );
+  }
+});
+
+Deno.test("case 106: a wrapper knows its collector, which gives the wrapper's engine", async () => {
+  await using server = await EmbeddedServer.start({ model: await tinyFolder() });
+  await using engine = await AsyncSGLang.connect(server.url);
+  const policy = new SGLangWrapper(engine);
+  const collector = new LLMCollector(promptEnvironment({ prompts: ["Hi"], reward: () => 0 }), {
+    policy,
+    dialogTurnsPerBatch: 1,
+  });
+  assert.equal(policy.collector, collector);
+  assert.equal(collector.getPolicyModel(), engine);
+});
