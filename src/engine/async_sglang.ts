@@ -29,7 +29,14 @@ import type {
   EngineOptions,
   FromPretrainedOptions,
 } from "./options.ts";
+import { EngineWeights, type WeightUpdateGroupOptions } from "./weights.ts";
 import { type SGLangWorker, WorkerPool } from "./workers.ts";
+import type {
+  ModelInput,
+  ReceiverUpdate,
+  UpdateWeightsOptions,
+  WeightSyncReport,
+} from "../weights/mod.ts";
 
 /** Requests at once for a server that does not tell how many it runs. */
 const UNTOLD_CONCURRENCY = 256;
@@ -94,6 +101,7 @@ export class AsyncSGLang extends RLSGLangEngine {
   readonly #settings: ClientSettings;
   readonly #httpClient: Deno.HttpClient;
   readonly #owned: AsyncDisposable | undefined;
+  readonly #weights: EngineWeights;
   #shutdown: Promise<void> | undefined;
 
   /** @internal */
@@ -109,6 +117,7 @@ export class AsyncSGLang extends RLSGLangEngine {
     this.#owned = parts.owned;
     this.#options = options;
     this.#settings = clientSettings({ ...options, url: this.url });
+    this.#weights = new EngineWeights(this, this.#settings.logger);
     this.#dispatcher = new Dispatcher({
       pool: this.#pool,
       router: this.#router,
@@ -318,6 +327,48 @@ export class AsyncSGLang extends RLSGLangEngine {
     return await lease.worker.client.detokenize(ids, options);
   }
 
+  /**
+   * Opens a group for weight updates over all servers, with this process as rank 0, or, with
+   * `masterAddress` and `masterPort`, another process that listens there already. Opened again, it
+   * replaces the former group. For more say in it use {@linkcode SGLangWeightSyncScheme}.
+   *
+   * @throws {WeightSyncError} A server did not join in time.
+   */
+  async initWeightUpdateGroup(options: WeightUpdateGroupOptions = {}): Promise<void> {
+    this.#assertOpen();
+    await this.#weights.initGroup(options);
+  }
+
+  /**
+   * Lets every server receive tensors that another process, rank 0 of the group, broadcasts now.
+   * Does not pause generation: an unpaused server waits for its running requests first.
+   *
+   * @throws {StateError} There is no group, or this process is its rank 0.
+   * @throws {WeightSyncError} A server refused or did not answer in time.
+   */
+  async updateWeightsFromDistributed(
+    update: ReceiverUpdate,
+    options: CallOptions = {},
+  ): Promise<void> {
+    this.#assertOpen();
+    await this.#weights.updateFromDistributed(update, options);
+  }
+
+  /**
+   * Brings new weights to every server, as {@linkcode SGLangWeightSender.updateWeights} does. Empty
+   * weights are warned of and send nothing; then the result is `undefined`.
+   *
+   * @throws {StateError} There is no group, or another process is its rank 0.
+   * @throws {WeightSyncError} A server missed the update; tells which and what it holds.
+   */
+  async updateWeights(
+    weights: ModelInput,
+    options: UpdateWeightsOptions = {},
+  ): Promise<WeightSyncReport | undefined> {
+    this.#assertOpen();
+    return await this.#weights.update(weights, options);
+  }
+
   /** Ends calls under way and whatever this engine started; servers it only uses go on. */
   override shutdown(): Promise<void> {
     return this.#shutdown ??= this.#end();
@@ -381,6 +432,7 @@ export class AsyncSGLang extends RLSGLangEngine {
   }
 
   async #end(): Promise<void> {
+    await this.#weights[Symbol.asyncDispose]();
     this.#dispatcher.close();
     // Calls that were ended tell the servers so: leave them the connections until then.
     await this.#dispatcher.idle();

@@ -19,5 +19,6 @@ export type {
   FromPretrainedOptions,
   RouterTarget,
 } from "./options.ts";
+export type { WeightUpdateGroupOptions } from "./weights.ts";
 export type { SGLangWorker } from "./workers.ts";
 export { readModelMetadata } from "./model_metadata.ts";

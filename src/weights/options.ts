@@ -1,6 +1,7 @@
 import { ValidationError } from "../errors.ts";
 import type { Logger } from "../internal/logger.ts";
 import { silentLogger } from "../internal/logger.ts";
+import type { SGLangClient } from "../client/client.ts";
 import type { PauseMode } from "../client/types.ts";
 import { DEFAULT_BUCKET_BYTES } from "./plan.ts";
 import type { OpenGroup } from "./transport.ts";
@@ -64,6 +65,8 @@ export interface WeightWorker {
   readonly url: string;
   /** Its tensor-parallel ranks; read from the server when absent. */
   readonly tpSize?: number | undefined;
+  /** A client with the server's keys, as an engine's servers have it; it is not closed here. */
+  readonly client?: SGLangClient | undefined;
 }
 
 /** Anything with servers behind it, such as an `AsyncSGLang`. */
@@ -109,6 +112,8 @@ export interface WeightSyncOptions {
   readonly apiKey?: string | undefined;
   /** Admin key of the servers, when they have one. */
   readonly adminApiKey?: string | undefined;
+  /** Further headers of every call, for a gateway before the servers. */
+  readonly headers?: Readonly<Record<string, string>> | undefined;
   /** Address that the servers connect to. Default: this machine's address towards the servers. */
   readonly masterAddress?: string | undefined;
   /** Port that the servers connect to. Default: a free one of 1024 to 55535. */
@@ -171,6 +176,7 @@ export interface WeightSyncOptions {
 export interface ResolvedOptions {
   readonly apiKey: string | undefined;
   readonly adminApiKey: string | undefined;
+  readonly headers: Readonly<Record<string, string>> | undefined;
   readonly masterAddress: string | undefined;
   readonly masterPort: number | undefined;
   readonly bindAddress: string | undefined;
@@ -222,6 +228,7 @@ export function resolveOptions(options: WeightSyncOptions): ResolvedOptions {
   return {
     apiKey: options.apiKey,
     adminApiKey: options.adminApiKey,
+    headers: options.headers,
     masterAddress: options.masterAddress,
     masterPort: options.masterPort,
     bindAddress: options.bindAddress,

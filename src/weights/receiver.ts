@@ -110,7 +110,7 @@ export class SGLangWeightReceiver implements AsyncDisposable {
   async probe(call: ReceiverCall = {}): Promise<readonly WeightServerState[]> {
     const workers = this.#workers();
     this.#forgetOthers(new Set(workers.map(({ url }) => trimUrl(url))));
-    const servers = workers.map(({ url }) => this.#serverOf(url));
+    const servers = workers.map((worker) => this.#serverOf(worker));
     const outcomes = await onAllSettled(
       servers,
       this.#call("probe", this.#options.deadlines.probeMs, call),
@@ -278,13 +278,14 @@ export class SGLangWeightReceiver implements AsyncDisposable {
     if (this.#participants.length === 0) await this.probe({ signal: call.signal });
   }
 
-  #serverOf(url: string): FleetServer {
-    const key = trimUrl(url);
-    let server = this.#servers.get(key);
-    if (server === undefined) {
-      server = new FleetServer(key, this.#options);
-      this.#servers.set(key, server);
-    }
+  #serverOf(worker: WeightWorker): FleetServer {
+    const key = trimUrl(worker.url);
+    const known = this.#servers.get(key);
+    const isSame = worker.client === undefined || known?.client === worker.client;
+    if (known !== undefined && isSame) return known;
+    known?.close();
+    const server = new FleetServer(worker, this.#options);
+    this.#servers.set(key, server);
     return server;
   }
 

@@ -3,7 +3,7 @@ import { SGLangClient } from "../client/client.ts";
 import type { ServerInfo } from "../client/types.ts";
 import type { WeightsGroupOptions } from "../client/weight_control.ts";
 import { HttpError, UnsupportedError, ValidationError } from "../errors.ts";
-import type { ResolvedOptions } from "./options.ts";
+import type { ResolvedOptions, WeightWorker } from "./options.ts";
 
 /**
  * What a server's weights are.
@@ -72,15 +72,19 @@ export class FleetServer {
   #info: ServerInfo | undefined;
   #capabilities: Capabilities | undefined;
 
+  readonly #isOwnClient: boolean;
+
   /** Makes it; nothing is sent. */
   constructor(
-    url: string,
-    options: Pick<ResolvedOptions, "apiKey" | "adminApiKey" | "logger">,
+    worker: WeightWorker,
+    options: Pick<ResolvedOptions, "apiKey" | "adminApiKey" | "headers" | "logger">,
   ) {
-    this.client = new SGLangClient({
-      url,
+    this.#isOwnClient = worker.client === undefined;
+    this.client = worker.client ?? new SGLangClient({
+      url: worker.url,
       apiKey: options.apiKey,
       adminApiKey: options.adminApiKey,
+      headers: options.headers,
       logger: options.logger,
       timeoutMs: BEYOND_ANY_STEP_MS,
       controlTimeoutMs: BEYOND_ANY_STEP_MS,
@@ -179,6 +183,7 @@ export class FleetServer {
     const { names, dtypes, shapes, groupName } = update;
     await this.client.updateWeightsFromDistributed({ names, dtypes, shapes, groupName }, {
       signal,
+      timeoutMs: BEYOND_ANY_STEP_MS,
       loadFormat: update.flattened ? "flattened_bucket" : undefined,
     });
   }
@@ -223,9 +228,9 @@ export class FleetServer {
     this.sessionOpen = false;
   }
 
-  /** Closes idle connections. */
+  /** Closes idle connections, unless the client is another's. */
   close(): void {
-    this.client.close();
+    if (this.#isOwnClient) this.client.close();
   }
 }
 
