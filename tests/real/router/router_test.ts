@@ -46,7 +46,7 @@ Deno.test("a router that misses a server names it at the deadline, and is gone",
   const [first] = sharedServers() as [string];
   const dead = `http://127.0.0.1:${getOpenPort()}`;
   await assert.rejects(
-    startRealRouter({ workers: [first, dead], readyTimeoutMs: 4000 }),
+    startRealRouter({ workers: [first, dead], readyTimeoutMs: 8000 }),
     (error) => {
       assert.ok(error instanceof TimeoutError);
       assert.equal(error.lastHeard, `no answer from ${dead}`);
