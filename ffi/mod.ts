@@ -5,14 +5,10 @@
  * @module
  */
 export { CHECKSUM_LIMIT_BYTES, checksumOf } from "./cuda/reference.ts";
+export { DeviceExporter, type DeviceExporterOptions, type IpcMemory } from "./ipc/exporter.ts";
 export { type LeakReporter, setLeakReporter } from "./handle.ts";
 export type { LibraryName, LibraryOptions } from "./library.ts";
-export {
-  type IpcMemory,
-  NcclGroup,
-  type NcclGroupOptions,
-  type RendezvousStore,
-} from "./nccl/group.ts";
+export { NcclGroup, type NcclGroupOptions, type RendezvousStore } from "./nccl/group.ts";
 export type { RankInfo } from "./nccl/protocol.ts";
 export type { DType, TensorInfo } from "../src/checkpoint/dtype.ts";
 export type { Logger } from "../src/internal/logger.ts";

@@ -24,6 +24,8 @@ export interface CommunicatorOptions {
   readonly device?: number | undefined;
   /** Where the libraries are. */
   readonly libraries?: LibraryOptions | undefined;
+  /** Whether NCCL is opened too. Default true. */
+  readonly collectives?: boolean | undefined;
   /** Longest wait for the libraries and the device. Default 60 s. */
   readonly timeoutMs?: number | undefined;
   /** Cancels the opening. */
@@ -92,7 +94,8 @@ export class Communicator implements AsyncDisposable {
    * @throws {TimeoutError} the device did not open in time
    */
   static async open(options: CommunicatorOptions = {}): Promise<Communicator> {
-    const { device = 0, libraries = {}, timeoutMs = 60_000, signal } = options;
+    const { device = 0, libraries = {}, collectives = true } = options;
+    const { timeoutMs = 60_000, signal } = options;
     const worker = new Worker(import.meta.resolve("./worker.ts"), { type: "module" });
     const communicator = new Communicator(worker, options.logger ?? silentLogger);
     const recorder = communicator.#recorder.shared;
@@ -100,7 +103,7 @@ export class Communicator implements AsyncDisposable {
       const phase = `open device ${device}`;
       communicator.#info = await communicator.request(
         "open",
-        { libraries, device, recorder },
+        { libraries, device, recorder, collectives },
         { phase, timeoutMs, signal },
       );
       communicator.#prepareAddresses(communicator.#info.cudartPath);
@@ -213,7 +216,7 @@ export class Communicator implements AsyncDisposable {
 
   async #abortFromOutside(): Promise<boolean> {
     const { call } = this.#recorder;
-    if (this.#info === undefined) return false;
+    if (this.#info?.ncclPath === undefined) return false;
     const communicator = this.#recorder.takeCommunicator();
     if (communicator === nullAddress) return false;
     this.#logger.warn(`NCCL rank: ${call} does not return, aborting from another thread`);

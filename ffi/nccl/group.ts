@@ -8,6 +8,7 @@ import type {
   StagePart,
   TransportCall,
 } from "../../src/weights/transport.ts";
+import type { IpcMemory } from "../ipc/exporter.ts";
 import type { LibraryOptions } from "../library.ts";
 import { nullAddress } from "../memory.ts";
 import { Communicator } from "./communicator.ts";
@@ -57,14 +58,6 @@ export interface NcclGroupOptions {
   readonly signal?: AbortSignal | undefined;
   /** Hears what happens. */
   readonly logger?: Logger | undefined;
-}
-
-/** Device memory of a group, its handle for other processes, and the device. */
-export interface IpcMemory {
-  /** `cudaIpcMemHandle_t`, 64 bytes. */
-  readonly handle: Uint8Array<ArrayBuffer>;
-  /** The device's UUID, as PyTorch writes it. */
-  readonly deviceUuid: string;
 }
 
 const DEFAULT_TIMEOUT_MS = 120_000;

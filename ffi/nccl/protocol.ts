@@ -18,10 +18,10 @@ import type { NcclDataType } from "./constants.ts";
 
 /** What the thread found when it opened. */
 export interface RankInfo {
-  /** NCCL's version, such as 2.28.9. */
-  readonly ncclVersion: string;
+  /** NCCL's version, such as 2.28.9; absent where NCCL is not needed. */
+  readonly ncclVersion: string | undefined;
   /** Where NCCL was found. */
-  readonly ncclPath: string;
+  readonly ncclPath: string | undefined;
   /** The CUDA runtime's version, such as 13000. */
   readonly runtimeVersion: number;
   /** Where the CUDA runtime was found. */
@@ -58,7 +58,13 @@ export interface DeviceRange {
 export interface Requests {
   /** Opens the libraries and the device. */
   open: {
-    arguments: { libraries: LibraryOptions; device: number; recorder: SharedArrayBuffer };
+    arguments: {
+      libraries: LibraryOptions;
+      device: number;
+      recorder: SharedArrayBuffer;
+      /** Whether NCCL is opened too. */
+      collectives: boolean;
+    };
     answer: RankInfo;
   };
   /** Makes the id that the ranks of a communicator share. */

@@ -28,7 +28,7 @@ type Handlers = {
 
 interface Opened {
   readonly cudart: Cudart;
-  readonly nccl: Nccl;
+  readonly nccl: Nccl | undefined;
   readonly stream: Stream;
   /** Where parts from the host go on their way to a broadcast. */
   readonly ring: DeviceRing;
@@ -56,7 +56,7 @@ export class RankThread {
   /** What each request does. */
   readonly handlers: Handlers = {
     open: (args) => this.#open(args),
-    uniqueId: () => this.#recorder.during("ncclGetUniqueId", () => this.#get().nccl.uniqueId()),
+    uniqueId: () => this.#recorder.during("ncclGetUniqueId", () => this.#nccl().uniqueId()),
     init: (args) => this.#init(args),
     broadcast: (args) => this.#broadcast(args),
     stage: ({ parts }) => this.#stage(parts),
@@ -79,12 +79,18 @@ export class RankThread {
     return this.#opened;
   }
 
+  #nccl(): Nccl {
+    const { nccl } = this.#get();
+    if (nccl === undefined) throw new StateError("The rank was opened without collectives");
+    return nccl;
+  }
+
   #open(args: Requests["open"]["arguments"]): RankInfo {
     const { libraries, device } = args;
     this.#recorder = new FlightRecorder(args.recorder);
     const { cudart, nccl } = this.#recorder.during("dlopen", () => ({
       cudart: Cudart.open(libraries),
-      nccl: Nccl.open(libraries),
+      nccl: args.collectives ? Nccl.open(libraries) : undefined,
     }));
     this.#recorder.during("cudaSetDevice", () => cudart.setDevice(device));
     this.#opened = {
@@ -97,8 +103,8 @@ export class RankThread {
       device,
     };
     return {
-      ncclVersion: nccl.version().text,
-      ncclPath: nccl.path,
+      ncclVersion: nccl?.version().text,
+      ncclPath: nccl?.path,
       cudartPath: cudart.path,
       runtimeVersion: cudart.runtimeVersion(),
       driverVersion: cudart.driverVersion(),
@@ -106,7 +112,7 @@ export class RankThread {
   }
 
   async #init(args: Requests["init"]["arguments"]): Promise<undefined> {
-    const { nccl } = this.#get();
+    const nccl = this.#nccl();
     if (this.#communicator !== undefined) throw new StateError("The rank has a communicator");
     this.#communicator = this.#recorder.during(
       "ncclCommInitRankConfig",
@@ -137,7 +143,8 @@ export class RankThread {
 
   /** Single calls in order: broadcasts of different sizes in one NCCL group hang SGLang's ranks. */
   async #enqueue(parts: LoadedParts["parts"], root: number): Promise<void> {
-    const { nccl, stream } = this.#get();
+    const { stream } = this.#get();
+    const nccl = this.#nccl();
     for (const { part: { count, type }, address } of parts) {
       const communicator = this.#joined();
       this.#recorder.during(
@@ -228,7 +235,7 @@ export class RankThread {
   }
 
   async #finalize(communicator: CommunicatorHandle): Promise<void> {
-    const { nccl } = this.#get();
+    const nccl = this.#nccl();
     this.#recorder.during("ncclCommFinalize", () => nccl.beginFinalize(communicator));
     await this.#settle("ncclCommFinalize");
     this.#communicator = undefined;
@@ -248,7 +255,7 @@ export class RankThread {
   }
 
   #settle(call: string): Promise<void> {
-    return this.#until(call, () => this.#get().nccl.isSettled(this.#joined(), call));
+    return this.#until(call, () => this.#nccl().isSettled(this.#joined(), call));
   }
 
   /** Waits until `isDone`, and meanwhile notices an abort and a failed communicator. */
@@ -258,7 +265,7 @@ export class RankThread {
       if (performance.now() - start < SPIN_MS) continue;
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));
       if (this.#aborted) throw new AbortedError(call);
-      if (this.#communicator !== undefined) this.#get().nccl.isSettled(this.#joined(), call);
+      if (this.#communicator !== undefined) this.#nccl().isSettled(this.#joined(), call);
     }
   }
 

@@ -1,5 +1,6 @@
 import { UnsupportedError } from "../errors.ts";
 import { CollectiveDelivery } from "./delivery/collective.ts";
+import { CudaIpcDelivery } from "./delivery/cuda_ipc.ts";
 import type { Delivery } from "./delivery/delivery.ts";
 import { DiskDelivery } from "./delivery/disk.ts";
 import { openNcclGroup } from "./delivery/nccl.ts";
@@ -43,9 +44,7 @@ export function chooseTransport(
 export function makeDelivery(choice: TransportChoice, options: ResolvedOptions): Delivery {
   const { transport } = choice;
   if (transport === "disk") return new DiskDelivery(options);
-  if (transport === "cuda-ipc") {
-    throw new UnsupportedError('transport "cuda-ipc" is not there yet; use "nccl" or "disk"');
-  }
+  if (transport === "cuda-ipc") return new CudaIpcDelivery(options);
   const openGroup = options.openGroup ?? openerOf(transport, options);
   return new CollectiveDelivery(transport, openGroup, options);
 }

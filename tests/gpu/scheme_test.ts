@@ -1,4 +1,4 @@
-/** The sync scheme against a real server: new weights from a checkpoint's folder, over NCCL. */
+/** The sync scheme against a real server: new weights from a checkpoint's folder, over NCCL and CUDA IPC. */
 import { deepEqual, equal } from "node:assert/strict";
 import {
   safetensors,
@@ -64,6 +64,9 @@ Deno.test({
         ["memoryChecksum", inMemory, { verify: "checksum" }],
         ["memoryBuckets256MiB", inMemory, { bucketBytes: 256 * 2 ** 20 }],
         ["memoryPlain", inMemory, { flattened: false }],
+        ["ipcMemory", inMemory, { transport: "cuda-ipc" }],
+        ["ipcFiles", files, { transport: "cuda-ipc", bucketBytes: 256 * 2 ** 20 }],
+        ["ipcPlain", inMemory, { transport: "cuda-ipc", flattened: false }],
       ] as const
     ) {
       await t.step(label, async () => {

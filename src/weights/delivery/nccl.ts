@@ -8,17 +8,15 @@ import type {
   StagePart,
   TransportCall,
 } from "../transport.ts";
+import { loadNative } from "./native.ts";
 
-/**
- * Opens an NCCL group with a store of its own. The native code is loaded here and nowhere else, so
- * that nobody needs `--allow-ffi` who does not use it.
- */
+/** Opens an NCCL group with a store of its own. */
 export async function openNcclGroup(
   group: OpenGroupOptions,
   call: TransportCall,
   options: Pick<ResolvedOptions, "device" | "nccl" | "logger" | "deadlines">,
 ): Promise<CollectiveGroup> {
-  const { NcclGroup } = await import("../../../ffi/nccl/group.ts");
+  const { NcclGroup } = await loadNative();
   const { masterAddress, masterPort, bindAddress, groupName, worldSize } = group;
   const store = TCPStoreServer.listen({
     hostname: bindAddress ?? masterAddress,
