@@ -9,12 +9,10 @@ import type {
 } from "../transport.ts";
 import { isUnspecified, parseIp, resolveHost } from "./address.ts";
 import { Mesh } from "./mesh.ts";
+import { GRACE_MS } from "./pair.ts";
 import { allOrAborted } from "./race.ts";
 import { childrenOf } from "./tree.ts";
 import { broadcastSlot, rankKey } from "./wire.ts";
-
-/** Time to finish a payload that is on the wire when the group ends. */
-const GRACE_MS = 5_000;
 
 /**
  * Rank 0 of a `torch.distributed` gloo group, in TypeScript alone: the servers' ranks (SGLang with

@@ -50,7 +50,7 @@ export class Mesh {
     return this.#pairs.size;
   }
 
-  /** The first error of a pair: from then on no collective can succeed. */
+  /** The first error of a pair: the rank at its other end is lost, or has left. */
   get failure(): Error | undefined {
     return this.#failure;
   }
@@ -65,6 +65,8 @@ export class Mesh {
       this.#link(other, lookUp, linkSignal).catch((error) => this.#stop.abort(error))
     );
     await Promise.all(links);
+    // Whoever connects from now on is no rank.
+    await this.#listener.close();
     linkSignal.throwIfAborted();
     if (this.#failure !== undefined) throw this.#failure;
   }

@@ -5,6 +5,8 @@ import { encodeHead, HEAD_BYTES, Opcode, parseHead, tagOf } from "./wire.ts";
 const READ_BYTES = 64 * 1024;
 /** A payload up to this size leaves in one write with its head. */
 const JOIN_BYTES = 64 * 1024;
+/** Time to finish a payload that is on the wire when a connection ends. */
+export const GRACE_MS = 5_000;
 /** Announcements that a peer may make before we send. */
 const MAX_ANNOUNCED = 65_536;
 
@@ -88,7 +90,13 @@ export class Pair {
    * timeout (30 minutes). Resolves when the socket is closed. Never rejects.
    */
   end(error: Error, graceMs: number): Promise<void> {
-    return this.#ending ??= this.#end(error, graceMs);
+    if (this.#ending === undefined) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      // Set before anybody is told, who may call this again.
+      this.#ending = promise;
+      void this.#end(error, graceMs).then(resolve);
+    }
+    return this.#ending;
   }
 
   async #end(error: Error, graceMs: number): Promise<void> {
@@ -107,7 +115,7 @@ export class Pair {
 
   #lost(error: unknown): void {
     if (error instanceof SGLangError) {
-      void this.end(error, GRACE_AFTER_FAULT_MS);
+      void this.end(error, GRACE_MS);
       return;
     }
     const why = error instanceof Error ? error.message : String(error);
@@ -245,9 +253,6 @@ export class Pair {
     this.#write({ parts: bytes.length <= JOIN_BYTES ? [join(head, bytes)] : [head, bytes], send });
   }
 }
-
-/** Time for a payload on the wire when the pair ends by a fault of the protocol. */
-const GRACE_AFTER_FAULT_MS = 5_000;
 
 function join(head: Uint8Array, payload: Uint8Array): Uint8Array {
   const message = new Uint8Array(head.length + payload.length);

@@ -2,6 +2,7 @@ import { StateError, ValidationError } from "../../errors.ts";
 import { withDeadline } from "../../internal/deadline.ts";
 import { TCPStoreClient } from "../../rendezvous/mod.ts";
 import { Mesh } from "./mesh.ts";
+import { GRACE_MS } from "./pair.ts";
 import { allOrAborted } from "./race.ts";
 import { childrenOf, parentOf } from "./tree.ts";
 import { broadcastSlot, rankKey } from "./wire.ts";
@@ -27,7 +28,6 @@ export interface JoinGlooOptions {
 }
 
 const JOIN_TIMEOUT_MS = 60_000;
-const GRACE_MS = 5_000;
 
 /**
  * A rank other than 0 of a gloo group: it receives what rank 0 broadcasts and passes it on along
@@ -46,6 +46,7 @@ export class GlooPeer implements AsyncDisposable {
   readonly #store: TCPStoreClient;
   readonly #children: readonly number[];
   #tag = 0;
+  #failure: Error | undefined;
 
   private constructor(options: JoinGlooOptions, mesh: Mesh, store: TCPStoreClient) {
     this.rank = options.rank;
@@ -114,26 +115,27 @@ export class GlooPeer implements AsyncDisposable {
     }
   }
 
-  /** Why no further broadcast can succeed, as soon as that is known. */
+  /** Why this rank can take part in no further broadcast, when it cannot. */
   get failure(): Error | undefined {
-    return this.#mesh.failure;
+    return this.#failure;
   }
 
   /**
    * Takes part in the next broadcast: fills `target` with what rank 0 sends, which must be exactly
-   * as long, and passes it on. Several may be under way; they are matched in call order. When
-   * `signal` fires, rejects with its reason and ends the group, as a collective cannot be taken back.
+   * as long, and passes it on. Several may be under way; they are matched in call order.
+   *
+   * When it fails, or `signal` fires (which rejects with its reason), this rank leaves the group: a
+   * collective cannot be taken back, and those who wait for this rank must not wait for good. That
+   * other ranks leave is no failure, as they may be done before this one.
    */
   async receive(target: Uint8Array, options: { signal?: AbortSignal } = {}): Promise<void> {
-    const { signal } = options;
-    signal?.throwIfAborted();
-    if (this.failure !== undefined) throw this.failure;
-    const work = this.#receive(broadcastSlot(this.#tag++), target);
-    if (signal === undefined) return await work;
+    const { signal = new AbortController().signal } = options;
+    signal.throwIfAborted();
+    if (this.#failure !== undefined) throw this.#failure;
     try {
-      await allOrAborted([work], signal);
+      await allOrAborted([this.#receive(broadcastSlot(this.#tag++), target)], signal);
     } catch (error) {
-      if (signal.aborted) await this.#end(new StateError("gloo: a receive was aborted"), 0);
+      await this.#end(signal.aborted ? new StateError("gloo: a receive was aborted") : error);
       throw error;
     }
   }
@@ -143,13 +145,15 @@ export class GlooPeer implements AsyncDisposable {
     await Promise.all(this.#children.map((rank) => this.#mesh.pair(rank).send(slot, target)));
   }
 
-  async #end(reason: Error, graceMs: number): Promise<void> {
-    await Promise.all([this.#mesh.end(reason, graceMs), this.#store[Symbol.asyncDispose]()]);
+  async #end(reason: unknown): Promise<void> {
+    const error = reason instanceof Error ? reason : new Error(String(reason));
+    this.#failure ??= error;
+    await Promise.all([this.#mesh.end(error, GRACE_MS), this.#store[Symbol.asyncDispose]()]);
   }
 
   /** Leaves the group. Never rejects. */
   async close(): Promise<void> {
-    await this.#end(new StateError(`gloo: rank ${this.rank} left ${this.groupName}`), GRACE_MS);
+    await this.#end(new StateError(`gloo: rank ${this.rank} left ${this.groupName}`));
   }
 
   /** Leaves the group. */

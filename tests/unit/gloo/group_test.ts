@@ -9,7 +9,8 @@ import {
   ValidationError,
 } from "../../../src/errors.ts";
 import { GlooGroup, GlooPeer } from "../../../src/weights/gloo/mod.ts";
-import { TCPStoreServer } from "../../../src/rendezvous/mod.ts";
+import { TCPStoreClient, TCPStoreServer } from "../../../src/rendezvous/mod.ts";
+import { parseRankInfo, rankKey } from "../../../src/weights/gloo/wire.ts";
 import type { BroadcastPart } from "../../../src/weights/transport.ts";
 
 const never = new AbortController().signal;
@@ -118,6 +119,49 @@ Deno.test("rank 0 that closes fails what the others wait for", async () => {
   await world.group.close();
   await receiving;
   await assert.rejects(world.group.broadcast([part(4, 1)], { signal: never }), StateError);
+});
+
+Deno.test("when rank 0 is lost, nobody waits for a rank that itself waits for rank 0", async () => {
+  await using world = await openWorld(8);
+  const receiving = world.peers.map((peer) => assert.rejects(peer.receive(new Uint8Array(4))));
+  await world.group.close();
+  await Promise.all(receiving);
+});
+
+Deno.test("when rank 1 is lost, those below it fail, and the others as soon as rank 0 ends", async () => {
+  await using world = await openWorld(8);
+  const receive = (rank: number) =>
+    assert.rejects(world.peers[rank - 1]!.receive(new Uint8Array(4)));
+  const below = [3, 5, 7].map(receive);
+  await world.peers[0]!.close();
+  await Promise.all(below);
+  const beside = [2, 4, 6].map(receive);
+  const sending = world.group.broadcast([part(5, 1)], { signal: never });
+  await assert.rejects(sending);
+  await world.group.abort(new StateError("a rank is lost"));
+  await Promise.all(beside);
+});
+
+Deno.test("a rank that is done may leave while others still take part", async () => {
+  await using world = await openWorld(4);
+  const [one, two, three] = world.peers as [GlooPeer, GlooPeer, GlooPeer];
+  const targets = [0, 1, 2].map(() => new Uint8Array(4));
+  const sending = world.group.broadcast([part(4, 1)], { signal: never });
+  await two.receive(targets[1]!);
+  await two.close();
+  await Promise.all([sending, one.receive(targets[0]!), three.receive(targets[2]!)]);
+  for (const target of targets) assert.deepEqual(target, part(4, 1).bytes);
+});
+
+Deno.test("once all ranks are there, the payload port takes no further connection", async () => {
+  await using world = await openWorld(2);
+  const place = { hostname: "127.0.0.1", port: world.group.masterPort, keyPrefix: "" };
+  await using store = await TCPStoreClient.connect(place);
+  const { port } = parseRankInfo(await store.get(rankKey("g", 0))).address;
+  await assert.rejects(
+    Deno.connect({ hostname: "127.0.0.1", port }),
+    Deno.errors.ConnectionRefused,
+  );
 });
 
 Deno.test("a broadcast that is aborted rejects at once with the signal's reason", async () => {
