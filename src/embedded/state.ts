@@ -93,6 +93,7 @@ export class EmbeddedState {
       contextLength: this.model.config.contextLength,
       strict: this.emulated.strict,
       inWork: this.#inWork,
+      onDeadlyRequest: (reason) => this.crash(reason),
       nextSeed: () => this.#seeds.next(),
     };
   }

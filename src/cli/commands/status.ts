@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { SGLangClient } from "../../client/mod.ts";
+import { PermissionError } from "../../errors.ts";
 import { sleep } from "../../internal/deadline.ts";
 import { type ExitCode, exitCodes } from "../exit_codes.ts";
 import {
@@ -84,10 +85,10 @@ function look(clients: readonly SGLangClient[], signal: AbortSignal): Promise<Se
   return Promise.all(clients.map(async (client) => {
     const short = { timeoutMs: infoTimeoutMs, signal };
     const [info, model, load, isHealthy] = await Promise.all([
-      client.serverInfo(short).catch(() => null),
-      client.modelInfo(short).catch(() => null),
-      client.load(short).catch(() => null),
-      client.health({ timeoutMs: healthTimeoutMs, signal }).catch(() => false),
+      client.serverInfo(short).catch(nullUnlessDenied),
+      client.modelInfo(short).catch(nullUnlessDenied),
+      client.load(short).catch(nullUnlessDenied),
+      client.health({ timeoutMs: healthTimeoutMs, signal }).catch(nullUnlessDenied),
     ]);
     return {
       server: client.url,
@@ -101,6 +102,12 @@ function look(clients: readonly SGLangClient[], signal: AbortSignal): Promise<Se
       kvUsagePercent: load?.tokenUsage == null ? null : Math.round(load.tokenUsage * 1000) / 10,
     };
   }));
+}
+
+/** A server that does not answer is a result; a permission that is missing is not. */
+function nullUnlessDenied(error: unknown): null {
+  if (error instanceof PermissionError) throw error;
+  return null;
 }
 
 function render(fleet: readonly ServerStatus[], options: Options): string {

@@ -54,12 +54,17 @@ function metaInfo(task: Task, context: AnswerContext): Record<string, unknown> {
     reasoning_tokens: 0,
     completion_tokens: task.outputLength,
     ...(task.abortedInQueue ? {} : { cached_tokens: cachedTokens ?? 0 }),
-    ...(context.tellsSpans && ended ? { weight_versions: task.spans } : {}),
+    ...(context.tellsSpans && ended ? { weight_versions: spansOf(task) } : {}),
     cached_tokens_details: cachedTokens ? { device: cachedTokens, host: 0 } : null,
     dp_rank: null,
     ...(ended ? { e2e_latency: (task.finishedMs! - task.arrivedMs) / 1000 } : {}),
     response_sent_to_client_ts: Date.now() / 1000,
   };
+}
+
+/** Without output there is one empty span. */
+function spansOf({ spans, weightVersion }: Task): Task["spans"] {
+  return spans.length > 0 ? spans : [{ version: weightVersion, start: 0, end: 0 }];
 }
 
 function logProbs(task: Task, context: AnswerContext): Record<string, unknown> {

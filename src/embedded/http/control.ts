@@ -22,6 +22,11 @@ export async function health(state: EmbeddedState): Promise<Response> {
   return new Response(null, { status: 200 });
 }
 
+/** `GET /ready`, from 0.5.20 on: at once, 503 while paused. */
+export function ready(state: EmbeddedState): Response {
+  return new Response(null, { status: state.scheduler.paused ? 503 : 200 });
+}
+
 /** `POST /pause_generation`. */
 export async function pause(request: Request, state: EmbeddedState): Promise<unknown> {
   const { mode = "abort" } = asObject(await jsonBody(request));

@@ -13,6 +13,8 @@ export interface BodyContext {
   readonly strict: boolean;
   /** Ids of requests in work. */
   readonly inWork: ReadonlySet<string>;
+  /** Called for what kills the emulated server (0.5.23 dies of an empty text, as measured). */
+  readonly onDeadlyRequest: (reason: string) => void;
   /** A seed for a request that names none. */
   readonly nextSeed: () => number;
 }
@@ -45,12 +47,7 @@ export function parseGenerateBody(body: unknown, context: BodyContext): ParsedBo
       "The parallel_sample_num should be the same for all samples in sample params.",
     );
   }
-  if (fields.return_hidden_states) {
-    throw valueError(
-      "The server is not configured to return the hidden states. Please set " +
-        "`--enable-return-hidden-states` to enable this feature.",
-    );
-  }
+  if (fields.return_hidden_states) throw noHiddenStates(context);
   prompts.forEach((ids, i) => checkLength(ids, sampling[i]!, context.contextLength));
   const rids = requestIds(fields.rid, { prompts: prompts.length, isList, n, context });
   const requests = prompts.flatMap((promptIds, i) =>
@@ -71,6 +68,17 @@ export function parseGenerateBody(body: unknown, context: BodyContext): ParsedBo
   };
 }
 
+function noHiddenStates({ strict }: BodyContext): Error {
+  return valueError(
+    strict
+      ? "The server is not configured to return hidden states. Please set " +
+        "`--return-hidden-states-mode last`, `--return-hidden-states-mode full`, or the legacy " +
+        "`--enable-return-hidden-states` flag."
+      : "The server is not configured to return the hidden states. Please set " +
+        "`--enable-return-hidden-states` to enable this feature.",
+  );
+}
+
 /** A JSON body as an object. */
 export function asObject(body: unknown): Record<string, unknown> {
   if (typeof body === "object" && body !== null && !Array.isArray(body)) {
@@ -84,10 +92,11 @@ function readPrompts(
   context: BodyContext,
 ): { prompts: number[][]; isList: boolean } {
   const { text, input_ids: ids } = fields;
-  if (text != null) return readTexts(text, context);
-  if (ids == null) {
+  if (text == null && ids == null) {
     throw valueError("Either text, input_ids or input_embeds should be provided.");
   }
+  // Where both are given, the ids win.
+  if (ids == null) return readTexts(text, context);
   if (!Array.isArray(ids)) {
     throw formError(
       "{'type': 'value_error', 'loc': ('body', 'input_ids'), 'msg': 'Value error, must be list " +
@@ -115,6 +124,7 @@ function readTexts(
     );
   }
   if (texts.length === 0 || texts.some((one) => one === "")) {
+    if (context.strict) context.onDeadlyRequest("an empty text");
     throw valueError("texts cannot be empty and tokenizer must be initialized");
   }
   const prompts = texts.map((one) => context.tokenizer.encode(one, { addSpecialTokens: true }));

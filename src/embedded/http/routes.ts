@@ -1,7 +1,7 @@
 /** Which endpoint answers what. */
 import type { EmbeddedState } from "../state.ts";
 import { ApiError } from "./api_error.ts";
-import { abort, flushCache, health, pause, resume } from "./control.ts";
+import { abort, flushCache, health, pause, ready, resume } from "./control.ts";
 import { detokenize, generate, tokenize } from "./generate.ts";
 import {
   beginUpdate,
@@ -37,10 +37,10 @@ const deprecated: Handler = (_, state) => {
 const info: Handler = (request, state) =>
   serverInfo(state, { port: Number(new URL(request.url).port) });
 
-/** An endpoint that older versions lack. */
-function sessionOnly(handler: Handler): Handler {
+/** An endpoint that 0.5.16 lacks. */
+function newestOnly(handler: Handler): Handler {
   return (request, state) => {
-    if (!state.emulated.needsSession) throw new ApiError(404, { detail: "Not Found" });
+    if (state.emulated.version === "0.5.16") throw new ApiError(404, { detail: "Not Found" });
     return handler(request, state);
   };
 }
@@ -51,6 +51,7 @@ const handlers = new Map<string, Handler>([
   ["GET /health", (_, state) => health(state)],
   ["GET /health_generate", (_, state) => health(state)],
   ["GET /ping", () => new Response(null)],
+  ["GET /ready", newestOnly((_, state) => ready(state))],
   ["GET /server_info", info],
   ["GET /get_server_info", info],
   ["GET /model_info", (_, state) => modelInfo(state)],
@@ -67,8 +68,8 @@ const handlers = new Map<string, Handler>([
   ["POST /abort_request", abort],
   ["POST /init_weights_update_group", initGroup],
   ["POST /destroy_weights_update_group", destroyGroup],
-  ["POST /begin_weight_update", sessionOnly(beginUpdate)],
-  ["POST /end_weight_update", sessionOnly(endUpdate)],
+  ["POST /begin_weight_update", newestOnly(beginUpdate)],
+  ["POST /end_weight_update", newestOnly(endUpdate)],
   ["POST /update_weights_from_distributed", updateFromDistributed],
   ["POST /update_weights_from_disk", updateFromDisk],
   ["POST /update_weight_version", updateVersion],
@@ -94,6 +95,7 @@ export async function route(request: Request, state: EmbeddedState): Promise<Res
     return answer instanceof Response ? answer : Response.json(answer);
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
+    if (state.isCrashed) return await new Promise(() => {});
     return typeof error.body === "string"
       ? new Response(error.body, { status: error.status })
       : Response.json(error.body, { status: error.status });

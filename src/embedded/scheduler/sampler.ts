@@ -63,6 +63,10 @@ export function sampleToken(
   return { token, logProbs: returnLogProbs ? new LogProbRow(logits) : null };
 }
 
+/**
+ * Where additive and repetition penalties meet, SGLang's order is chance (its penalisers are a set
+ * of classes); here the additive ones come first.
+ */
 function applyPenalties(task: Task, logits: Float32Array, eosTokenIds: readonly number[]): void {
   const { sampling } = task.request;
   const { frequencyPenalty, presencePenalty, repetitionPenalty } = sampling;
