@@ -12,6 +12,7 @@ import type {
 import type { DType } from "../checkpoint/dtype.ts";
 import { StateError, ValidationError } from "../errors.ts";
 import { type Connection, connectServers } from "./connect.ts";
+import { checkConcurrency, defaultConcurrency } from "./concurrency.ts";
 import { Dispatcher } from "./dispatcher.ts";
 import {
   type GenerateOptions,
@@ -29,6 +30,7 @@ import type {
   EngineOptions,
   FromPretrainedOptions,
 } from "./options.ts";
+import { type SerializedEngine, withoutKeys } from "./serialized_engine.ts";
 import { EngineWeights, type WeightUpdateGroupOptions } from "./weights.ts";
 import { type SGLangWorker, WorkerPool } from "./workers.ts";
 import type {
@@ -37,31 +39,6 @@ import type {
   UpdateWeightsOptions,
   WeightSyncReport,
 } from "../weights/mod.ts";
-
-/** Requests at once for a server that does not tell how many it runs. */
-const UNTOLD_CONCURRENCY = 256;
-
-/** What {@linkcode AsyncSGLang.toJSON} gives: addresses and settings, no keys, no processes. */
-export interface SerializedEngine {
-  /** Always `"AsyncSGLang"`. */
-  readonly kind: "AsyncSGLang";
-  /** Address of the router, or `null`. */
-  readonly router: string | null;
-  /** Addresses of the servers. */
-  readonly workers: readonly string[];
-  /** Settings that are no secrets. */
-  readonly options: Pick<
-    EngineOptions,
-    | "timeoutMs"
-    | "generateTimeoutMs"
-    | "controlTimeoutMs"
-    | "retry"
-    | "vocabSize"
-    | "samplingDefaults"
-    | "maxConcurrency"
-    | "modelFolder"
-  >;
-}
 
 /** What an engine is made of. */
 interface EngineParts {
@@ -178,6 +155,7 @@ export class AsyncSGLang extends RLSGLangEngine {
     return await AsyncSGLang.connect(target, { ...serialized.options, ...options });
   }
 
+  /** Address of the router, or of the first server. */
   override get url(): string {
     return this.#router?.url ?? this.#pool.workers[0]!.url;
   }
@@ -192,18 +170,31 @@ export class AsyncSGLang extends RLSGLangEngine {
     return { inFlight: this.#dispatcher.inFlight, queued: this.#dispatcher.queued };
   }
 
+  /**
+   * Generates one sample for one prompt.
+   *
+   * @param options `timeoutMs` limits the whole call, its time in the queue too; default none beside
+   * `generateTimeoutMs` of each request.
+   * @throws {ValidationError} A prompt or an option is wrong; nothing was sent.
+   * @throws {HttpError} A server refused a request; the others of the call were aborted.
+   * @throws {TimeoutError} The deadline passed; what ran was aborted on the servers.
+   * @throws {CrashedError} Every managed server has ended.
+   */
   override generate(
     prompt: string,
     options?: GenerateOptions & { readonly n?: undefined },
   ): Promise<Generation>;
+  /** Generates `n` samples for one prompt: a list whenever `n` is given, even 1. */
   override generate(
     prompt: string,
     options: GenerateOptions & { readonly n: number },
   ): Promise<Generation[]>;
+  /** Generates for several prompts, all at once; `n` samples for each, prompt by prompt. */
   override generate(
     prompts: readonly string[],
     options?: GenerateOptions,
   ): Promise<Generation[]>;
+  /** Generates from text or ids by field; one prompt without `n` gives one sample, else a list. */
   override generate(
     prompts: string | readonly string[] | PromptFields,
     options?: GenerateOptions,
@@ -226,6 +217,7 @@ export class AsyncSGLang extends RLSGLangEngine {
     return this.generate(prompts, options);
   }
 
+  /** Generates one sample step by step; leaving the loop aborts it on the servers. */
   override async *stream(
     prompt: Prompt,
     options: GenerateOptions = {},
@@ -238,6 +230,10 @@ export class AsyncSGLang extends RLSGLangEngine {
     yield* this.#dispatcher.stream(requests[0]!, options);
   }
 
+  /**
+   * Aborts requests by id, or all of every client. They end with `finishReason.type` `"abort"` and
+   * what they have; those still queued here with nothing.
+   */
   override async abort(rids: readonly string[] | "all", options: CallOptions = {}): Promise<void> {
     this.#assertOpen();
     await this.#dispatcher.abort(
@@ -247,16 +243,23 @@ export class AsyncSGLang extends RLSGLangEngine {
     );
   }
 
+  /** Pauses every server; new requests wait until {@linkcode AsyncSGLang.resume}. */
   override async pause(mode: PauseMode, options: CallOptions = {}): Promise<void> {
     this.#assertOpen();
     await this.#pool.onEvery("pause", ({ client }) => client.pause(mode, options));
   }
 
+  /** Resumes every server. */
   override async resume(options: CallOptions = {}): Promise<void> {
     this.#assertOpen();
     await this.#pool.onEvery("resume", ({ client }) => client.resume(options));
   }
 
+  /**
+   * Empties the prefix caches; `false` when a server is busy or does not answer.
+   *
+   * @param options `waitMs`: let the servers wait this long until they are idle (from 0.5.10).
+   */
   override async flushCache(
     options: CallOptions & { readonly waitMs?: number | undefined } = {},
   ): Promise<boolean> {
@@ -268,12 +271,14 @@ export class AsyncSGLang extends RLSGLangEngine {
     return flushed.every(Boolean);
   }
 
+  /** Whether every server answers and generates. Paused ones turn unhealthy after 20 s. */
   override async health(options: CallOptions = {}): Promise<boolean> {
     this.#assertOpen();
     const healthy = await this.#pool.onEvery("health", ({ client }) => client.health(options));
     return healthy.every(Boolean);
   }
 
+  /** Load of every server. */
   override load(options: CallOptions = {}): Promise<WorkerLoad[]> {
     return this.#pool.onEvery("load", async ({ client, url }) => ({
       server: url,
@@ -281,10 +286,12 @@ export class AsyncSGLang extends RLSGLangEngine {
     }));
   }
 
+  /** Tensor-parallel size of a server. */
   override getTpSize(): number {
     return this.#pool.workers[0]!.tpSize;
   }
 
+  /** Sum of the servers' data-parallel sizes. */
   override getDpSize(): number {
     return this.#pool.workers.reduce((sum, { dpSize }) => sum + dpSize, 0);
   }
@@ -303,14 +310,17 @@ export class AsyncSGLang extends RLSGLangEngine {
     return await readModelMetadata(folder, options);
   }
 
+  /** What every server reports about itself, without secrets. */
   override serverInfo(options: CallOptions = {}): Promise<ServerInfo[]> {
     return this.#pool.onEvery("server_info", ({ client }) => client.serverInfo(options));
   }
 
+  /** What every server reports about its model, its weight version too. */
   override modelInfo(options: CallOptions = {}): Promise<ModelInfo[]> {
     return this.#pool.onEvery("model_info", ({ client }) => client.modelInfo(options));
   }
 
+  /** Ids of a text by a server's tokenizer. */
   override async tokenize(
     text: string,
     options: CallOptions & { readonly addSpecialTokens?: boolean } = {},
@@ -319,6 +329,7 @@ export class AsyncSGLang extends RLSGLangEngine {
     return await lease.worker.client.tokenize(text, options);
   }
 
+  /** Text of ids by a server's tokenizer. */
   override async detokenize(
     ids: ArrayLike<number>,
     options: CallOptions & { readonly skipSpecialTokens?: boolean } = {},
@@ -376,30 +387,11 @@ export class AsyncSGLang extends RLSGLangEngine {
 
   /** Addresses and settings to connect anew elsewhere: no keys, no ownership of processes. */
   toJSON(): SerializedEngine {
-    const {
-      timeoutMs,
-      generateTimeoutMs,
-      controlTimeoutMs,
-      retry,
-      vocabSize,
-      samplingDefaults,
-      maxConcurrency,
-      modelFolder,
-    } = this.#options;
     return {
       kind: "AsyncSGLang",
       router: this.#router?.url ?? null,
       workers: this.#pool.workers.map(({ url }) => url),
-      options: {
-        timeoutMs,
-        generateTimeoutMs,
-        controlTimeoutMs,
-        retry,
-        vocabSize,
-        samplingDefaults,
-        maxConcurrency,
-        modelFolder,
-      },
+      options: withoutKeys(this.#options),
     };
   }
 
@@ -432,31 +424,17 @@ export class AsyncSGLang extends RLSGLangEngine {
   }
 
   async #end(): Promise<void> {
-    await this.#weights[Symbol.asyncDispose]();
-    this.#dispatcher.close();
+    // A stack ends in reverse and goes on after a failure: no managed server may be left.
+    await using ending = new AsyncDisposableStack();
+    if (this.#owned !== undefined) ending.use(this.#owned);
+    ending.defer(() => this.#httpClient.close());
     // Calls that were ended tell the servers so: leave them the connections until then.
-    await this.#dispatcher.idle();
-    for (const { client } of this.#pool.workers) client.close();
-    this.#router?.close();
-    this.#httpClient.close();
-    await this.#owned?.[Symbol.asyncDispose]();
+    ending.defer(() => this.#dispatcher.idle());
+    ending.defer(() => this.#dispatcher.close());
+    ending.use(this.#weights);
   }
 
   #assertOpen(): void {
     if (this.#shutdown !== undefined) throw new StateError("The engine was shut down");
   }
-}
-
-function checkConcurrency({ maxConcurrency }: EngineOptions): void {
-  if (maxConcurrency === undefined) return;
-  if (Number.isSafeInteger(maxConcurrency) && maxConcurrency > 0) return;
-  throw new ValidationError(`maxConcurrency must be an integer above 0, got ${maxConcurrency}`);
-}
-
-/** Twice what the servers run at once, or less where their queues are shorter. */
-function defaultConcurrency(workers: readonly SGLangWorker[]): number {
-  return workers.reduce((sum, worker) => {
-    const running = worker.maxRunningRequests ?? UNTOLD_CONCURRENCY;
-    return sum + running + Math.min(running, worker.maxQueuedRequests ?? running);
-  }, 0);
 }

@@ -11,7 +11,8 @@ export {
   RLSGLangEngine,
   type WorkerLoad,
 } from "./engine.ts";
-export { AsyncSGLang, type SerializedEngine } from "./async_sglang.ts";
+export { AsyncSGLang } from "./async_sglang.ts";
+export type { SerializedEngine } from "./serialized_engine.ts";
 export type {
   ConnectOptions,
   ConnectTarget,
