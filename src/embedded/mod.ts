@@ -15,3 +15,4 @@ export {
   type TinyCheckpointOptions,
   type TinyDType,
 } from "./tiny/make_tiny_checkpoint.ts";
+export type { Logger } from "../internal/logger.ts";

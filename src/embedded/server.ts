@@ -114,6 +114,10 @@ export class EmbeddedServer implements AsyncDisposable {
         port,
         hostname,
         signal: connections.signal,
+        onError: (error) => {
+          logger.error(`Embedded server: ${error}`);
+          return new Response("Internal Server Error", { status: 500 });
+        },
         onListen: ({ port }) => logger.info(`Embedded server listens on ${hostname}:${port}`),
       }, (request) => route(request, state));
       return new EmbeddedServer(state, http);

@@ -3,10 +3,11 @@
  * single tokens mixed, and yields to the event loop.
  */
 import { setImmediate } from "node:timers";
-import type { Chunk, Model } from "../model/model.ts";
+import type { Model } from "../model/model.ts";
 import type { ServerTokenizer } from "../tokenizer.ts";
 import { PrefixCache } from "./prefix_cache.ts";
 import { LogProbRow, sampleToken } from "./sampler.ts";
+import { type PlannedChunk, StepPlan } from "./step_plan.ts";
 import { finishOf } from "./stops.ts";
 import { type Finish, Task, type TaskRequest } from "./task.ts";
 
@@ -27,11 +28,6 @@ export interface SchedulerOptions {
   /** Called when the emulated server dies of its input. */
   readonly onCrash: (reason: string) => void;
 }
-
-/** Prompt tokens in one step, over all requests. */
-const maxPromptRows = 1024;
-/** Logits in one step, which bounds the memory for prompt log-probabilities. */
-const maxLogits = 1 << 23;
 
 const aborted: Finish = { type: "abort", message: "Aborted", status_code: null, err_type: null };
 
@@ -201,46 +197,18 @@ export class Scheduler {
   }
 
   /** Takes in what waits and cuts this step's work. */
-  #plan(): { task: Task; chunk: Chunk }[] {
-    const planned: { task: Task; chunk: Chunk }[] = [];
-    let rows = 0;
-    let wantedLogits = 0;
-    const { vocabSize } = this.#options.model.config;
-    const plan = (task: Task): boolean => {
-      const cache = task.cache!;
-      const left = task.ids.length - cache.length;
-      const from = firstWantedRow(task);
-      const roomForLogits = Math.max(1, Math.floor((maxLogits - wantedLogits) / vocabSize));
-      const wantedBefore = Math.max(0, from - cache.length);
-      const take = left === 1
-        ? 1
-        : Math.min(left, Math.max(1, maxPromptRows - rows), wantedBefore + roomForLogits);
-      const completes = take === left;
-      const logitsFrom = from < task.ids.length - 1
-        ? Math.min(wantedBefore, take)
-        : completes
-        ? take - 1
-        : take;
-      rows += take;
-      wantedLogits += (take - logitsFrom) * vocabSize;
-      const tokens = task.ids.slice(cache.length, cache.length + take);
-      planned.push({ task, chunk: { cache, tokens, logitsFrom } });
-      return completes;
-    };
-    for (const task of this.#running) {
-      if (rows >= maxPromptRows && task.ids.length - task.cache!.length > 1) continue;
-      plan(task);
-    }
+  #plan(): readonly PlannedChunk[] {
+    const plan = new StepPlan(this.#options.model.config.vocabSize);
+    for (const task of this.#running) plan.add(task);
     while (
-      this.#waiting.length > 0 && this.#running.length < this.#options.maxRunning &&
-      rows < maxPromptRows
+      this.#waiting.length > 0 && this.#running.length < this.#options.maxRunning && !plan.isFull
     ) {
       const task = this.#waiting.shift()!;
       if (!this.#admit(task)) continue;
       this.#running.push(task);
-      plan(task);
+      plan.add(task);
     }
-    return planned;
+    return plan.chunks;
   }
 
   #admit(task: Task): boolean {
@@ -306,15 +274,4 @@ export class Scheduler {
     const perSecond = this.#rate.tokens / elapsedMs * 1000;
     this.#rate = { tokens: 0, sinceMs: performance.now(), perSecond };
   }
-}
-
-/** Position of the first row whose logits are needed. */
-function firstWantedRow(task: Task): number {
-  const lastOfPrompt = task.promptLength - 1;
-  const scored = task.promptLogProbs.length;
-  const wantsScores = task.request.returnLogProbs && scored > 0 &&
-    task.request.logProbStart + scored < task.promptLength;
-  return wantsScores
-    ? task.request.logProbStart + scored - 1
-    : Math.max(lastOfPrompt, task.ids.length - 1);
 }
