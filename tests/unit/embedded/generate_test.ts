@@ -174,3 +174,19 @@ Deno.test("a Llama checkpoint runs and tells its weights by name", async () => {
   assert.equal(status, 200);
   assert.deepEqual(body.map((row) => row.length), [64, 64]);
 });
+
+Deno.test("a prompt longer than one step is scored as a whole", async () => {
+  await using server = await startTiny();
+  const input_ids = Array.from({ length: 1500 }, (_, i) => (i * 17) % 1000);
+  const score = async (start: number) =>
+    (await post(server, "/generate", {
+      input_ids,
+      return_logprob: true,
+      logprob_start_len: start,
+      sampling_params: { max_new_tokens: 0 },
+    })).body.meta_info.input_token_logprobs;
+  const whole = await score(0);
+  assert.equal(whole.length, 1500);
+  assert.ok(whole.slice(1).every(([value]) => value !== null && value < 0));
+  assert.deepEqual((await score(1400)).slice(1), whole.slice(1401));
+});
