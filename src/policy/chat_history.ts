@@ -1,4 +1,4 @@
-import { ValidationError } from "../errors.ts";
+import { StateError, ValidationError } from "../errors.ts";
 import { type Logger, silentLogger } from "../internal/logger.ts";
 import { type BatchShape, describe } from "./batch_shape.ts";
 import { History } from "./history.ts";
@@ -52,6 +52,17 @@ export class ChatHistory {
           `(${this.batchShape.join(", ")}), got (${part.batchShape.join(", ")})`,
       );
     }
+  }
+
+  /**
+   * A part by name.
+   *
+   * @throws {StateError} The part is absent.
+   */
+  get(key: "prompt" | "response" | "full"): History {
+    const part = this[key];
+    if (part !== null) return part;
+    throw new StateError(`ChatHistory has no "${key}"`);
   }
 }
 

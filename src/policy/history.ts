@@ -259,7 +259,8 @@ export class History {
 }
 
 function isChat(value: unknown): value is Message[] {
-  if (!Array.isArray(value) || (value.length > 0 && !value.some(isMessage))) return false;
+  // An empty list is a batch of no conversations, not a conversation of no messages.
+  if (!Array.isArray(value) || !value.some(isMessage)) return false;
   value.forEach(asMessage);
   return true;
 }

@@ -49,7 +49,7 @@ export {
   type PolicyCallOptions,
   type PolicyOutput,
 } from "./wrapper/base.ts";
-export type { Ids, PolicyInput } from "./wrapper/inputs.ts";
+export type { Ids, InputParts, PolicyInput } from "./wrapper/inputs.ts";
 export type {
   DriftAction,
   InputMode,

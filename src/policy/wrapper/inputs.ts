@@ -12,6 +12,14 @@ import { Tokens } from "../tokens.ts";
 /** Token ids of one row, in any list form. */
 export type Ids = Int32Array | readonly number[];
 
+/** Parts of an input, one of which is read: `prompt` to generate, `full` to score. */
+export interface InputParts<Row> {
+  /** What comes before the response. */
+  readonly prompt?: Nested<Row> | undefined;
+  /** Prompt and response. */
+  readonly full?: Nested<Row> | undefined;
+}
+
 /**
  * What a wrapper is called with. Each entry may be one of the containers, an object with its parts,
  * or the plain values themselves; nested lists give the shape of the batch.
@@ -20,11 +28,14 @@ export interface PolicyInput {
   /** Conversations: a list of messages, a list of such lists, or a container. */
   readonly history?: ChatHistory | ChatHistoryParts | History | Nested<Message> | undefined;
   /** Texts. */
-  readonly text?: Text | Nested<string> | { readonly prompt?: Nested<string> } | undefined;
+  readonly text?: Text | Nested<string> | InputParts<string> | undefined;
   /** Token ids. */
-  readonly tokens?: Tokens | Nested<Ids> | { readonly prompt?: Nested<Ids> } | undefined;
-  /** Masks of the tokens. */
-  readonly masks?: Masks | undefined;
+  readonly tokens?: Tokens | Nested<Ids> | InputParts<Ids> | undefined;
+  /** Masks of the tokens; an attention mask hides pads. */
+  readonly masks?:
+    | Masks
+    | { readonly allAttentionMask?: Nested<Uint8Array | readonly (number | boolean)[]> }
+    | undefined;
   /** Log-probabilities of earlier turns. */
   readonly logProbs?: LogProbs | undefined;
   /** Send `tokens.prompt` as it is, without comparing it with the text; set by `nextTurn()`. */

@@ -1,0 +1,323 @@
+import assert from "node:assert/strict";
+import {
+  addChatTemplate,
+  ChatHistory,
+  chatToText,
+  chatToTokens,
+  chooseTemplate,
+  extractResponses,
+  History,
+  historyToTokens,
+  masked,
+  Text,
+  textToHistory,
+  textToTokens,
+  Tokens,
+  tokensToHistory,
+  tokensToText,
+} from "../../../src/policy/mod.ts";
+import { SGLangError, ValidationError } from "../../../src/errors.ts";
+import { bytes, golden, named, pythonText, qwenTiny } from "./support.ts";
+
+const CHAT = [{ role: "user", content: "Hello" }, { role: "assistant", content: "Hi there!" }];
+const TOOL_CALL = '<tool_call>\n{"name": "calc", "arguments": {"e": "2+2"}}\n</tool_call>';
+
+/** The only text of a golden that is a Python list of one text. */
+async function goldenText(name: string): Promise<string> {
+  return pythonText((await golden("history", name)).match(/^\['(.*)'\]/s)![1]!);
+}
+
+Deno.test("case 111: chatml renders as TorchRL, with and without the generation prompt", async () => {
+  const history = History.fromChats([CHAT]);
+  const options = { chatTemplateName: "chatml_format" };
+  const [plain] = history.applyChatTemplate({ ...options, addGenerationPrompt: false });
+  const [opened] = history.applyChatTemplate(options);
+  assert.equal(plain, await goldenText("chatml str"));
+  assert.equal(opened, plain + "<|im_start|>assistant\n");
+});
+
+for (const name of ["qwen", "dialogpt", "falcon", "deepseek", "llama"]) {
+  Deno.test(`case 112: ${name} renders as TorchRL`, async () => {
+    const tokenizer = named("x", {
+      specialTokens: { ...bytes.specialTokens, bosToken: "<|bos|>" },
+    });
+    const [text] = History.fromChats([CHAT]).applyChatTemplate({
+      chatTemplateName: name,
+      tokenizer,
+    });
+    assert.equal(text, await goldenText(name));
+  });
+}
+
+Deno.test("case 112: qwen keeps a system message that is first and lists tools", () => {
+  const history = History.fromChats([{ role: "system", content: "S" }, ...CHAT]);
+  const [text] = history.applyChatTemplate({
+    chatTemplateName: "qwen",
+    variables: { tools: [{ name: "calc" }] },
+  });
+  assert.ok(text!.startsWith("<|im_start|>system\nS\n\n# Tools"));
+  assert.ok(text!.includes('<tools>\n{"name": "calc"}\n</tools>'));
+});
+
+Deno.test("case 113: the template is chosen by the model's name, custom keywords first", async () => {
+  for (const model of ["Qwen/Q", "microsoft/DialoGPT", "tiiuae/falcon", "deepseek-ai/x"]) {
+    const [text] = History.fromChats([CHAT]).applyChatTemplate({
+      tokenizer: named(model),
+      addGenerationPrompt: false,
+    });
+    const printed = await golden("history", `auto ${model}`);
+    assert.equal(text!.slice(0, 40).trimEnd(), printed.trimEnd());
+  }
+  const own =
+    "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}";
+  const choose = (name: string, chatTemplate: string | null = null) =>
+    chooseTemplate({ tokenizer: named(name, { chatTemplate }) }).name;
+  assert.equal(choose("META-LLAMA/x"), "llama");
+  assert.equal(choose("mistral"), "chatml_format");
+  assert.equal(choose("mistral", own), "model");
+  assert.equal(choose("mistral", "{{ messages }}"), "chatml_format");
+  addChatTemplate("case113", { template: own, modelKeywords: ["My-Qwen"] });
+  assert.equal(choose("org/my-qwen-7b"), "case113");
+});
+
+for (const name of ["chatml_format", "qwen", "dialogpt", "falcon", "deepseek", "llama"]) {
+  Deno.test(`case 114: the assistant mask of ${name} holds every assistant's content and no more`, async () => {
+    const chat = [...CHAT, { role: "user", content: "Hi there! again" }, {
+      role: "assistant",
+      content: "Bye",
+    }];
+    const { tokens, masks } = await historyToTokens(History.fromChats(chat), {
+      tokenizer: bytes,
+      chatTemplateName: name,
+    });
+    const text = bytes.decode(masked(tokens.only("full"), masks.only("allAssistantMask")));
+    const isPrefixed = ["falcon", "deepseek"].includes(name);
+    assert.equal(text, isPrefixed ? " Hi there! Bye" : "Hi there!Bye");
+  });
+}
+
+Deno.test("case 114: without an assistant the mask is all zero", async () => {
+  const { masks } = await historyToTokens(History.fromChats(CHAT.slice(0, 1)), {
+    tokenizer: qwenTiny,
+  });
+  assert.ok(masks.only("allAssistantMask").every((value) => value === 0));
+});
+
+Deno.test("assistant masks are exact for templates without generation blocks", async () => {
+  const template =
+    "{% for m in messages %}[{{ m.role }}]{{ m.content }}[/]{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}";
+  const { tokens, masks } = await historyToTokens(History.fromChats(CHAT), {
+    tokenizer: bytes,
+    chatTemplate: template,
+  });
+  assert.equal(
+    bytes.decode(masked(tokens.only("full"), masks.only("allAssistantMask"))),
+    "Hi there!",
+  );
+});
+
+Deno.test("assistant masks are found for templates that trim contents", async () => {
+  const chat = [{ role: "user", content: "a" }, { role: "assistant", content: "  a b " }];
+  const { tokens, masks } = await historyToTokens(History.fromChats(chat), {
+    tokenizer: bytes,
+    chatTemplate: "{% for m in messages %}[{{ m.role }}]{{ m.content | trim }}[/]{% endfor %}",
+  });
+  assert.equal(bytes.decode(masked(tokens.only("full"), masks.only("allAssistantMask"))), "a b");
+});
+
+Deno.test("case 115: end markers tell complete messages; empty contents and white space are fine", () => {
+  const text =
+    "<|im_start|>user\n  a <|im_end|>\n<|im_start|>assistant\n<|endoftext|><|im_start|>user\nb";
+  for (const chatTemplateName of ["qwen", "chatml_format"]) {
+    const { messages } = History.fromText(text, { chatTemplateName });
+    assert.deepEqual(messages.map((m) => [m.role, m.content, m.isComplete]), [
+      ["user", "a", true],
+      ["assistant", "", true],
+      ["user", "b", false],
+    ]);
+  }
+});
+
+Deno.test("case 116: tool calls are parsed, and a parsed turn renders as it was", () => {
+  const text =
+    `<|im_start|>system\nI am.<|im_end|>\n<|im_start|>assistant\nLet me.\n${TOOL_CALL}<|im_end|>\n`;
+  const history = History.fromText(text, { chatTemplateName: "qwen" });
+  assert.deepEqual(history.messages[1]!.toolCalls, [{ name: "calc", arguments: { e: "2+2" } }]);
+  for (const chatTemplateName of ["qwen", "chatml_format"]) {
+    const [again] = history.applyChatTemplate({ chatTemplateName, addGenerationPrompt: false });
+    assert.equal(again, text);
+  }
+});
+
+Deno.test("case 116: a call that is not JSON stays in the content", () => {
+  const text = "<|im_start|>assistant\n<tool_call>\n{bad}\n</tool_call><|im_end|>";
+  const [message] = History.fromText(text, { chatTemplateName: "qwen" }).messages;
+  assert.equal(message!.toolCalls, null);
+  assert.equal(message!.content, "<tool_call>\n{bad}\n</tool_call>");
+});
+
+Deno.test("case 116: tool calls and responses given as data render once", () => {
+  const [text] = History.fromChats([
+    { role: "user", content: "q" },
+    { role: "assistant", content: "", toolCalls: [{ name: "calc", arguments: { e: "2+2" } }] },
+    { role: "tool", content: "", toolResponses: ["4", "5"] },
+  ]).applyChatTemplate({ chatTemplateName: "qwen", addGenerationPrompt: false });
+  assert.equal(text!.split("<tool_call>").length, 2);
+  assert.ok(text!.includes("<|im_start|>assistant\n<tool_call>\n"));
+  assert.ok(text!.endsWith(
+    "<|im_start|>tool\n<tool_response>\n4\n</tool_response>\n<tool_response>\n5\n</tool_response><|im_end|>\n",
+  ));
+});
+
+Deno.test("case 117: text without a message and unknown templates are refused with a hint", () => {
+  assert.throws(
+    () => History.fromText("nothing here", { chatTemplateName: "qwen" }),
+    (error) => error instanceof ValidationError && /special tokens/.test(error.message),
+  );
+  assert.throws(
+    () => History.fromText("x", { chatTemplateName: "qwem" }),
+    /did you mean "qwen"\? Known are chatml_format, qwen, dialogpt, falcon, deepseek, llama/,
+  );
+});
+
+Deno.test("case 118: append takes one dimension less, extend the same, in place or not", () => {
+  const message = History.message({ role: "user", content: "m" });
+  assert.throws(() => message.append(message), /unsqueeze/);
+  const chat = message.unsqueeze();
+  const longer = chat.append({ role: "assistant", content: "n" }, { inPlace: false });
+  assert.deepEqual([chat.shape, longer.shape], [[1], [2]]);
+  assert.throws(() => chat.append(chat), /must have one less dimension than self/);
+  assert.throws(() => chat.extend(message), /The new history to extend/);
+  assert.equal(chat.append({ role: "assistant", content: "n" }), chat);
+  assert.deepEqual(chat.shape, [2]);
+  const batch = History.fromChats([CHAT, CHAT]);
+  batch.append([{ role: "user", content: "1" }, { role: "user", content: "2" }]);
+  assert.deepEqual(batch.shape, [2, 3]);
+  assert.deepEqual(batch.extend(batch, { inPlace: false }).shape, [4, 3]);
+  assert.deepEqual(batch.extend(batch, { inPlace: false, dim: -1 }).shape, [2, 6]);
+});
+
+Deno.test('case 119: messages of role "<none>" are not rendered', () => {
+  const history = History.fromChats([CHAT, CHAT.slice(0, 1)]).padMessages();
+  assert.deepEqual(history.shape, [2, 2]);
+  const [, text] = history.applyChatTemplate({
+    chatTemplateName: "chatml_format",
+    addGenerationPrompt: false,
+  });
+  assert.equal(text, "<|im_start|>user\nHello<|im_end|>\n");
+});
+
+Deno.test("case 119: uneven responses are filled up, a prompt-only text gives an empty one", () => {
+  const prompt = History.fromChats([
+    [{ role: "user", content: "a" }],
+    [{ role: "user", content: "b" }],
+  ]);
+  const texts = [
+    "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nx<|im_end|>",
+    "<|im_start|>user\nb<|im_end|>\n<|im_start|>assistant\ny<|im_end|>\n<|im_start|>user\nz<|im_end|>\n<|im_start|>assistant\nw<|im_end|>",
+  ];
+  const uneven = extractResponses(texts, prompt, { chatTemplateName: "qwen" });
+  assert.deepEqual(uneven.roles, [["assistant", "<none>", "<none>"], [
+    "assistant",
+    "user",
+    "assistant",
+  ]]);
+  const none = extractResponses(
+    ["<|im_start|>user\na<|im_end|>", "<|im_start|>user\nb<|im_end|>"],
+    prompt,
+    {
+      chatTemplateName: "qwen",
+    },
+  );
+  assert.deepEqual([none.roles, none.contents], [[["assistant"], ["assistant"]], [[""], [""]]]);
+});
+
+Deno.test("case 120: a custom template needs a generation block", () => {
+  assert.throws(() => addChatTemplate("case120", { template: "{{ x }}" }), /generation/);
+});
+
+Deno.test("case 121: text and tokens of a chat are split at the end of the prompt", async () => {
+  const chat = new ChatHistory({
+    prompt: History.fromChats([CHAT.slice(0, 1)]),
+    full: History.fromChats([CHAT]),
+  });
+  const options = { tokenizer: named("gpt2") };
+  const text = chatToText(chat, options);
+  assert.equal(text.only("response"), "Hi there!<|im_end|>\n");
+  assert.equal(text.only("prompt") + text.only("response"), text.only("full"));
+  const tokens = await chatToTokens(chat, options);
+  assert.deepEqual(
+    [tokens.only("prompt").length, tokens.only("response").length, tokens.only("full").length],
+    [24, 11, 35],
+  );
+  const other = new ChatHistory({
+    prompt: History.fromChats([[{ role: "user", content: "ZZ" }]]),
+    full: History.fromChats([CHAT]),
+  });
+  assert.throws(() => chatToText(other, options), /Full text does not start with prompt text/);
+});
+
+Deno.test("case 122: padded tokens have no text", async () => {
+  const tokens = new Tokens({ full: [Int32Array.of(1), Int32Array.of(1, 2)] }).pad({ padId: 0 });
+  await assert.rejects(tokensToText(tokens, { tokenizer: bytes }), /Padded tokens/);
+});
+
+for (const batchShape of [[2], [2, 2]]) {
+  Deno.test(`case 123: history to text and tokens and back keeps contents, batch (${batchShape})`, async () => {
+    const chats = Array.from({ length: batchShape.reduce((a, b) => a * b) }, (_, i) => [
+      { role: "user", content: `question ${i}` },
+      { role: "assistant", content: `answer ${i}` },
+    ]);
+    const history = History.fromRows(chats, batchShape);
+    const options = { tokenizer: bytes, chatTemplateName: "chatml_format" };
+    const full = history.applyChatTemplate({ ...options, addGenerationPrompt: false });
+    const text = new Text({ full }, batchShape);
+    const fromText = textToHistory(text, options);
+    const fromTokens = await tokensToHistory(
+      await textToTokens(text, { tokenizer: bytes }),
+      options,
+    );
+    for (const again of [fromText, fromTokens]) {
+      assert.deepEqual(again.shape, [...batchShape, 2]);
+      assert.deepEqual(again.contents, history.contents);
+      assert.deepEqual(again.roles, history.roles);
+    }
+  });
+}
+
+Deno.test("case 124: a chat cut by ten characters has as many messages, the last incomplete", () => {
+  const [text] = History.fromChats(CHAT).applyChatTemplate({
+    chatTemplateName: "chatml_format",
+    addGenerationPrompt: false,
+  });
+  const { messages } = History.fromText(text!.slice(0, -10));
+  assert.deepEqual(messages.map(({ isComplete }) => isComplete), [true, false]);
+});
+
+Deno.test("rendered chats of every named template parse back", () => {
+  const tokenizer = named("x", { specialTokens: { ...bytes.specialTokens, bosToken: "<|bos|>" } });
+  for (
+    const chatTemplateName of ["chatml_format", "qwen", "dialogpt", "falcon", "deepseek", "llama"]
+  ) {
+    const chat = [...CHAT, { role: "user", content: "More" }];
+    const [text] = History.fromChats(chat).applyChatTemplate({
+      chatTemplateName,
+      tokenizer,
+      addGenerationPrompt: false,
+    });
+    const parsed = History.fromText(text!, { chatTemplateName }).messages
+      .filter(({ role }) => role !== "system")
+      .map(({ role, content }) => ({ role, content }));
+    assert.deepEqual(parsed, chat, chatTemplateName);
+  }
+});
+
+Deno.test("a template's own refusal names the reason", () => {
+  assert.throws(
+    () =>
+      History.fromChats(CHAT).applyChatTemplate({
+        chatTemplate: "{{ raise_exception('roles must alternate') }}",
+      }),
+    (error) => error instanceof SGLangError && /roles must alternate/.test(error.message),
+  );
+});
