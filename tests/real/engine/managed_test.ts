@@ -26,7 +26,7 @@ async function outputs(engine: AsyncSGLang): Promise<string[]> {
   }));
 }
 
-Deno.test("a managed engine: replicas behind a router, pauses, weights from disk, a crash, no process left", async (t) => {
+Deno.test("a managed engine: replicas behind a router, pauses, weights from disk, no server left", async (t) => {
   const engine = await AsyncSGLang.fromPretrained(modelPath("tiny"), {
     ...launch,
     numReplicas: 2,
