@@ -5,6 +5,7 @@ import { CrashedError, ValidationError } from "../../errors.ts";
 import { sleep } from "../../internal/deadline.ts";
 import { asPermissionError } from "../../internal/permission.ts";
 import { makeSglangServer } from "../../server/mod.ts";
+import { flagKeys } from "../../server/options.ts";
 import { collect, keysOf, wholeNumber } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
 import type { CommandContext } from "../program.ts";
@@ -152,7 +153,7 @@ function serverOptions(options: Options, io: CliIo, line: ProgressLine) {
     device,
     dtype: options.dtype,
     python: options.python,
-    args: furtherFlags(options.arg),
+    ...furtherFlags(options.arg),
     ...keysOf(options, io),
     onProgress: (
       { elapsedMs, lastLine = "" }: { elapsedMs: number; lastLine?: string | undefined },
@@ -161,11 +162,26 @@ function serverOptions(options: Options, io: CliIo, line: ProgressLine) {
   } as const;
 }
 
-function furtherFlags(given: readonly string[]): Record<string, string | boolean> {
-  return Object.fromEntries(given.map((flag) => {
-    const [name, ...value] = flag.replace(/^--/, "").split("=");
-    return [name!, value.length === 0 ? true : value.join("=")];
-  }));
+/** Flags given with `--arg`: those that the library has an option for, and the rest as they are. */
+function furtherFlags(given: readonly string[]): Record<string, unknown> {
+  const options: Record<string, unknown> = {};
+  const args: Record<string, string | boolean> = {};
+  for (const flag of given) {
+    const [name = "", ...rest] = flag.replace(/^--/, "").split("=");
+    const value = rest.length === 0 ? true : rest.join("=");
+    const key = name.replaceAll(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
+    if (optionNames.has(key)) options[key] = typed(value);
+    else args[name] = value;
+  }
+  return { ...options, args };
+}
+
+const optionNames: ReadonlySet<string> = new Set(flagKeys);
+
+function typed(value: string | true): string | number | boolean {
+  if (value === true || value === "true") return true;
+  if (value === "false") return false;
+  return value !== "" && Number.isFinite(Number(value)) ? Number(value) : value;
 }
 
 async function startEmbedded(model: string | undefined, options: Options): Promise<Started> {
