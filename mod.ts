@@ -26,6 +26,7 @@
  */
 export * from "./src/errors.ts";
 export * from "./src/client/mod.ts";
+export type { DType, TensorInfo } from "./src/checkpoint/dtype.ts";
 export * from "./src/server/mod.ts";
 export * from "./src/router/mod.ts";
 export * from "./src/engine/mod.ts";

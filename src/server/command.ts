@@ -37,6 +37,12 @@ const surviveEnv = {
  */
 const healthEnv = { SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION: "0" } as const;
 
+/**
+ * A server whose scheduler died otherwise waits a minute for CUDA core dumps before it exits, with
+ * its port open and every call hanging.
+ */
+const exitEnv = { SGLANG_CUDA_COREDUMP_BEFORE_CRASH: "0" } as const;
+
 /** Flags that have an option of their own, which `args` must not set again. */
 const ownedFlags: ReadonlyMap<string, string> = new Map([
   ["--model-path", "model"],
@@ -87,6 +93,7 @@ export function launchEnv(options: SglangServerOptions): Record<string, string |
   return {
     PYTHONUNBUFFERED: "1",
     ...healthEnv,
+    ...exitEnv,
     ...(device === "cpu" ? cpuEnv : surviveEnv),
     ...(gpus === undefined ? {} : { CUDA_VISIBLE_DEVICES: gpus.join(",") }),
     ...options.env,
