@@ -2,12 +2,15 @@
 import assert from "node:assert/strict";
 import { SGLangClient } from "../../src/client/client.ts";
 import type { Generation } from "../../src/client/types.ts";
-import type { SglangServer } from "../../src/server/server.ts";
 import { SGLangWeightSyncScheme, type WeightSyncOptions } from "../../src/weights/mod.ts";
-import { modelPath, type SglangVersion, startRealServer, type TinyModel } from "./real.ts";
+import { modelPath, type SglangVersion, type TinyModel } from "./real.ts";
 
 const PROMPT = [10, 20, 30, 40];
 const TOKENS = 12;
+const PLAN = [
+  { version: "0.5.16", model: "tiny" },
+  { version: "0.5.23", model: "tiny1" },
+] as const;
 
 /** A server of the fleet. */
 export interface Member {
@@ -15,32 +18,42 @@ export interface Member {
   readonly url: string;
   readonly client: SGLangClient;
   /** Absent when the server was given from outside. */
-  readonly process: SglangServer | undefined;
+  readonly pid: number | undefined;
 }
 
 /** The servers, started once, and the greedy continuation that each checkpoint gives. */
 export class Fleet implements AsyncDisposable {
   readonly members: readonly Member[];
   readonly expected: Readonly<Record<"tiny" | "tiny1", string>>;
+  readonly #owner: Deno.ChildProcess | undefined;
 
-  private constructor(members: readonly Member[], expected: Fleet["expected"]) {
+  private constructor(
+    members: readonly Member[],
+    expected: Fleet["expected"],
+    owner: Deno.ChildProcess | undefined,
+  ) {
     this.members = members;
     this.expected = expected;
+    this.#owner = owner;
   }
 
   /** Starts a server of 0.5.16 with `tiny` and one of 0.5.23 with `tiny1`. */
   static async start(): Promise<Fleet> {
     const given = Deno.env.get("SGLANG_RL_OWN_SERVERS")?.split(",");
-    const plan = [["0.5.16", "tiny"], ["0.5.23", "tiny1"]] as const;
-    const members = await Promise.all(plan.map(async ([version, model], i) => {
-      const process = given ? undefined : await startRealServer({ version, model });
-      const url = given?.[i] ?? process!.url;
-      return { version, url, client: new SGLangClient({ url, vocabSize: 1024 }), process };
+    const owner = given === undefined ? spawnServers() : undefined;
+    const servers: readonly { url: string; pid?: number }[] = owner === undefined
+      ? given!.map((url) => ({ url }))
+      : JSON.parse(await firstLine(owner));
+    const members = servers.map(({ url, pid }, i) => ({
+      version: PLAN[i]!.version,
+      url,
+      pid,
+      client: new SGLangClient({ url, vocabSize: 1024 }),
     }));
     if (given) await loadFromDisk(members);
     const [tiny, tiny1] = await Promise.all(members.map((member) => greedy(member)));
     assert.notEqual(tiny, tiny1);
-    return new Fleet(members, { tiny: tiny!, tiny1: tiny1! });
+    return new Fleet(members, { tiny: tiny!, tiny1: tiny1! }, owner);
   }
 
   /** Addresses of both. */
@@ -74,11 +87,26 @@ export class Fleet implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const { client, process } of this.members) {
-      client.close();
-      await process?.stop();
-    }
+    for (const { client } of this.members) client.close();
+    await this.#owner?.stdin.close();
+    await this.#owner?.status;
   }
+}
+
+function spawnServers(): Deno.ChildProcess {
+  const script = new URL("./weights_servers.ts", import.meta.url).pathname;
+  return new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", script, JSON.stringify(PLAN)],
+    stdin: "piped",
+    stdout: "piped",
+  }).spawn();
+}
+
+async function firstLine(child: Deno.ChildProcess): Promise<string> {
+  const reader = child.stdout.getReader();
+  const { value } = await reader.read();
+  await reader.cancel();
+  return new TextDecoder().decode(value).trim();
 }
 
 /** The greedy continuation of one prompt, computed without any cached prefix. */
@@ -136,10 +164,7 @@ export async function killTrainer(
     ],
     stdout: "piped",
   }).spawn();
-  const reader = child.stdout.getReader();
-  const { value } = await reader.read();
-  assert.equal(new TextDecoder().decode(value).trim(), moment);
+  assert.equal(await firstLine(child), moment);
   child.kill("SIGKILL");
-  await reader.cancel();
   await child.status;
 }

@@ -71,8 +71,8 @@ export function killing(fleet: () => Fleet): void {
 }
 
 function kill(member: Member): void {
-  if (member.process === undefined) throw new Error("These tests need servers of their own");
-  Deno.kill(member.process.pid, "SIGKILL");
+  if (member.pid === undefined) throw new Error("These tests need servers of their own");
+  Deno.kill(member.pid, "SIGKILL");
 }
 
 /** A gloo group that does something just before its first bytes. */
