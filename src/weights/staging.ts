@@ -14,22 +14,40 @@ export interface StagedBucket {
 export type AllocateStaging = (byteLength: number) => Uint8Array;
 
 /**
+ * The two buffers of a {@linkcode StagingRing}. Pinning memory takes longer than sending it, so a
+ * group that has memory of its own keeps them from sync to sync.
+ */
+export class StagingMemory {
+  readonly #allocate: AllocateStaging;
+  readonly #buffers: (Uint8Array | undefined)[] = [undefined, undefined];
+
+  /** Takes nothing until it is needed. */
+  constructor(allocate: AllocateStaging = (byteLength) => new Uint8Array(byteLength)) {
+    this.#allocate = allocate;
+  }
+
+  /** The buffer of a turn, 0 or 1, which holds at least `byteLength` bytes. */
+  buffer(turn: number, byteLength: number): Uint8Array {
+    const current = this.#buffers[turn];
+    if (current !== undefined && current.byteLength >= byteLength) return current;
+    return this.#buffers[turn] = this.#allocate(byteLength);
+  }
+}
+
+/**
  * Reads buckets into two buffers in turn, so that the next one is read while the last is sent.
  * Tensors that lie in memory and travel alone are sent from where they are.
  */
 export class StagingRing {
   readonly #source: OpenWeightSource;
-  readonly #allocate: AllocateStaging;
-  readonly #buffers: (Uint8Array | undefined)[] = [undefined, undefined];
+  readonly #memory: StagingMemory;
+  #largestBytes = 0;
   #turn = 0;
 
   /** Makes a ring over an open source. */
-  constructor(
-    source: OpenWeightSource,
-    allocate: AllocateStaging = (byteLength) => new Uint8Array(byteLength),
-  ) {
+  constructor(source: OpenWeightSource, memory: StagingMemory = new StagingMemory()) {
     this.#source = source;
-    this.#allocate = allocate;
+    this.#memory = memory;
   }
 
   /**
@@ -40,6 +58,7 @@ export class StagingRing {
     buckets: readonly PlannedBucket[],
     signal: AbortSignal,
   ): AsyncGenerator<StagedBucket> {
+    this.#largestBytes = buckets.reduce((most, bucket) => Math.max(most, bucket.byteLength), 0);
     let next = buckets.length > 0 ? this.#read(buckets[0]!, signal) : undefined;
     for (let i = 0; i < buckets.length; i++) {
       const staged = await next!;
@@ -91,10 +110,6 @@ export class StagingRing {
 
   #buffer(byteLength: number): Uint8Array {
     this.#turn = 1 - this.#turn;
-    const current = this.#buffers[this.#turn];
-    if (current !== undefined && current.byteLength >= byteLength) {
-      return current.subarray(0, byteLength);
-    }
-    return this.#buffers[this.#turn] = this.#allocate(byteLength);
+    return this.#memory.buffer(this.#turn, this.#largestBytes).subarray(0, byteLength);
   }
 }

@@ -2,7 +2,7 @@ import { StateError, UnsupportedError } from "../../errors.ts";
 import { withDeadline } from "../../internal/deadline.ts";
 import type { ResolvedOptions } from "../options.ts";
 import type { FleetServer } from "../server.ts";
-import { type StagedBucket, StagingRing } from "../staging.ts";
+import { type StagedBucket, StagingMemory, StagingRing } from "../staging.ts";
 import type { CollectiveGroup, OpenGroup } from "../transport.ts";
 import type { Delivery, SyncRun } from "./delivery.ts";
 import { exchange } from "./exchange.ts";
@@ -23,6 +23,8 @@ export class CollectiveDelivery implements Delivery {
   readonly #options: ResolvedOptions;
   readonly #openGroup: OpenGroup;
   #group: CollectiveGroup | undefined;
+  /** Memory of the group, for as long as it is open. */
+  #memory: StagingMemory | undefined;
   #members: readonly FleetServer[] = [];
 
   /** Makes it; nothing is opened yet. */
@@ -106,6 +108,7 @@ export class CollectiveDelivery implements Delivery {
       throw error;
     }
     this.#group = group;
+    this.#memory = group.stagingBuffer && new StagingMemory(group.stagingBuffer.bind(group));
     this.#members = servers;
   }
 
@@ -114,7 +117,7 @@ export class CollectiveDelivery implements Delivery {
     const stop = new AbortController();
     const onAbort = () => stop.abort(run.signal?.reason);
     run.signal?.addEventListener("abort", onAbort, { once: true });
-    const ring = new StagingRing(run.open, group.stagingBuffer?.bind(group));
+    const ring = new StagingRing(run.open, this.#memory);
     const staged = ring.stage(run.buckets, stop.signal);
     try {
       for (let i = 0; i < run.buckets.length; i++) {
@@ -152,7 +155,7 @@ export class CollectiveDelivery implements Delivery {
     await exchange({
       phase,
       timeoutMs: this.#options.deadlines.updateMs,
-      lastWordsMs: UPDATE_LAST_WORDS_MS,
+      lastWordsMs: Math.min(UPDATE_LAST_WORDS_MS, this.#options.deadlines.destroyMs),
       servers: run.servers,
       group,
       signal: run.signal,
@@ -170,6 +173,7 @@ export class CollectiveDelivery implements Delivery {
   async abort(error: Error): Promise<void> {
     const group = this.#group;
     this.#group = undefined;
+    this.#memory = undefined;
     this.#members = [];
     await group?.abort(error);
     await group?.close();
@@ -180,6 +184,7 @@ export class CollectiveDelivery implements Delivery {
     const group = this.#group;
     const members = this.#members;
     this.#group = undefined;
+    this.#memory = undefined;
     this.#members = [];
     if (group === undefined) return;
     await destroyGroups(members, this.#options);

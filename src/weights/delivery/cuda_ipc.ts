@@ -6,7 +6,7 @@ import { flattenedPayload, namedPayload } from "../ipc/payload.ts";
 import type { ResolvedOptions } from "../options.ts";
 import type { PlannedBucket } from "../plan.ts";
 import type { FleetServer } from "../server.ts";
-import { type StagedBucket, StagingRing } from "../staging.ts";
+import { type StagedBucket, StagingMemory, StagingRing } from "../staging.ts";
 import type { Delivery, SyncRun } from "./delivery.ts";
 import { loadNative } from "./native.ts";
 
@@ -26,6 +26,7 @@ export class CudaIpcDelivery implements Delivery {
   readonly needsSession = true;
   readonly #options: ResolvedOptions;
   #exporter: DeviceExporter | undefined;
+  #memory: StagingMemory | undefined;
 
   /** Makes it; nothing is opened yet. */
   constructor(options: ResolvedOptions) {
@@ -53,13 +54,14 @@ export class CudaIpcDelivery implements Delivery {
         timeoutMs: deadlines.initMs,
         signal: run.signal,
       });
+      this.#memory = new StagingMemory(this.#exporter.stagingBuffer.bind(this.#exporter));
     });
   }
 
   async deliver(run: SyncRun): Promise<void> {
     const exporter = this.#exporter!;
     const stop = new AbortController();
-    const ring = new StagingRing(run.open, exporter.stagingBuffer.bind(exporter));
+    const ring = new StagingRing(run.open, this.#memory);
     const staged = ring.stage(run.buckets, stop.signal);
     try {
       for (let i = 0; i < run.buckets.length; i++) {
@@ -109,6 +111,7 @@ export class CudaIpcDelivery implements Delivery {
   async reset(): Promise<void> {
     const exporter = this.#exporter;
     this.#exporter = undefined;
+    this.#memory = undefined;
     await exporter?.close();
   }
 
