@@ -18,7 +18,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 out=${OUT:-$PWD/.dev/gpu-results} work=${WORK:-/tmp/sglang-rl-gpu} limit=${LIMIT_S:-1800}
-parts=${PARTS:-kernels broadcast permissions faults server scheme rates leaks ipc python death}
+parts=${PARTS:-kernels broadcast permissions faults server scheme ipc rates leaks python death}
 port=${GPU_SERVER_PORT:-34100}
 logs=$work/logs site=$work/site models=$work/models
 mkdir -p "$out" "$logs" "$site" "$models"
@@ -89,8 +89,8 @@ if [[ " $parts " =~ " "(server|scheme|ipc|python|death)" " ]]; then
   server=$!
 fi
 
-declare -A seconds=([kernels]=60 [broadcast]=90 [permissions]=40 [faults]=90 [leaks]=70 [rates]=110
-  [server]=150 [python]=110 [death]=60 [ipc]=70 [scheme]=100)
+declare -A seconds=([kernels]=60 [broadcast]=90 [permissions]=40 [faults]=90 [leaks]=110 [rates]=110
+  [server]=150 [python]=110 [death]=60 [ipc]=70 [scheme]=120)
 failed=0
 for part in $parts; do
   left=$((limit - SECONDS - 10))
