@@ -109,12 +109,20 @@ async function fromGiven(
   if (prompt === null && full === null) return null;
   const { text } = rendered;
   if (prompt !== null && given.isKept) return withGiven(prompt, rendered, given, context);
-  if (prompt !== null && await decoded(prompt, context) === text) {
-    return withGiven(prompt, rendered, given, context);
+  const ownText = prompt && await decoded(prompt, context);
+  if (prompt !== null && ownText === text) return withGiven(prompt, rendered, given, context);
+  if (prompt !== null && !context.settings.generate && isWhole(ownText!, rendered)) {
+    return withGiven(prompt, { ...rendered, text: ownText! }, given, context);
   }
   const extended = full && await extendedIds(full, text, context);
   if (extended) return withGiven(extended, rendered, given, context);
   return await drifted(prompt ?? full!, rendered, { given, context });
+}
+
+/** Whether a sampled conversation lacks nothing but what the template puts behind the last answer. */
+function isWhole(given: string, { text, spans }: RenderedChat): boolean {
+  const last = spans.at(-1);
+  return last !== undefined && given.length >= last.end && text.startsWith(given);
 }
 
 /** The ids of the turn before and those of the text behind them, if they begin the text. */

@@ -51,6 +51,7 @@ Deno.test("case 76: a lone caller is served after the timeout", async () => {
     clock,
   });
   const call = wrapper.call(prompts("a"));
+  while (!isWaiting(wrapper.getBatchingState())) await Promise.resolve();
   await clock.advance(499);
   assert.equal(engine.calls.length, 0);
   await clock.advance(1);
@@ -77,7 +78,7 @@ Deno.test("case 78: cleaning up rejects who waits and leaves nothing behind", as
   const { wrapper, engine } = wrap({ inputMode: "text", minBatchSize: 4 });
   const call = wrapper.call(prompts("a"));
   const rejected = assert.rejects(call, AbortedError);
-  await Promise.resolve();
+  while (!isWaiting(wrapper.getBatchingState())) await Promise.resolve();
   await wrapper.cleanupBatching();
   await rejected;
   const state = wrapper.getBatchingState();
@@ -119,7 +120,7 @@ Deno.test("a caller that gives up leaves the batch, the others are served", asyn
   const controller = new AbortController();
   const left = wrapper.call(prompts("a"), { signal: controller.signal });
   const gone = assert.rejects(left, AbortedError);
-  await Promise.resolve();
+  while (!isWaiting(wrapper.getBatchingState())) await Promise.resolve();
   controller.abort();
   await gone;
   const outputs = await Promise.all([wrapper.call(prompts("b")), wrapper.call(prompts("c"))]);

@@ -270,21 +270,26 @@ Deno.test("a padded output goes on like a ragged one", async () => {
   assert.deepEqual(lists(one.logProbs!.prompt), lists(other.logProbs!.prompt));
 });
 
+/** Leaves the reasoning of earlier turns out, as the templates of reasoning models do. */
 const REWRITING = "{% for m in messages %}[{{ m.role }}]" +
-  "{{ m.content if m.role != 'assistant' or loop.last else 'cut' }}[/]{% endfor %}" +
+  "{{ m.content if loop.last else m.content.split('</think>')[-1] }}[/]{% endfor %}" +
   "{% if add_generation_prompt %}[assistant]{% endif %}";
 
 Deno.test("a template that rewrites earlier turns is refused, repaired or reported", async () => {
   const turn = [{ role: "user", content: "x" }];
   const next = async (onTokenDrift: "refuse" | "repair" | "report") => {
-    const { wrapper } = wrap({ chatTemplate: REWRITING, onTokenDrift });
+    const sample = () => bytes.encode("<think>a</think>b");
+    const { wrapper } = wrap({ chatTemplate: REWRITING, onTokenDrift }, { sample });
     const output = await wrapper.call({ history: HI });
     const input = await wrapper.nextTurn(output, turn);
     return bytes.decode((input.tokens as Tokens).only("prompt"));
   };
   await assert.rejects(next("refuse"), TokenDriftError);
-  assert.equal(await next("repair"), "[user]Hi[/][assistant]cut[/][user]x[/][assistant]");
-  assert.equal(await next("report"), "[user]Hi[/][assistant]yes![/][user]x[/][assistant]");
+  assert.equal(await next("repair"), "[user]Hi[/][assistant]b[/][user]x[/][assistant]");
+  assert.equal(
+    await next("report"),
+    "[user]Hi[/][assistant]<think>a</think>b[/][user]x[/][assistant]",
+  );
 });
 
 Deno.test("ids of another text are refused, repaired or reported with the place", async () => {

@@ -113,13 +113,13 @@ Deno.test("case 32: a model given as an address is connected at the first call",
 });
 
 Deno.test("an address that nobody answers at fails the call, and the next call tries again", async () => {
-  let engine: FakeEngine | undefined;
+  let isUp = false;
   const wrapper = new SGLangWrapper(
-    () => engine ? Promise.resolve(engine) : Promise.reject(new Error("not up yet")),
+    () => isUp ? Promise.resolve(new FakeEngine()) : Promise.reject(new Error("not up yet")),
     { inputMode: "tokens" },
   );
   await assert.rejects(wrapper.call({ tokens: [[1]] }), /not up yet/);
-  engine = new FakeEngine();
+  isUp = true;
   assert.deepEqual((await wrapper.call({ tokens: [[1]] })).batchShape, [1]);
 });
 
