@@ -76,3 +76,9 @@ export async function flushCache(request: Request, state: EmbeddedState): Promis
   state.scheduler.flush();
   return new Response(flushed, { headers: { "content-type": "text/plain; charset=utf-8" } });
 }
+
+/** `POST /release_memory_occupation` and `/resume_memory_occupation`: SGLang's answer without a memory saver. */
+export async function memoryOccupation(request: Request): Promise<null> {
+  asObject(await jsonBody(request));
+  return null;
+}

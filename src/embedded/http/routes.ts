@@ -1,7 +1,7 @@
 /** Which endpoint answers what. */
 import type { EmbeddedState } from "../state.ts";
 import { ApiError } from "./api_error.ts";
-import { abort, flushCache, health, pause, ready, resume } from "./control.ts";
+import { abort, flushCache, health, memoryOccupation, pause, ready, resume } from "./control.ts";
 import { detokenize, generate, tokenize } from "./generate.ts";
 import {
   beginUpdate,
@@ -66,6 +66,8 @@ const handlers = new Map<string, Handler>([
   ["POST /pause_generation", pause],
   ["POST /continue_generation", resume],
   ["POST /abort_request", abort],
+  ["POST /release_memory_occupation", memoryOccupation],
+  ["POST /resume_memory_occupation", memoryOccupation],
   ["POST /init_weights_update_group", initGroup],
   ["POST /destroy_weights_update_group", destroyGroup],
   ["POST /begin_weight_update", newestOnly(beginUpdate)],

@@ -120,6 +120,25 @@ Deno.test("a paused server answers /health with 503 after its time, and /ping at
   assert.equal((await get(server, "/ping")).status, 200);
 });
 
+Deno.test("0.5.23 tells by /ready that it is paused; 0.5.16 has no /ready", async () => {
+  await using newest = await startTiny({ version: "0.5.23" });
+  assert.equal((await get(newest, "/ready")).status, 200);
+  await pause(newest, "retract");
+  assert.equal((await get(newest, "/ready")).status, 503);
+  await using old = await startTiny();
+  assert.equal((await get(old, "/ready")).status, 404);
+});
+
+Deno.test("memory calls answer null and change nothing, as SGLang does without a memory saver", async () => {
+  await using server = await startTiny();
+  const before = await greedy(server);
+  for (const call of ["release", "resume"]) {
+    const answer = await post(server, `/${call}_memory_occupation`, {});
+    assert.deepEqual(answer, { status: 200, body: null });
+  }
+  assert.deepEqual(await greedy(server), before);
+});
+
 Deno.test("loads count what runs and what waits", async () => {
   await using server = await startTiny({ maxRunningRequests: 2 });
   const requests = ["a", "b", "c"].map((rid) => long(server, rid));
