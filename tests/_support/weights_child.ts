@@ -29,6 +29,7 @@ const scheme = new SGLangWeightSyncScheme({
       if (moment === "in_session" && broadcasts === 0) await arrived();
       if (moment === "between" && broadcasts === 1) await arrived();
       broadcasts++;
+      if (moment === "payload") setTimeout(arrived, 60);
       await broadcast(parts, broadcastCall);
     };
     return group;
@@ -38,8 +39,7 @@ const sender = scheme.createSender();
 await sender.initAllWorkersGroup();
 if (moment === "payload") {
   // The server ignores the name, but receives the bytes: long enough to be killed within them.
-  const big = new Float32Array(128 * 1024 * 1024);
-  setTimeout(arrived, 400);
+  const big = new Float32Array(64 * 1024 * 1024);
   await sender.updateWeights(stateDict({ "no.such.weight": { data: big, shape: [big.length] } }));
 }
 await sender.updateWeights(safetensors(folder));
