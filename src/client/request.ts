@@ -133,6 +133,8 @@ function promptOf(
   if (typeof text !== "string") {
     throw new ValidationError(`text must be one string, got ${typeof text}`);
   }
+  // A prompt of no tokens ends SGLang 0.5.23; 0.5.16 refuses it.
+  if (text === "") throw new ValidationError("text is empty; give at least one token");
   return { fields: { text }, ids: null };
 }
 

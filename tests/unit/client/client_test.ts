@@ -314,6 +314,15 @@ Deno.test("case 9: log-probabilities are asked for at the top level of the body"
   });
 });
 
+Deno.test("an empty text or no ids, which end servers, are refused", async () => {
+  await using server = standIn(healthyServer);
+  using client = new SGLangClient({ url: server.url });
+  for (const request of [{ text: "" }, { inputIds: [] }]) {
+    await assert.rejects(client.generate(request), { code: "validation" });
+  }
+  assert.equal(server.requests.filter(({ path }) => path === "/generate").length, 0);
+});
+
 Deno.test("n samples come as a list from generateMany; generate refuses n above 1", async () => {
   await using server = standIn({
     "POST /generate": () => Response.json([answer([1]), answer([2])]),
