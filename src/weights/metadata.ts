@@ -19,14 +19,14 @@ function asMetadata(open: OpenWeightSource): ModelMetadata {
 export async function referenceOf(
   request: {
     readonly declared: ModelMetadata | undefined;
-    readonly receiver: { readonly options: ResolvedOptions };
+    readonly options: ResolvedOptions;
     readonly signal: AbortSignal | undefined;
   },
   open: OpenWeightSource,
   servers: readonly FleetServer[],
 ): Promise<CheckOptions> {
   const { declared, signal } = request;
-  const { nameCheck, tiedWeights } = request.receiver.options;
+  const { nameCheck, tiedWeights } = request.options;
   if (declared !== undefined) {
     return {
       reference: declared,
@@ -45,7 +45,7 @@ export async function referenceOf(
   }
   const { modelPath, tokenizerPath } = await servers[0]!.client.modelInfo({
     signal,
-    timeoutMs: request.receiver.options.deadlines.controlMs,
+    timeoutMs: request.options.deadlines.controlMs,
   });
   return {
     reference: await readModel(modelPath, tokenizerPath, signal),

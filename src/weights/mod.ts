@@ -12,6 +12,7 @@ export type { ModelInput, StatefulModel } from "./model.ts";
 export {
   DEFAULT_DEADLINES,
   type DiskOptions,
+  type NcclLibraries,
   type TransportName,
   type VerifyLevel,
   type WeightDeadlines,
@@ -47,7 +48,9 @@ export type {
   BroadcastPart,
   Bucket,
   CollectiveGroup,
+  DevicePart,
   OpenGroup,
   OpenGroupOptions,
+  StagePart,
   TransportCall,
 } from "./transport.ts";

@@ -47,6 +47,11 @@ export interface ReceiverCall {
 
 const DRAIN_POLL_MS = 100;
 
+/** The servers of a receiver's current sync; for the sender alone. */
+export let participantsOf: (receiver: SGLangWeightReceiver) => readonly FleetServer[];
+/** A receiver's options with their defaults; for the sender alone. */
+export let optionsOf: (receiver: SGLangWeightReceiver) => ResolvedOptions;
+
 /**
  * The servers' side of weight sync: knows the servers and their ranks, and makes all of them do a
  * step together. A step that fails on one server throws an error that names it, within the step's
@@ -64,6 +69,11 @@ const DRAIN_POLL_MS = 100;
  * ```
  */
 export class SGLangWeightReceiver implements AsyncDisposable {
+  static {
+    participantsOf = (receiver) => receiver.#participants;
+    optionsOf = (receiver) => receiver.#options;
+  }
+
   readonly #options: ResolvedOptions;
   readonly #workers: () => readonly WeightWorker[];
   readonly #servers = new Map<string, FleetServer>();
@@ -88,16 +98,6 @@ export class SGLangWeightReceiver implements AsyncDisposable {
   /** 1 + the ranks of all servers; known after {@linkcode SGLangWeightReceiver.probe}. */
   get worldSize(): number {
     return this.#participants.reduce((sum, { tpSize }) => sum + tpSize, 1);
-  }
-
-  /** The servers of the current sync. @internal */
-  get participants(): readonly FleetServer[] {
-    return this.#participants;
-  }
-
-  /** Options with defaults. @internal */
-  get options(): ResolvedOptions {
-    return this.#options;
   }
 
   /**

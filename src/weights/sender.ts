@@ -9,7 +9,12 @@ import { tellCollectors, type VersionedCollector } from "./collectors.ts";
 import { type ModelInput, ModelSlot, toSource } from "./model.ts";
 import { isMark } from "./marks.ts";
 import type { OnProgress } from "./progress.ts";
-import type { ReceiverCall, SGLangWeightReceiver } from "./receiver.ts";
+import {
+  optionsOf,
+  participantsOf,
+  type ReceiverCall,
+  type SGLangWeightReceiver,
+} from "./receiver.ts";
 import type { FleetServer, WeightServerState } from "./server.ts";
 import { castToBFloat16 } from "./source/cast.ts";
 import { closeOnSignals } from "./signals.ts";
@@ -98,7 +103,7 @@ export class SGLangWeightSender implements AsyncDisposable {
     metadata?: DeclaredMetadata,
     call: ReceiverCall = {},
   ): Promise<void> {
-    const { options } = this.#receiver;
+    const options = optionsOf(this.#receiver);
     if (options.rank !== 0) {
       throw new StateError(
         `Only rank 0 opens the group and sends weights; this is rank ${options.rank}`,
@@ -112,7 +117,7 @@ export class SGLangWeightSender implements AsyncDisposable {
       : new Map(Object.entries(metadata));
     const signal = this.#untilClosed(call.signal);
     await this.#receiver.probe({ signal });
-    const servers = this.#receiver.participants;
+    const servers = participantsOf(this.#receiver);
     const delivery = await this.#deliveryFor(servers);
     this.#isReady = true;
     const steps = new Steps({ logger: options.logger });
@@ -142,20 +147,21 @@ export class SGLangWeightSender implements AsyncDisposable {
     if (!this.#isReady) {
       throw new StateError("Transport not initialized: call initAllWorkersGroup() first");
     }
-    const settings = this.#receiver.options;
+    const settings = optionsOf(this.#receiver);
     requireVersion(options.version);
     const plain = toSource(weights ?? this.#model.get(), settings.strategy);
     const source = settings.castFloat32To === undefined ? plain : castToBFloat16(plain);
     using _turn = await this.#takeTurn("updateWeights", options.signal);
     const report = await runSync({
       receiver: this.#receiver,
+      options: settings,
       source,
       declared: this.#declared,
       version: options.version,
       owner: this.#owner,
       signal: this.#untilClosed(options.signal),
       onProgress: options.onProgress,
-      chooseDelivery: () => this.#deliveryFor(this.#receiver.participants),
+      chooseDelivery: () => this.#deliveryFor(participantsOf(this.#receiver)),
     });
     await tellCollectors(this.#collectors, report.version, settings.logger);
     return report;
@@ -202,7 +208,7 @@ export class SGLangWeightSender implements AsyncDisposable {
 
   async #takeTurn(what: string, signal: AbortSignal | undefined): Promise<Disposable> {
     this.#requireOpen();
-    if (this.#receiver.options.whenBusy === "throw" && this.#turn.inside > 0) {
+    if (optionsOf(this.#receiver).whenBusy === "throw" && this.#turn.inside > 0) {
       throw new StateError(`${what}() was called while a sync runs, and whenBusy is "throw"`);
     }
     return await this.#turn.acquire(this.#untilClosed(signal));
@@ -215,7 +221,7 @@ export class SGLangWeightSender implements AsyncDisposable {
   }
 
   async #deliveryFor(servers: readonly FleetServer[]): Promise<Delivery> {
-    const { options } = this.#receiver;
+    const options = optionsOf(this.#receiver);
     const choice = chooseTransport(servers, options);
     if (this.#delivery?.choice.transport === choice.transport) return this.#delivery.delivery;
     await this.#delivery?.delivery[Symbol.asyncDispose]();

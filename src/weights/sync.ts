@@ -1,7 +1,7 @@
 import { WeightSyncError } from "../errors.ts";
 import { throwIfAborted, withDeadline } from "../internal/deadline.ts";
 import type { Delivery, SyncRun } from "./delivery/delivery.ts";
-import type { TransportName, VerifyLevel } from "./options.ts";
+import type { ResolvedOptions, TransportName, VerifyLevel } from "./options.ts";
 import { checkTensors, type ModelMetadata } from "./check.ts";
 import { stepFailed, syncFailed } from "./failure.ts";
 import { onAll } from "./fleet.ts";
@@ -10,7 +10,7 @@ import { awaitOthers, claim, isMark, requireOwnMark, updatingMark } from "./mark
 import { referenceOf } from "./metadata.ts";
 import { planBuckets } from "./plan.ts";
 import type { OnProgress, SyncPhase } from "./progress.ts";
-import type { SGLangWeightReceiver } from "./receiver.ts";
+import { participantsOf, type SGLangWeightReceiver } from "./receiver.ts";
 import { recover } from "./recovery.ts";
 import { compareSample } from "./sample.ts";
 import type { FleetServer, WeightServerState } from "./server.ts";
@@ -51,6 +51,7 @@ export interface WeightSyncReport {
 /** What one sync is made of. */
 export interface SyncRequest {
   readonly receiver: SGLangWeightReceiver;
+  readonly options: ResolvedOptions;
   readonly source: WeightSource;
   /** Weights that the trainer declared, if it did. */
   readonly declared: ModelMetadata | undefined;
@@ -67,7 +68,7 @@ export interface SyncRequest {
 /** Runs one sync from the first question to the resumed fleet, or cleans up and throws. */
 export async function runSync(request: SyncRequest): Promise<WeightSyncReport> {
   const { receiver, signal } = request;
-  const { logger } = receiver.options;
+  const { logger } = request.options;
   const steps = new Steps({ logger, onProgress: request.onProgress });
   const sync = new Sync(request, steps);
   try {
@@ -77,7 +78,7 @@ export async function runSync(request: SyncRequest): Promise<WeightSyncReport> {
     const phase = steps.message;
     const failure = stepFailed(phase, error);
     await steps.run("recover", "recover", () => sync.recover(failure));
-    throw syncFailed(error, phase, receiver.participants);
+    throw syncFailed(error, phase, participantsOf(receiver));
   }
 }
 
@@ -96,10 +97,10 @@ class Sync {
 
   async run(): Promise<WeightSyncReport> {
     const { receiver, source, signal } = this.#request;
-    const { options } = receiver;
+    const { options } = this.#request;
     const { deadlines } = options;
     await this.#step("probe", "probe", () => receiver.probe({ signal }));
-    const servers = receiver.participants;
+    const servers = participantsOf(receiver);
     for (const server of servers) {
       this.#versionsBefore.set(server, server.weightVersion);
       if (server.condition !== "partial") server.condition = "untouched";
@@ -156,21 +157,21 @@ class Sync {
   async recover(error: Error): Promise<void> {
     if (!this.#touched) return;
     await recover({
-      servers: this.#request.receiver.participants,
+      servers: participantsOf(this.#request.receiver),
       delivery: this.#delivery,
       error,
       versionsBefore: this.#versionsBefore,
       version: this.#version,
-      options: this.#request.receiver.options,
+      options: this.#request.options,
     });
   }
 
   /** Brings generation to a halt, so that no token mixes weights, and claims the servers. */
   async #quiesce(): Promise<boolean | null> {
     const { receiver, signal } = this.#request;
-    const { options } = receiver;
+    const { options } = this.#request;
     const { deadlines, logger, pauseMode } = options;
-    const servers = receiver.participants;
+    const servers = participantsOf(receiver);
     if (options.verify === "checksum") {
       // Asked before anything changes, so that a server without it refuses in time.
       await this.#step("verify", "read the checksums", () =>
@@ -201,9 +202,9 @@ class Sync {
   /** Waits for other trainers; returns the marks of those that are taken for dead. */
   async #awaitTurn(): Promise<ReadonlySet<string>> {
     const { receiver, owner, signal } = this.#request;
-    const { deadlines, logger } = receiver.options;
+    const { deadlines, logger } = this.#request.options;
     const phase = "wait for other trainers";
-    const servers = receiver.participants;
+    const servers = participantsOf(receiver);
     const dead = await this.#step("mark", phase, () =>
       awaitOthers(servers, {
         owner,
@@ -218,18 +219,18 @@ class Sync {
 
   async #claim(dead: ReadonlySet<string>): Promise<boolean> {
     const { receiver, owner, signal } = this.#request;
-    const call = { phase: "mark", timeoutMs: receiver.options.deadlines.controlMs, signal };
+    const call = { phase: "mark", timeoutMs: this.#request.options.deadlines.controlMs, signal };
     const mark = updatingMark(owner, this.#version);
     return await this.#step(
       "mark",
       "mark",
-      () => claim(receiver.participants, { owner, mark, call, dead }),
+      () => claim(participantsOf(receiver), { owner, mark, call, dead }),
     );
   }
 
   async #flush(): Promise<boolean | null> {
     const { receiver, signal } = this.#request;
-    const { options } = receiver;
+    const { options } = this.#request;
     if (options.flushCache === false) return null;
     return await this.#step("flush", "flush", async () => {
       const isIdle = options.pauseMode === "abort";
@@ -249,7 +250,7 @@ class Sync {
     run: SyncRun,
   ): Promise<{ checksums: readonly string[] | undefined; isSynchronised: boolean }> {
     const { receiver, owner, signal } = this.#request;
-    const { options } = receiver;
+    const { options } = this.#request;
     const { deadlines } = options;
     const { servers } = run;
     if (this.#delivery!.needsSession) {
@@ -283,9 +284,9 @@ class Sync {
   /** Gives the servers their new version, resumes them and asks what is asked of serving ones. */
   async #publish(isSynchronised: boolean, open: OpenWeightSource): Promise<void> {
     const { receiver, signal } = this.#request;
-    const { options } = receiver;
+    const { options } = this.#request;
     const { deadlines } = options;
-    const servers = receiver.participants;
+    const servers = participantsOf(receiver);
     const isSampled = options.verify === "sample" &&
       await this.#step(
         "verify",

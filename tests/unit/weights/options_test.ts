@@ -3,6 +3,7 @@ import { parseDType } from "../../../src/checkpoint/dtype.ts";
 import { ValidationError } from "../../../src/errors.ts";
 import { SGLangWeightReceiver, SGLangWeightSyncScheme } from "../../../src/weights/mod.ts";
 import { chooseMasterPort } from "../../../src/weights/delivery/master.ts";
+import { optionsOf } from "../../../src/weights/receiver.ts";
 import { parseDevice, resolveOptions } from "../../../src/weights/options.ts";
 
 const serverUrl = "http://127.0.0.1:30000";
@@ -74,7 +75,7 @@ Deno.test("case 90: explicit false wins; the variable overrides, with one warnin
     env: env({ [FLUSH]: "1" }),
   });
   const receiver = scheme.createReceiver();
-  assert.equal(receiver.options.flushCache, undefined);
+  assert.equal(optionsOf(receiver).flushCache, undefined);
   assert.equal(warnings.length, 1);
   assert.throws(() => resolve({}, { [FLUSH]: "maybe" }), /must be 1 or 0/);
 });
