@@ -104,8 +104,18 @@ async function main(): Promise<void> {
   await sender.initAllWorkersGroup(undefined, { signal: stop.signal });
   if (!watch) return await push(sender, folder, stop.signal);
   for await (const checkpoint of newCheckpoints(folder, stop.signal)) {
-    await push(sender, checkpoint, stop.signal);
+    try {
+      await push(sender, checkpoint, stop.signal);
+    } catch (error) {
+      if (stop.signal.aborted || !(error instanceof SGLangError)) throw error;
+      // The next checkpoint repairs what this one left.
+      console.error(describe(error));
+    }
   }
+}
+
+function describe(error: unknown): string {
+  return error instanceof Error ? `${error.name}: ${error.message}` : String(error);
 }
 
 if (import.meta.main) {
@@ -113,7 +123,7 @@ if (import.meta.main) {
     await main();
     Deno.exit(0);
   } catch (error) {
-    console.error(error instanceof SGLangError ? `${error.name}: ${error.message}` : error);
+    console.error(describe(error));
     Deno.exit(1);
   }
 }
