@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { AsyncSGLang } from "../../../src/engine/mod.ts";
-import { LocalTokenizer, masked, SGLangWrapper } from "../../../src/policy/mod.ts";
+import { EngineTokenizer, LocalTokenizer, masked, SGLangWrapper } from "../../../src/policy/mod.ts";
 import type { LLMWrapperOptions, PolicyOutput } from "../../../src/policy/mod.ts";
 import { AbortedError } from "../../../src/errors.ts";
 import { modelPath, sharedNewest, sharedRouter, sharedServers } from "../../_support/real.ts";
@@ -133,6 +133,11 @@ Deno.test("the local tokenizer gives the server's ids, and the server's gives th
     assert.deepEqual(local.encode(text), ids);
     assert.equal(local.decode(ids), text);
   }
+  const options = { ...GREEDY, chatTemplateName: "chatml_format" };
+  const here = new SGLangWrapper(engine, { ...options, tokenizer: local });
+  const there = new SGLangWrapper(engine, { ...options, tokenizer: new EngineTokenizer(engine) });
+  const [a, b] = await Promise.all([here, there].map((one) => one.call({ history: CHATS })));
+  assert.deepEqual(a!.tokens.get("full"), b!.tokens.get("full"));
 });
 
 Deno.test("several samples of a prompt come as a last dimension", async () => {
