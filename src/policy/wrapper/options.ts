@@ -142,25 +142,45 @@ const NAMES = [
 
 /** Options with their defaults, checked. */
 export interface WrapperSettings extends LLMWrapperOptions {
+  /** What is read. */
   readonly inputMode: InputMode;
+  /** Where it is read. */
   readonly inputPath: readonly string[];
+  /** Generate, or score. */
   readonly generate: boolean;
+  /** Whether outputs are padded. */
   readonly padOutput: boolean;
+  /** Where pads go. */
   readonly padLayout: PadLayout;
+  /** Whether outputs go into the input object. */
   readonly inplace: boolean;
+  /** Samples for each prompt; `undefined` for one without a dimension of its own. */
   readonly numSamples: number | undefined;
+  /** Whether log-probabilities are returned. */
   readonly returnLogProbs: boolean;
+  /** Key of the conversations. */
   readonly historyKey: string;
+  /** Key of the texts. */
   readonly textKey: string;
+  /** Key of the tokens. */
   readonly tokensKey: string;
+  /** Key of the masks. */
   readonly masksKey: string;
+  /** Key of the log-probabilities. */
   readonly logProbsKey: string;
+  /** Whether callers are gathered. */
   readonly batching: boolean;
+  /** Rows from which on a batch runs. */
   readonly minBatchSize: number;
+  /** Most rows of a batch; may be `Infinity`. */
   readonly maxBatchSize: number;
+  /** Longest wait of a caller for others. */
   readonly batchingTimeoutMs: number;
+  /** Whether ids of the input are sent. */
   readonly preferTokens: boolean;
+  /** What to do with ids of another text. */
   readonly onTokenDrift: DriftAction;
+  /** Where warnings go. */
   readonly logger: Logger;
 }
 
