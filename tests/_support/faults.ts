@@ -26,13 +26,18 @@ export async function fails(
   assert.equal(error.code, expected.code, `${error.name}: ${error.message}`);
   assert.match(error.message, expected.message);
   const { name, phase } = error;
-  outcomes.push({
+  note({
     fault,
     elapsedMs,
     error: phase === undefined ? name : `${name}, phase "${phase}"`,
     afterwards: expected.afterwards,
   });
   return error;
+}
+
+/** Keeps an outcome for the table. */
+export function note(outcome: FaultOutcome): void {
+  outcomes.push(outcome);
 }
 
 /** Writes the table between its marks in `docs/faults.md`, when `UPDATE_DOCS` is set. */

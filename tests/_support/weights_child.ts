@@ -8,7 +8,7 @@ import { GlooGroup } from "../../src/weights/gloo/mod.ts";
 const [urls, folder, moment] = Deno.args as [
   string,
   string,
-  "idle" | "between" | "in_session" | "payload",
+  "idle" | "between" | "in_session" | "payload" | "signal",
 ];
 
 function arrived(): Promise<never> {
@@ -16,6 +16,7 @@ function arrived(): Promise<never> {
   return new Promise(() => {});
 }
 
+let groupName = "";
 const alive = setInterval(() => {}, 1000);
 let broadcasts = 0;
 const scheme = new SGLangWeightSyncScheme({
@@ -24,12 +25,13 @@ const scheme = new SGLangWeightSyncScheme({
   nameCheck: moment === "payload" ? "off" : "servers",
   async openGroup(options, call) {
     const group = await GlooGroup.open(options, call);
+    groupName = options.groupName;
     const broadcast = group.broadcast.bind(group);
     group.broadcast = async (parts, broadcastCall) => {
       if (moment === "in_session" && broadcasts === 0) await arrived();
       if (moment === "between" && broadcasts === 1) await arrived();
       broadcasts++;
-      if (moment === "payload") setTimeout(arrived, 60);
+      if (moment === "payload") setTimeout(arrived, 300);
       await broadcast(parts, broadcastCall);
     };
     return group;
@@ -39,9 +41,13 @@ const sender = scheme.createSender();
 await sender.initAllWorkersGroup();
 if (moment === "payload") {
   // The server ignores the name, but receives the bytes: long enough to be killed within them.
-  const big = new Float32Array(64 * 1024 * 1024);
+  const big = new Float32Array(128 * 1024 * 1024);
   await sender.updateWeights(stateDict({ "no.such.weight": { data: big, shape: [big.length] } }));
 }
 await sender.updateWeights(safetensors(folder));
 if (moment === "idle") await arrived();
-clearInterval(alive);
+if (moment === "signal") {
+  sender.installSignalHandlers();
+  Deno.stdout.writeSync(new TextEncoder().encode(`${groupName}\n`));
+  // Kept running by the interval, until the signal.
+} else clearInterval(alive);
