@@ -28,8 +28,11 @@ export interface TokenizerFiles {
  * ```
  */
 export class LocalTokenizer implements Tokenizer {
+  /** Name or folder of the model. */
   readonly name: string;
+  /** The model's own chat template, or `null`. */
   readonly chatTemplate: string | null;
+  /** The model's special tokens. */
   readonly specialTokens: SpecialTokens;
   readonly #tokenizer: HuggingFaceTokenizer;
 
@@ -74,15 +77,18 @@ export class LocalTokenizer implements Tokenizer {
     });
   }
 
+  /** Id of a token by its text, or `null`. */
   idOf(token: string): number | null {
     return this.#tokenizer.token_to_id(token) ?? null;
   }
 
+  /** Ids of a text. */
   encode(text: string, options: EncodeOptions = {}): Int32Array {
     const add_special_tokens = options.addSpecialTokens ?? false;
     return Int32Array.from(this.#tokenizer.encode(text, { add_special_tokens }).ids);
   }
 
+  /** Text of ids. */
   decode(ids: ArrayLike<number>, options: DecodeOptions = {}): string {
     // The library refuses an empty list.
     if (ids.length === 0) return "";

@@ -6,8 +6,11 @@ import type { DecodeOptions, EncodeOptions, SpecialTokens, Tokenizer } from "../
  * hand. It knows no chat template and no special tokens, so name a template to use conversations.
  */
 export class EngineTokenizer implements Tokenizer {
+  /** Name of the model. */
   readonly name: string;
+  /** Not known. */
   readonly chatTemplate: null = null;
+  /** Not known. */
   readonly specialTokens: SpecialTokens = { bosToken: null, eosToken: null, padToken: null };
   readonly #engine: RLSGLangEngine;
 
@@ -17,16 +20,19 @@ export class EngineTokenizer implements Tokenizer {
     this.name = name;
   }
 
+  /** Not known. */
   idOf(_token: string): null {
     return null;
   }
 
+  /** Ids of a text; one request. */
   async encode(text: string, options: EncodeOptions = {}): Promise<Int32Array> {
     if (text === "") return new Int32Array();
     const { addSpecialTokens = false, signal } = options;
     return await this.#engine.tokenize(text, { addSpecialTokens, signal });
   }
 
+  /** Text of ids; one request. */
   async decode(ids: ArrayLike<number>, options: DecodeOptions = {}): Promise<string> {
     if (ids.length === 0) return "";
     const { skipSpecialTokens = false, signal } = options;

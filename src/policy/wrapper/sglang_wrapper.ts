@@ -55,6 +55,7 @@ export class SGLangWrapper extends LLMWrapperBase implements AsyncDisposable {
     if (model instanceof RLSGLangEngine) this.#connected = model;
   }
 
+  /** The engine, or its address until it is connected. */
   override get model(): RLSGLangEngine | string | null {
     return this.#connected ?? (typeof this.#source === "string" ? this.#source : null);
   }
@@ -79,6 +80,7 @@ export class SGLangWrapper extends LLMWrapperBase implements AsyncDisposable {
     return this.#connected;
   }
 
+  /** The tokenizer: the given one, the model's, or the server's. */
   override async tokenizer(): Promise<Tokenizer> {
     const tokenizer = this.#tokenizer ??= this.#findTokenizer();
     try {
@@ -89,6 +91,7 @@ export class SGLangWrapper extends LLMWrapperBase implements AsyncDisposable {
     }
   }
 
+  /** A new wrapper of the same engine and tokenizer; given options win over the present ones. */
   override getNewVersion(overrides: LLMWrapperOptions = {}): SGLangWrapper {
     const source = this.#source instanceof RLSGLangEngine ? this.#source : () => this.engine();
     const version = new SGLangWrapper(source, { ...this.options, ...overrides });
@@ -106,6 +109,7 @@ export class SGLangWrapper extends LLMWrapperBase implements AsyncDisposable {
     await engine?.shutdown();
   }
 
+  /** Generates for each row. */
   protected override async generateRows(
     prompts: readonly PromptRow[],
     options: { signal: AbortSignal | undefined },
@@ -124,6 +128,7 @@ export class SGLangWrapper extends LLMWrapperBase implements AsyncDisposable {
     });
   }
 
+  /** Scores each row. */
   protected override async scoreRows(
     prompts: readonly PromptRow[],
     options: { signal: AbortSignal | undefined },
