@@ -79,5 +79,6 @@ const HOLDS = {
   untouched: "old weights",
   updating: "partly updated",
   partial: "partly updated",
+  taken: "new weights, unconfirmed",
   complete: "new weights",
 } as const;

@@ -173,7 +173,7 @@ export class SGLangWeightReceiver implements AsyncDisposable {
       this.#options.deadlines.updateMs,
       call,
       (server, signal) =>
-        server.taking(false, () =>
+        server.taking({ isFirst: false, isLast: false }, () =>
           server.updateFromDistributed({
             ...update,
             groupName,

@@ -38,15 +38,18 @@ export async function recover(recovery: Recovery): Promise<void> {
     await server.readVersion(signal);
   });
   await settle(recovery, alive, "end the session", (server, signal) => server.endSession(signal));
+  for (const server of alive) {
+    // Every update was answered and the session closed; only a GPU's answer does not count.
+    if (server.condition === "taken" && server.isCpu) server.condition = "complete";
+  }
   await destroyGroups(alive, options);
   const isIntact = alive.every(({ condition }) => condition === "untouched");
   await settle(recovery, alive, "set the version", async (server, signal) => {
-    if (!server.marked || server.condition === "complete") return;
+    if (!server.marked) return;
     const before = recovery.versionsBefore.get(server) ?? "default";
-    await server.setVersion(
-      server.condition === "untouched" ? before : incompleteMark(recovery.version),
-      signal,
-    );
+    if (server.condition === "untouched") await server.setVersion(before, signal);
+    else if (server.condition === "complete") await server.setVersion(recovery.version, signal);
+    else await server.setVersion(incompleteMark(recovery.version), signal);
     server.marked = false;
   });
   const resumable = alive.filter((server) =>

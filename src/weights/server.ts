@@ -11,9 +11,10 @@ import type { ResolvedOptions, WeightWorker } from "./options.ts";
  * - `"untouched"`: as before the sync.
  * - `"updating"`: an update was asked for and has not been confirmed.
  * - `"partial"`: some of the new weights, or it cannot be known.
+ * - `"taken"`: every update was confirmed, the end of the sync was not.
  * - `"complete"`: all of the new weights.
  */
-export type WeightCondition = "untouched" | "updating" | "partial" | "complete";
+export type WeightCondition = "untouched" | "updating" | "partial" | "taken" | "complete";
 
 /** What a sync knows about one server. */
 export interface WeightServerState {
@@ -193,11 +194,16 @@ export class FleetServer {
    * then. SGLang loads only after every byte of a request has come, so a first request that broke
    * off on the wire changed nothing.
    */
-  async taking(isFirst: boolean, call: () => Promise<void>): Promise<void> {
+  async taking(
+    part: { readonly isFirst: boolean; readonly isLast: boolean },
+    call: () => Promise<void>,
+  ): Promise<void> {
+    const { isFirst, isLast } = part;
     const before = this.condition;
     this.condition = "updating";
     try {
       await call();
+      if (isLast) this.condition = "taken";
     } catch (error) {
       const isIntact = isFirst && before === "untouched" && leavesWeightsAlone(error);
       this.condition = isIntact ? "untouched" : "partial";

@@ -103,7 +103,8 @@ class Sync {
     const servers = participantsOf(receiver);
     for (const server of servers) {
       this.#versionsBefore.set(server, server.weightVersion);
-      if (server.condition !== "partial") server.condition = "untouched";
+      const wasWhole = server.condition === "untouched" || server.condition === "complete";
+      server.condition = wasWhole ? "untouched" : "partial";
     }
     this.#version = this.#request.version ?? nextVersion(servers);
     await using open = await this.#step("source", "open the source", () =>
@@ -212,7 +213,11 @@ class Sync {
         logger,
         call: { phase, timeoutMs: deadlines.controlMs, signal },
       }));
-    for (const server of servers) this.#versionsBefore.set(server, server.weightVersion);
+    for (const server of servers) {
+      this.#versionsBefore.set(server, server.weightVersion);
+      // Whoever left a server with part of its weights left a mark, and whoever repaired it did not.
+      server.condition = isMark(server.weightVersion) ? "partial" : "untouched";
+    }
     this.#version = this.#request.version ?? nextVersion(servers);
     return dead;
   }

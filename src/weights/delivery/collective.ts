@@ -125,7 +125,10 @@ export class CollectiveDelivery implements Delivery {
         await run.steps.run("update", phase, async () => {
           const next = await readInTime(run, phase, this.#options, () => staged.next());
           if (next.done) throw new StateError("The source ended before its last bucket");
-          await this.#send(group, next.value, phase, run, i === 0);
+          await this.#send(group, next.value, phase, run, {
+            isFirst: i === 0,
+            isLast: i === run.buckets.length - 1,
+          });
         });
         run.steps.addBytes(run.buckets[i]!.byteLength);
       }
@@ -142,7 +145,7 @@ export class CollectiveDelivery implements Delivery {
     staged: StagedBucket,
     phase: string,
     run: SyncRun,
-    isFirst: boolean,
+    place: { isFirst: boolean; isLast: boolean },
   ): Promise<void> {
     const { bucket, parts } = staged;
     const body = {
@@ -160,7 +163,7 @@ export class CollectiveDelivery implements Delivery {
       group,
       signal: run.signal,
       post: (server, signal) =>
-        server.taking(isFirst, () => server.updateFromDistributed(body, signal)),
+        server.taking(place, () => server.updateFromDistributed(body, signal)),
       collective: (signal) => group.broadcast(parts, { signal }),
     });
   }

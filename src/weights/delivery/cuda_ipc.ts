@@ -94,11 +94,15 @@ export class CudaIpcDelivery implements Delivery {
     const payload = bucket.flattened
       ? flattenedPayload(bucket.tensors, memory)
       : namedPayload(bucket.tensors, memory);
+    const place = {
+      isFirst: call.index === 0,
+      isLast: call.index === call.run.buckets.length - 1,
+    };
     await onAll(
       call.run.servers,
       call,
       (server, signal) =>
-        server.taking(call.index === 0, async () => {
+        server.taking(place, async () => {
           const forEachRank = Array.from({ length: server.tpSize }, () => payload);
           await server.client.updateWeightsFromTensor(forEachRank, {
             signal,

@@ -69,10 +69,14 @@ export class DiskDelivery implements Delivery {
         timeoutMs: this.#options.deadlines.updateMs,
         signal: run.signal,
       };
-      await onAll(run.servers, call, (server, signal) =>
-        server.taking(true, async () => {
-          await server.client.updateWeightsFromDisk(this.#serverPath, { signal });
-        }));
+      await onAll(
+        run.servers,
+        call,
+        (server, signal) =>
+          server.taking({ isFirst: true, isLast: true }, async () => {
+            await server.client.updateWeightsFromDisk(this.#serverPath, { signal });
+          }),
+      );
     });
     run.steps.addBytes(run.buckets.reduce((sum, bucket) => sum + bucket.byteLength, 0));
     await this.#removeOld();

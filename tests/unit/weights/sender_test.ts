@@ -347,3 +347,49 @@ Deno.test("close ends a sync that runs, and is safe to call twice", async () => 
   await ended;
   await assert.rejects(sender.updateWeights(state), { code: "state", message: /closed/ });
 });
+
+Deno.test("a half-updated server is not resumed by a later sync that fails early", async () => {
+  let updates = 0;
+  let isFlushable = true;
+  await using server = weightsStandIn({
+    "POST /update_weights_from_distributed": () =>
+      Response.json({ success: ++updates !== 2, message: "boom" }),
+    "POST /flush_cache": () => new Response("", { status: isFlushable ? 200 : 400 }),
+  });
+  await using sender = schemeFor(server.url, { bucketBytes: 24 }).createSender();
+  await sender.initAllWorkersGroup(metadata);
+  await assert.rejects(sender.updateWeights(state), /boom/);
+  assert.match(server.weightVersion, /^incomplete:/);
+  isFlushable = false;
+  await assert.rejects(sender.updateWeights(state), { phase: "flush" });
+  assert.equal(server.calls.includes("POST /continue_generation"), false);
+  assert.equal(sender.servers[0]!.condition, "partial");
+  isFlushable = true;
+  await sender.updateWeights(state);
+  assert.equal(server.calls.at(-1), "POST /continue_generation");
+  assert.equal(server.weightVersion, "1");
+});
+
+Deno.test("a server that took everything before another failed serves the new weights", async () => {
+  await using whole = weightsStandIn();
+  await using failing = weightsStandIn({
+    "POST /update_weights_from_distributed": async () => {
+      await new Promise((resolve) => setTimeout(resolve, 150));
+      return Response.json({ success: false, message: "partially updated" });
+    },
+  });
+  const scheme = new SGLangWeightSyncScheme({
+    workers: [whole.url, failing.url],
+    env: () => undefined,
+    openGroup: recordingGroups().openGroup,
+  });
+  await using sender = scheme.createSender();
+  await sender.initAllWorkersGroup(metadata);
+  await assert.rejects(sender.updateWeights(state), (error: Error & { server?: string }) => {
+    assert.equal(error.server, failing.url);
+    assert.match(error.message, /new weights, serving.*partly updated, kept paused/);
+    return true;
+  });
+  assert.equal(whole.weightVersion, "1");
+  assert.match(failing.weightVersion, /^incomplete:1/);
+});
