@@ -40,7 +40,7 @@ export function note(outcome: FaultOutcome): void {
   outcomes.push(outcome);
 }
 
-/** Writes the table between its marks in `docs/faults.md`, when `UPDATE_DOCS` is set. */
+/** Writes the table between its marks in `docs/faults.md`, when `UPDATE_DOCS` is set; format it then. */
 export async function writeFaultTable(): Promise<void> {
   if (!Deno.env.get("UPDATE_DOCS") || outcomes.length === 0) return;
   const path = new URL("../../docs/faults.md", import.meta.url);
