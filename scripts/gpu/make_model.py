@@ -65,4 +65,5 @@ def main():
     save_file(weights, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
 
 
-main()
+if __name__ == "__main__":
+    main()

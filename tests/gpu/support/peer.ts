@@ -26,11 +26,22 @@ export class TorchPeer implements AsyncDisposable {
     this.#answers = readLines(child.stdout);
   }
 
-  /** Starts a process; several may start at once. */
-  static async start(env: Record<string, string> = {}): Promise<TorchPeer> {
+  /**
+   * Starts a process; several may start at once. Ranks that share a GPU need a host id each; `null`
+   * leaves NCCL its own, so that ranks of one host find each other over NVLink or P2P.
+   */
+  static async start(
+    env: Record<string, string> = {},
+    hostId: string | null = "peer",
+  ): Promise<TorchPeer> {
     const child = new Deno.Command(python, {
       args: ["-W", "ignore", script],
-      env: { NCCL_HOSTID: "peer", NCCL_DEBUG: "WARN", NCCL_CUMEM_ENABLE: "0", ...env },
+      env: {
+        ...(hostId === null ? {} : { NCCL_HOSTID: hostId }),
+        NCCL_DEBUG: "WARN",
+        NCCL_CUMEM_ENABLE: "0",
+        ...env,
+      },
       stdin: "piped",
       stdout: "piped",
       stderr: "inherit",

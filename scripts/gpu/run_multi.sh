@@ -1,0 +1,167 @@
+#!/bin/bash
+# Runs tests/gpu/multi_test.ts on one host with two or more NVIDIA GPUs: rank 0 in Deno on GPU 0, real
+# SGLang servers on the others. With three GPUs or more, one further server spans two of them (tp 2).
+#
+#   bash scripts/gpu/run_multi.sh
+#
+# The machine needs no internet: .dev/ brings what it lacks, as for run.sh. The ranks of a host are
+# to find each other over NVLink or P2P, so NCCL_HOSTID must not be set. NVLink multicast stays off:
+# SGLang's processes have it off unless told otherwise, rank 0 must agree, and on a machine that
+# shares its GPUs' host with others it can harm them.
+#
+# Variables: PARTS    which parts to run, in order (default: all)
+#            OUT      where results.jsonl and the logs go (default .dev/gpu-results)
+#            WORK     scratch folder (default /tmp/sglang-rl-gpu-multi); 17 GB, in memory when root
+#            GPU_PYTHON, GPU_NCCL, GPU_CUDART, GPU_CUDA: the Python and libraries to use
+#            GROW_GIB memory to touch at the start (default 0), on a machine whose memory grows slowly
+#            LIMIT_S  seconds for everything (default 410)
+# Each part has its own time limit, so that one failure does not lose the rest. Exits with the number
+# of parts that failed.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+out=${OUT:-$PWD/.dev/gpu-results} work=${WORK:-/tmp/sglang-rl-gpu-multi} limit=${LIMIT_S:-410}
+parts=${PARTS:-rates q05b q05b_device q7b_device q7b python}
+port=${GPU_SERVER_PORT:-34200} shards=8
+logs=$work/logs site=$work/site models=$work/models
+GPU_PYTHON=${GPU_PYTHON:-python3}
+mkdir -p "$out" "$logs" "$site" "$models"
+export GPU_PYTHON GPU_RESULTS=$out/results.jsonl GPU_MODELS=$models
+export NCCL_NVLS_ENABLE=0 NCCL_CUMEM_ENABLE=0 TORCH_SYMM_MEM_DISABLE_MULTICAST=1 NVSHMEM_DISABLE_NVLS=1
+export NCCL_DEBUG=INFO NCCL_DEBUG_FILE=$logs/nccl-%p.log NO_COLOR=1 DENO_NO_UPDATE_CHECK=1
+unset NCCL_HOSTID PYTHONDONTWRITEBYTECODE
+. scripts/gpu/machine.sh
+: >"$GPU_RESULTS"
+tell() { echo "$1" | tee -a "$GPU_RESULTS"; }
+gpus=$(nvidia-smi -L | grep -c ^GPU)
+((gpus >= 2)) || { say "two GPUs are needed, $gpus found"; exit 99; }
+
+# Better now than while something is timed.
+grow_memory() {
+  timeout 40 "$GPU_PYTHON" -c \
+    "import numpy; numpy.empty(${GROW_GIB:-0} << 30, numpy.uint8)[::4096] = 1"
+}
+# Builds the one kernel that the bundle lacks for the 7B shapes (rows of 1024 bytes in the KV store).
+build_kernel() {
+  CUDA_VISIBLE_DEVICES=1 PYTHONPATH=$site TVM_FFI_CACHE_DIR=$site/jit_cache timeout 150 \
+    "$GPU_PYTHON" -W ignore -c \
+    'from sglang.jit_kernel import kvcache; print(kvcache.can_use_store_cache(1024))'
+}
+grow_memory &
+growing=$!
+{ unpack_site && say "site unpacked" && build_kernel && say "kernel built"; } >"$logs/site.log" 2>&1 &
+unpacking=$!
+unpack_deno
+find_libraries
+mount -t tmpfs -o size=40g tmpfs "$models" 2>/dev/null && in_memory=true || in_memory=false
+tell "$(timeout 60 "$GPU_PYTHON" -W ignore tests/gpu/support/multi_machine.py | grep '^{')"
+"$deno" --version | head -1
+wait "$growing"
+say "machine ready, $(awk '/MemTotal/ {print int($2 / 2^20)}' /proc/meminfo) GiB; models in memory: $in_memory"
+
+failed=0
+# run_part NAME MOST_SECONDS COMMAND...
+run_part() {
+  local part=$1 most=$2 left=$((limit - SECONDS - 8)) status
+  shift 2
+  if ((left < 10)); then
+    say "$part: not started, LIMIT_S is reached"
+    failed=$((failed + 1))
+    return
+  fi
+  ((most < left)) || most=$left
+  say "$part, at most $most s"
+  timeout -k 5 "$most" "$@" >"$logs/$part.log" 2>&1
+  status=$?
+  tell "{\"name\":\"part.$part\",\"value\":{\"exit\":$status,\"endedAtS\":$SECONDS}}"
+  ((status == 0)) && return
+  failed=$((failed + 1))
+  grep -v '^RESULT' "$logs/$part.log" | tail -n "${TAIL:-30}" | cut -c1-400
+}
+run_tests() { # run_tests PART MOST_SECONDS FILTER
+  run_part "$1" "$2" "$deno" test -A --no-check --cached-only --filter "$3" tests/gpu/multi_test.ts
+}
+
+# Alone on the machine's GPUs, before any server is there.
+[[ " $parts " == *" rates "* ]] && run_tests rates 100 "/^rates:/"
+
+make_models() {
+  local making=() version shard
+  for version in a b; do
+    "$GPU_PYTHON" scripts/gpu/make_model.py "$models/q05b-$version" q05b \
+      $([ $version = a ] && echo 1 || echo 2) &
+    making+=($!)
+  done
+  for ((shard = 0; shard < shards; shard++)); do
+    "$GPU_PYTHON" tests/gpu/support/multi_model.py "$models/q7b-a" $shard $shards &
+    making+=($!)
+  done
+  wait "${making[@]}"
+  say "models made, $(du -sBG "$models" | cut -f1)"
+}
+servers=()
+# start_server NAME PORT DEVICES FLAGS...: in a process group of its own
+start_server() {
+  local name=$1 at=$2 devices=$3
+  shift 3
+  CUDA_VISIBLE_DEVICES=$devices PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH} \
+    TVM_FFI_CACHE_DIR=$site/jit_cache HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 PYTHONUNBUFFERED=1 \
+    TORCH_NCCL_ASYNC_ERROR_HANDLING=2 TORCH_NCCL_DUMP_ON_TIMEOUT=0 \
+    TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC=250 \
+    setsid "$GPU_PYTHON" -m sglang.launch_server --host 127.0.0.1 --port "$at" \
+    --nccl-port $((at + 7)) --attention-backend triton --sampling-backend pytorch \
+    --grammar-backend none --mem-fraction-static 0.5 --max-total-tokens 20000 \
+    --max-running-requests 32 --disable-cuda-graph --sleep-on-idle "$@" >"$logs/$name.log" 2>&1 &
+  servers+=($!)
+  disown
+}
+
+wait "$unpacking"
+cat "$logs/site.log" | tail -4
+"$GPU_PYTHON" tests/gpu/support/multi_model.py "$models/q7b-a" config $shards
+mkdir -p "$models/q05b-a"
+make_models >"$logs/models.log" 2>&1 &
+making=$!
+# The 7B servers begin with random weights of their own, the first update brings the checkpoint's.
+for ((gpu = 1; gpu < gpus; gpu++)); do
+  start_server "q7b-$gpu" $((port + 20 * gpu + 10)) $gpu --model-path "$models/q7b-a" --load-format dummy
+done
+wait "$making"
+tail -2 "$logs/models.log"
+GPU_FLEET_Q05B= GPU_FLEET_Q7B=
+for ((gpu = 1; gpu < gpus; gpu++)); do
+  start_server "q05b-$gpu" $((port + 20 * gpu)) $gpu --model-path "$models/q05b-a"
+  GPU_FLEET_Q05B+=" http://127.0.0.1:$((port + 20 * gpu))"
+  GPU_FLEET_Q7B+=" http://127.0.0.1:$((port + 20 * gpu + 10))"
+done
+if ((gpus >= 3)); then
+  start_server q05b-tp2 "$port" 1,2 --model-path "$models/q05b-a" --tp 2 --disable-custom-all-reduce
+  GPU_FLEET_Q05B+=" http://127.0.0.1:$port*2"
+fi
+export GPU_FLEET_Q05B=${GPU_FLEET_Q05B# } GPU_FLEET_Q7B=${GPU_FLEET_Q7B# }
+
+for part in $parts; do
+  case $part in
+    rates) ;;
+    q05b) run_tests q05b 130 "/^q05b:/" ;;
+    q05b_device) run_tests q05b_device 60 "/^q05b device:/" ;;
+    q7b_device) run_tests q7b_device 110 "/^q7b device:/" ;;
+    q7b) run_tests q7b 170 "/^q7b:/" ;;
+    # The same updates of one 0.5B server by a Python rank 0; its last, by CUDA IPC, needs one GPU.
+    python)
+      PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH} run_part python 45 "$GPU_PYTHON" -W ignore \
+        tests/gpu/support/python_rank0.py "${GPU_FLEET_Q05B%% *}" "$models"
+      grep '^{"name"' "$logs/python.log" | tee -a "$GPU_RESULTS"
+      ;;
+    *) say "there is no part $part" && failed=$((failed + 1)) ;;
+  esac
+done
+
+# How the ranks reached each other, as NCCL tells it.
+via=$(cat "$logs"/nccl-*.log 2>/dev/null | grep -o 'via [A-Za-z0-9/]*' | sort | uniq -c |
+  awk '{printf "%s\"%s\":%d", sep, $3, $1; sep = ","}')
+tell "{\"name\":\"multi.channels\",\"value\":{$via}}"
+for server in "${servers[@]}"; do kill -KILL -- "-$server" 2>/dev/null; done
+tar -czf "$out/logs.tgz" -C "$work" logs
+[ "$in_memory" = false ] || umount -l "$models"
+say "$failed parts failed"
+exit "$failed"
