@@ -8,7 +8,7 @@
  *     deno run -A examples/evolution_strategies.ts --gpu --model FOLDER   # on GPUs, by NCCL
  *     deno run -A examples/evolution_strategies.ts --server URL --model FOLDER
  *
- * Further options: --seeds 0,1,2  --generations 18  --pairs 8  --svg FILE
+ * Further options: --seeds 0,1,2  --generations 16  --pairs 8  --noise 2.5  --svg FILE
  */
 import { parseArgs } from "node:util";
 import { LLMCollector, promptEnvironment } from "../src/collector/mod.ts";
@@ -28,20 +28,21 @@ const { values: flags } = parseArgs({
     seeds: { type: "string" },
     generations: { type: "string" },
     pairs: { type: "string", default: "8" },
+    noise: { type: "string", default: "2.5" },
     svg: { type: "string" },
   },
 });
 const kind: ServerKind = flags.gpu ? "gpu" : flags.real ? "real" : "embedded";
 const isShort = kind !== "embedded" || flags.server.length > 0;
 const seeds = (flags.seeds ?? (isShort ? "0" : "0,1,2")).split(",").map(Number);
-const generations = Number(flags.generations ?? (isShort ? 6 : 18));
+const generations = Number(flags.generations ?? (isShort ? 6 : 16));
 
 /** Prompts of a rollout; each is one dialog with every candidate. */
 const prompts = Array.from({ length: 16 }, (_, i) => `What comes after ${i}?`);
 
-/** The goal: how much of what the model says is digits. */
-function shareOfDigits(text: string): number {
-  return text === "" ? 0 : (text.match(/[0-9]/g)?.length ?? 0) / text.length;
+/** The goal: how much of what the model says looks like arithmetic. */
+function shareOfArithmetic(text: string): number {
+  return text === "" ? 0 : (text.match(/[0-9(){}=<>*]/g)?.length ?? 0) / text.length;
 }
 
 const stop = new AbortController();
@@ -64,7 +65,7 @@ await using sender = scheme.createSender();
 await sender.initAllWorkersGroup(parameters.metadata, { signal: stop.signal });
 
 const policy = new SGLangWrapper(engine, {
-  generateKwargs: { maxNewTokens: 12, ignoreEos: true },
+  generateKwargs: { maxNewTokens: 24, ignoreEos: true },
   returnLogProbs: false,
 });
 
@@ -80,7 +81,7 @@ async function evolve(seed: number): Promise<number[]> {
   const environments = prompts.map((prompt) =>
     promptEnvironment({
       prompts: [prompt],
-      reward: ({ message }) => shareOfDigits(String(message.content)),
+      reward: ({ message }) => shareOfArithmetic(String(message.content)),
     })
   );
   await using collector = new LLMCollector(environments, {
@@ -90,10 +91,11 @@ async function evolve(seed: number): Promise<number[]> {
     signal: stop.signal,
   });
   sender.registerCollector(collector);
+  const noise = Number(flags.noise);
   const strategy = new EvolutionStrategy(parameters.vector, {
     pairs: Number(flags.pairs),
-    noise: 0.5,
-    stepSize: 0.3,
+    noise,
+    stepSize: 0.6 * noise,
     seed,
   });
   const curve: number[] = [];
@@ -149,7 +151,10 @@ function report(curves: readonly number[][]): void {
   );
   say(`each of ${candidates} candidates: ${phases.join(", ")} (${sender.transport?.transport})`);
   if (flags.svg === undefined) return;
-  Deno.writeTextFileSync(flags.svg, toSvg(curves, "Evolution strategies: share of digits"));
+  Deno.writeTextFileSync(
+    flags.svg,
+    toSvg(curves, "Evolution strategies: share of digits and signs"),
+  );
   say(`reward curve: ${flags.svg}`);
 }
 

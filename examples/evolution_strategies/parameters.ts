@@ -3,10 +3,10 @@ import { bfloat16ToFloat32, type DType, openCheckpoint } from "../../src/checkpo
 import type { StateDict } from "../../src/weights/mod.ts";
 
 /**
- * Biases of the values of every attention layer, and the last norm: a few numbers that shift what
- * the model says everywhere. Evolution strategies need samples in proportion to the numbers.
+ * The biases of the last layer's values: a few numbers that shift what the model says everywhere.
+ * Evolution strategies need samples in proportion to the numbers, so few are chosen.
  */
-const EVOLVING = /(self_attn\.v_proj\.bias|^model\.norm\.weight)$/;
+const EVOLVING = /layers\.(\d+)\.self_attn\.v_proj\.bias$/;
 
 interface Tensor {
   readonly name: string;
@@ -30,12 +30,15 @@ export class Parameters {
     await using checkpoint = await openCheckpoint(folder);
     const tensors: Tensor[] = [];
     const values: number[] = [];
+    const layers = [...checkpoint.tensors.keys()].map((name) => Number(EVOLVING.exec(name)?.[1]));
+    const lastLayer = Math.max(...layers.filter(Number.isInteger));
     for (const { name, shape, dtype } of checkpoint.tensors.values()) {
-      if (!EVOLVING.test(name)) continue;
+      if (Number(EVOLVING.exec(name)?.[1]) !== lastLayer) continue;
       const data = toFloat32(name, dtype, await checkpoint.read(name));
       tensors.push({ name, shape, length: data.length });
       values.push(...data);
     }
+    if (tensors.length === 0) throw new Error(`${folder} has no value biases; take a Qwen2 model`);
     return new Parameters(Float32Array.from(values), tensors);
   }
 

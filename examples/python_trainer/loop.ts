@@ -62,6 +62,8 @@ export async function* trainWithPython(options: TrainOptions): AsyncGenerator<Tr
   await using sender = scheme.createSender();
   sender.registerCollector(collector);
   await sender.initAllWorkersGroup();
+  // Whatever the servers hold, both sides begin with the same weights.
+  await sender.updateWeights(safetensors(checkpoint), { signal });
   for (let step = 0; step < steps; step++) {
     const batch = (await collector.rollout({ signal }))!;
     const batchFile = join(workFolder, `batch-${step}.${format}`);

@@ -11,7 +11,8 @@ import {
   promptEnvironment,
   type RolloutRow,
 } from "../../../src/collector/mod.ts";
-import { tinyFolder, weightsThatSay } from "./_servers.ts";
+import { tinyFolder } from "./_servers.ts";
+import { weightsThatSay } from "./_weights_that_say.ts";
 
 /** Weights of sync `n` say this token. */
 const firstToken = 100;
@@ -53,7 +54,9 @@ for (
     await using sender = scheme.createSender();
     sender.registerCollector(collector);
     await sender.initAllWorkersGroup();
-    await sender.updateWeights(await weightsThatSay(firstToken + 1), { version: "sync-1" });
+    await sender.updateWeights(await weightsThatSay(firstToken + 1, await tinyFolder()), {
+      version: "sync-1",
+    });
 
     const rows: RolloutRow[] = [];
     const reading = (async () => {
@@ -63,7 +66,7 @@ for (
     for (let sync = 2; sync <= 4; sync++) {
       const seen = collector.stats.turns;
       while (collector.stats.turns < seen + 8) await new Promise((wake) => setTimeout(wake, 1));
-      await sender.updateWeights(await weightsThatSay(firstToken + sync), {
+      await sender.updateWeights(await weightsThatSay(firstToken + sync, await tinyFolder()), {
         version: `sync-${sync}`,
       });
     }

@@ -1,0 +1,59 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import {
+  LLMCollector,
+  type PolicyRequest,
+  toJsonLines,
+  writeRollout,
+} from "../../../src/collector/mod.ts";
+import { pythonOf } from "../../_support/real.ts";
+import { countingEnvironments, sampleOf } from "../../unit/collector/_fakes.ts";
+
+Deno.test("Python's safetensors and JSON read back every row as it was collected", async () => {
+  await using collector = new LLMCollector(countingEnvironments(4, 3), {
+    policy: {
+      call: ({ dialog, turn }: PolicyRequest) => {
+        const ids = Array.from({ length: 1 + (dialog + turn) % 4 }, (_, i) => dialog * 10 + i);
+        return Promise.resolve(sampleOf(ids, {
+          message: { role: "assistant", content: `naïve – ${dialog} 🦕` },
+          promptIds: Int32Array.from({ length: turn + 1 }, (_, i) => i),
+          logProbs: Float32Array.from(ids, (id) => -(id + 1) / 7),
+        }));
+      },
+    },
+    dialogTurnsPerBatch: 20,
+    trackPolicyVersion: true,
+    maxStaleness: 0,
+  });
+  collector.incrementVersion();
+  const batch = (await collector.rollout())!;
+  const expected = batch.rows.map((row) => ({
+    dialog: row.dialog,
+    turn: row.turn,
+    promptIds: [...row.promptIds!],
+    responseIds: [...row.responseIds],
+    logProbs: [...row.logProbs!],
+    tokenVersions: [...row.tokenVersions!],
+    reward: row.reward,
+    done: row.done,
+    stale: false,
+  }));
+  const folder = await Deno.makeTempDir();
+  try {
+    const files = ["batch.safetensors", "batch.jsonl"].map((name) => join(folder, name));
+    await writeRollout(files[0]!, batch);
+    await Deno.writeTextFile(files[1]!, toJsonLines(batch));
+    for (const file of files) assert.deepEqual(await readBack(file), expected);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+async function readBack(file: string): Promise<unknown> {
+  const local = (path: string) => new URL(path, import.meta.url).pathname;
+  const { code, stdout, stderr } = await new Deno.Command(pythonOf(), {
+    args: ["-B", local("read_back.py"), local("../../../examples/python_trainer"), file],
+  }).output();
+  assert.equal(code, 0, new TextDecoder().decode(stderr));
+  return JSON.parse(new TextDecoder().decode(stdout));
+}
