@@ -3,26 +3,12 @@ import {
   isSamplingName,
   mergeSampling,
 } from "../../client/sampling_params.ts";
-import type {
-  CallOptions,
-  Generation,
-  GenerationDelta,
-  ModelInfo,
-  PauseMode,
-  ServerInfo,
-} from "../../client/types.ts";
-import type { DType } from "../../checkpoint/dtype.ts";
-import {
-  type EngineWorker,
-  type GenerateOptions,
-  type Prompt,
-  type PromptFields,
-  RLSGLangEngine,
-  type WorkerLoad,
-} from "../../engine/engine.ts";
+import type { CallOptions, Generation } from "../../client/types.ts";
+import type { GenerateOptions, PromptFields, RLSGLangEngine } from "../../engine/engine.ts";
 import { SGLangError, TimeoutError } from "../../errors.ts";
 import { type Clock, systemClock } from "../../internal/clock.ts";
 import { sleep } from "../../internal/deadline.ts";
+import { ForwardingEngine } from "./forwarding_engine.ts";
 import { endAtStopAcross } from "./stop_across.ts";
 import { spansOf, stitch } from "./stitch.ts";
 
@@ -58,8 +44,7 @@ const LONGEST_PAUSE_MS = 2_000;
  * console.log(sample.weightVersions); // more than one span when a sync happened meanwhile
  * ```
  */
-export class ResumingEngine extends RLSGLangEngine {
-  readonly #inner: RLSGLangEngine;
+export class ResumingEngine extends ForwardingEngine {
   readonly #options: ResumingEngineOptions;
   readonly #clock: Clock;
   readonly #abortedRids = new Set<string>();
@@ -67,34 +52,23 @@ export class ResumingEngine extends RLSGLangEngine {
 
   /** Wraps an engine. */
   constructor(inner: RLSGLangEngine, options: ResumingEngineOptions = {}) {
-    super();
-    this.#inner = inner;
+    super(inner);
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
-  }
-
-  /** The engine beneath. */
-  get inner(): RLSGLangEngine {
-    return this.#inner;
-  }
-
-  override get url(): string {
-    return this.#inner.url;
-  }
-
-  override get workers(): readonly EngineWorker[] {
-    return this.#inner.workers;
   }
 
   override generate(
     prompt: string,
     options?: GenerateOptions & { readonly n?: undefined },
   ): Promise<Generation>;
+  /** Several samples of one prompt. */
   override generate(
     prompt: string,
     options: GenerateOptions & { readonly n: number },
   ): Promise<Generation[]>;
+  /** One sample of each prompt, in order. */
   override generate(prompts: readonly string[], options?: GenerateOptions): Promise<Generation[]>;
+  /** Either, where the type of the prompts is not known. */
   override generate(
     prompts: string | readonly string[] | PromptFields,
     options?: GenerateOptions,
@@ -105,7 +79,7 @@ export class ResumingEngine extends RLSGLangEngine {
   ): Promise<Generation | Generation[]> {
     const startedAtMs = this.#clock.now();
     const abortsOfAll = this.#abortsOfAll;
-    const first = await this.#inner.generate(prompts, options);
+    const first = await this.inner.generate(prompts, options);
     const list = Array.isArray(first) ? first : [first];
     const texts = textsOf(prompts);
     const samplesEach = texts === null ? 1 : list.length / texts.length;
@@ -118,84 +92,20 @@ export class ResumingEngine extends RLSGLangEngine {
     return Array.isArray(first) ? whole : whole[0]!;
   }
 
-  override stream(
-    prompt: Prompt,
-    options?: GenerateOptions,
-  ): AsyncIterableIterator<GenerationDelta> {
-    return this.#inner.stream(prompt, options);
-  }
-
+  /** Streams one sample; a stream is not resumed after a pause. */
   override async abort(rids: readonly string[] | "all", options?: CallOptions): Promise<void> {
     if (rids === "all") this.#abortsOfAll++;
     else for (const rid of rids) this.#abortedRids.add(rid);
-    await this.#inner.abort(rids, options);
+    await super.abort(rids, options);
   }
 
-  override pause(mode: PauseMode, options?: CallOptions): Promise<void> {
-    return this.#inner.pause(mode, options);
-  }
-
-  override resume(options?: CallOptions): Promise<void> {
-    return this.#inner.resume(options);
-  }
-
-  override flushCache(options?: CallOptions): Promise<boolean> {
-    return this.#inner.flushCache(options);
-  }
-
-  override health(options?: CallOptions): Promise<boolean> {
-    return this.#inner.health(options);
-  }
-
-  override load(options?: CallOptions): Promise<WorkerLoad[]> {
-    return this.#inner.load(options);
-  }
-
-  override getTpSize(): number {
-    return this.#inner.getTpSize();
-  }
-
-  override getDpSize(): number {
-    return this.#inner.getDpSize();
-  }
-
-  override getModelMetadata(
-    options?: CallOptions,
-  ): Promise<Map<string, { dtype: DType; shape: readonly number[] }>> {
-    return this.#inner.getModelMetadata(options);
-  }
-
-  override serverInfo(options?: CallOptions): Promise<ServerInfo[]> {
-    return this.#inner.serverInfo(options);
-  }
-
-  override modelInfo(options?: CallOptions): Promise<ModelInfo[]> {
-    return this.#inner.modelInfo(options);
-  }
-
-  override tokenize(
-    text: string,
-    options?: CallOptions & { addSpecialTokens?: boolean },
-  ): Promise<Int32Array> {
-    return this.#inner.tokenize(text, options);
-  }
-
-  override detokenize(
-    ids: ArrayLike<number>,
-    options?: CallOptions & { skipSpecialTokens?: boolean },
-  ): Promise<string> {
-    return this.#inner.detokenize(ids, options);
-  }
-
-  /** Does nothing: the engine beneath belongs to its maker. */
-  override async shutdown(): Promise<void> {}
-
+  /** Pauses the engine beneath. */
   async #complete(partial: Generation, context: ResumeContext): Promise<Generation> {
     const { text, call, startedAtMs } = context;
     const { maxResumes = 100 } = this.#options;
     const wire = this.#samplingOf(call);
     const promptIds = partial.promptIds ??
-      await this.#inner.tokenize(text ?? "", { signal: call.signal });
+      await this.inner.tokenize(text ?? "", { signal: call.signal });
     let sample: Generation = { ...partial, promptIds, weightVersions: spansOf(partial) };
     let idleRounds = 0;
     for (let round = 0; sample.finishReason.type === "abort"; round++) {
@@ -241,7 +151,7 @@ export class ResumingEngine extends RLSGLangEngine {
         lastHeard: `aborted with ${sample.ids.length} tokens`,
       });
     }
-    const [next] = await this.#inner.generate(
+    const [next] = await this.inner.generate(
       { inputIds: Int32Array.from([...sample.promptIds!, ...sample.ids]) },
       {
         ...options,
@@ -264,7 +174,7 @@ export class ResumingEngine extends RLSGLangEngine {
     const joined = stitch(first, second);
     if (joined.text === null || second.ids.length === 0 || seam === 0) return joined;
     const detokenize = (ids: Int32Array) =>
-      this.#inner.detokenize(ids, {
+      this.inner.detokenize(ids, {
         signal: call.signal,
         skipSpecialTokens: wire.skipSpecialTokens,
       });
