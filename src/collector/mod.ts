@@ -15,7 +15,8 @@ export type { OnStale } from "./staleness.ts";
 export type { BatchSink, EnvironmentSource, LLMCollectorOptions, PolicySource } from "./options.ts";
 export { LLMCollector, type RolloutOptions } from "./collector.ts";
 export { ROLLOUT_SCHEMA, toJsonLines } from "./export/json_lines.ts";
-export { toTensors, writeRollout } from "./export/safetensors.ts";
+export { writeRollout } from "./export/safetensors.ts";
+export { ForwardingEngine } from "./partial/forwarding_engine.ts";
 export { ResumingEngine, type ResumingEngineOptions } from "./partial/resuming_engine.ts";
 export {
   promptEnvironment,

@@ -57,6 +57,7 @@ export class ResumingEngine extends ForwardingEngine {
     this.#clock = options.clock ?? systemClock;
   }
 
+  /** Generates; a sample that a pause cut off is continued until it ends by itself. */
   override generate(
     prompt: string,
     options?: GenerateOptions & { readonly n?: undefined },
@@ -82,26 +83,27 @@ export class ResumingEngine extends ForwardingEngine {
     const first = await this.inner.generate(prompts, options);
     const list = Array.isArray(first) ? first : [first];
     const texts = textsOf(prompts);
+    // Servers may name several samples of one prompt alike; those cannot be told apart by id.
+    const keepsIds = new Set(list.map(({ id }) => id)).size === list.length;
     const samplesEach = texts === null ? 1 : list.length / texts.length;
     const whole = await Promise.all(list.map((sample, i) => {
-      const wasWanted = abortsOfAll !== this.#abortsOfAll || this.#abortedRids.delete(sample.id);
-      if (wasWanted || sample.finishReason.type !== "abort") return sample;
+      const isWanted = abortsOfAll !== this.#abortsOfAll || this.#abortedRids.delete(sample.id);
+      if (isWanted || sample.finishReason.type !== "abort") return sample;
       const text = texts?.[Math.floor(i / samplesEach)];
-      return this.#complete(sample, { text, call: options, startedAtMs, abortsOfAll });
+      return this.#complete(sample, { text, call: options, startedAtMs, abortsOfAll, keepsIds });
     }));
     return Array.isArray(first) ? whole : whole[0]!;
   }
 
-  /** Streams one sample; a stream is not resumed after a pause. */
+  /** Aborts requests; their samples stay aborted. */
   override async abort(rids: readonly string[] | "all", options?: CallOptions): Promise<void> {
     if (rids === "all") this.#abortsOfAll++;
     else for (const rid of rids) this.#abortedRids.add(rid);
     await super.abort(rids, options);
   }
 
-  /** Pauses the engine beneath. */
   async #complete(partial: Generation, context: ResumeContext): Promise<Generation> {
-    const { text, call, startedAtMs } = context;
+    const { text, call } = context;
     const { maxResumes = 100 } = this.#options;
     const wire = this.#samplingOf(call);
     const promptIds = partial.promptIds ??
@@ -122,9 +124,11 @@ export class ResumingEngine extends ForwardingEngine {
       }
       this.#options.onResume?.(sample);
       const seam = sample.ids.length;
-      const next = await this.#continue(sample, { left, wire, call, startedAtMs });
+      const next = await this.#continue(sample, { left, wire, context });
       sample = await this.#join(sample, next, { wire, call, seam });
-      if (context.abortsOfAll !== this.#abortsOfAll) return sample;
+      const isWanted = context.abortsOfAll !== this.#abortsOfAll ||
+        this.#abortedRids.delete(sample.id);
+      if (isWanted) return sample;
       idleRounds = sample.ids.length > seam ? 0 : idleRounds + 1;
       if (sample.finishReason.type !== "abort" || idleRounds === 0) continue;
       const pauseMs = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (idleRounds - 1));
@@ -135,13 +139,9 @@ export class ResumingEngine extends ForwardingEngine {
 
   async #continue(
     sample: Generation,
-    { left, wire, call, startedAtMs }: {
-      left: number;
-      wire: EffectiveSampling;
-      call: GenerateOptions;
-      startedAtMs: number;
-    },
+    { left, wire, context }: { left: number; wire: EffectiveSampling; context: ResumeContext },
   ): Promise<Generation> {
+    const { call, startedAtMs, keepsIds } = context;
     const { samplingParams, rids: _rids, onProgress: _onProgress, timeoutMs, ...options } = call;
     const spentMs = this.#clock.now() - startedAtMs;
     if (timeoutMs !== undefined && spentMs >= timeoutMs) {
@@ -157,6 +157,8 @@ export class ResumingEngine extends ForwardingEngine {
         ...options,
         ...samplingParams === undefined ? {} : { samplingParams },
         ...timeoutMs === undefined ? {} : { timeoutMs: timeoutMs - spentMs },
+        // The same id, so that who wants to abort the sample can do so at any time.
+        ...keepsIds ? { rids: [sample.id] } : {},
         n: 1,
         maxNewTokens: left,
         minNewTokens: Math.max(0, wire.minNewTokens - sample.ids.length),
@@ -219,6 +221,8 @@ interface ResumeContext {
   readonly call: GenerateOptions;
   readonly startedAtMs: number;
   readonly abortsOfAll: number;
+  /** Whether every sample has an id of its own. */
+  readonly keepsIds: boolean;
 }
 
 function withoutStop(text: string, sample: Generation, wire: EffectiveSampling): string {

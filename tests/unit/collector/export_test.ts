@@ -6,9 +6,9 @@ import {
   RolloutBatch,
   type RolloutRow,
   toJsonLines,
-  toTensors,
   writeRollout,
 } from "../../../src/collector/mod.ts";
+import { toTensors } from "../../../src/collector/export/safetensors.ts";
 import { countingEnvironments, fakePolicy } from "./_fakes.ts";
 
 async function someBatch(track: "int" | "uuid" | false = "int"): Promise<RolloutBatch> {

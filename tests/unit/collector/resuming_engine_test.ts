@@ -78,6 +78,27 @@ Deno.test("what the caller aborts itself stays aborted", async () => {
   }
 });
 
+Deno.test("what was resumed can still be aborted by its id", async () => {
+  await using server = await EmbeddedServer.start({
+    model: await tinyFolder(),
+    faults: { stepLatencyMs: 1 },
+  });
+  await using engine = await AsyncSGLang.connect(server.url);
+  let resumptions = 0;
+  const resuming = new ResumingEngine(engine, { onResume: () => resumptions++ });
+  const rid = crypto.randomUUID();
+  const wait = resuming.generate("Hello", { maxNewTokens: 900, ignoreEos: true, rids: [rid] });
+  await syncWhen(() => server.stats.generatedTokens > 3, engine, "second");
+  const made = server.stats.generatedTokens;
+  while (server.stats.generatedTokens < made + 3) {
+    await new Promise((wake) => setTimeout(wake, 1));
+  }
+  await resuming.abort([rid]);
+  const sample = await wait;
+  assert.equal(sample.finishReason.type, "abort");
+  assert.ok(resumptions === 1 && sample.ids.length > 3 && sample.ids.length < 900);
+});
+
 /** An engine whose answers are given, and which notes what it was asked. */
 function scriptedEngine(answers: Partial<Generation>[]) {
   const asked: { prompts: PromptFields; options: GenerateOptions }[] = [];
@@ -144,6 +165,7 @@ Deno.test("the rest is asked for with the ids so far and what is left of the lim
     assert.equal(options.maxNewTokens, 8);
     assert.equal(options.minNewTokens, 1);
     assert.equal(options.lora, "l");
+    assert.deepEqual(options.rids, ["a"]);
   }
 });
 
