@@ -8,7 +8,7 @@
  *     deno run -A examples/evolution_strategies.ts --gpu --model FOLDER   # on GPUs, by NCCL
  *     deno run -A examples/evolution_strategies.ts --server URL --model FOLDER
  *
- * Further options: --seeds 0,1,2  --generations 16  --pairs 8  --noise 2.5  --svg FILE
+ * Further options: --seeds 0,1,2  --generations 24  --pairs 8  --noise 2.5  --svg FILE
  */
 import { parseArgs } from "node:util";
 import { LLMCollector, promptEnvironment } from "../src/collector/mod.ts";
@@ -35,7 +35,7 @@ const { values: flags } = parseArgs({
 const kind: ServerKind = flags.gpu ? "gpu" : flags.real ? "real" : "embedded";
 const isShort = kind !== "embedded" || flags.server.length > 0;
 const seeds = (flags.seeds ?? (isShort ? "0" : "0,1,2")).split(",").map(Number);
-const generations = Number(flags.generations ?? (isShort ? 6 : 16));
+const generations = Number(flags.generations ?? (isShort ? 6 : 24));
 
 /** Prompts of a rollout; each is one dialog with every candidate. */
 const prompts = Array.from({ length: 16 }, (_, i) => `What comes after ${i}?`);
