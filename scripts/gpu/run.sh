@@ -27,13 +27,9 @@ export GPU_PYTHON=${GPU_PYTHON:-python3} NCCL_HOSTID=trainer NCCL_DEBUG=${NCCL_D
 export NO_COLOR=1 DENO_NO_UPDATE_CHECK=1
 unset PYTHONDONTWRITEBYTECODE
 : >"$GPU_RESULTS"
-say() { echo "[$SECONDS s] $*"; }
+. scripts/gpu/machine.sh
 
-unpack_site() {
-  xz -dc .dev/site.tar.xz | tar -x -C "$site" && "$GPU_PYTHON" -m compileall -q -j 16 "$site" >/dev/null
-  touch "$site/.done"
-}
-[ -e .dev/site.tar.xz ] && [ ! -e "$site/.done" ] && unpack_site &
+unpack_site &
 unpacking=$!
 for version in a b; do
   [ -e "$models/q05b-$version/model.safetensors" ] ||
@@ -41,31 +37,8 @@ for version in a b; do
       $([ $version = a ] && echo 1 || echo 2) &
   making="${making:-} $!"
 done
-deno=$(command -v deno || true)
-if [ -z "$deno" ]; then
-  deno=$work/deno
-  [ -x "$deno" ] || { xz -dc .dev/deno.xz >"$deno" && chmod +x "$deno"; }
-fi
-
-if [ -e .dev/deno_dir.tar.xz ]; then
-  export DENO_DIR=$work/deno_dir
-  mkdir -p "$DENO_DIR" && xz -dc .dev/deno_dir.tar.xz | tar -x -C "$DENO_DIR"
-fi
-
-site_packages() { "$GPU_PYTHON" -c "import $1; print(list($1.__path__)[0])" 2>/dev/null; }
-first() { for path in "$@"; do [ -e "$path" ] && echo "$path" && return; done; }
-export GPU_NCCL=${GPU_NCCL:-$(site_packages nvidia.nccl)/lib/libnccl.so.2}
-if [ -z "${GPU_CUDART:-}" ]; then
-  GPU_CUDART=$(first "$(site_packages nvidia.cu13)"/lib/libcudart.so.13 \
-    "$(site_packages nvidia.cuda_runtime)"/lib/libcudart.so.12 /usr/local/cuda/lib64/libcudart.so.1[23])
-fi
-export GPU_CUDART
-if [ -z "${GPU_CUDA:-}" ]; then
-  GPU_CUDA=$(ldconfig -p | sed -n 's/.*libcuda\.so\.1 .*x86-64.* => //p' | head -1)
-  [ -n "$GPU_CUDA" ] || GPU_CUDA=$(first /usr/lib/*-linux-gnu/libcuda.so.1 /usr/lib64/libcuda.so.1 \
-    /usr/local/nvidia/lib64/libcuda.so.1)
-fi
-export GPU_CUDA
+unpack_deno
+find_libraries
 "$GPU_PYTHON" - >"$work/machine.json" <<'PYTHON'
 import json, os, platform, subprocess, torch
 gpu = subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"], capture_output=True, text=True).stdout.strip()

@@ -1,5 +1,6 @@
-"""The same updates as server_test.ts from a Python rank 0, for comparison: python_rank0.py URL FOLDER
+"""The same updates as server_test.ts from a Python rank 0, for comparison: python_rank0.py URL FOLDER [no-ipc]
 
+"no-ipc" leaves out CUDA IPC: a server that does not see this process's GPU dies of it.
 Prints one JSON line for each way: {"name": ..., "value": {...}}. Each update is checked with
 /weights_checker.
 """
@@ -24,6 +25,7 @@ from torch.distributed.distributed_c10d import (
 )
 
 url, folder = sys.argv[1:3]
+with_ipc = sys.argv[3:] != ["no-ipc"]
 name = "python_rank0"
 pool = concurrent.futures.ThreadPoolExecutor(2)
 
@@ -126,7 +128,11 @@ def main():
 
     series("requestPerTensor", 3, sums, each)
     post("/destroy_weights_update_group", {"group_name": name})
+    if with_ipc:
+        series_by_ipc(weights, sums)
 
+
+def series_by_ipc(weights, sums):
     from sglang.srt.utils import MultiprocessingSerializer
     from sglang.srt.utils.patch_torch import monkey_patch_torch_reductions
     from sglang.srt.weight_sync.tensor_bucket import FlattenedTensorBucket
