@@ -40,6 +40,8 @@ export interface Capabilities {
   readonly hasRoutedDpRank: boolean;
   /** Weights can be checksummed by default (from 0.5.13). */
   readonly hasWeightChecksum: boolean;
+  /** `samplingSeed` counts: the server has `--enable-deterministic-inference`. */
+  readonly honoursSeeds: boolean;
   /** What the events of a stream hold. */
   readonly streamMode: StreamMode;
 }
@@ -61,36 +63,44 @@ export function capabilitiesOf(info: Readonly<Record<string, unknown>>): Capabil
     hasBeams: isFrom(5, 22),
     hasRoutedDpRank: isFrom(5, 10),
     hasWeightChecksum: isFrom(5, 13),
+    honoursSeeds: info.enable_deterministic_inference !== false,
     streamMode: streamModeOf(info),
   };
 }
 
-/** Fields of a request that older servers ignore without a word, fail on or end from. */
-const NEWER_FIELDS = {
-  return_prompt_token_ids: ["hasPromptIds", "0.5.13"],
-  session_id: ["hasSessionId", "0.5.15"],
-  routed_dp_rank: ["hasRoutedDpRank", "0.5.10"],
-  beam_width: ["hasBeams", "0.5.22"],
-  token_ids_logprob: ["hasTokenIdsLogProb", "0.5.22"],
+/** Fields that some servers ignore without a word, fail on or end from, and what they need. */
+const DEMANDING_FIELDS = {
+  return_prompt_token_ids: ["hasPromptIds", "0.5.13 or newer"],
+  session_id: ["hasSessionId", "0.5.15 or newer"],
+  routed_dp_rank: ["hasRoutedDpRank", "0.5.10 or newer"],
+  beam_width: ["hasBeams", "0.5.22 or newer"],
+  token_ids_logprob: ["hasTokenIdsLogProb", "0.5.22 or newer"],
+  sampling_seed: [
+    "honoursSeeds",
+    "--enable-deterministic-inference; without it the server ignores the seed",
+  ],
 } as const;
 
-/** The fields of a request that not every version knows. */
-export function newerFields(body: Readonly<Record<string, unknown>>): NewerField[] {
+/** The fields of a request that not every server honours. */
+export function demandingFields(body: Readonly<Record<string, unknown>>): DemandingField[] {
   const sampling = body.sampling_params as Readonly<Record<string, unknown>>;
-  const names = Object.keys(NEWER_FIELDS) as NewerField[];
+  const names = Object.keys(DEMANDING_FIELDS) as DemandingField[];
   return names.filter((name) => name in body || name in sampling);
 }
 
-/** A field that not every version knows. */
-export type NewerField = keyof typeof NEWER_FIELDS;
+/** A field that not every server honours. */
+export type DemandingField = keyof typeof DEMANDING_FIELDS;
 
 /** Throws when one of the fields is not for this server. */
-export function checkNewerFields(fields: readonly NewerField[], server: Capabilities): void {
+export function checkDemandingFields(
+  fields: readonly DemandingField[],
+  server: Capabilities,
+): void {
   for (const field of fields) {
-    const [capability, since] = NEWER_FIELDS[field];
+    const [capability, need] = DEMANDING_FIELDS[field];
     if (server[capability]) continue;
     throw new UnsupportedError(
-      `The server runs SGLang ${server.version}, and ${field} needs ${since} or newer`,
+      `The server runs SGLang ${server.version}, and ${field} needs ${need}`,
     );
   }
 }

@@ -7,7 +7,7 @@ import {
   ValidationError,
 } from "../errors.ts";
 import { withDeadline } from "../internal/deadline.ts";
-import { checkNewerFields, newerFields } from "./capabilities.ts";
+import { checkDemandingFields, demandingFields } from "./capabilities.ts";
 import { parseGeneration } from "./generation.ts";
 import { buildRequest, checkVocabulary, holdsIds, type WireRequest } from "./request.ts";
 import { readEvents } from "./sse.ts";
@@ -129,8 +129,8 @@ export class SGLangClient extends WeightControl {
     const wire = buildRequest(request, { defaults: this.samplingDefaults });
     if (holdsIds(wire.body)) checkVocabulary(wire.body, await this.vocabSize(options));
     for (const warning of wire.warnings) this.logger.warn(warning);
-    const newer = newerFields(wire.body);
-    if (newer.length > 0) checkNewerFields(newer, await this.capabilities(options));
+    const demanding = demandingFields(wire.body);
+    if (demanding.length > 0) checkDemandingFields(demanding, await this.capabilities(options));
     return wire;
   }
 

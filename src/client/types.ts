@@ -179,7 +179,7 @@ export interface SamplingParams {
   readonly structuralTag?: string | undefined;
   /** Added to the logit of a token id. */
   readonly logitBias?: Readonly<Record<number, number>> | undefined;
-  /** Seed; the server needs `--enable-deterministic-inference` or the pytorch sampling backend. */
+  /** Seed; refused where the server lacks `--enable-deterministic-inference`, which ignores it. */
   readonly samplingSeed?: number | undefined;
   /** Tokens between two stream events. */
   readonly streamInterval?: number | undefined;

@@ -113,6 +113,17 @@ for (const version of ["0.5.16", "0.5.23"] as const) {
     assert.equal(byText.text, free.text!.slice(0, free.text!.indexOf(stop)));
   });
 
+  Deno.test(`${version}: a seed, which a server without determinism ignores, is refused`, async () => {
+    await using client = connect();
+    const body = { text: "import asyncio", sampling_params: { sampling_seed: 1 } };
+    const ids = async () => (await client.generateRaw(body) as { output_ids: number[] }).output_ids;
+    assert.notDeepEqual(await ids(), await ids());
+    await assert.rejects(
+      client.generate({ text: "import asyncio", samplingParams: { samplingSeed: 1 } }),
+      { code: "unsupported" },
+    );
+  });
+
   Deno.test(`${version}: n samples of one prompt come as n results`, async () => {
     await using client = connect();
     const samples = await client.generateMany({

@@ -284,6 +284,20 @@ Deno.test("a field that the server's version would ignore is refused", async () 
   });
 });
 
+Deno.test("a seed that the server would ignore is refused", async () => {
+  await using server = standIn({
+    ...healthyServer,
+    "GET /server_info": () =>
+      Response.json({ ...serverInfo, enable_deterministic_inference: false }),
+  });
+  using client = new SGLangClient({ url: server.url });
+  await assert.rejects(client.generate({ text: "a", samplingParams: { samplingSeed: 1 } }), {
+    code: "unsupported",
+    message: /sampling_seed needs --enable-deterministic-inference/,
+  });
+  assert.equal(server.calls.includes("POST /generate"), false);
+});
+
 Deno.test("chosen ids' log-probabilities, which end servers before 0.5.22, are refused there", async () => {
   await using server = standIn();
   using client = new SGLangClient({ url: server.url, vocabSize: 100 });
