@@ -15,7 +15,10 @@ export type { Logger } from "../src/internal/logger.ts";
 export type {
   BroadcastPart,
   CollectiveGroup,
+  DeviceMemory,
   DevicePart,
+  GatheredPart,
   StagePart,
+  StagePiece,
   TransportCall,
 } from "../src/weights/transport.ts";

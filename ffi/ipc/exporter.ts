@@ -1,7 +1,9 @@
 import { StateError } from "../../src/errors.ts";
 import { type Logger, silentLogger } from "../../src/internal/logger.ts";
+import type { StagePiece } from "../../src/weights/transport.ts";
 import type { LibraryOptions } from "../library.ts";
 import { type CallOptions, Communicator } from "../nccl/communicator.ts";
+import { hostBytes, totalLandedBytes, wirePiece } from "../nccl/pieces.ts";
 
 /** Device memory that another process on this host can map. */
 export interface IpcMemory {
@@ -83,23 +85,24 @@ export class DeviceExporter implements AsyncDisposable {
   }
 
   /**
-   * Copies bytes to the device memory of a slot, which grows as needed, and gives its handle. What
-   * the slot held before is overwritten: nobody may be reading it.
+   * Copies bytes, or pieces one after the other, to the device memory of a slot, which grows as
+   * needed, and gives its handle. What the slot held before is overwritten: nobody may be reading
+   * it.
    *
    * @throws {NativeError} the device has too little memory
    */
   async place(
     slot: number,
-    bytes: Uint8Array,
+    content: Uint8Array | readonly StagePiece[],
     call: { readonly signal?: AbortSignal | undefined } = {},
   ): Promise<IpcMemory> {
-    const { byteLength } = bytes;
-    const { address, memory } = await this.#reserve(slot, byteLength, call.signal);
-    if (byteLength > 0) {
-      const source = this.#thread.addressOf(bytes);
-      const wait = { ...this.#wait("copy to the device", call.signal), keep: [bytes] };
-      await this.#thread.request("copy", { target: address, source, byteLength }, wait);
-    }
+    const given = content instanceof Uint8Array ? [{ bytes: content }] : content;
+    const pieces = given
+      .map((piece) => wirePiece(piece, (bytes) => this.#thread.addressOf(bytes)))
+      .filter(({ byteLength }) => byteLength > 0);
+    const { address, memory } = await this.#reserve(slot, totalLandedBytes(pieces), call.signal);
+    const wait = { ...this.#wait("copy to the device", call.signal), keep: hostBytes(given) };
+    await this.#thread.request("gather", { target: address, pieces }, wait);
     return memory;
   }
 

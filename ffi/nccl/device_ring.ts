@@ -3,11 +3,14 @@ import type { DeviceBuffer, Event, Stream } from "../cudart/handles.ts";
 import type { Cudart } from "../cudart/mod.ts";
 import type { Kernels } from "../cuda/kernels.ts";
 import type { Address } from "../memory.ts";
-import type { FlightRecorder, WirePart } from "./protocol.ts";
+import { landedBytes, totalLandedBytes } from "./pieces.ts";
+import type { DeviceRange, FlightRecorder, PlacedBytes, WirePart, WirePiece } from "./protocol.ts";
 
 /** NCCL reads fastest from addresses that CUDA's allocator would give. */
 const ALIGNMENT_BYTES = 256;
 const SMALLEST_SLOT_BYTES = 64 * 2 ** 20;
+/** Memory that is not pinned is copied before the call returns: so much takes a few milliseconds. */
+const COPY_BYTES = 32 * 2 ** 20;
 
 /** Parts that lie on the device, ready for their collectives. */
 export interface LoadedParts {
@@ -17,6 +20,14 @@ export interface LoadedParts {
   readonly ready: Event;
   /** Tells the ring that the stream's work so far is the last that reads the parts. */
   release(stream: Stream): void;
+}
+
+/** What gathering needs besides the ring. */
+export interface GatherTools {
+  /** The kernels, compiled when the first cast comes. */
+  readonly kernels: () => Kernels;
+  /** Lets the thread's other work come in between; throws when the rank has ended meanwhile. */
+  readonly breathe: () => Promise<void>;
 }
 
 interface Slot {
@@ -72,29 +83,66 @@ export class DeviceRing implements Disposable {
   }
 
   /** Begins to copy a batch to the next slot, once the slot's former readers are done. */
-  load(batch: readonly WirePart[], kernels: () => Kernels): LoadedParts {
-    const slot = this.#slots[this.#turn]!;
-    this.#turn = 1 - this.#turn;
+  load(batch: readonly WirePart[]): LoadedParts {
+    const slot = this.#nextSlot();
     const needed = batch.reduce((sum, part) => sum + aligned(slotBytes(part)), 1);
-    const scratch = batch.reduce((most, part) => Math.max(most, scratchBytes(part)), 0);
-    if (slot.inUse) this.#cudart.wait(this.#copies, slot.released);
     slot.buffer = this.#grown(slot.buffer, needed);
-    slot.scratch = this.#grown(slot.scratch, scratch);
     let offset = 0;
     const parts = batch.map((part) => {
-      if (part.place === "device" && !part.cast) return { part, address: part.address };
+      if (part.place === "device") return { part, address: part.address };
       const address = slot.buffer!.address + BigInt(offset);
       offset += aligned(slotBytes(part));
-      this.#copy(part, address, slot.scratch, kernels);
+      this.#copyBytes(part, address);
       return { part, address };
     });
     this.#cudart.record(slot.loaded, this.#copies);
-    slot.inUse = false;
     const release = (stream: Stream) => {
       this.#cudart.record(slot.released, stream);
       slot.inUse = true;
     };
     return { parts, ready: slot.loaded, release };
+  }
+
+  /**
+   * Brings the pieces of each part together in the next slot; a part that lies in one piece on the
+   * device stays there. `ready` is passed by the device once the copies are done.
+   */
+  async gather(
+    parts: readonly (readonly WirePiece[])[],
+    tools: GatherTools,
+  ): Promise<{ readonly ranges: DeviceRange[]; readonly ready: Event }> {
+    const slot = this.#nextSlot();
+    const moved = parts.filter((pieces) => rangeOf(pieces) === undefined);
+    const needed = moved.reduce((sum, part) => sum + aligned(totalLandedBytes(part) + 1), 0);
+    slot.buffer = this.#grown(slot.buffer, needed);
+    const ranges: DeviceRange[] = [];
+    let offset = 0;
+    for (const pieces of parts) {
+      const there = rangeOf(pieces);
+      if (there !== undefined) {
+        ranges.push(there);
+        continue;
+      }
+      const address = slot.buffer!.address + BigInt(offset);
+      const byteLength = totalLandedBytes(pieces);
+      await this.#gatherAt(address, pieces, slot, tools);
+      ranges.push({ address, byteLength });
+      offset += aligned(byteLength + 1);
+    }
+    this.#cudart.record(slot.loaded, this.#copies);
+    return { ranges, ready: slot.loaded };
+  }
+
+  /** Brings pieces together at an address of the device; gives the event of their arrival. */
+  async gatherAt(
+    target: Address,
+    pieces: readonly WirePiece[],
+    tools: GatherTools,
+  ): Promise<Event> {
+    const slot = this.#nextSlot();
+    await this.#gatherAt(target, pieces, slot, tools);
+    this.#cudart.record(slot.loaded, this.#copies);
+    return slot.loaded;
   }
 
   /** Frees what was outgrown; to be called when the device has no work of ours. */
@@ -113,25 +161,55 @@ export class DeviceRing implements Disposable {
     this.#copies[Symbol.dispose]();
   }
 
-  #copy(
-    part: WirePart,
+  /** The slot whose turn it is; what was read from it last is waited for by the device. */
+  #nextSlot(): Slot {
+    const slot = this.#slots[this.#turn]!;
+    this.#turn = 1 - this.#turn;
+    if (slot.inUse) this.#cudart.wait(this.#copies, slot.released);
+    slot.inUse = false;
+    return slot;
+  }
+
+  async #gatherAt(
+    target: Address,
+    pieces: readonly WirePiece[],
+    slot: Slot,
+    tools: GatherTools,
+  ): Promise<void> {
+    const needed = pieces.reduce((most, piece) => Math.max(most, scratchBytes(piece)), 0);
+    slot.scratch = this.#grown(slot.scratch, Math.min(COPY_BYTES, needed));
+    let at = target;
+    for (const piece of pieces) {
+      for (let done = 0; done < piece.byteLength; done += COPY_BYTES) {
+        const byteLength = Math.min(COPY_BYTES, piece.byteLength - done);
+        const chunk = { ...piece, address: piece.address + BigInt(done), byteLength };
+        this.#land(chunk, at, slot.scratch, tools);
+        at += BigInt(landedBytes(chunk));
+        await tools.breathe();
+      }
+    }
+  }
+
+  /** A cast reads memory of the device, so what lies in this process takes the way by `scratch`. */
+  #land(
+    piece: WirePiece,
     target: Address,
     scratch: DeviceBuffer | undefined,
-    kernels: () => Kernels,
+    tools: GatherTools,
   ): void {
-    const stream = this.#copies;
-    const { place, address, byteLength } = part;
-    const landing = part.cast && place === "host" ? scratch!.address : target;
-    if (place === "host") {
-      const options = { byteLength, kind: CopyKind.hostToDevice, stream };
-      this.#recorder.during(
-        "cudaMemcpyAsync",
-        () => this.#cudart.copyAsync(landing, address, options),
-      );
-    }
-    if (!part.cast) return;
-    const source = place === "host" ? landing : address;
-    kernels().cast(target, source, { count: part.count, stream });
+    if (!piece.cast) return this.#copyBytes(piece, target);
+    const source = piece.place === "device" ? piece.address : scratch!.address;
+    if (piece.place === "host") this.#copyBytes(piece, source);
+    tools.kernels().cast(target, source, { count: piece.byteLength / 4, stream: this.#copies });
+  }
+
+  #copyBytes({ place, address, byteLength }: PlacedBytes, target: Address): void {
+    const kind = place === "host" ? CopyKind.hostToDevice : CopyKind.deviceToDevice;
+    const options = { byteLength, kind, stream: this.#copies };
+    this.#recorder.during(
+      "cudaMemcpyAsync",
+      () => this.#cudart.copyAsync(target, address, options),
+    );
   }
 
   #grown(buffer: DeviceBuffer | undefined, byteLength: number): DeviceBuffer | undefined {
@@ -148,12 +226,18 @@ function aligned(byteLength: number): number {
   return Math.ceil(byteLength / ALIGNMENT_BYTES) * ALIGNMENT_BYTES;
 }
 
-/** Bytes that the part takes in a slot: a cast halves them. */
+/** Where a part lies that needs no copy: in one piece on the device. */
+function rangeOf(pieces: readonly WirePiece[]): DeviceRange | undefined {
+  const [only] = pieces;
+  if (pieces.length !== 1 || only!.place !== "device" || only!.cast) return undefined;
+  return { address: only!.address, byteLength: only!.byteLength };
+}
+
+/** Bytes that the part takes in a slot. */
 function slotBytes(part: WirePart): number {
-  if (part.cast) return part.byteLength / 2;
   return part.place === "device" ? 0 : part.byteLength;
 }
 
-function scratchBytes(part: WirePart): number {
+function scratchBytes(part: WirePiece): number {
   return part.cast && part.place === "host" ? part.byteLength : 0;
 }

@@ -5,7 +5,9 @@ import type {
   BroadcastPart,
   CollectiveGroup,
   DevicePart,
+  GatheredPart,
   StagePart,
+  StagePiece,
   TransportCall,
 } from "../../src/weights/transport.ts";
 import type { IpcMemory } from "../ipc/exporter.ts";
@@ -13,7 +15,8 @@ import type { LibraryOptions } from "../library.ts";
 import { nullAddress } from "../memory.ts";
 import { Communicator } from "./communicator.ts";
 import { wireTypeOf } from "./constants.ts";
-import type { RankInfo, WirePart } from "./protocol.ts";
+import { hostBytes, totalLandedBytes, wirePiece } from "./pieces.ts";
+import type { PlacedBytes, RankInfo, WirePart, WirePiece } from "./protocol.ts";
 
 /** What the group needs of the store over which its ranks meet; a `TCPStoreServer` has it. */
 export interface RendezvousStore {
@@ -223,16 +226,24 @@ export class NcclGroup implements CollectiveGroup {
   }
 
   /**
-   * Copies parts to the device ahead of their broadcast, so that the copy of the next bucket
-   * overlaps the broadcast of this one; casts float32 to bfloat16 there where a part asks for it
-   * (which needs the driver, `libcuda.so.1`). The result is valid until the next call but one.
+   * Brings parts together on the device ahead of their broadcast, so that this overlaps the
+   * broadcast of those before; casts float32 to bfloat16 there where a piece asks for it (which
+   * needs the driver, `libcuda.so.1`). The result is valid until the next call but one. A part that
+   * lies in one piece on the device already is not copied.
+   *
+   * @throws {ValidationError} a part is no whole number of its elements
+   * @throws {NativeError} the device has too little memory
    */
-  async stage(parts: readonly StagePart[], call: TransportCall): Promise<DevicePart[]> {
+  async stage(
+    parts: readonly (StagePart | GatheredPart)[],
+    call: TransportCall,
+  ): Promise<DevicePart[]> {
     this.#requireUsable();
-    const wire = parts.map((part) => this.#hostPart(part));
+    const pieces = parts.map(piecesOf);
+    const wire = pieces.map((some, i) => this.#wirePieces(some, parts[i]!.dtype));
     const wait = {
-      ...this.#wait(`copy of ${describeSize(wire)} to the device`, call),
-      keep: parts.map(({ bytes }) => bytes),
+      ...this.#wait(`copy of ${describeSize(wire.flat())} to the device`, call),
+      keep: pieces.flatMap(hostBytes),
     };
     const ranges = await this.#communicator.request("stage", { parts: wire }, wait);
     return ranges.map((device, i) => ({ device, dtype: parts[i]!.dtype }));
@@ -342,14 +353,18 @@ export class NcclGroup implements CollectiveGroup {
     } of ${this.worldSize} ranks are at the store, whose last request was ${last}`;
   }
 
-  #hostPart(part: StagePart): WirePart {
-    const { bytes, dtype } = part;
+  #hostPart({ bytes, dtype }: BroadcastPart): WirePart {
     const { byteLength } = bytes;
     const address = byteLength === 0 ? nullAddress : this.#communicator.addressOf(bytes);
-    const cast = part.castFrom !== undefined;
-    if (cast) checkCast(dtype, byteLength);
-    const onWire = wireTypeOf(dtype, cast ? byteLength / 2 : byteLength);
-    return { place: "host", address, byteLength, cast, ...onWire };
+    return { place: "host", address, byteLength, ...wireTypeOf(dtype, byteLength) };
+  }
+
+  #wirePieces(pieces: readonly StagePiece[], dtype: DType): WirePiece[] {
+    const wire = pieces
+      .map((piece) => wirePiece(piece, (bytes) => this.#communicator.addressOf(bytes)))
+      .filter(({ byteLength }) => byteLength > 0);
+    wireTypeOf(dtype, totalLandedBytes(wire));
+    return wire;
   }
 
   async #send(
@@ -427,12 +442,18 @@ function checkCast(dtype: DType, byteLength: number): void {
   }
 }
 
-function describeSize(parts: readonly WirePart[]): string {
+function piecesOf(part: StagePart | GatheredPart): readonly StagePiece[] {
+  if ("pieces" in part) return part.pieces;
+  if (part.castFrom !== undefined) checkCast(part.dtype, part.bytes.byteLength);
+  return [part];
+}
+
+function describeSize(parts: readonly PlacedBytes[]): string {
   const byteLength = parts.reduce((sum, part) => sum + part.byteLength, 0);
   return `${parts.length} part${parts.length === 1 ? "" : "s"}, ${byteLength} bytes`;
 }
 
 function devicePart({ device, dtype }: DevicePart): WirePart {
   const { address, byteLength } = device;
-  return { place: "device", address, byteLength, cast: false, ...wireTypeOf(dtype, byteLength) };
+  return { place: "device", address, byteLength, ...wireTypeOf(dtype, byteLength) };
 }

@@ -30,20 +30,28 @@ export interface RankInfo {
   readonly driverVersion: number;
 }
 
-/** One collective in a request: where its bytes are, and what NCCL is told of them. */
-export interface WirePart {
+/** Bytes that lie together. */
+export interface PlacedBytes {
   /** Where the bytes lie. */
   readonly place: "host" | "device";
   /** Their address there. */
   readonly address: Address;
   /** Their number. */
   readonly byteLength: number;
+}
+
+/** Bytes on their way to the device. */
+export interface WirePiece extends PlacedBytes {
+  /** The bytes are float32 and become bfloat16. */
+  readonly cast: boolean;
+}
+
+/** One collective in a request: where its bytes are, and what NCCL is told of them. */
+export interface WirePart extends PlacedBytes {
   /** NCCL's element type. */
   readonly type: NcclDataType;
   /** Number of elements on the wire. */
   readonly count: number;
-  /** The bytes are float32 and go as bfloat16. */
-  readonly cast: boolean;
 }
 
 /** Memory on the device. */
@@ -76,8 +84,10 @@ export interface Requests {
   };
   /** Broadcasts each part in order; answered when the device is done. */
   broadcast: { arguments: { parts: readonly WirePart[]; root: number }; answer: undefined };
-  /** Copies parts to the device ahead of their broadcast. */
-  stage: { arguments: { parts: readonly WirePart[] }; answer: DeviceRange[] };
+  /** Brings the pieces of each part together on the device, ahead of their broadcast. */
+  stage: { arguments: { parts: readonly (readonly WirePiece[])[] }; answer: DeviceRange[] };
+  /** Brings pieces together in given memory of the device. */
+  gather: { arguments: { target: Address; pieces: readonly WirePiece[] }; answer: undefined };
   /** Pins host memory of the main thread. */
   pin: { arguments: { address: Address; byteLength: number }; answer: undefined };
   /** Takes device memory. */

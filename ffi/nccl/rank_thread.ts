@@ -6,19 +6,15 @@ import { Kernels } from "../cuda/kernels.ts";
 import { CudaDriver } from "../cuda/mod.ts";
 import type { LibraryOptions } from "../library.ts";
 import { type Address, nullAddress } from "../memory.ts";
-import { DeviceRing, type LoadedParts } from "./device_ring.ts";
+import { DeviceRing, type GatherTools, type LoadedParts } from "./device_ring.ts";
 import { type CommunicatorHandle, Nccl } from "./mod.ts";
-import {
-  type DeviceRange,
-  FlightRecorder,
-  type RankInfo,
-  type Requests,
-  type WirePart,
-} from "./protocol.ts";
+import { type DeviceRange, FlightRecorder, type RankInfo, type Requests } from "./protocol.ts";
 
 /** How long a wait spins before it gives the thread's other messages a turn. */
 const SPIN_MS = 1;
 const POLL_MS = 1;
+/** How long copies of memory that is not pinned may keep the thread from its other messages. */
+const BUSY_MS = 5;
 
 type Handlers = {
   [Name in keyof Requests]: (
@@ -60,6 +56,7 @@ export class RankThread {
     init: (args) => this.#init(args),
     broadcast: (args) => this.#broadcast(args),
     stage: ({ parts }) => this.#stage(parts),
+    gather: (args) => this.#gather(args),
     pin: ({ address, byteLength }) => this.#pin(address, byteLength),
     allocate: ({ byteLength }) => this.#allocate(byteLength),
     free: ({ address }) => this.#free(address),
@@ -123,13 +120,13 @@ export class RankThread {
   }
 
   async #broadcast(args: Requests["broadcast"]["arguments"]): Promise<undefined> {
-    const { cudart, stream, ring } = this.#get();
+    const { cudart, stream, ring, staging } = this.#get();
     const { parts, root } = args;
     if (parts.every(({ place }) => place === "device")) {
       await this.#enqueue(parts.map((part) => ({ part, address: part.address })), root);
     } else {
       for (const batch of DeviceRing.batches(parts)) {
-        const loaded = ring.load(batch, () => this.#getKernels());
+        const loaded = ring.load(batch);
         cudart.wait(stream, loaded.ready);
         await this.#enqueue(loaded.parts, root);
         loaded.release(stream);
@@ -139,6 +136,7 @@ export class RankThread {
     cudart.record(done, stream);
     await this.#until("ncclBroadcast", () => cudart.isDone(done));
     ring.collect();
+    staging.collect();
   }
 
   /** Single calls in order: broadcasts of different sizes in one NCCL group hang SGLang's ranks. */
@@ -155,15 +153,29 @@ export class RankThread {
     }
   }
 
-  async #stage(parts: readonly WirePart[]): Promise<DeviceRange[]> {
+  async #stage(parts: Requests["stage"]["arguments"]["parts"]): Promise<DeviceRange[]> {
     const { cudart, staging } = this.#get();
-    // One batch whatever its size: what is staged is broadcast as a whole, from one slot.
-    const loaded = staging.load(parts, () => this.#getKernels());
-    await this.#until("cudaMemcpyAsync", () => cudart.isDone(loaded.ready));
-    return loaded.parts.map(({ part, address }) => ({
-      address,
-      byteLength: part.cast ? part.byteLength / 2 : part.byteLength,
-    }));
+    const { ranges, ready } = await staging.gather(parts, this.#gatherTools());
+    await this.#until("cudaMemcpyAsync", () => cudart.isDone(ready));
+    return ranges;
+  }
+
+  async #gather(args: Requests["gather"]["arguments"]): Promise<undefined> {
+    const { cudart, staging } = this.#get();
+    const ready = await staging.gatherAt(args.target, args.pieces, this.#gatherTools());
+    await this.#until("cudaMemcpyAsync", () => cudart.isDone(ready));
+    staging.collect();
+  }
+
+  #gatherTools(): GatherTools {
+    let since = performance.now();
+    const breathe = async () => {
+      if (performance.now() - since < BUSY_MS) return;
+      await new Promise((resolve) => setTimeout(resolve, 0));
+      if (this.#aborted || this.#opened === undefined) throw new AbortedError("stage");
+      since = performance.now();
+    };
+    return { kernels: () => this.#getKernels(), breathe };
   }
 
   #pin(address: Address, byteLength: number): undefined {

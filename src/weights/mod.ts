@@ -42,15 +42,18 @@ export { type NamedWeight, type WeightIterator, weightIterator } from "./source/
 export { safetensors } from "./source/safetensors.ts";
 export type { OpenWeightSource, WeightSource } from "./source/source.ts";
 export { type StateDict, stateDict, type TensorDict, tensorDict } from "./source/state_dict.ts";
-export type { WeightTensor } from "./source/tensor.ts";
+export type { DeviceTensor, WeightTensor } from "./source/tensor.ts";
 export type { WeightSyncReport } from "./sync.ts";
 export type {
   BroadcastPart,
   Bucket,
   CollectiveGroup,
+  DeviceMemory,
   DevicePart,
+  GatheredPart,
   OpenGroup,
   OpenGroupOptions,
   StagePart,
+  StagePiece,
   TransportCall,
 } from "./transport.ts";

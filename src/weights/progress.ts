@@ -4,6 +4,7 @@ export type SyncPhase =
   | "source"
   | "check"
   | "init"
+  | "stage"
   | "pause"
   | "drain"
   | "flush"

@@ -21,8 +21,9 @@ export async function compareSample(
   open: OpenWeightSource,
   call: FleetCall,
 ): Promise<boolean> {
-  const index = open.tensors.findIndex(({ name, dtype }) =>
-    name.endsWith("layernorm.weight") && isReadable(dtype)
+  const index = open.tensors.findIndex(({ name, dtype }, i) =>
+    name.endsWith("layernorm.weight") && isReadable(dtype) &&
+    (open.device?.(i) ?? open.wide?.device?.(i)) === undefined
   );
   if (index < 0 || servers.some(({ tpSize }) => tpSize > 1)) return false;
   const tensor = open.tensors[index]!;

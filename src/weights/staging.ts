@@ -35,6 +35,26 @@ export class StagingMemory {
 }
 
 /**
+ * Makes something of each item in order, the next while the last is in use; never more than that
+ * one ahead.
+ */
+export async function* oneAhead<Item, Made>(
+  items: readonly Item[],
+  make: (item: Item) => Promise<Made>,
+): AsyncGenerator<Made, undefined> {
+  let next = items.length > 0 ? make(items[0]!) : undefined;
+  for (let i = 0; i < items.length; i++) {
+    const made = await next!;
+    if (i + 1 < items.length) {
+      next = make(items[i + 1]!);
+      // Whoever asks for it sees the failure; until then it must not count as unhandled.
+      next.catch(() => {});
+    }
+    yield made;
+  }
+}
+
+/**
  * Reads buckets into two buffers in turn, so that the next one is read while the last is sent.
  * Tensors that lie in memory and travel alone are sent from where they are.
  */
@@ -54,21 +74,12 @@ export class StagingRing {
    * Yields the buckets in order, each ready to be sent. A yielded bucket stays valid until the next
    * but one is asked for.
    */
-  async *stage(
+  stage(
     buckets: readonly PlannedBucket[],
     signal: AbortSignal,
-  ): AsyncGenerator<StagedBucket> {
+  ): AsyncGenerator<StagedBucket, undefined> {
     this.#largestBytes = buckets.reduce((most, bucket) => Math.max(most, bucket.byteLength), 0);
-    let next = buckets.length > 0 ? this.#read(buckets[0]!, signal) : undefined;
-    for (let i = 0; i < buckets.length; i++) {
-      const staged = await next!;
-      if (i + 1 < buckets.length) {
-        next = this.#read(buckets[i + 1]!, signal);
-        // Whoever asks for it sees the failure; until then it must not count as unhandled.
-        next.catch(() => {});
-      }
-      yield staged;
-    }
+    return oneAhead(buckets, (bucket) => this.#read(bucket, signal));
   }
 
   async #read(bucket: PlannedBucket, signal: AbortSignal): Promise<StagedBucket> {

@@ -16,15 +16,18 @@ export interface BroadcastPart {
   readonly dtype: TensorInfo["dtype"];
 }
 
+/** Memory of the group's device. */
+export interface DeviceMemory {
+  /** Address on the device. */
+  readonly address: bigint;
+  /** Size in bytes. */
+  readonly byteLength: number;
+}
+
 /** One broadcast from memory of the group's device. */
 export interface DevicePart {
   /** Where the bytes lie; they must not change until the broadcast is done. */
-  readonly device: {
-    /** Address on the device. */
-    readonly address: bigint;
-    /** Size in bytes. */
-    readonly byteLength: number;
-  };
+  readonly device: DeviceMemory;
   /** Element type on the wire. */
   readonly dtype: TensorInfo["dtype"];
 }
@@ -33,6 +36,22 @@ export interface DevicePart {
 export interface StagePart extends BroadcastPart {
   /** The bytes are float32 and become `dtype`, bfloat16, on the device. */
   readonly castFrom?: "float32" | undefined;
+}
+
+/** Bytes that lie together, in this process or on the group's device already. */
+export type StagePiece =
+  & ({ readonly bytes: Uint8Array } | { readonly device: DeviceMemory })
+  & {
+    /** The bytes are float32 and become bfloat16 on the device. */
+    readonly castFrom?: "float32" | undefined;
+  };
+
+/** A broadcast whose bytes lie in several places and follow each other on the wire. */
+export interface GatheredPart {
+  /** The bytes in wire order. */
+  readonly pieces: readonly StagePiece[];
+  /** Element type on the wire; `uint8` for a flattened bucket. */
+  readonly dtype: TensorInfo["dtype"];
 }
 
 /** What every call of a transport takes. */
@@ -91,11 +110,15 @@ export interface CollectiveGroup extends AsyncDisposable {
    */
   stagingBuffer?(byteLength: number): Uint8Array;
   /**
-   * Copies parts to the device while another broadcast is under way; what it gives is to be passed
-   * to {@linkcode CollectiveGroup.broadcastDevice} and is valid until the next call but one. Absent
-   * where there is no device.
+   * Brings parts together on the device while another broadcast is under way; what it gives is to
+   * be passed to {@linkcode CollectiveGroup.broadcastDevice} and is valid until the next call but
+   * one. A part that lies in one piece on the device already is given back as it is. Absent where
+   * there is no device.
    */
-  stage?(parts: readonly StagePart[], call: TransportCall): Promise<DevicePart[]>;
+  stage?(
+    parts: readonly (StagePart | GatheredPart)[],
+    call: TransportCall,
+  ): Promise<DevicePart[]>;
   /** Like {@linkcode CollectiveGroup.broadcast}, from memory of the device. */
   broadcastDevice?(parts: readonly DevicePart[], call: TransportCall): Promise<void>;
   /** Sends each part as one broadcast, in order; resolves when all have left this process. */

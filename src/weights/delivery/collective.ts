@@ -1,13 +1,14 @@
-import { StateError, UnsupportedError } from "../../errors.ts";
-import { withDeadline } from "../../internal/deadline.ts";
+import { StateError } from "../../errors.ts";
 import type { ResolvedOptions } from "../options.ts";
 import type { FleetServer } from "../server.ts";
-import { type StagedBucket, StagingMemory, StagingRing } from "../staging.ts";
+import { StagingMemory } from "../staging.ts";
 import type { CollectiveGroup, OpenGroup } from "../transport.ts";
 import type { Delivery, SyncRun } from "./delivery.ts";
 import { exchange } from "./exchange.ts";
+import { BucketFeed, type ReadyBucket } from "./feed.ts";
 import { destroyGroups } from "./groups.ts";
 import { chooseMasterAddress, chooseMasterPort } from "./master.ts";
+import { refuseFloat8 } from "./refuse.ts";
 import { turnAway } from "./turn_away.ts";
 
 /** A server whose connection breaks answers at once over gloo, within seconds over NCCL. */
@@ -26,6 +27,8 @@ export class CollectiveDelivery implements Delivery {
   /** Memory of the group, for as long as it is open. */
   #memory: StagingMemory | undefined;
   #members: readonly FleetServer[] = [];
+  /** The buckets of the sync under way. */
+  #feed: BucketFeed | undefined;
 
   /** Makes it; nothing is opened yet. */
   constructor(transport: "nccl" | "gloo", openGroup: OpenGroup, options: ResolvedOptions) {
@@ -46,7 +49,12 @@ export class CollectiveDelivery implements Delivery {
   async prepare(run: SyncRun): Promise<void> {
     if (!this.#options.flattened && this.transport === "gloo") refuseFloat8(run);
     await this.connect(run);
-    await this.connect(run);
+    const feed = this.#feed = new BucketFeed(run, this.#requireGroup(), {
+      memory: this.#memory,
+      timeoutMs: this.#options.deadlines.updateMs,
+    });
+    // While the servers still generate: a slow source does not keep them paused.
+    await run.steps.run("stage", "make the first bucket ready", () => feed.begin());
   }
 
   /** Opens the group on every server, unless it is open with just these. */
@@ -114,40 +122,28 @@ export class CollectiveDelivery implements Delivery {
 
   async deliver(run: SyncRun): Promise<void> {
     const group = this.#requireGroup();
-    const stop = new AbortController();
-    const onAbort = () => stop.abort(run.signal?.reason);
-    run.signal?.addEventListener("abort", onAbort, { once: true });
-    const ring = new StagingRing(run.open, this.#memory);
-    const staged = ring.stage(run.buckets, stop.signal);
-    try {
-      for (let i = 0; i < run.buckets.length; i++) {
-        const phase = `update bucket ${i + 1} of ${run.buckets.length}`;
-        await run.steps.run("update", phase, async () => {
-          const next = await readInTime(run, phase, this.#options, () => staged.next());
-          if (next.done) throw new StateError("The source ended before its last bucket");
-          await this.#send(group, next.value, phase, run, {
-            isFirst: i === 0,
-            isLast: i === run.buckets.length - 1,
-          });
-        });
-        run.steps.addBytes(run.buckets[i]!.byteLength);
-      }
-    } catch (error) {
-      stop.abort(error);
-      throw error;
-    } finally {
-      run.signal?.removeEventListener("abort", onAbort);
+    const feed = this.#feed;
+    if (feed === undefined) throw new StateError("deliver() was called before prepare()");
+    const count = run.buckets.length;
+    for (let i = 0; i < count; i++) {
+      const phase = `update bucket ${i + 1} of ${count}`;
+      await run.steps.run("update", phase, async () => {
+        const place = { isFirst: i === 0, isLast: i === count - 1 };
+        await this.#send(group, await feed.next(), phase, run, place);
+      });
+      run.steps.addBytes(run.buckets[i]!.byteLength);
     }
+    this.#feed = undefined;
   }
 
   async #send(
     group: CollectiveGroup,
-    staged: StagedBucket,
+    ready: ReadyBucket,
     phase: string,
     run: SyncRun,
     place: { isFirst: boolean; isLast: boolean },
   ): Promise<void> {
-    const { bucket, parts } = staged;
+    const { bucket } = ready;
     const body = {
       names: bucket.tensors.map(({ name }) => name),
       dtypes: bucket.tensors.map(({ dtype }) => dtype),
@@ -164,7 +160,7 @@ export class CollectiveDelivery implements Delivery {
       signal: run.signal,
       post: (server, signal) =>
         server.taking(place, () => server.updateFromDistributed(body, signal)),
-      collective: (signal) => group.broadcast(parts, { signal }),
+      collective: (signal) => ready.send({ signal }),
     });
   }
 
@@ -175,9 +171,7 @@ export class CollectiveDelivery implements Delivery {
 
   async abort(error: Error): Promise<void> {
     const group = this.#group;
-    this.#group = undefined;
-    this.#memory = undefined;
-    this.#members = [];
+    this.#forget(error);
     await group?.abort(error);
     await group?.close();
   }
@@ -186,9 +180,7 @@ export class CollectiveDelivery implements Delivery {
   async reset(): Promise<void> {
     const group = this.#group;
     const members = this.#members;
-    this.#group = undefined;
-    this.#memory = undefined;
-    this.#members = [];
+    this.#forget(new StateError("The group was closed"));
     if (group === undefined) return;
     await destroyGroups(members, this.#options);
     await group.close();
@@ -197,28 +189,12 @@ export class CollectiveDelivery implements Delivery {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.reset();
   }
-}
 
-async function readInTime<T>(
-  run: SyncRun,
-  phase: string,
-  options: ResolvedOptions,
-  work: () => Promise<T>,
-): Promise<T> {
-  const wait = {
-    phase: `read for ${phase}`,
-    timeoutMs: options.deadlines.updateMs,
-    signal: run.signal,
-    peer: run.source.label,
-  };
-  return await withDeadline(wait, work);
-}
-
-function refuseFloat8(run: SyncRun): void {
-  const float8 = run.open.tensors.find(({ dtype }) => dtype.startsWith("float8"));
-  if (float8 === undefined) return;
-  throw new UnsupportedError(
-    `gloo cannot broadcast "${float8.name}" (${float8.dtype}) alone: leave flattened on, which ` +
-      "sends bytes",
-  );
+  #forget(reason: Error): void {
+    this.#feed?.stop(reason);
+    this.#feed = undefined;
+    this.#group = undefined;
+    this.#memory = undefined;
+    this.#members = [];
+  }
 }

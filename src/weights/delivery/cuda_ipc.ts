@@ -4,9 +4,10 @@ import { withDeadline } from "../../internal/deadline.ts";
 import { onAll } from "../fleet.ts";
 import { flattenedPayload, namedPayload } from "../ipc/payload.ts";
 import type { ResolvedOptions } from "../options.ts";
-import type { PlannedBucket } from "../plan.ts";
 import type { FleetServer } from "../server.ts";
-import { type StagedBucket, StagingMemory, StagingRing } from "../staging.ts";
+import { GatheringRing, joinNeighbours } from "../gathering.ts";
+import { oneAhead, StagingMemory } from "../staging.ts";
+import type { GatheredPart } from "../transport.ts";
 import type { Delivery, SyncRun } from "./delivery.ts";
 import { loadNative } from "./native.ts";
 
@@ -61,15 +62,15 @@ export class CudaIpcDelivery implements Delivery {
   async deliver(run: SyncRun): Promise<void> {
     const exporter = this.#exporter!;
     const stop = new AbortController();
-    const ring = new StagingRing(run.open, this.#memory);
-    const staged = ring.stage(run.buckets, stop.signal);
+    const ring = new GatheringRing(run.open, this.#memory!, run.buckets);
+    const gathered = oneAhead(run.buckets, (bucket) => ring.gather(bucket, stop.signal));
     try {
       for (let i = 0; i < run.buckets.length; i++) {
         const phase = `update bucket ${i + 1} of ${run.buckets.length}`;
         const call = { phase, timeoutMs: this.#options.deadlines.updateMs, signal: run.signal };
         await run.steps.run("update", phase, async () => {
-          const next = await withDeadline(call, () => staged.next());
-          if (!next.done) await this.#send(exporter, next.value, { ...call, run, index: i });
+          const { done, value: parts } = await withDeadline(call, () => gathered.next());
+          if (!done) await this.#send(exporter, parts, { ...call, run, index: i });
         });
         run.steps.addBytes(run.buckets[i]!.byteLength);
       }
@@ -80,7 +81,7 @@ export class CudaIpcDelivery implements Delivery {
 
   async #send(
     exporter: DeviceExporter,
-    { bucket, parts }: StagedBucket,
+    parts: readonly GatheredPart[],
     call: {
       readonly phase: string;
       readonly timeoutMs: number;
@@ -89,8 +90,10 @@ export class CudaIpcDelivery implements Delivery {
       readonly index: number;
     },
   ): Promise<void> {
-    const bytes = parts.length === 1 ? parts[0]!.bytes : joined(bucket, parts);
-    const memory = await exporter.place(call.index % 2, bytes, call);
+    const bucket = call.run.buckets[call.index]!;
+    // Tensors that go by name have the same places in the memory as in a flattened bucket.
+    const pieces = joinNeighbours(parts.flatMap((part) => part.pieces));
+    const memory = await exporter.place(call.index % 2, pieces, call);
     const payload = bucket.flattened
       ? flattenedPayload(bucket.tensors, memory)
       : namedPayload(bucket.tensors, memory);
@@ -127,13 +130,6 @@ export class CudaIpcDelivery implements Delivery {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.reset();
   }
-}
-
-/** Parts that travel apart elsewhere, by their places in one piece of memory. */
-function joined(bucket: PlannedBucket, parts: StagedBucket["parts"]): Uint8Array {
-  const bytes = new Uint8Array(bucket.byteLength);
-  bucket.tensors.forEach(({ offset }, i) => bytes.set(parts[i]!.bytes, offset));
-  return bytes;
 }
 
 function refuseUnfit(server: FleetServer): void {

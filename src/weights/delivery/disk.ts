@@ -6,6 +6,7 @@ import { asPermissionError } from "../../internal/permission.ts";
 import { onAll } from "../fleet.ts";
 import type { ResolvedOptions } from "../options.ts";
 import { StagingRing } from "../staging.ts";
+import { refuseDeviceMemory } from "./refuse.ts";
 import type { Delivery, SyncRun } from "./delivery.ts";
 
 const VERSION_FOLDER = /^weights-/;
@@ -45,6 +46,7 @@ export class DiskDelivery implements Delivery {
         `transport "disk" needs disk: { folder } to write ${run.source.label} to`,
       );
     }
+    refuseDeviceMemory(run, 'transport "disk"');
     const name = `weights-${run.version.replaceAll(/[^A-Za-z0-9._-]/g, "_")}-${
       crypto.randomUUID().slice(0, 8)
     }`;

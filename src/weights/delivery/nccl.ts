@@ -4,6 +4,7 @@ import type {
   BroadcastPart,
   CollectiveGroup,
   DevicePart,
+  GatheredPart,
   OpenGroupOptions,
   StagePart,
   TransportCall,
@@ -79,7 +80,10 @@ class GroupWithStore implements CollectiveGroup {
     return this.#group.stagingBuffer(byteLength);
   }
 
-  stage(parts: readonly StagePart[], call: TransportCall): Promise<DevicePart[]> {
+  stage(
+    parts: readonly (StagePart | GatheredPart)[],
+    call: TransportCall,
+  ): Promise<DevicePart[]> {
     return this.#group.stage(parts, call);
   }
 

@@ -1,5 +1,6 @@
 import { float32ToBFloat16 } from "../../checkpoint/convert.ts";
 import { type TensorInfo, tensorSizeBytes } from "../../checkpoint/dtype.ts";
+import type { DeviceMemory } from "../transport.ts";
 import type { OpenWeightSource, WeightSource } from "./source.ts";
 
 /** The same weights with every float32 tensor rounded to bfloat16 as it is read. */
@@ -14,9 +15,12 @@ export function castToBFloat16(source: WeightSource): WeightSource {
 
 class CastingSource implements OpenWeightSource {
   readonly tensors: readonly TensorInfo[];
+  /** What is cast, for a group that does it on its device. */
+  readonly wide: OpenWeightSource;
   readonly #inner: OpenWeightSource;
 
   constructor(inner: OpenWeightSource) {
+    this.wide = inner;
     this.#inner = inner;
     this.tensors = inner.tensors.map((tensor) =>
       tensor.dtype === "float32" ? { ...tensor, dtype: "bfloat16" } : tensor
@@ -25,6 +29,10 @@ class CastingSource implements OpenWeightSource {
 
   view(index: number): Uint8Array | undefined {
     return this.#isCast(index) ? undefined : this.#inner.view(index);
+  }
+
+  device(index: number): DeviceMemory | undefined {
+    return this.#isCast(index) ? undefined : this.#inner.device?.(index);
   }
 
   async read(

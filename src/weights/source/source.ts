@@ -1,4 +1,5 @@
 import type { TensorInfo } from "../../checkpoint/dtype.ts";
+import type { DeviceMemory } from "../transport.ts";
 
 /** Where new weights come from; one source serves any number of syncs. */
 export interface WeightSource {
@@ -16,11 +17,23 @@ export interface OpenWeightSource extends AsyncDisposable {
   readonly tensors: readonly TensorInfo[];
   /** The bytes of a tensor when they lie in memory already, else `undefined`. */
   view(index: number): Uint8Array | undefined;
+  /** Where a tensor lies in memory of a GPU, when it does; such a tensor cannot be read. */
+  device?(index: number): DeviceMemory | undefined;
+  /**
+   * The same tensors before a cast from float32 to bfloat16, for those who cast by themselves.
+   * Tensors whose type is the same in both are not cast.
+   */
+  readonly wide?: OpenWeightSource | undefined;
   /**
    * Writes the bytes of a tensor, C-contiguous and little-endian, into `target`, which has exactly
    * their size. Called with growing indexes, each at most once.
    */
   read(index: number, target: Uint8Array, options: { signal: AbortSignal }): Promise<void>;
+}
+
+/** The first tensor that lies in memory of a GPU, if any does. */
+export function firstOnDevice(open: OpenWeightSource): TensorInfo | undefined {
+  return open.tensors.find((_, i) => (open.device?.(i) ?? open.wide?.device?.(i)) !== undefined);
 }
 
 /** Whether a value is a {@linkcode WeightSource}. */

@@ -1,5 +1,11 @@
-import { type DType, type TensorInfo, tensorSizeBytes } from "../../checkpoint/dtype.ts";
+import {
+  type DType,
+  itemSizeBytes,
+  type TensorInfo,
+  tensorSizeBytes,
+} from "../../checkpoint/dtype.ts";
 import { ValidationError } from "../../errors.ts";
+import type { DeviceMemory } from "../transport.ts";
 
 /** A tensor in memory. */
 export interface WeightTensor {
@@ -12,6 +18,52 @@ export interface WeightTensor {
   readonly shape: readonly number[];
   /** Element type, by torch's name. */
   readonly dtype?: DType | undefined;
+}
+
+/**
+ * A tensor in memory of the GPU that this process sends from, such as one that native code of this
+ * process allocated. Only the transports `nccl` and `cuda-ipc` take it; it never passes through
+ * this process's own memory.
+ */
+export interface DeviceTensor {
+  /** Where its elements lie, C-contiguous; writing them must be done when a sync begins. */
+  readonly device: DeviceMemory;
+  /** Sizes of the dimensions; empty for a scalar. */
+  readonly shape: readonly number[];
+  /** Element type, by torch's name. */
+  readonly dtype: DType;
+}
+
+/** Whether a value is a tensor in memory of a GPU. */
+export function isDeviceTensor(value: unknown): value is DeviceTensor {
+  return typeof value === "object" && value !== null && "device" in value &&
+    typeof value.device === "object" && value.device !== null && "address" in value.device &&
+    typeof value.device.address === "bigint";
+}
+
+/** Name, type and shape of a tensor on a device, and where it lies. */
+export function describeDeviceTensor(
+  name: string,
+  tensor: DeviceTensor,
+): { info: TensorInfo; device: DeviceMemory } {
+  const { dtype, shape, device } = tensor;
+  if (dtype === undefined || !Array.isArray(shape)) {
+    throw new ValidationError(`Weight "${name}" in device memory needs its "dtype" and "shape"`);
+  }
+  const info: TensorInfo = { name, dtype, shape: [...shape] };
+  const expected = tensorSizeBytes(info);
+  if (device.byteLength !== expected) {
+    throw new ValidationError(
+      `Weight "${name}": ${dtype} of shape [${shape}] takes ${expected} bytes, its device memory ` +
+        `has ${device.byteLength}`,
+    );
+  }
+  if (device.address % BigInt(itemSizeBytes(dtype)) !== 0n || device.address <= 0n) {
+    throw new ValidationError(
+      `Weight "${name}": ${device.address} is no address of ${dtype} elements on a device`,
+    );
+  }
+  return { info, device: { address: device.address, byteLength: device.byteLength } };
 }
 
 /** Whether a value is a tensor rather than a folder of tensors. */

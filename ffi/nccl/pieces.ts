@@ -1,0 +1,32 @@
+import { ValidationError } from "../../src/errors.ts";
+import type { StagePiece } from "../../src/weights/transport.ts";
+import { type Address, nullAddress } from "../memory.ts";
+import type { WirePiece } from "./protocol.ts";
+
+/** A piece as the rank's thread is told of it. */
+export function wirePiece(piece: StagePiece, addressOf: (bytes: Uint8Array) => Address): WirePiece {
+  const cast = piece.castFrom !== undefined;
+  const place = "device" in piece ? "device" : "host";
+  const { byteLength } = "device" in piece ? piece.device : piece.bytes;
+  if (cast && byteLength % 4 !== 0) {
+    throw new ValidationError(`${byteLength} bytes are no whole number of float32 elements`);
+  }
+  if (byteLength === 0) return { place, address: nullAddress, byteLength, cast };
+  const address = "device" in piece ? piece.device.address : addressOf(piece.bytes);
+  return { place, address, byteLength, cast };
+}
+
+/** The memory of this process among pieces, which must live until they are copied. */
+export function hostBytes(pieces: readonly StagePiece[]): Uint8Array[] {
+  return pieces.flatMap((piece) => "device" in piece ? [] : [piece.bytes]);
+}
+
+/** Bytes that a piece takes where it lands: a cast halves them. */
+export function landedBytes(piece: WirePiece): number {
+  return piece.cast ? piece.byteLength / 2 : piece.byteLength;
+}
+
+/** Bytes that pieces take together. */
+export function totalLandedBytes(pieces: readonly WirePiece[]): number {
+  return pieces.reduce((sum, piece) => sum + landedBytes(piece), 0);
+}
