@@ -50,7 +50,8 @@ tee -a "$GPU_RESULTS" <"$work/machine.json"
 wait "$unpacking" ${making:-}
 say "prepared"
 server=
-if [[ " $parts " =~ " "(server|scheme|ipc|python|death)" " ]]; then
+needs_server=" "'(server|scheme|ipc|python|death)'" "
+if [[ " $parts " =~ $needs_server ]]; then
   PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH} NCCL_HOSTID=server TVM_FFI_CACHE_DIR=$site/jit_cache \
     HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 PYTHONUNBUFFERED=1 \
     TORCH_NCCL_ASYNC_ERROR_HANDLING=2 TORCH_NCCL_DUMP_ON_TIMEOUT=0 \
@@ -63,9 +64,16 @@ if [[ " $parts " =~ " "(server|scheme|ipc|python|death)" " ]]; then
 fi
 
 declare -A seconds=([kernels]=60 [broadcast]=90 [permissions]=40 [faults]=90 [leaks]=110 [rates]=110
-  [server]=150 [python]=110 [death]=60 [ipc]=70 [scheme]=120)
-failed=0
+  [server]=150 [python]=110 [death]=60 [ipc]=70 [scheme]=150)
+end_server() {
+  [ -z "$server" ] || kill -KILL -- "-$server" 2>/dev/null
+  server=
+}
+failed=0 later=" $parts "
 for part in $parts; do
+  # A part that measures the device's memory must not see a server that nobody needs any more.
+  [[ "$later" =~ $needs_server ]] || end_server
+  later="${later/ $part / }"
   left=$((limit - SECONDS - 10))
   if ((left < 10)); then
     say "$part: not started, LIMIT_S is reached"
@@ -88,7 +96,7 @@ for part in $parts; do
     tee -a "$GPU_RESULTS"
   ((status == 0)) || { failed=$((failed + 1)) && tail -n "${TAIL:-40}" "$logs/$part.log" | cut -c1-400; }
 done
-[ -z "$server" ] || kill -KILL -- "-$server" 2>/dev/null
+end_server
 tar -czf "$out/logs.tgz" -C "$work" logs
 say "$failed parts failed"
 exit "$failed"

@@ -44,6 +44,8 @@ export interface WeightSyncReport {
   readonly checksums: readonly string[] | undefined;
   /** Milliseconds from the first request to the last answer. */
   readonly durationMs: number;
+  /** Milliseconds of these in which the servers were paused, from the first call to the last answer. */
+  readonly pausedMs: number;
   /** Milliseconds by step. */
   readonly phasesMs: Readonly<Partial<Record<SyncPhase, number>>>;
 }
@@ -88,6 +90,8 @@ class Sync {
   readonly #versionsBefore = new Map<FleetServer, string | null>();
   #delivery: Delivery | undefined;
   #touched = false;
+  #pausedAtMs = 0;
+  #pausedMs = 0;
   #version = "";
 
   constructor(request: SyncRequest, steps: Steps) {
@@ -151,6 +155,7 @@ class Sync {
       verified: options.verify,
       checksums,
       durationMs: this.#steps.elapsedMs,
+      pausedMs: this.#pausedMs,
       phasesMs: this.#steps.durationsMs,
     };
   }
@@ -185,6 +190,7 @@ class Sync {
     let cacheFlushed: boolean | null = null;
     do {
       const dead = await this.#awaitTurn();
+      this.#pausedAtMs = this.#steps.elapsedMs;
       await this.#step("pause", "pause", () => receiver.pause(pauseMode, { signal }));
       // Only mode abort ends the requests; in the others they wait for the new weights.
       if (pauseMode === "abort") {
@@ -313,6 +319,7 @@ class Sync {
       });
     });
     await this.#step("resume", "resume", () => receiver.resume({ signal }));
+    this.#pausedMs = this.#steps.elapsedMs - this.#pausedAtMs;
     if ((options.verify === "sample" && !isSampled) || !isSynchronised) {
       await this.#step("verify", "probe greedily", () =>
         probeGreedily(servers, this.#version, {

@@ -13,16 +13,20 @@ function usage(freeBytes: number): Usage {
   return {
     files: [...Deno.readDirSync("/proc/self/fd")].length,
     threads: [...Deno.readDirSync("/proc/self/task")].length,
-    freeMiB: Math.round(freeBytes / 2 ** 20),
+    freeMiB: Number((freeBytes / 2 ** 20).toFixed(2)),
   };
 }
 
 /** How a group's life ends. */
 type End = "unused" | "closed" | "aborted";
 
-/** Opens, uses and ends groups with one torch process, which is gone afterwards. */
-async function useGroups(count: number, end: End): Promise<void> {
+/**
+ * Opens, uses and ends groups with one torch process, which is gone afterwards. Gives the device
+ * memory that went meanwhile, the torch process's included, in MiB.
+ */
+async function useGroups(count: number, end: End): Promise<number> {
   await using peer = await TorchPeer.start();
+  const first = await measure();
   for (let round = 0; round < count; round++) {
     await using opened = await openGroup();
     const { group, store } = opened;
@@ -34,13 +38,17 @@ async function useGroups(count: number, end: End): Promise<void> {
     const ours = end === "closed" ? group.close() : group.abort(new Error("the test ends it"));
     await Promise.all([ours, peer.ask({ cmd: "destroy" })]);
   }
+  return Number((first.freeMiB - (await measure()).freeMiB).toFixed(2));
 }
 
-/** What this process holds while no peer runs. */
+/** What this process holds; the device's free memory counts every process on it. */
 async function measure(): Promise<Usage> {
   await using opened = await openGroup();
   return usage(await opened.group.freeDeviceBytes());
 }
+
+/** Drivers hand memory out in pieces of 2 MiB. */
+const TOLERANCE_MIB = 2;
 
 for (const end of ["unused", "closed", "aborted"] as const) {
   Deno.test({
@@ -49,13 +57,15 @@ for (const end of ["unused", "closed", "aborted"] as const) {
     sanitizeOps: false,
     async fn() {
       await useGroups(2, end);
+      // Measured while no torch process runs, so that only our own losses count.
       const before = await measure();
-      await useGroups(20, end);
+      const goneWithPeerMiB = await useGroups(20, end);
       const after = await measure();
-      record(`leaks.${end}`, { before, after });
+      record(`leaks.${end}`, { before, after, goneWithPeerMiB });
       ok(after.files <= before.files, `${before.files} files became ${after.files}`);
       ok(after.threads <= before.threads, `${before.threads} threads became ${after.threads}`);
-      ok(after.freeMiB >= before.freeMiB, `${before.freeMiB} MiB free became ${after.freeMiB}`);
+      const lostMiB = before.freeMiB - after.freeMiB;
+      ok(lostMiB <= TOLERANCE_MIB, `${lostMiB} MiB of device memory are gone`);
     },
   });
 }
