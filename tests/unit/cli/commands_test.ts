@@ -27,10 +27,10 @@ Deno.test("wrong arguments end with 2 and say what was meant", async () => {
 });
 
 Deno.test("a server that nobody runs ends with 3", async () => {
-  const used = await run(["generate", "Hello", "-s", "http://127.0.0.1:37999"]);
+  const used = await run(["generate", "Hello", "-s", "http://127.0.0.1:10999"]);
   assert.equal(used.code, 3);
-  assert.match(used.err, /127\.0\.0\.1:37999/);
-  const looked = await run(["status", "-s", "http://127.0.0.1:37999", "--json"]);
+  assert.match(used.err, /127\.0\.0\.1:10999/);
+  const looked = await run(["status", "-s", "http://127.0.0.1:10999", "--json"]);
   assert.equal(looked.code, 3);
   assert.equal(jsonLines(looked.out)[0]!.health, "unreachable");
 });
@@ -199,7 +199,7 @@ Deno.test("serve without a model says what to give", async () => {
 
 Deno.test("doctor: each finding tells what to do, and a dead server is broken", async () => {
   await using server = await startTiny();
-  const good = await run(["doctor", "-s", server.url, "--json", "--port", "37998"]);
+  const good = await run(["doctor", "-s", server.url, "--json", "--port", "10998"]);
   const findings = jsonLines<{ what: string; state: string; detail: string; advice: string }>(
     good.out,
   );
@@ -209,8 +209,8 @@ Deno.test("doctor: each finding tells what to do, and a dead server is broken", 
   for (const { state, advice, what } of findings) {
     assert.ok(state === "fine" || advice.length > 0, `${what} has no advice`);
   }
-  const bad = await run(["doctor", "-s", "http://127.0.0.1:37999", "--port", "60000"]);
+  const bad = await run(["doctor", "-s", "http://127.0.0.1:10999", "--port", "60000"]);
   assert.equal(bad.code, 1);
   assert.match(bad.out, /BROKEN {2}port 60000: .*\n +-> take one of at most 55535/);
-  assert.match(bad.out, /BROKEN {2}server http:\/\/127\.0\.0\.1:37999/);
+  assert.match(bad.out, /BROKEN {2}server http:\/\/127\.0\.0\.1:10999/);
 });
