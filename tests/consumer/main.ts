@@ -1,13 +1,6 @@
 /** A user's first program: serve a tiny checkpoint, generate, push other weights, generate again. */
-import {
-  AsyncSGLang,
-  safetensors,
-  SGLangWeightSyncScheme,
-} from "@sglang-rl/sglang-rl";
-import {
-  EmbeddedServer,
-  makeTinyCheckpoint,
-} from "@sglang-rl/sglang-rl/testing";
+import { AsyncSGLang, safetensors, SGLangWeightSyncScheme } from "@sglang-rl/sglang-rl";
+import { EmbeddedServer, makeTinyCheckpoint } from "@sglang-rl/sglang-rl/testing";
 
 const folder = Deno.args[0]!;
 await makeTinyCheckpoint(`${folder}/step-0`, { seed: 0 });
