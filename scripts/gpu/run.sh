@@ -63,7 +63,7 @@ if [[ " $parts " =~ $needs_server ]]; then
   server=$!
 fi
 
-declare -A seconds=([kernels]=60 [broadcast]=90 [permissions]=40 [faults]=90 [leaks]=110 [rates]=110
+declare -A seconds=([kernels]=60 [broadcast]=90 [permissions]=40 [faults]=90 [leaks]=180 [rates]=110
   [server]=150 [python]=110 [death]=60 [ipc]=70 [scheme]=150)
 end_server() {
   [ -z "$server" ] || kill -KILL -- "-$server" 2>/dev/null
