@@ -7,9 +7,12 @@ export type { DType, TensorInfo } from "../../checkpoint/mod.ts";
 export type {
   BroadcastPart,
   CollectiveGroup,
+  DeviceMemory,
   DevicePart,
+  GatheredPart,
   OpenGroupOptions,
   StagePart,
+  StagePiece,
   TransportCall,
 } from "../transport.ts";
 export { GlooGroup } from "./group.ts";
