@@ -126,6 +126,12 @@ export interface WeightSyncOptions {
   readonly rank?: number | undefined;
   /** CUDA device of rank 0: an index, `"cuda"` or `"cuda:1"`. Default 0. */
   readonly device?: number | string | undefined;
+  /**
+   * Required for `transport: "cuda-ipc"`: your word that the processes of every server see the GPU
+   * of `device`, so `CUDA_VISIBLE_DEVICES` does not hide it from them. No server tells, and one that
+   * does not see it dies of the memory handle (seen on SGLang 0.5.16).
+   */
+  readonly serversSeeDevice?: boolean | undefined;
   /** How plain objects are read. Default `"tensordict"`, which takes flat state dicts too. */
   readonly strategy?: WeightStrategy | undefined;
   /** How weights travel. Default `"auto"`. */
@@ -215,6 +221,12 @@ export function resolveOptions(options: WeightSyncOptions): ResolvedOptions {
   const deadlines = resolveDeadlines(options.deadlines);
   requireOneOf("strategy", options.strategy, ["tensordict", "state_dict"]);
   requireOneOf("transport", options.transport, ["auto", "nccl", "gloo", "disk", "cuda-ipc"]);
+  if (options.transport === "cuda-ipc" && options.serversSeeDevice !== true) {
+    throw new ValidationError(
+      'transport "cuda-ipc" needs serversSeeDevice: true, your word that every server sees the GPU ' +
+        "that this process uses: a server that does not, as with another CUDA_VISIBLE_DEVICES, dies",
+    );
+  }
   requireOneOf("verify", options.verify, ["version", "sample", "checksum", "off"]);
   requireOneOf("nameCheck", options.nameCheck, ["servers", "off"]);
   requireOneOf("whenBusy", options.whenBusy, ["wait", "throw"]);

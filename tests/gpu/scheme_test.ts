@@ -107,10 +107,14 @@ Deno.test({
         ["device", device, {}],
         ["deviceScattered", scattered, {}],
         ["memoryCast", asFloat32, { castFloat32To: "bfloat16" }],
-        ["ipcDevice", device, { transport: "cuda-ipc" }],
-        ["ipcMemory", inMemory, { transport: "cuda-ipc" }],
-        ["ipcFiles", files, { transport: "cuda-ipc", bucketBytes: 256 * 2 ** 20 }],
-        ["ipcPlain", inMemory, { transport: "cuda-ipc", flattened: false }],
+        ["ipcDevice", device, { transport: "cuda-ipc", serversSeeDevice: true }],
+        ["ipcMemory", inMemory, { transport: "cuda-ipc", serversSeeDevice: true }],
+        ["ipcFiles", files, {
+          transport: "cuda-ipc",
+          serversSeeDevice: true,
+          bucketBytes: 256 * 2 ** 20,
+        }],
+        ["ipcPlain", inMemory, { transport: "cuda-ipc", serversSeeDevice: true, flattened: false }],
       ] as const
     ) {
       await t.step(label, async () => {

@@ -25,6 +25,7 @@ import { ProgressLine } from "../progress.ts";
 
 interface Options extends FleetOptions {
   readonly transport: TransportName | "auto";
+  readonly serversSeeDevice?: boolean;
   readonly pauseMode: PauseMode;
   readonly verify: VerifyLevel;
   readonly weightVersion?: string | undefined;
@@ -56,6 +57,7 @@ export function addSync(program: Command, { io }: CommandContext): void {
       new Option("--transport <name>", "how the weights travel")
         .choices(["auto", "nccl", "gloo", "disk", "cuda-ipc"]).default("auto"),
     )
+    .option("--servers-see-device", "for cuda-ipc: every server sees this process's GPU")
     .addOption(
       new Option("--pause-mode <mode>", "what becomes of running requests")
         .choices(["abort", "retract", "in_place"]).default("abort"),
@@ -81,6 +83,7 @@ async function sync(checkpoint: string, options: Options, io: CliIo): Promise<vo
     workers: await serverUrls(options, io),
     ...keysOf(options, io),
     transport: options.transport,
+    serversSeeDevice: options.serversSeeDevice,
     pauseMode: options.pauseMode,
     verify: options.verify,
     bucketBytes: options.bucketMb * 2 ** 20,

@@ -115,6 +115,8 @@ Deno.test("wrong values and names of options are told with what is allowed", () 
   const make = (options: Record<string, unknown>) => () =>
     new SGLangWeightSyncScheme({ serverUrl, env: noEnv, ...options });
   assert.throws(make({ transport: "carrier pigeon" }), /transport must be one of "auto", "nccl"/);
+  assert.throws(make({ transport: "cuda-ipc" }), /serversSeeDevice: true/);
+  make({ transport: "cuda-ipc", serversSeeDevice: true })();
   assert.throws(make({ strategy: "x" }), /"tensordict", "state_dict"/);
   assert.throws(make({ deadlines: { initSeconds: 3 } }), /no "initSeconds"; known are probeMs/);
   assert.throws(make({ deadlines: { initMs: 0 } }), /above 0/);
