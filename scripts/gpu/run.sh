@@ -18,7 +18,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 out=${OUT:-$PWD/.dev/gpu-results} work=${WORK:-/tmp/sglang-rl-gpu} limit=${LIMIT_S:-1800}
-parts=${PARTS:-kernels broadcast permissions faults server scheme ipc rates leaks python death}
+parts=${PARTS:-kernels broadcast permissions faults server scheme ipc learning rates leaks python death}
 port=${GPU_SERVER_PORT:-34100}
 logs=$work/logs site=$work/site models=$work/models
 mkdir -p "$out" "$logs" "$site" "$models"
@@ -50,7 +50,7 @@ tee -a "$GPU_RESULTS" <"$work/machine.json"
 wait "$unpacking" ${making:-}
 say "prepared"
 server=
-needs_server=" "'(server|scheme|ipc|python|death)'" "
+needs_server=" "'(server|scheme|ipc|learning|python|death)'" "
 if [[ " $parts " =~ $needs_server ]]; then
   PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH} NCCL_HOSTID=server TVM_FFI_CACHE_DIR=$site/jit_cache \
     HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 PYTHONUNBUFFERED=1 \
@@ -64,7 +64,7 @@ if [[ " $parts " =~ $needs_server ]]; then
 fi
 
 declare -A seconds=([kernels]=60 [broadcast]=90 [permissions]=40 [faults]=90 [leaks]=180 [rates]=110
-  [server]=150 [python]=110 [death]=60 [ipc]=70 [scheme]=150)
+  [server]=150 [python]=110 [death]=60 [ipc]=70 [scheme]=150 [learning]=100)
 end_server() {
   [ -z "$server" ] || kill -KILL -- "-$server" 2>/dev/null
   server=
