@@ -4,6 +4,7 @@
  * @module
  */
 import { LibraryError } from "../src/errors.ts";
+import { messageOf } from "../src/internal/thrown.ts";
 
 /** The shared libraries that this project opens. */
 export type LibraryName = "nccl" | "cudart" | "cuda";
@@ -163,7 +164,7 @@ function describeFailure(
 
 function reasonOf(error: unknown, path: string): string {
   if (error instanceof Deno.errors.NotCapable) return `permission refused, --allow-ffi=${path}`;
-  const text = error instanceof Error ? error.message : String(error);
+  const text = messageOf(error);
   return text.replace(/^(Could not open library: )+/, "").replaceAll(`${path}: `, "");
 }
 

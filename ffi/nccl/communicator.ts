@@ -14,6 +14,7 @@ import {
   type Requests,
 } from "./protocol.ts";
 import { ncclSymbols } from "./symbols.ts";
+import { asError } from "../../src/internal/thrown.ts";
 
 /** How long a thread may take to hear an abort before it counts as stuck in a native call. */
 const ABORT_GRACE_MS = 3_000;
@@ -109,7 +110,7 @@ export class Communicator implements AsyncDisposable {
       communicator.#prepareAddresses(communicator.#info.cudartPath);
       return communicator;
     } catch (error) {
-      communicator.#fail(error instanceof Error ? error : new Error(String(error)));
+      communicator.#fail(asError(error));
       worker.terminate();
       throw error;
     }

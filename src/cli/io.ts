@@ -1,3 +1,4 @@
+import { grantedEnv } from "../internal/granted_env.ts";
 /** Where the command line reads and writes, so that a test can stand in for the terminal. */
 export interface CliIo {
   /** Writes a result. */
@@ -33,7 +34,7 @@ export function terminalIo(): CliIo & Disposable {
     isTerminal,
     columns: isTerminal ? Deno.consoleSize().columns : 100,
     signal: interrupt.signal,
-    env: readGrantedVariable,
+    env: grantedEnv,
     stdin: () => new Response(Deno.stdin.readable).text(),
     [Symbol.dispose]() {
       for (const name of signals) Deno.removeSignalListener(name, onSignal);
@@ -43,10 +44,4 @@ export function terminalIo(): CliIo & Disposable {
 
 function writeAll(to: { writeSync(bytes: Uint8Array): number }, bytes: Uint8Array): void {
   for (let at = 0; at < bytes.length;) at += to.writeSync(bytes.subarray(at));
-}
-
-/** Reads a variable only where that asks nobody for permission. */
-function readGrantedVariable(name: string): string | undefined {
-  const { state } = Deno.permissions.querySync({ name: "env", variable: name });
-  return state === "granted" ? Deno.env.get(name) : undefined;
 }

@@ -2,6 +2,7 @@ import { CommanderError } from "commander";
 import { type ExitCode, exitCodeOf, exitCodes } from "./exit_codes.ts";
 import type { CliIo } from "./io.ts";
 import { makeProgram } from "./program.ts";
+import { messageOf } from "../internal/thrown.ts";
 
 /**
  * Runs the command line and tells how it ended. Errors are written as one line; nothing is thrown.
@@ -30,8 +31,7 @@ export async function runCli(args: readonly string[], io: CliIo): Promise<ExitCo
       io.err("Interrupted\n");
       return exitCodes.interrupted;
     }
-    const { message } = error instanceof Error ? error : new Error(String(error));
-    io.err(`error: ${message}\n`);
+    io.err(`error: ${messageOf(error)}\n`);
     return exitCodeOf(error);
   }
 }

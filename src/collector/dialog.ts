@@ -8,6 +8,7 @@ import type { CollectorPolicy, PolicySample } from "./policy.ts";
 import type { PolicyVersion } from "./policy_version.ts";
 import type { RolloutRow } from "./row.ts";
 import { tokenVersions } from "./token_versions.ts";
+import { messageOf } from "../internal/thrown.ts";
 
 /** What every dialog of a collector shares. */
 export interface DialogSetting {
@@ -127,7 +128,7 @@ async function callEnvironment<T>(
     }, work);
   } catch (error) {
     if (run.signal.aborted) throw error;
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = messageOf(error);
     throw new EnvironmentFault(
       `Environment ${run.index} failed in ${call}() of dialog ${run.dialog}: ${reason}`,
       { cause: error },

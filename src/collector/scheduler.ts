@@ -7,6 +7,7 @@ import { Gate, type Passage } from "./gate.ts";
 import type { Ledger } from "./ledger.ts";
 import type { RolloutRow, Trajectory } from "./row.ts";
 import type { Task, TaskQueue } from "./tasks.ts";
+import { asError, messageOf } from "../internal/thrown.ts";
 
 /** What the scheduler tells and asks the collector. */
 export interface SchedulerEvents {
@@ -169,7 +170,7 @@ export class Scheduler {
       }, async () => await openEnvironment(index));
     } catch (error) {
       if (signal.aborted) throw error;
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = messageOf(error);
       throw new EnvironmentFault(`Environment ${index} could not be made: ${reason}`, {
         cause: error,
       });
@@ -210,8 +211,4 @@ export class Scheduler {
     ledger.retries++;
     tasks.again(task);
   }
-}
-
-function asError(thrown: unknown): Error {
-  return thrown instanceof Error ? thrown : new Error(String(thrown), { cause: thrown });
 }

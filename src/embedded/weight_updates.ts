@@ -9,6 +9,7 @@ import { readTensors } from "./load.ts";
 import { readableDTypes, type Tensor } from "./model/weights.ts";
 import type { EmbeddedState } from "./state.ts";
 import type { JoinGroup, JoinOptions, WeightGroup } from "./weight_group.ts";
+import { messageOf } from "../internal/thrown.ts";
 
 /** How an update ended; `success: false` is answered with 400. */
 export interface UpdateResult {
@@ -270,8 +271,4 @@ function failure(message: string): UpdateResult {
 function partiallyUpdated(reason: string): string {
   return `Failed to update parameter online: ${reason}. The full weights of the ModelRunner are ` +
     "partially updated. Please discard the whole weights.";
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

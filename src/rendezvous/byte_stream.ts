@@ -1,5 +1,7 @@
 import { UnreachableError } from "../errors.ts";
 import { ByteQueue } from "../internal/byte_queue.ts";
+import { messageOf } from "../internal/thrown.ts";
+import { orAborted } from "../internal/or_aborted.ts";
 
 const READ_BYTES = 64 * 1024;
 
@@ -30,7 +32,7 @@ export class ByteStream {
       const bytes = this.#queue.take(length);
       if (bytes !== undefined) return bytes;
       if (this.#error !== undefined) throw this.#error;
-      await raceSignal(this.#arrival ??= this.#receive(), signal);
+      await orAborted(this.#arrival ??= this.#receive(), signal);
     }
   }
 
@@ -39,7 +41,7 @@ export class ByteStream {
     if (this.#error !== undefined) throw this.#error;
     try {
       for (let sent = 0; sent < bytes.length;) {
-        sent += await raceSignal(this.#socket.write(bytes.subarray(sent)), signal);
+        sent += await orAborted(this.#socket.write(bytes.subarray(sent)), signal);
       }
     } catch (error) {
       if (!signal.aborted) this.#lose(error);
@@ -55,7 +57,7 @@ export class ByteStream {
   }
 
   #lose(cause: unknown): void {
-    const why = cause instanceof Error ? cause.message : String(cause);
+    const why = messageOf(cause);
     const { hostname, port } = this.#socket.remoteAddr;
     this.close(
       new UnreachableError(`Connection to ${this.#peer} was lost: ${why}`, {
@@ -76,16 +78,5 @@ export class ByteStream {
     } finally {
       this.#arrival = undefined;
     }
-  }
-}
-
-async function raceSignal<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  const aborted = Promise.withResolvers<never>();
-  const onAbort = () => aborted.reject(signal.reason);
-  signal.addEventListener("abort", onAbort, { once: true });
-  try {
-    return await Promise.race([work, aborted.promise]);
-  } finally {
-    signal.removeEventListener("abort", onAbort);
   }
 }

@@ -12,6 +12,7 @@ import {
   WAIT_CANCELED,
   WAIT_DONE,
 } from "./wire.ts";
+import { messageOf } from "../internal/thrown.ts";
 
 /** Which store to connect to. */
 export interface TCPStoreClientOptions {
@@ -251,7 +252,7 @@ export class TCPStoreClient implements AsyncDisposable {
   }
 
   #break(cause: unknown): void {
-    const why = cause instanceof Error ? cause.message : String(cause);
+    const why = messageOf(cause);
     this.#stream.close(
       new StateError(`Connection to the TCPStore at ${this.#address} was given up: ${why}`, {
         cause,

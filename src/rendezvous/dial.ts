@@ -1,6 +1,7 @@
 import { SGLangError, UnreachableError } from "../errors.ts";
 import { sleep } from "../internal/deadline.ts";
 import { namingPermission } from "../internal/permission.ts";
+import { messageOf } from "../internal/thrown.ts";
 
 const RETRY_MS = 50;
 
@@ -22,7 +23,7 @@ export async function dial(
       return socket;
     } catch (error) {
       if (signal.aborted || error instanceof SGLangError) throw error;
-      const text = error instanceof Error ? error.message : String(error);
+      const text = messageOf(error);
       if (!isWorthRetrying(error)) {
         throw new UnreachableError(`No TCPStore can be reached at ${where}: ${text}`, {
           cause: error,

@@ -4,6 +4,7 @@ import { asPermissionError } from "../internal/permission.ts";
 import { type BufferBudget, StoreConnection } from "./connection.ts";
 import { defaultStoreLimits, type StoreLimits } from "./limits.ts";
 import { KeyTable } from "./table.ts";
+import { messageOf } from "../internal/thrown.ts";
 
 /** Where a {@linkcode TCPStoreServer} listens and how much it holds. */
 export interface TCPStoreServerOptions extends Partial<StoreLimits> {
@@ -241,8 +242,4 @@ function listenTcp(hostname: string, port: number): Deno.TcpListener {
 
 function closedError(): StateError {
   return new StateError("TCPStore server is closed");
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

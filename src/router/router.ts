@@ -52,7 +52,7 @@ export class SGLangRouter implements AsyncDisposable {
    */
   static async launch(options: SGLangRouterOptions): Promise<SGLangRouter> {
     checkRouterOptions(options);
-    const python = await findPython(options.python, ["SGLANG_ROUTER_PYTHON", "SGLANG_PYTHON"]);
+    const python = findPython(options.python, ["SGLANG_ROUTER_PYTHON", "SGLANG_PYTHON"]);
     const host = options.host ?? "127.0.0.1";
     const local = host === "0.0.0.0" ? "127.0.0.1" : host;
     using lease = reservePorts({ count: 2, hostname: local });

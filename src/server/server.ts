@@ -94,7 +94,7 @@ export class SglangServer implements AsyncDisposable {
  */
 export async function makeSglangServer(options: SglangServerOptions): Promise<SglangServer> {
   checkServerOptions(options);
-  const python = await findPython(options.python, ["SGLANG_PYTHON"]);
+  const python = findPython(options.python, ["SGLANG_PYTHON"]);
   const lease = leasePorts(options);
   try {
     const server = await launch({ options, python, ports: lease.ports, release: lease.release });

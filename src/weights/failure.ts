@@ -1,6 +1,7 @@
 import { AbortedError, HttpError, SGLangError, WeightSyncError } from "../errors.ts";
 import { unwrapFailure } from "./fleet.ts";
 import type { FleetServer } from "./server.ts";
+import { messageOf } from "../internal/thrown.ts";
 
 /**
  * The error of a failed step: what the caller did wrong or cancelled stays what it is, all else
@@ -32,7 +33,7 @@ function isOwnKind(error: SGLangError): boolean {
 
 function wordsOf(cause: unknown): string {
   if (cause instanceof HttpError) return cause.serverMessage;
-  return cause instanceof Error ? cause.message : String(cause);
+  return messageOf(cause);
 }
 
 /** The error that a sync ends with: the step's, and what became of the servers. */

@@ -1,6 +1,7 @@
 import { AbortedError, type SGLangError } from "../errors.ts";
 import { withDeadline } from "../internal/deadline.ts";
 import type { FleetServer } from "./server.ts";
+import { messageOf } from "../internal/thrown.ts";
 
 /** A step failed on one server; carries which. */
 export class ServerFailure extends Error {
@@ -8,7 +9,7 @@ export class ServerFailure extends Error {
   readonly server: FleetServer;
   /** Makes it; `cause` is what happened. */
   constructor(server: FleetServer, cause: unknown) {
-    super(`${server.url}: ${cause instanceof Error ? cause.message : cause}`, { cause });
+    super(`${server.url}: ${messageOf(cause)}`, { cause });
     this.server = server;
   }
 }

@@ -5,6 +5,7 @@ import type { SGLangClient } from "../client/client.ts";
 import type { PauseMode } from "../client/types.ts";
 import { DEFAULT_BUCKET_BYTES } from "./plan.ts";
 import type { OpenGroup } from "./transport.ts";
+import { grantedEnv } from "../internal/granted_env.ts";
 
 /** How weights reach the servers; `"auto"` picks by where they run. */
 export type TransportName = "nccl" | "gloo" | "disk" | "cuda-ipc";
@@ -328,12 +329,6 @@ function parseFlag(name: string, value: string | undefined): boolean | undefined
   if (/^(1|true|yes|on)$/i.test(value)) return true;
   if (/^(0|false|no|off)$/i.test(value)) return false;
   throw new ValidationError(`${name} must be 1 or 0, got '${value}'.`);
-}
-
-/** Reads a variable only where that asks nobody for permission. */
-function grantedEnv(name: string): string | undefined {
-  const { state } = Deno.permissions.querySync({ name: "env", variable: name });
-  return state === "granted" ? Deno.env.get(name) : undefined;
 }
 
 function resolveDeadlines(given: Partial<WeightDeadlines> | undefined): WeightDeadlines {

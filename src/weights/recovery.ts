@@ -4,6 +4,7 @@ import { type FleetCall, onAllSettled, ServerFailure } from "./fleet.ts";
 import { incompleteMark } from "./marks.ts";
 import type { ResolvedOptions } from "./options.ts";
 import type { FleetServer } from "./server.ts";
+import { messageOf } from "../internal/thrown.ts";
 
 /** What there is to clean up. */
 export interface Recovery {
@@ -79,8 +80,4 @@ async function settle(
     logger.warn(`After a failed weight sync ${server.url} ${server.problem}`);
     return false;
   });
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

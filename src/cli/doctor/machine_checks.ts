@@ -15,6 +15,7 @@ site = sysconfig.get_paths()["purelib"]
 found["libnccl"] = next(iter(glob.glob(os.path.join(site, "nvidia", "nccl*", "lib", "libnccl.so.2"))), None)
 print(json.dumps({"python": platform.python_version(), **found}))
 `;
+import { messageOf } from "../../internal/thrown.ts";
 
 type Versions = Readonly<Record<string, string | null>>;
 
@@ -107,6 +108,6 @@ async function ask(
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return failed(`there is no ${command} here`);
     if (error instanceof Deno.errors.NotCapable) return failed("may not be run (--allow-run)");
-    return failed(error instanceof Error ? error.message : String(error));
+    return failed(messageOf(error));
   }
 }

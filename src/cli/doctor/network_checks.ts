@@ -1,6 +1,7 @@
 /** Ports of this machine, and servers. */
 import { SGLangClient } from "../../client/mod.ts";
 import { broken, type Finding, fine, note } from "./finding.ts";
+import { messageOf } from "../../internal/thrown.ts";
 
 /** Highest port that SGLang takes, as some versions use a port 10,000 above it. */
 const highestPort = 55_535;
@@ -22,7 +23,7 @@ export function checkPorts(ports: readonly number[]): Finding[] {
       if (error instanceof Deno.errors.NotCapable) {
         return note(what, "may not be tried", `add --allow-net=127.0.0.1:${port}`);
       }
-      return broken(what, error instanceof Error ? error.message : String(error), "take another");
+      return broken(what, messageOf(error), "take another");
     }
   });
 }
@@ -41,7 +42,7 @@ export async function checkServers(
     } catch (error) {
       return broken(
         `server ${url}`,
-        error instanceof Error ? error.message : String(error),
+        messageOf(error),
         "look at its log; a server takes a minute or more to start",
       );
     }

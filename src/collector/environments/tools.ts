@@ -3,6 +3,7 @@ import { ValidationError } from "../../errors.ts";
 import type { Message, ToolCall } from "../../policy/message.ts";
 import type { Environment, EnvironmentAction } from "../environment.ts";
 import { type PromptTask, toMessages } from "./prompts.ts";
+import { messageOf } from "../../internal/thrown.ts";
 
 /** A tool that the policy may call. */
 export interface Tool {
@@ -97,7 +98,7 @@ async function runTool(
     return answer(typeof result === "string" ? result : JSON.stringify(result) ?? "");
   } catch (error) {
     if (signal.aborted) throw error;
-    return answer(`Error: ${error instanceof Error ? error.message : error}`);
+    return answer(`Error: ${messageOf(error)}`);
   }
 }
 

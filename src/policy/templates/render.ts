@@ -2,6 +2,7 @@ import { Template } from "@huggingface/jinja";
 import { ValidationError } from "../../errors.ts";
 import { type Message, NO_ROLE, textOf } from "../message.ts";
 import type { SpecialTokens } from "../tokenizer.ts";
+import { messageOf } from "../../internal/thrown.ts";
 
 /** How to render a conversation. */
 export interface RenderOptions {
@@ -30,7 +31,7 @@ export function renderChat(messages: readonly Message[], options: RenderOptions)
       pad_token: specialTokens?.padToken ?? "",
     });
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = messageOf(error);
     throw new ValidationError(`The chat template refused this conversation: ${reason}`, {
       cause: error,
     });

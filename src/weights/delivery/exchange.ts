@@ -3,6 +3,7 @@ import { sleep, withDeadline } from "../../internal/deadline.ts";
 import { onOne, ServerFailure } from "../fleet.ts";
 import type { FleetServer } from "../server.ts";
 import type { CollectiveGroup } from "../transport.ts";
+import { asError } from "../../internal/thrown.ts";
 
 /** HTTP calls that make servers enter a collective, and our side of it. */
 export interface Exchange {
@@ -89,8 +90,4 @@ async function within<T>(timeoutMs: number, work: Promise<T>): Promise<T | undef
 
 function unwrapped(error: unknown): unknown {
   return error instanceof ServerFailure ? error.cause : error;
-}
-
-function asError(error: unknown): Error {
-  return error instanceof Error ? error : new Error(String(error));
 }

@@ -10,7 +10,7 @@ import type {
 import { isUnspecified, parseIp, resolveHost } from "./address.ts";
 import { Mesh } from "./mesh.ts";
 import { GRACE_MS } from "./pair.ts";
-import { allOrAborted } from "./race.ts";
+import { orAborted } from "../../internal/or_aborted.ts";
 import { childrenOf } from "./tree.ts";
 import { broadcastSlot, rankKey } from "./wire.ts";
 
@@ -130,7 +130,7 @@ export class GlooGroup implements CollectiveGroup {
       const slot = broadcastSlot(this.#tag++);
       for (const rank of this.#children) sends.push(this.#mesh.pair(rank).send(slot, bytes));
     }
-    await allOrAborted(sends, call.signal);
+    await orAborted(Promise.all(sends), call.signal);
   }
 
   /**

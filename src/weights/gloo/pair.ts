@@ -1,5 +1,6 @@
 import { ProtocolError, SGLangError, UnreachableError } from "../../errors.ts";
 import { encodeHead, HEAD_BYTES, Opcode, parseHead, tagOf } from "./wire.ts";
+import { messageOf } from "../../internal/thrown.ts";
 
 /** Bytes read at once while no payload arrives. */
 const READ_BYTES = 64 * 1024;
@@ -118,7 +119,7 @@ export class Pair {
       void this.end(error, GRACE_MS);
       return;
     }
-    const why = error instanceof Error ? error.message : String(error);
+    const why = messageOf(error);
     const { hostname, port } = this.#socket.remoteAddr as Deno.NetAddr;
     void this.end(
       new UnreachableError(`gloo: connection to rank ${this.rank} was lost: ${why}`, {

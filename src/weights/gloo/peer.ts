@@ -3,9 +3,10 @@ import { withDeadline } from "../../internal/deadline.ts";
 import { TCPStoreClient } from "../../rendezvous/mod.ts";
 import { Mesh } from "./mesh.ts";
 import { GRACE_MS } from "./pair.ts";
-import { allOrAborted } from "./race.ts";
+import { orAborted } from "../../internal/or_aborted.ts";
 import { childrenOf, parentOf } from "./tree.ts";
 import { broadcastSlot, rankKey } from "./wire.ts";
+import { asError } from "../../internal/thrown.ts";
 
 /** Which group to join, with the fields of SGLang's `/init_weights_update_group`. */
 export interface JoinGlooOptions {
@@ -133,7 +134,7 @@ export class GlooPeer implements AsyncDisposable {
     signal.throwIfAborted();
     if (this.#failure !== undefined) throw this.#failure;
     try {
-      await allOrAborted([this.#receive(broadcastSlot(this.#tag++), target)], signal);
+      await orAborted(this.#receive(broadcastSlot(this.#tag++), target), signal);
     } catch (error) {
       await this.#end(signal.aborted ? new StateError("gloo: a receive was aborted") : error);
       throw error;
@@ -146,7 +147,7 @@ export class GlooPeer implements AsyncDisposable {
   }
 
   async #end(reason: unknown): Promise<void> {
-    const error = reason instanceof Error ? reason : new Error(String(reason));
+    const error = asError(reason);
     this.#failure ??= error;
     await Promise.all([this.#mesh.end(error, GRACE_MS), this.#store[Symbol.asyncDispose]()]);
   }

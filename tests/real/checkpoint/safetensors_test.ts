@@ -12,6 +12,7 @@ import {
   writeSafetensors,
 } from "../../../src/checkpoint/mod.ts";
 import { modelPath, pythonOf } from "../../_support/real.ts";
+import { temporaryFolder } from "../../_support/temporary_folder.ts";
 
 const script = new URL("safetensors_io.py", import.meta.url).pathname;
 
@@ -22,11 +23,6 @@ async function python(...args: string[]): Promise<string> {
   }).output();
   assert.equal(code, 0, new TextDecoder().decode(stderr));
   return new TextDecoder().decode(stdout);
-}
-
-async function temporaryFolder(): Promise<AsyncDisposable & { path: string }> {
-  const path = await Deno.makeTempDir();
-  return { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
 }
 
 async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {

@@ -6,6 +6,7 @@ import { itemSizeBytes } from "../../../src/checkpoint/mod.ts";
 import { GlooGroup, GlooPeer } from "../../../src/weights/gloo/mod.ts";
 import type { BroadcastPart } from "../../../src/weights/transport.ts";
 import { pythonOf } from "../../_support/real.ts";
+import { freePort } from "../../_support/free_port.ts";
 
 type Version = "0.5.16" | "0.5.23";
 interface Tensor {
@@ -192,8 +193,3 @@ Deno.test("our rank 0 that closes frees a torch rank that waits, with an error a
   assert.match(lines[0]!.error!, /closed by peer|reset/i);
   await torch.process.status;
 });
-
-function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return listener.addr.port;
-}

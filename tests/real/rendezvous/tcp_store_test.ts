@@ -2,15 +2,12 @@
 import assert from "node:assert/strict";
 import { TCPStoreClient, TCPStoreServer } from "../../../src/rendezvous/mod.ts";
 import { pythonOf } from "../../_support/real.ts";
+import { freePort } from "../../_support/free_port.ts";
 
 const utf8 = (text: string) => new TextEncoder().encode(text);
 const script = new URL("store.py", import.meta.url).pathname;
 
 /** A free port of this machine. */
-function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return listener.addr.port;
-}
 
 function startPython(
   version: "0.5.16" | "0.5.23",

@@ -6,11 +6,7 @@ import {
   type TensorToWrite,
   writeSafetensors,
 } from "../../../src/checkpoint/mod.ts";
-
-async function temporaryFolder(): Promise<AsyncDisposable & { path: string }> {
-  const path = await Deno.makeTempDir();
-  return { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
-}
+import { temporaryFolder } from "../../_support/temporary_folder.ts";
 
 const bytes = (...values: number[]) => Uint8Array.from(values);
 const u8 = (name: string, ...values: number[]): TensorToWrite => ({

@@ -7,6 +7,7 @@ import {
 } from "../../../src/errors.ts";
 import { TCPStoreClient, TCPStoreServer } from "../../../src/rendezvous/mod.ts";
 import { utf8 } from "./_encode.ts";
+import { freePort } from "../../_support/free_port.ts";
 
 const connect = (port: number) => TCPStoreClient.connect({ hostname: "127.0.0.1", port });
 
@@ -125,11 +126,6 @@ Deno.test("a closed client says so", async () => {
   await client[Symbol.asyncDispose]();
   await assert.rejects(client.countKeys(), /closed/);
 });
-
-function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return listener.addr.port;
-}
 
 /** Takes one connection, writes `answer`, and reads until the other side closes. */
 async function serveOne(listener: Deno.TcpListener, answer: Uint8Array): Promise<void> {
