@@ -3,8 +3,10 @@
  *
  * @module
  */
-import { LibraryError } from "../src/errors.ts";
+import { LibraryError, PermissionError } from "../src/errors.ts";
 import { messageOf } from "../src/internal/thrown.ts";
+import { KEEP_LOADED, loaderSymbols } from "./libc/symbols.ts";
+import { toCString } from "./memory.ts";
 
 /** The shared libraries that this project opens. */
 export type LibraryName = "nccl" | "cudart" | "cuda";
@@ -121,14 +123,17 @@ export interface OpenLibrary<S extends Deno.ForeignLibraryInterface> {
 }
 
 /**
- * Opens a library. It stays open for the life of the process: NCCL and CUDA keep threads that a
- * closed library would pull the code from under.
+ * Opens a library. It stays loaded for the life of the process, although Deno closes a Worker's
+ * libraries when the Worker ends: NCCL and CUDA keep threads that an unloaded library would pull
+ * the code from under, and NCCL holds a CUDA runtime of its own inside, whose device memory is lost
+ * each time it is unloaded and loaded again.
  *
  * Permissions: `--allow-ffi=<path>` for the path that is opened; `--allow-env=SGLANG_RL_NCCL,…` is
  * used when granted and not missed when not.
  *
- * @throws {LibraryError} no place had it; the message lists every place with the reason, and the
- * exact `--allow-ffi` flag when Deno refused a library that may be there.
+ * @throws {LibraryError} no place had it; the message lists every place with the reason
+ * @throws {PermissionError} Deno refused a library that may be there; the message lists every place
+ * too, `flag` is the exact `--allow-ffi`
  */
 export function openLibrary<const S extends Deno.ForeignLibraryInterface>(
   name: LibraryName,
@@ -139,27 +144,28 @@ export function openLibrary<const S extends Deno.ForeignLibraryInterface>(
   const refused: string[] = [];
   for (const { path, origin } of libraryCandidates(name, { ...options, environment: readEnv })) {
     try {
-      return { symbols: Deno.dlopen(path, symbols).symbols, path };
+      const { symbols: functions } = Deno.dlopen(path, symbols);
+      Deno.dlopen(path, loaderSymbols).symbols.loadAgain(toCString(path), KEEP_LOADED);
+      return { symbols: functions, path };
     } catch (error) {
       if (error instanceof Deno.errors.NotCapable && mayExist(path)) refused.push(path);
       tried.push({ path, reason: `${reasonOf(error, path)} (${origin})` });
     }
   }
-  throw new LibraryError(describeFailure(name, tried, refused), { tried });
-}
-
-function describeFailure(
-  name: LibraryName,
-  tried: readonly { path: string; reason: string }[],
-  refused: readonly string[],
-): string {
   const { fileNames, variable } = facts[name];
   const places = tried.map(({ path, reason }) => `  ${path}: ${reason}`).join("\n");
-  const advice = refused.length > 0
-    ? `Deno refused to open it; run again with --allow-ffi=${refused.join(",")}`
-    : `Give its path as libraries.${name} or in ${variable}, or the servers' Python as ` +
-      `libraries.python, and run with --allow-ffi=<that path>`;
-  return `Could not open ${fileNames.join(" or ")}. Tried:\n${places}\n${advice}`;
+  const failure = `Could not open ${fileNames.join(" or ")}. Tried:\n${places}\n`;
+  if (refused.length > 0) {
+    const flag = `--allow-ffi=${refused.join(",")}`;
+    throw new PermissionError(`${failure}Deno refused to open it; run again with ${flag}`, {
+      flag,
+    });
+  }
+  throw new LibraryError(
+    `${failure}Give its path as libraries.${name} or in ${variable}, or the servers' Python as ` +
+      `libraries.python, and run with --allow-ffi=<that path>`,
+    { tried },
+  );
 }
 
 function reasonOf(error: unknown, path: string): string {

@@ -63,7 +63,8 @@ export class DeviceExporter implements AsyncDisposable {
   /**
    * Opens the device.
    *
-   * @throws {LibraryError} a library is nowhere, or Deno was not allowed to open it
+   * @throws {LibraryError} a library is nowhere
+   * @throws {PermissionError} Deno was not allowed to open a library, or to start the thread
    * @throws {NativeError} there is no driver or no such device
    * @throws {TimeoutError} the device did not open in time
    */

@@ -55,3 +55,21 @@ export const libcSymbols = {
     result: "i32",
   },
 } as const satisfies Deno.ForeignLibraryInterface;
+
+/** The loader's own function, found the same way. */
+export const loaderSymbols = {
+  loadAgain: {
+    name: "dlopen",
+    parameters: [
+      "buffer", // const char *filename
+      "i32", // int flags
+    ],
+    result: "usize", // void *handle
+  },
+} as const satisfies Deno.ForeignLibraryInterface;
+
+/**
+ * `RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE` of `dlfcn.h` on Linux: a library that is loaded already
+ * is never unloaded again.
+ */
+export const KEEP_LOADED = 0x1 | 0x4 | 0x1000;

@@ -90,7 +90,8 @@ export class Communicator implements AsyncDisposable {
   /**
    * Starts the rank's thread and opens NCCL, the CUDA runtime and the device there.
    *
-   * @throws {LibraryError} a library is nowhere, or Deno was not allowed to open it
+   * @throws {LibraryError} a library is nowhere
+   * @throws {PermissionError} Deno was not allowed to open a library, or to start the thread
    * @throws {NativeError} there is no driver or no such device
    * @throws {TimeoutError} the device did not open in time
    */

@@ -142,7 +142,8 @@ export class NcclGroup implements CollectiveGroup {
    * Opens NCCL and the device on a thread of their own. Contacts nobody.
    *
    * @throws {ValidationError} an option is wrong
-   * @throws {LibraryError} a library is nowhere, or Deno was not allowed to open it
+   * @throws {LibraryError} a library is nowhere
+   * @throws {PermissionError} Deno was not allowed to open a library, or to start the thread
    * @throws {NativeError} there is no driver or no such device
    * @throws {UnsupportedError} NCCL's version is not the servers'
    * @throws {TimeoutError} the device did not open in time

@@ -7,6 +7,7 @@ import {
   AbortedError,
   LibraryError,
   NativeError,
+  PermissionError,
   SGLangError,
   StateError,
   UnsupportedError,
@@ -213,6 +214,8 @@ export interface PlainError {
   readonly result?: number;
   /** Fields of its class. */
   readonly tried?: ReadonlyArray<{ path: string; reason: string }>;
+  /** Fields of its class. */
+  readonly flag?: string;
 }
 
 /** The error in a form that can be posted. */
@@ -223,6 +226,7 @@ export function toPlainError(error: unknown): PlainError {
     return { name, message, stack, call: error.call, result: error.result };
   }
   if (error instanceof LibraryError) return { name, message, stack, tried: error.tried };
+  if (error instanceof PermissionError) return { name, message, stack, flag: error.flag };
   return { name, message, stack };
 }
 
@@ -242,6 +246,8 @@ export function fromPlainError(plain: PlainError): Error {
       });
     case "LibraryError":
       return new LibraryError(message, { ...options, tried: plain.tried ?? [] });
+    case "PermissionError":
+      return new PermissionError(message, { ...options, flag: plain.flag ?? "--allow-ffi" });
     case "ValidationError":
       return new ValidationError(message, options);
     case "UnsupportedError":

@@ -120,6 +120,21 @@ Deno.test("two paths are all the FFI permission that opening needs", async () =>
   equal(new TextDecoder().decode(stdout), "2.28.9 ok\n");
 });
 
+Deno.test("libraries stay loaded when the thread that opened them has ended", async () => {
+  const script = new URL("./_stays_loaded.ts", import.meta.url).pathname;
+  const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: [
+      "run",
+      "-A",
+      "--no-check",
+      script,
+      JSON.stringify({ nccl: nccl.path, cudart: cudart.path }),
+    ],
+  }).output();
+  const said = new TextDecoder().decode(stdout);
+  equal(said, '{"ended":true,"mapped":[true,true]}', new TextDecoder().decode(stderr));
+});
+
 Deno.test("a handle that is collected without being freed tells of it", async () => {
   const script = `
     import { DeviceBuffer } from ${

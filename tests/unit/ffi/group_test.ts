@@ -1,5 +1,5 @@
 import { match, rejects } from "node:assert/strict";
-import { LibraryError, ValidationError } from "../../../src/errors.ts";
+import { PermissionError, ValidationError } from "../../../src/errors.ts";
 import { NcclGroup, type NcclGroupOptions, type RendezvousStore } from "../../../ffi/mod.ts";
 
 const store: RendezvousStore = {
@@ -33,6 +33,6 @@ Deno.test("without permission the error names the libraries and the flag", async
   const cudart = new URL(import.meta.url).pathname;
   await rejects(NcclGroup.open({ ...options, libraries: { cudart } }), (error: Error) => {
     match(error.message, new RegExp(`--allow-ffi=${cudart}`));
-    return error instanceof LibraryError;
+    return error instanceof PermissionError;
   });
 });

@@ -3,6 +3,7 @@ import {
   AbortedError,
   LibraryError,
   NativeError,
+  PermissionError,
   SGLangError,
   StateError,
   UnsupportedError,
@@ -15,6 +16,7 @@ Deno.test("an error keeps its class, message and fields on the way between threa
   const errors = [
     new NativeError("ncclBroadcast failed", { call: "ncclBroadcast", result: 6 }),
     new LibraryError("nowhere", { tried }),
+    new PermissionError("refused", { flag: "--allow-ffi=/x" }),
     new ValidationError("wrong"),
     new UnsupportedError("old"),
     new StateError("late"),
@@ -31,6 +33,7 @@ Deno.test("an error keeps its class, message and fields on the way between threa
   const native = fromPlainError(toPlainError(errors[0]!)) as NativeError;
   deepEqual([native.call, native.result], ["ncclBroadcast", 6]);
   deepEqual((fromPlainError(toPlainError(errors[1]!)) as LibraryError).tried, tried);
+  equal((fromPlainError(toPlainError(errors[2]!)) as PermissionError).flag, "--allow-ffi=/x");
 });
 
 Deno.test("an error of another kind becomes a native error of this library", () => {
