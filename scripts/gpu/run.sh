@@ -18,7 +18,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 out=${OUT:-$PWD/.dev/gpu-results} work=${WORK:-/tmp/sglang-rl-gpu} limit=${LIMIT_S:-1800}
-parts=${PARTS:-kernels broadcast permissions faults server scheme ipc learning rates leaks python death}
+parts=${PARTS:-kernels broadcast collectives permissions faults server scheme ipc learning rates leaks python death}
 port=${GPU_SERVER_PORT:-34100}
 logs=$work/logs site=$work/site models=$work/models
 mkdir -p "$out" "$logs" "$site" "$models"
@@ -63,7 +63,7 @@ if [[ " $parts " =~ $needs_server ]]; then
   server=$!
 fi
 
-declare -A seconds=([kernels]=60 [broadcast]=90 [permissions]=40 [faults]=90 [leaks]=180 [rates]=110
+declare -A seconds=([kernels]=60 [broadcast]=90 [collectives]=60 [permissions]=40 [faults]=90 [leaks]=180 [rates]=110
   [server]=150 [python]=110 [death]=60 [ipc]=70 [scheme]=150 [learning]=100)
 end_server() {
   [ -z "$server" ] || kill -KILL -- "-$server" 2>/dev/null

@@ -20,7 +20,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 out=${OUT:-$PWD/.dev/gpu-results} work=${WORK:-/tmp/sglang-rl-gpu-multi} limit=${LIMIT_S:-410}
-parts=${PARTS:-rates q05b q05b_device q7b_device q7b python}
+parts=${PARTS:-rates q05b q7b python}
 port=${GPU_SERVER_PORT:-34200} shards=8
 logs=$work/logs site=$work/site models=$work/models
 GPU_PYTHON=${GPU_PYTHON:-python3}
@@ -143,9 +143,7 @@ for part in $parts; do
   case $part in
     rates) ;;
     q05b) run_tests q05b 130 "/^q05b:/" ;;
-    q05b_device) run_tests q05b_device 60 "/^q05b device:/" ;;
-    q7b_device) run_tests q7b_device 110 "/^q7b device:/" ;;
-    q7b) run_tests q7b 170 "/^q7b:/" ;;
+    q7b) run_tests q7b 220 "/^q7b:/" ;;
     # The same updates of one 0.5B server by a Python rank 0.
     python)
       PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH} run_part python 45 "$GPU_PYTHON" -W ignore \

@@ -4,12 +4,10 @@
  * starts the servers and runs each test with a time limit of its own.
  */
 import { deepEqual, notDeepEqual, ok } from "node:assert/strict";
-import { openCheckpoint } from "../../src/checkpoint/mod.ts";
 import {
   safetensors,
   type SGLangWeightSender,
   SGLangWeightSyncScheme,
-  stateDict,
   type WeightSource,
   type WeightSyncReport,
 } from "../../src/weights/mod.ts";
@@ -23,7 +21,6 @@ import {
   timed,
   within,
 } from "./support/gpu.ts";
-import { DeviceWeights } from "./support/multi_device.ts";
 import {
   type FleetMember,
   fleetOf,
@@ -36,6 +33,7 @@ import {
 } from "./support/multi_fleet.ts";
 import { RequestLoad } from "./support/multi_load.ts";
 import { TorchPeer } from "./support/peer.ts";
+import { inMemory, onDevice } from "./support/sources.ts";
 
 const anyResources = { sanitizeResources: false, sanitizeOps: false };
 const MIB = 2 ** 20;
@@ -147,9 +145,10 @@ for (
       const fleet = await readyFleet(kind);
       const reference = await referenceFromDisk(fleet, folderOf(kind));
       record(`multi.${kind}.disk`, { servers: fleet.length, ms: reference.diskMs });
-      const files = safetensors(folderOf(kind));
+      await using trainer = await openGroup();
       const steps: [string, () => Promise<WeightSource>][] = [
-        ["files", () => Promise.resolve(files)],
+        ["device", () => onDevice(folderOf(kind), trainer.group)],
+        ["files", () => Promise.resolve(safetensors(folderOf(kind)))],
         ["memory", () => inMemory(folderOf(kind))],
       ];
       for (const [label, open] of steps) {
@@ -163,36 +162,6 @@ for (
       }
     },
   });
-
-  Deno.test({
-    name: `${kind} device: all servers take ${title}'s shapes from memory of GPU 0`,
-    ...anyResources,
-    async fn(t) {
-      const fleet = await readyFleet(kind);
-      const reference = await referenceFromDisk(fleet, folderOf(kind));
-      const start = performance.now();
-      await using weights = await DeviceWeights.load(folderOf(kind), fleet);
-      record(`multi.${kind}.load`, { ms: Math.round(performance.now() - start) });
-      for (const bucketBytes of buckets) {
-        const bucketMiB = bucketBytes / MIB;
-        await t.step(`buckets of ${bucketMiB} MiB`, async () => {
-          const runs = [];
-          for (let i = 0; i <= repeats; i++) {
-            await spoil(fleet);
-            runs.push(await weights.sync(bucketBytes));
-            await requireState(fleet, reference);
-          }
-          const totals = runs.map(({ totalMs }) => totalMs);
-          const totalMs = median(totals.slice(1));
-          const updateMs = median(runs.slice(1).map(({ updateMs }) => updateMs));
-          const updateGBs = Number((weights.sizeBytes / updateMs / 1e6).toFixed(1));
-          const times = { firstMs: totals[0], totalMs, updateMs, updateGBs };
-          const load = await underLoad(fleet[0]!, () => weights.sync(bucketBytes));
-          record(`multi.${kind}.device`, { bucketMiB, ...times, totals, load });
-        });
-      }
-    },
-  });
 }
 
 /** The running servers of a model, once they answer and hold weights of their own. */
@@ -200,17 +169,6 @@ async function readyFleet(kind: ModelKind): Promise<FleetMember[]> {
   const fleet = fleetOf(kind);
   await Promise.all(fleet.map(({ server }) => server.ready(150_000)));
   return fleet;
-}
-
-/** A checkpoint as arrays of this process. */
-async function inMemory(folder: string): Promise<WeightSource> {
-  await using checkpoint = await openCheckpoint(folder);
-  const entries = await Promise.all(
-    [...checkpoint.tensors.values()].map(async ({ name, dtype, shape }) =>
-      [name, { dtype, shape, data: await checkpoint.read(name) }] as const
-    ),
-  );
-  return stateDict(Object.fromEntries(entries));
 }
 
 async function requireState(fleet: readonly FleetMember[], reference: Reference): Promise<void> {
