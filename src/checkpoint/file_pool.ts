@@ -1,12 +1,13 @@
 import { CheckpointError, StateError } from "../errors.ts";
 import { throwIfAborted } from "../internal/deadline.ts";
+import { forEachAtOnce } from "../internal/at_once.ts";
 import { asPermissionError } from "../internal/permission.ts";
 import { Semaphore } from "../internal/semaphore.ts";
 
-/** Files open at once. */
-const MAX_OPEN = 8;
-/** Bytes between two looks at the signal. Linux itself reads at most 2 GiB at once. */
-const READ_BYTES = 32 * 1024 * 1024;
+/** Reads under way at once; one thread reads cached files at a fraction of the memory's rate. */
+export const READS_AT_ONCE = 8;
+/** Larger reads are split into pieces of this size, which are read at once. */
+const PIECE_BYTES = 16 * 1024 * 1024;
 
 /** What tells one version of a file from another. */
 export interface FileIdentity {
@@ -25,7 +26,7 @@ interface OpenFile {
 
 /** Reads at positions of many files, several at once, with few of them open. */
 export class FilePool {
-  readonly #permits = new Semaphore(MAX_OPEN);
+  readonly #permits = new Semaphore(READS_AT_ONCE);
   readonly #idle: OpenFile[] = [];
   readonly #identities = new Map<string, FileIdentity>();
   #closed = false;
@@ -45,13 +46,29 @@ export class FilePool {
     options: { position: number; signal?: AbortSignal | undefined },
   ): Promise<void> {
     const { position, signal } = options;
+    const starts = Array.from(
+      { length: Math.ceil(target.length / PIECE_BYTES) },
+      (_, i) => i * PIECE_BYTES,
+    );
+    await forEachAtOnce(starts, { limit: READS_AT_ONCE, signal }, (start, inner) => {
+      const piece = target.subarray(start, start + PIECE_BYTES);
+      return this.#readPiece(path, piece, { position: position + start, signal: inner });
+    });
+  }
+
+  async #readPiece(
+    path: string,
+    target: Uint8Array,
+    options: { position: number; signal: AbortSignal },
+  ): Promise<void> {
+    const { position, signal } = options;
     using _permit = await this.#permits.acquire(signal);
     const open = await this.#open(path);
     try {
       await open.file.seek(position, Deno.SeekMode.Start);
       for (let filled = 0; filled < target.length;) {
         throwIfAborted(signal, `read ${path}`);
-        const length = await open.file.read(target.subarray(filled, filled + READ_BYTES));
+        const length = await open.file.read(target.subarray(filled));
         if (length === null) throw changed(path, "it ended early");
         filled += length;
       }
@@ -97,7 +114,7 @@ export class FilePool {
       return;
     }
     this.#idle.push(open);
-    if (this.#idle.length > MAX_OPEN) this.#idle.shift()!.file.close();
+    if (this.#idle.length > READS_AT_ONCE) this.#idle.shift()!.file.close();
   }
 }
 

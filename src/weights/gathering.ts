@@ -1,15 +1,9 @@
 import { tensorSizeBytes } from "../checkpoint/dtype.ts";
 import type { PlannedBucket } from "./plan.ts";
+import { readAll, type TensorRead } from "./source/read_all.ts";
 import type { OpenWeightSource } from "./source/source.ts";
 import type { StagingMemory } from "./staging.ts";
 import type { GatheredPart, StagePiece } from "./transport.ts";
-
-/** A tensor that must be read before it can be staged. */
-interface Read {
-  readonly source: OpenWeightSource;
-  readonly index: number;
-  readonly target: Uint8Array;
-}
 
 /**
  * Finds the pieces of buckets for a transport that brings them together on a device by itself.
@@ -36,7 +30,7 @@ export class GatheringRing {
   /** The broadcasts of a bucket in wire order. They stay valid until the next call but one. */
   async gather(bucket: PlannedBucket, signal: AbortSignal): Promise<GatheredPart[]> {
     this.#turn = 1 - this.#turn;
-    const reads: Read[] = [];
+    const reads: TensorRead[] = [];
     const buffer = this.#readBytes(bucket) > 0
       ? this.#memory.buffer(this.#turn, this.#mostReadBytes)
       : new Uint8Array(0);
@@ -48,11 +42,7 @@ export class GatheringRing {
       reads.push({ source: place.source, index: sourceIndex, target });
       return { bytes: target, castFrom: place.castFrom };
     });
-    // By source order, because a source is read forwards; the plan may have sorted otherwise.
-    for (const { source, index, target } of reads.toSorted((a, b) => a.index - b.index)) {
-      signal.throwIfAborted();
-      await source.read(index, target, { signal });
-    }
+    await readAll(reads, { atOnce: this.#source.readsAtOnce, signal });
     return bucket.flattened
       ? [{ pieces: joinNeighbours(pieces), dtype: "uint8" }]
       : bucket.tensors.map(({ dtype }, i) => ({ pieces: [pieces[i]!], dtype }));

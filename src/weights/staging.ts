@@ -1,4 +1,5 @@
 import type { PlannedBucket } from "./plan.ts";
+import { readAll } from "./source/read_all.ts";
 import type { OpenWeightSource } from "./source/source.ts";
 import type { BroadcastPart } from "./transport.ts";
 
@@ -111,12 +112,13 @@ export class StagingRing {
   }
 
   async #fill(bucket: PlannedBucket, target: Uint8Array, signal: AbortSignal): Promise<void> {
-    // By source order, because a source is read forwards; the plan may have sorted otherwise.
-    const forwards = bucket.tensors.toSorted((a, b) => a.sourceIndex - b.sourceIndex);
-    for (const { sourceIndex, offset, sizeBytes } of forwards) {
-      signal.throwIfAborted();
-      await this.#source.read(sourceIndex, target.subarray(offset, offset + sizeBytes), { signal });
-    }
+    const source = this.#source;
+    const reads = bucket.tensors.map(({ sourceIndex: index, offset, sizeBytes }) => ({
+      source,
+      index,
+      target: target.subarray(offset, offset + sizeBytes),
+    }));
+    await readAll(reads, { atOnce: source.readsAtOnce, signal });
   }
 
   #buffer(byteLength: number): Uint8Array {

@@ -5,6 +5,7 @@ import { NativeError, UnsupportedError } from "../../src/errors.ts";
 import {
   itemBytes,
   longestBlock,
+  median,
   openGroup,
   pattern,
   record,
@@ -53,33 +54,50 @@ Deno.test({
   ...anyResources,
   async fn() {
     await using peer = await TorchPeer.start();
-    await using opened = await openGroup();
-    const { group, store } = opened;
-    const bytes = pattern(4096);
-    const one = { cmd: "receive", tensors: [{ dtype: "uint8", shape: [4096] }] };
-    const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
-    const idleMs = await longestBlock(() => pause(2000));
-    let sent: Promise<void> | undefined;
-    const joiningMs = await longestBlock(async () => {
-      sent = group.broadcast([{ bytes, dtype: "uint8" }], within());
-      await pause(2000);
-    });
-    await peer.join(store.port, group.groupName);
-    const first = peer.ask(one);
-    await sent;
-    deepEqual((await first).sha256, [await sha256(bytes)]);
-    const sendingMs = await longestBlock(async () => {
-      sent = group.broadcast([{ bytes, dtype: "uint8" }], within());
-      await pause(2000);
-    });
-    await peer.ask(one);
-    await sent;
+    const pause = () => new Promise((resolve) => setTimeout(resolve, 1000));
+    const idleMs: number[] = [];
+    const joiningMs: number[] = [];
+    const sendingMs: number[] = [];
+    for (let round = 0; round < 5; round++) {
+      idleMs.push(await longestBlock(pause));
+      await waitForPeer(peer, { pause, joiningMs, sendingMs });
+    }
     record("wait.mainThreadBlockedMs", { idleMs, joiningMs, sendingMs });
-    await Promise.all([group.close(), peer.ask({ cmd: "destroy" })]);
-    const noiseMs = Math.max(5, 2 * idleMs);
-    ok(Math.max(joiningMs, sendingMs) < noiseMs, `blocked for ${joiningMs} and ${sendingMs} ms`);
+    // A call that blocks does so in every round; a gap in one of them is the machine's.
+    const usualMs = Math.max(median(joiningMs), median(sendingMs));
+    ok(usualMs < 5, `blocked for ${usualMs} ms`);
   },
 });
+
+/** Opens a group whose peer comes late, and then takes a broadcast late. */
+async function waitForPeer(
+  peer: TorchPeer,
+  rounds: { pause: () => Promise<unknown>; joiningMs: number[]; sendingMs: number[] },
+): Promise<void> {
+  await using opened = await openGroup();
+  const { group, store } = opened;
+  const bytes = pattern(4096);
+  const receive = { cmd: "receive", tensors: [{ dtype: "uint8", shape: [4096] }] };
+  const send = async (gapsMs: number[]) => {
+    let sent: Promise<void> | undefined;
+    gapsMs.push(
+      await longestBlock(async () => {
+        sent = group.broadcast([{ bytes, dtype: "uint8" }], within());
+        await rounds.pause();
+      }),
+    );
+    return { sent };
+  };
+  const joining = await send(rounds.joiningMs);
+  await peer.join(store.port, group.groupName);
+  const first = peer.ask(receive);
+  await joining.sent;
+  deepEqual((await first).sha256, [await sha256(bytes)]);
+  const sending = await send(rounds.sendingMs);
+  await peer.ask(receive);
+  await sending.sent;
+  await Promise.all([group.close(), peer.ask({ cmd: "destroy" })]);
+}
 
 Deno.test({
   name: "staged parts, pinned parts and float32 cast on the device arrive bit for bit",

@@ -1,32 +1,37 @@
-import { ok } from "node:assert/strict";
+import { deepEqual, ok } from "node:assert/strict";
 import { openGroup, record, within } from "./support/gpu.ts";
 import { TorchPeer } from "./support/peer.ts";
 
-interface Usage {
-  readonly files: number;
+/** What this process holds beside device memory. */
+interface Held {
   readonly threads: number;
-  readonly freeMiB: number;
+  /** Open files by kind. */
+  readonly files: Record<string, number>;
 }
 
-/** Open files and threads of this process. */
-function usage(freeBytes: number): Usage {
-  return {
-    files: [...Deno.readDirSync("/proc/self/fd")].length,
-    threads: [...Deno.readDirSync("/proc/self/task")].length,
-    freeMiB: Number((freeBytes / 2 ** 20).toFixed(2)),
-  };
+function held(): Held {
+  const files: Record<string, number> = {};
+  for (const { name } of Deno.readDirSync("/proc/self/fd")) {
+    const kind = kindOf(name);
+    if (kind !== undefined) files[kind] = (files[kind] ?? 0) + 1;
+  }
+  return { files, threads: [...Deno.readDirSync("/proc/self/task")].length };
+}
+
+/** `socket`, `pipe`, or the path; `undefined` for the file with which the list is read. */
+function kindOf(descriptor: string): string | undefined {
+  try {
+    return Deno.readLinkSync(`/proc/self/fd/${descriptor}`).replace(/:?\[.*\]/, "");
+  } catch {
+    return undefined;
+  }
 }
 
 /** How a group's life ends. */
 type End = "unused" | "closed" | "aborted";
 
-/**
- * Opens, uses and ends groups with one torch process, which is gone afterwards. Gives the device
- * memory that went meanwhile, the torch process's included, in MiB.
- */
-async function useGroups(count: number, end: End): Promise<number> {
-  await using peer = await TorchPeer.start();
-  const first = await measure();
+/** Opens, uses and ends one group after the other, each with the same torch process. */
+async function useGroups(peer: TorchPeer, count: number, end: End): Promise<void> {
   for (let round = 0; round < count; round++) {
     await using opened = await openGroup();
     const { group, store } = opened;
@@ -38,13 +43,12 @@ async function useGroups(count: number, end: End): Promise<number> {
     const ours = end === "closed" ? group.close() : group.abort(new Error("the test ends it"));
     await Promise.all([ours, peer.ask({ cmd: "destroy" })]);
   }
-  return Number((first.freeMiB - (await measure()).freeMiB).toFixed(2));
 }
 
-/** What this process holds; the device's free memory counts every process on it. */
-async function measure(): Promise<Usage> {
+/** Free memory of the device in MiB; every process on it counts. */
+async function freeMiB(): Promise<number> {
   await using opened = await openGroup();
-  return usage(await opened.group.freeDeviceBytes());
+  return Number((await opened.group.freeDeviceBytes() / 2 ** 20).toFixed(2));
 }
 
 /** Drivers hand memory out in pieces of 2 MiB. */
@@ -56,15 +60,26 @@ for (const end of ["unused", "closed", "aborted"] as const) {
     sanitizeResources: false,
     sanitizeOps: false,
     async fn() {
-      await useGroups(2, end);
-      // Measured while no torch process runs, so that only our own losses count.
-      const before = await measure();
-      const goneWithPeerMiB = await useGroups(20, end);
-      const after = await measure();
-      record(`leaks.${end}`, { before, after, goneWithPeerMiB });
-      ok(after.files <= before.files, `${before.files} files became ${after.files}`);
+      // The first groups load NCCL's kernels and start its threads, which stay.
+      {
+        await using peer = await TorchPeer.start();
+        await useGroups(peer, 2, end);
+      }
+      // Memory is measured while no torch process runs, so that only our own losses count.
+      const freeBeforeMiB = await freeMiB();
+      let before: Held | undefined;
+      let after: Held | undefined;
+      {
+        await using peer = await TorchPeer.start();
+        await useGroups(peer, 1, end);
+        before = held();
+        await useGroups(peer, 20, end);
+        after = held();
+      }
+      const lostMiB = Number((freeBeforeMiB - await freeMiB()).toFixed(2));
+      record(`leaks.${end}`, { before, after, lostMiB });
+      deepEqual(after.files, before.files);
       ok(after.threads <= before.threads, `${before.threads} threads became ${after.threads}`);
-      const lostMiB = before.freeMiB - after.freeMiB;
       ok(lostMiB <= TOLERANCE_MIB, `${lostMiB} MiB of device memory are gone`);
     },
   });

@@ -17,10 +17,12 @@ class CastingSource implements OpenWeightSource {
   readonly tensors: readonly TensorInfo[];
   /** What is cast, for a group that does it on its device. */
   readonly wide: OpenWeightSource;
+  readonly readsAtOnce: number | undefined;
   readonly #inner: OpenWeightSource;
 
   constructor(inner: OpenWeightSource) {
     this.wide = inner;
+    this.readsAtOnce = inner.readsAtOnce;
     this.#inner = inner;
     this.tensors = inner.tensors.map((tensor) =>
       tensor.dtype === "float32" ? { ...tensor, dtype: "bfloat16" } : tensor

@@ -1,3 +1,4 @@
+import { READS_AT_ONCE } from "../../checkpoint/file_pool.ts";
 import { openCheckpoint } from "../../checkpoint/reader.ts";
 import type { OpenWeightSource, WeightSource } from "./source.ts";
 
@@ -27,6 +28,7 @@ export function safetensors(path: string): WeightSource {
       return {
         tensors: places.map(({ name, dtype, shape }) => ({ name, dtype, shape })),
         view: () => undefined,
+        readsAtOnce: READS_AT_ONCE,
         read: (index, target, options) =>
           checkpoint.readInto(places[index]!.name, target, { signal: options.signal }),
         [Symbol.asyncDispose]: () => checkpoint[Symbol.asyncDispose](),

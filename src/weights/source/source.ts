@@ -24,6 +24,8 @@ export interface OpenWeightSource extends AsyncDisposable {
    * Tensors whose type is the same in both are not cast.
    */
   readonly wide?: OpenWeightSource | undefined;
+  /** How many reads may be under way at once. Default 1: each begins when the last is done. */
+  readonly readsAtOnce?: number | undefined;
   /**
    * Writes the bytes of a tensor, C-contiguous and little-endian, into `target`, which has exactly
    * their size. Called with growing indexes, each at most once.

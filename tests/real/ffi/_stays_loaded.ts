@@ -12,4 +12,6 @@ const busy = threads();
 for (let i = 0; i < 100 && threads() >= busy; i++) await new Promise((r) => setTimeout(r, 20));
 const maps = Deno.readTextFileSync("/proc/self/maps");
 const mapped = opened.map((path) => maps.includes(Deno.realPathSync(path)));
-Deno.stdout.writeSync(new TextEncoder().encode(JSON.stringify({ ended: threads() < busy, mapped })));
+Deno.stdout.writeSync(
+  new TextEncoder().encode(JSON.stringify({ ended: threads() < busy, mapped })),
+);

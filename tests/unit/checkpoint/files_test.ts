@@ -256,3 +256,19 @@ for (const missing of ["read", "write"] as const) {
     },
   });
 }
+
+Deno.test("a large tensor is read in pieces at once, each to its place", async () => {
+  await using folder = await temporaryFolder();
+  const path = join(folder.path, "x.safetensors");
+  const words = new Uint32Array(9 * 2 ** 20 + 1).map((_, i) => i);
+  await writeSafetensors(path, [
+    u8("first", 1, 2, 3, 4),
+    { name: "large", dtype: "int32", shape: [words.length], data: new Int32Array(words.buffer) },
+  ]);
+  await using checkpoint = await openCheckpoint(path);
+  const read = new Uint32Array((await checkpoint.read("large")).buffer);
+  assert.ok(read.every((word, i) => word === i));
+  const tail = new Uint8Array(words.byteLength - 20);
+  await checkpoint.readInto("large", tail, { byteOffset: 20 });
+  assert.ok(new Uint32Array(tail.buffer).every((word, i) => word === i + 5));
+});

@@ -1,5 +1,5 @@
 import { deepEqual, equal, match, ok, throws } from "node:assert/strict";
-import { LibraryError, PermissionError } from "../../../src/errors.ts";
+import { type LibraryError, PermissionError } from "../../../src/errors.ts";
 import { libraryCandidates, openLibrary, sitePackagesOf } from "../../../ffi/library.ts";
 
 Deno.test("an explicit path is the only place that is tried", () => {
