@@ -70,6 +70,8 @@ const policy = new SGLangWrapper(engine, {
 });
 
 const spentMs = { perturb: 0, sync: 0, rollout: 0, update: 0 };
+/** What the syncs were made of. */
+const syncMs = new Map<string, number>();
 const curves: number[][] = [];
 for (const seed of seeds) curves.push(await evolve(seed));
 report(curves);
@@ -117,8 +119,13 @@ async function rewardOf(
   collector: LLMCollector,
 ): Promise<number> {
   let startedAtMs = performance.now();
-  await sender.updateWeights(parameters.toStateDict(candidate), { signal: stop.signal });
+  const { phasesMs } = await sender.updateWeights(parameters.toStateDict(candidate), {
+    signal: stop.signal,
+  });
   spentMs.sync += performance.now() - startedAtMs;
+  for (const [phase, ms] of Object.entries(phasesMs)) {
+    syncMs.set(phase, (syncMs.get(phase) ?? 0) + ms);
+  }
   startedAtMs = performance.now();
   const batch = await collector.rollout();
   spentMs.rollout += performance.now() - startedAtMs;
@@ -146,10 +153,11 @@ function report(curves: readonly number[][]): void {
       `${last.toFixed(3)}, ${(last / first).toFixed(1)} times as much`,
   );
   const candidates = seeds.length * generations * Number(flags.pairs) * 2;
-  const phases = Object.entries(spentMs).map(([phase, ms]) =>
-    `${phase} ${(ms / candidates).toFixed(1)} ms`
-  );
-  say(`each of ${candidates} candidates: ${phases.join(", ")} (${sender.transport?.transport})`);
+  const each = ([phase, ms]: [string, number]) => `${phase} ${(ms / candidates).toFixed(1)} ms`;
+  const phases = Object.entries(spentMs).map(each).join(", ");
+  say(`each of ${candidates} candidates: ${phases} (${sender.transport?.transport})`);
+  const longest = [...syncMs].toSorted(([, a], [, b]) => b - a).slice(0, 4);
+  say(`of its sync: ${longest.map(each).join(", ")}`);
   if (flags.svg === undefined) return;
   Deno.writeTextFileSync(
     flags.svg,

@@ -53,6 +53,11 @@ export class Memory {
     if (byteLength > 0) this.#libc.copy(target, source, BigInt(byteLength));
   }
 
+  /** Copies on a thread of the pool, while this one goes on; both places must stay meanwhile. */
+  async copyAside(target: Address, source: Address, byteLength: number): Promise<void> {
+    if (byteLength > 0) await this.#libc.copyAside(target, source, BigInt(byteLength));
+  }
+
   /** The C string at `address`; the empty string for the null pointer. */
   cString(address: Address): string {
     if (address === nullAddress) return "";

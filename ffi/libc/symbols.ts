@@ -40,6 +40,16 @@ export const libcSymbols = {
     ],
     result: "usize",
   },
+  copyAside: {
+    name: "memcpy",
+    parameters: [
+      "usize", // void *dest
+      "usize", // const void *src
+      "usize", // size_t n
+    ],
+    result: "usize",
+    nonblocking: true,
+  },
   strlen: {
     parameters: [
       "usize", // const char *s

@@ -4,13 +4,16 @@ import type { Cudart } from "../cudart/mod.ts";
 import type { Kernels } from "../cuda/kernels.ts";
 import type { Address } from "../memory.ts";
 import { landedBytes, totalLandedBytes } from "./pieces.ts";
+import { PinnedRelay, RELAY_BYTES } from "./pinned_relay.ts";
 import type { DeviceRange, FlightRecorder, PlacedBytes, WirePart, WirePiece } from "./protocol.ts";
 
 /** NCCL reads fastest from addresses that CUDA's allocator would give. */
 const ALIGNMENT_BYTES = 256;
 const SMALLEST_SLOT_BYTES = 64 * 2 ** 20;
-/** Memory that is not pinned is copied before the call returns: so much takes a few milliseconds. */
-const COPY_BYTES = 32 * 2 ** 20;
+/** Between two copies the thread's other messages come in. */
+const COPY_BYTES = RELAY_BYTES;
+/** Smaller copies of memory that is not pinned are left to the CUDA runtime. */
+const LEAST_RELAYED_BYTES = 2 ** 20;
 
 /** Parts that lie on the device, ready for their collectives. */
 export interface LoadedParts {
@@ -26,6 +29,10 @@ export interface LoadedParts {
 export interface GatherTools {
   /** The kernels, compiled when the first cast comes. */
   readonly kernels: () => Kernels;
+  /** Whether memory of this process is pinned: the device reads such by itself. */
+  readonly isPinned: (bytes: PlacedBytes) => boolean;
+  /** Waits until the device has passed an event; throws when the rank has ended meanwhile. */
+  readonly until: (event: Event) => Promise<void>;
   /** Lets the thread's other work come in between; throws when the rank has ended meanwhile. */
   readonly breathe: () => Promise<void>;
 }
@@ -46,6 +53,7 @@ export class DeviceRing implements Disposable {
   readonly #cudart: Cudart;
   readonly #copies: Stream;
   readonly #slots: readonly [Slot, Slot];
+  readonly #relay: PinnedRelay;
   readonly #recorder: FlightRecorder;
   /** Outgrown buffers. Freeing waits for the device, so it is left until the device is done. */
   readonly #outgrown: DeviceBuffer[] = [];
@@ -56,6 +64,7 @@ export class DeviceRing implements Disposable {
     this.#cudart = cudart;
     this.#recorder = recorder;
     this.#copies = cudart.createStream();
+    this.#relay = new PinnedRelay(cudart, this.#copies, recorder);
     const slot = (): Slot => ({
       buffer: undefined,
       scratch: undefined,
@@ -152,9 +161,14 @@ export class DeviceRing implements Disposable {
     }
   }
 
-  /** Gives the memory back. Waits for the device's work. */
+  /** Gives the memory back; nothing may be gathered any more. Waits for the device's work. */
   [Symbol.dispose](): void {
+    this.#recorder.during(
+      "cudaStreamSynchronize",
+      () => this.#cudart.synchronize(this.#copies),
+    );
     this.collect();
+    this.#relay[Symbol.dispose]();
     for (const { buffer, scratch, loaded, released } of this.#slots) {
       for (const handle of [buffer, scratch, loaded, released]) handle?.[Symbol.dispose]();
     }
@@ -183,7 +197,7 @@ export class DeviceRing implements Disposable {
       for (let done = 0; done < piece.byteLength; done += COPY_BYTES) {
         const byteLength = Math.min(COPY_BYTES, piece.byteLength - done);
         const chunk = { ...piece, address: piece.address + BigInt(done), byteLength };
-        this.#land(chunk, at, slot.scratch, tools);
+        await this.#land(chunk, at, slot.scratch, tools);
         at += BigInt(landedBytes(chunk));
         await tools.breathe();
       }
@@ -191,16 +205,25 @@ export class DeviceRing implements Disposable {
   }
 
   /** A cast reads memory of the device, so what lies in this process takes the way by `scratch`. */
-  #land(
+  async #land(
     piece: WirePiece,
     target: Address,
     scratch: DeviceBuffer | undefined,
     tools: GatherTools,
-  ): void {
-    if (!piece.cast) return this.#copyBytes(piece, target);
+  ): Promise<void> {
+    if (!piece.cast) return await this.#bring(piece, target, tools);
     const source = piece.place === "device" ? piece.address : scratch!.address;
-    if (piece.place === "host") this.#copyBytes(piece, source);
+    if (piece.place === "host") await this.#bring(piece, source, tools);
     tools.kernels().cast(target, source, { count: piece.byteLength / 4, stream: this.#copies });
+  }
+
+  async #bring(bytes: PlacedBytes, target: Address, tools: GatherTools): Promise<void> {
+    const { place, address: source, byteLength } = bytes;
+    if (place === "device" || byteLength < LEAST_RELAYED_BYTES || tools.isPinned(bytes)) {
+      this.#copyBytes(bytes, target);
+      return;
+    }
+    await this.#relay.copy({ target, source, byteLength, until: tools.until });
   }
 
   #copyBytes({ place, address, byteLength }: PlacedBytes, target: Address): void {

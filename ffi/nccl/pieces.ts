@@ -1,7 +1,7 @@
 import { ValidationError } from "../../src/errors.ts";
 import type { StagePiece } from "../../src/weights/transport.ts";
 import { type Address, nullAddress } from "../memory.ts";
-import type { WirePiece } from "./protocol.ts";
+import type { PlacedBytes, WirePiece } from "./protocol.ts";
 
 /** A piece as the rank's thread is told of it. */
 export function wirePiece(piece: StagePiece, addressOf: (bytes: Uint8Array) => Address): WirePiece {
@@ -29,4 +29,13 @@ export function landedBytes(piece: WirePiece): number {
 /** Bytes that pieces take together. */
 export function totalLandedBytes(pieces: readonly WirePiece[]): number {
   return pieces.reduce((sum, piece) => sum + landedBytes(piece), 0);
+}
+
+/** A range of addresses. */
+export type AddressRange = Pick<PlacedBytes, "address" | "byteLength">;
+
+/** Whether one range lies within another. */
+export function contains(outer: AddressRange, inner: AddressRange): boolean {
+  return outer.address <= inner.address &&
+    inner.address + BigInt(inner.byteLength) <= outer.address + BigInt(outer.byteLength);
 }

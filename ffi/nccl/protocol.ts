@@ -141,6 +141,7 @@ export const recordedCalls = [
   "cudaMalloc",
   "cudaFree",
   "cudaHostRegister",
+  "cudaMallocHost",
   "cudaMemcpyAsync",
   "cudaStreamSynchronize",
   "ncclGetUniqueId",

@@ -1,4 +1,3 @@
-import { setImmediate } from "node:timers";
 import { AbortedError, StateError } from "../../src/errors.ts";
 import { CopyKind } from "../cudart/constants.ts";
 import type { DeviceBuffer, PinnedBuffer, Stream } from "../cudart/handles.ts";
@@ -9,7 +8,9 @@ import type { LibraryOptions } from "../library.ts";
 import { type Address, nullAddress } from "../memory.ts";
 import { DeviceRing, type GatherTools, type LoadedParts } from "./device_ring.ts";
 import { type CommunicatorHandle, Nccl } from "./mod.ts";
+import { contains } from "./pieces.ts";
 import { type DeviceRange, FlightRecorder, type RankInfo, type Requests } from "./protocol.ts";
+import { nextTurn, sleep } from "./turns.ts";
 
 /** How long a wait spins before it gives the thread's other messages turns. */
 const SPIN_MS = 1;
@@ -51,6 +52,8 @@ export class RankThread {
   #aborted = false;
   readonly #buffers = new Map<Address, DeviceBuffer>();
   readonly #pinned: PinnedBuffer[] = [];
+  /** Copies to the device, which read memory that must stay until they are done. */
+  readonly #gathering = new Set<Promise<unknown>>();
 
   /** What each request does. */
   readonly handlers: Handlers = {
@@ -158,19 +161,30 @@ export class RankThread {
 
   async #stage(parts: Requests["stage"]["arguments"]["parts"]): Promise<DeviceRange[]> {
     const { cudart, staging } = this.#get();
-    const { ranges, ready } = await staging.gather(parts, this.#gatherTools());
+    const { ranges, ready } = await this.#tracked(staging.gather(parts, this.#gatherTools()));
     await this.#until("cudaMemcpyAsync", () => cudart.isDone(ready));
     return ranges;
   }
 
   async #gather(args: Requests["gather"]["arguments"]): Promise<undefined> {
     const { cudart, staging } = this.#get();
-    const ready = await staging.gatherAt(args.target, args.pieces, this.#gatherTools());
+    const gathered = staging.gatherAt(args.target, args.pieces, this.#gatherTools());
+    const ready = await this.#tracked(gathered);
     await this.#until("cudaMemcpyAsync", () => cudart.isDone(ready));
     staging.collect();
   }
 
+  async #tracked<T>(work: Promise<T>): Promise<T> {
+    this.#gathering.add(work);
+    try {
+      return await work;
+    } finally {
+      this.#gathering.delete(work);
+    }
+  }
+
   #gatherTools(): GatherTools {
+    const { cudart } = this.#get();
     let since = performance.now();
     const breathe = async () => {
       if (performance.now() - since < BUSY_MS) return;
@@ -178,7 +192,12 @@ export class RankThread {
       if (this.#aborted || this.#opened === undefined) throw new AbortedError("stage");
       since = performance.now();
     };
-    return { kernels: () => this.#getKernels(), breathe };
+    return {
+      kernels: () => this.#getKernels(),
+      isPinned: (bytes) => this.#pinned.some((pinned) => contains(pinned, bytes)),
+      until: (event) => this.#until("cudaMemcpyAsync", () => cudart.isDone(event)),
+      breathe,
+    };
   }
 
   #pin(address: Address, byteLength: number): undefined {
@@ -242,6 +261,7 @@ export class RankThread {
     if (this.#opened === undefined) return;
     const { stream, ring, staging } = this.#opened;
     this.#opened = undefined;
+    await Promise.allSettled(this.#gathering);
     this.#recorder.during("cudaFree", () => {
       for (const buffer of this.#buffers.values()) buffer[Symbol.dispose]();
       for (const pinned of this.#pinned) pinned[Symbol.dispose]();
@@ -296,13 +316,4 @@ export class RankThread {
       () => new Kernels(cudart, this.#getDriver()),
     );
   }
-}
-
-/** Lets the thread's other messages come in. A timer, even of 0 ms, would take 2 ms. */
-function nextTurn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
-}
-
-function sleep(delayMs: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, delayMs));
 }

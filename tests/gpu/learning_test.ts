@@ -38,6 +38,7 @@ Deno.test({
     equal(code, 0, said + new TextDecoder().decode(stderr));
     const phases = /each of 24 candidates: (.*) \(nccl\)/.exec(said)?.[1] ?? "";
     match(phases, /sync [\d.]+ ms, rollout [\d.]+ ms/);
-    record("learning", { phases, said: said.trim().split("\n").at(-2) });
+    const ofSync = /of its sync: (.*)/.exec(said)?.[1];
+    record("learning", { phases, ofSync, reward: /mean reward.*/.exec(said)?.[0] });
   },
 });

@@ -73,7 +73,7 @@ Deno.test("the CUDA runtime says that the machine has no driver", () => {
   });
 });
 
-Deno.test("native memory is read, written and copied by address", () => {
+Deno.test("native memory is read, written and copied by address", async () => {
   const { memory } = cudart;
   const bytes = new Uint8Array([104, 105, 0, 9]);
   const address = memory.addressOf(bytes);
@@ -83,6 +83,9 @@ Deno.test("native memory is read, written and copied by address", () => {
   memory.write(address, new Uint8Array([72]));
   memory.copy(address + 3n, address, 1);
   deepEqual(bytes, new Uint8Array([72, 105, 0, 72]));
+  await memory.copyAside(address + 2n, address, 2);
+  deepEqual(bytes, new Uint8Array([72, 105, 72, 105]));
+  bytes[2] = 0;
   equal(memory.cString(0n), "");
   throws(() => memory.read(0n, 1), ValidationError);
 });

@@ -1,0 +1,11 @@
+import { setImmediate } from "node:timers";
+
+/** Lets the thread's other messages come in. A timer, even of 0 ms, would take 2 ms. */
+export function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+/** Lets the thread sleep. */
+export function sleep(delayMs: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, delayMs));
+}
