@@ -20,7 +20,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 out=${OUT:-$PWD/.dev/gpu-results} work=${WORK:-/tmp/sglang-rl-gpu-multi} limit=${LIMIT_S:-410}
-parts=${PARTS:-rates q05b q7b python}
+parts=${PARTS:-rates q05b q7b learning python}
 port=${GPU_SERVER_PORT:-34200} shards=8
 logs=$work/logs site=$work/site models=$work/models
 GPU_PYTHON=${GPU_PYTHON:-python3}
@@ -144,6 +144,10 @@ for part in $parts; do
     rates) ;;
     q05b) run_tests q05b 130 "/^q05b:/" ;;
     q7b) run_tests q7b 220 "/^q7b:/" ;;
+    learning)
+      GPU_SERVER=${GPU_FLEET_Q05B%% *} run_part learning 60 "$deno" test -A --no-check --cached-only \
+        tests/gpu/learning_test.ts
+      ;;
     # The same updates of one 0.5B server by a Python rank 0.
     python)
       PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH} run_part python 45 "$GPU_PYTHON" -W ignore \

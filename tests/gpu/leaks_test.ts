@@ -9,6 +9,18 @@ interface Held {
   readonly files: Record<string, number>;
 }
 
+/** What is held once the threads of ended groups are gone, which takes some milliseconds. */
+async function heldAtRest(): Promise<Held> {
+  let now = held();
+  for (let isSame = 0; isSame < 10;) {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    const next = held();
+    isSame = next.threads === now.threads ? isSame + 1 : 0;
+    now = next;
+  }
+  return now;
+}
+
 function held(): Held {
   const files: Record<string, number> = {};
   for (const { name } of Deno.readDirSync("/proc/self/fd")) {
@@ -72,9 +84,9 @@ for (const end of ["unused", "closed", "aborted"] as const) {
       {
         await using peer = await TorchPeer.start();
         await useGroups(peer, 1, end);
-        before = held();
+        before = await heldAtRest();
         await useGroups(peer, 20, end);
-        after = held();
+        after = await heldAtRest();
       }
       const lostMiB = Number((freeBeforeMiB - await freeMiB()).toFixed(2));
       record(`leaks.${end}`, { before, after, lostMiB });
