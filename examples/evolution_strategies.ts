@@ -60,6 +60,7 @@ const parameters = await Parameters.read(model);
 const scheme = new SGLangWeightSyncScheme({
   engine,
   transport: kind === "gpu" ? "nccl" : "auto",
+  soleTrainer: true,
 });
 await using sender = scheme.createSender();
 await sender.initAllWorkersGroup(parameters.metadata, { signal: stop.signal });

@@ -18,11 +18,12 @@
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 out=${OUT:-$PWD/.dev/gpu-results} work=${WORK:-/tmp/sglang-rl-gpu} limit=${LIMIT_S:-1800}
-parts=${PARTS:-kernels broadcast collectives permissions faults server scheme ipc learning rates leaks python death}
+parts=${PARTS:-kernels broadcast collectives permissions faults \
+  server scheme ipc learning python death managed rates leaks}
 port=${GPU_SERVER_PORT:-34100}
 logs=$work/logs site=$work/site models=$work/models
 mkdir -p "$out" "$logs" "$site" "$models"
-export GPU_RESULTS=$out/results.jsonl GPU_MODELS=$models GPU_SERVER=http://127.0.0.1:$port
+export GPU_RESULTS=$out/results.jsonl GPU_MODELS=$models GPU_SITE=$site GPU_SERVER=http://127.0.0.1:$port
 export GPU_PYTHON=${GPU_PYTHON:-python3} NCCL_HOSTID=trainer NCCL_DEBUG=${NCCL_DEBUG:-WARN}
 export NO_COLOR=1 DENO_NO_UPDATE_CHECK=1
 unset PYTHONDONTWRITEBYTECODE
@@ -63,8 +64,9 @@ if [[ " $parts " =~ $needs_server ]]; then
   server=$!
 fi
 
-declare -A seconds=([kernels]=60 [broadcast]=90 [collectives]=60 [permissions]=40 [faults]=90 [leaks]=180 [rates]=110
-  [server]=150 [python]=110 [death]=60 [ipc]=70 [scheme]=150 [learning]=100)
+declare -A seconds=([kernels]=60 [broadcast]=90 [collectives]=60 [permissions]=40 [faults]=90
+  [server]=150 [scheme]=150 [ipc]=70 [learning]=100 [python]=110 [death]=60 [managed]=130 [rates]=110
+  [leaks]=180)
 end_server() {
   [ -z "$server" ] || kill -KILL -- "-$server" 2>/dev/null
   server=

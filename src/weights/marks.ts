@@ -41,6 +41,8 @@ export interface Claim {
   readonly call: FleetCall;
   /** Marks of trainers that are taken for dead. */
   readonly dead: ReadonlySet<string>;
+  /** Whether nobody else is expected to leave a mark meanwhile. */
+  readonly isSole: boolean;
 }
 
 /**
@@ -78,7 +80,7 @@ export async function awaitOthers(
  * through is noticed by {@linkcode requireOwnMark}.
  */
 export async function claim(servers: readonly FleetServer[], claim: Claim): Promise<boolean> {
-  const { owner, mark, call, dead } = claim;
+  const { owner, mark, call, dead, isSole } = claim;
   const before = servers.map(({ weightVersion }) => weightVersion);
   const foreign = await foreignMarks(servers, owner, call);
   // A sync that ran meanwhile has resumed the servers and used up a version.
@@ -89,6 +91,7 @@ export async function claim(servers: readonly FleetServer[], claim: Claim): Prom
       server.marked = true;
       return server.setVersion(mark, signal);
     });
+    if (isSole) return true;
     await sleep(OVERLAP_MS, { signal: call.signal, phase: call.phase });
     const others = await foreignMarks(servers, owner, call);
     if (others.size === 0) return true;

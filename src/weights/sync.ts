@@ -230,12 +230,13 @@ class Sync {
 
   async #claim(dead: ReadonlySet<string>): Promise<boolean> {
     const { receiver, owner, signal } = this.#request;
-    const call = { phase: "mark", timeoutMs: this.#request.options.deadlines.controlMs, signal };
+    const { deadlines, soleTrainer } = this.#request.options;
+    const call = { phase: "mark", timeoutMs: deadlines.controlMs, signal };
     const mark = updatingMark(owner, this.#version);
     return await this.#step(
       "mark",
       "mark",
-      () => claim(participantsOf(receiver), { owner, mark, call, dead }),
+      () => claim(participantsOf(receiver), { owner, mark, call, dead, isSole: soleTrainer }),
     );
   }
 

@@ -25,12 +25,17 @@ export async function leftOf(
   }
 }
 
-/** Process and parent of all that run; a zombie runs no more. */
+/**
+ * Process and parent of all that run; a zombie runs no more. By the shell, because Deno reads /proc
+ * with all permissions only, and slim machines have no `ps`.
+ */
 async function listProcesses(): Promise<[number, number][]> {
-  const { stdout } = await new Deno.Command("ps", { args: ["-e", "-o", "pid=,ppid=,stat="] })
-    .output();
-  return new TextDecoder().decode(stdout).trim().split("\n")
-    .map((line) => line.trim().split(/\s+/))
-    .filter(([, , state]) => !state!.startsWith("Z"))
-    .map(([pid, parent]) => [Number(pid), Number(parent)]);
+  const { stdout } = await new Deno.Command("sh", {
+    args: ["-c", "cat /proc/[0-9]*/stat 2>/dev/null; true"],
+  }).output();
+  return new TextDecoder().decode(stdout).trim().split("\n").map((line) => {
+    // The command in brackets may hold anything, brackets too.
+    const [state, parent] = line.slice(line.lastIndexOf(")") + 2).split(" ");
+    return { pid: parseInt(line), state, parent: Number(parent) };
+  }).filter(({ state }) => state !== "Z").map(({ pid, parent }) => [pid, parent]);
 }

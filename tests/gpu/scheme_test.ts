@@ -64,6 +64,11 @@ Deno.test({
           serversSeeDevice: true,
           bucketBytes: 256 * 2 ** 20,
         }],
+        ["ipcCast", asFloat32, {
+          transport: "cuda-ipc",
+          serversSeeDevice: true,
+          castFloat32To: "bfloat16",
+        }],
         ["ipcPlain", inMemory, { transport: "cuda-ipc", serversSeeDevice: true, flattened: false }],
       ] as const
     ) {
