@@ -149,9 +149,10 @@ function report(curves: readonly number[][]): void {
   const tenths = curves.map(firstAndLastTenth);
   const first = mean(tenths.map(([value]) => value));
   const last = mean(tenths.map(([, value]) => value));
+  const times = first > 0 ? `, ${(last / first).toFixed(1)} times as much` : "";
   say(
     `mean reward over ${seeds.length} seed(s): first tenth ${first.toFixed(3)}, last tenth ` +
-      `${last.toFixed(3)}, ${(last / first).toFixed(1)} times as much`,
+      `${last.toFixed(3)}${times}`,
   );
   const candidates = seeds.length * generations * Number(flags.pairs) * 2;
   const each = ([phase, ms]: [string, number]) => `${phase} ${(ms / candidates).toFixed(1)} ms`;
