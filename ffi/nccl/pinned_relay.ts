@@ -1,3 +1,4 @@
+import { NativeError } from "../../src/errors.ts";
 import { Semaphore } from "../../src/internal/semaphore.ts";
 import { CopyKind } from "../cudart/constants.ts";
 import type { Event, PinnedBuffer, Stream } from "../cudart/handles.ts";
@@ -42,6 +43,7 @@ export class PinnedRelay implements Disposable {
   readonly #permits = new Semaphore(SLOTS);
   /** Slots that no thread fills; the device may still read them. */
   readonly #idle: Slot[] = [];
+  /** Slots that were made, or could not be. */
   #made = 0;
 
   /** Copies on `stream`; takes no memory until it is needed. */
@@ -54,15 +56,13 @@ export class PinnedRelay implements Disposable {
   /** Copies; resolves when the source has been read and the device's part is on the stream. */
   async copy({ target, source, byteLength, until }: RelayCopy): Promise<void> {
     using _permit = await this.#permits.acquire();
-    const slot = this.#made < SLOTS ? this.#makeSlot() : this.#idle.shift()!;
+    const slot = this.#made < SLOTS ? this.#makeSlot() : this.#idle.shift();
+    // Memory that cannot be pinned does not stop the copy, the CUDA runtime has slots of its own.
+    if (slot === undefined) return this.#copyToDevice(target, source, byteLength);
     try {
       await until(slot.isRead);
       await this.#fill(slot.buffer.address, source, byteLength);
-      const options = { byteLength, kind: CopyKind.hostToDevice, stream: this.#stream };
-      this.#recorder.during(
-        "cudaMemcpyAsync",
-        () => this.#cudart.copyAsync(target, slot.buffer.address, options),
-      );
+      this.#copyToDevice(target, slot.buffer.address, byteLength);
       this.#cudart.record(slot.isRead, this.#stream);
     } finally {
       this.#idle.push(slot);
@@ -88,12 +88,26 @@ export class PinnedRelay implements Disposable {
     }));
   }
 
-  #makeSlot(): Slot {
-    const buffer = this.#recorder.during(
-      "cudaMallocHost",
-      () => this.#cudart.allocatePinned(RELAY_BYTES),
+  #copyToDevice(target: Address, source: Address, byteLength: number): void {
+    const options = { byteLength, kind: CopyKind.hostToDevice, stream: this.#stream };
+    this.#recorder.during(
+      "cudaMemcpyAsync",
+      () => this.#cudart.copyAsync(target, source, options),
     );
+  }
+
+  /** `undefined` when no more memory can be pinned, which is not tried again. */
+  #makeSlot(): Slot | undefined {
     this.#made++;
-    return { buffer, isRead: this.#cudart.createEvent() };
+    try {
+      const buffer = this.#recorder.during(
+        "cudaMallocHost",
+        () => this.#cudart.allocatePinned(RELAY_BYTES),
+      );
+      return { buffer, isRead: this.#cudart.createEvent() };
+    } catch (error) {
+      if (error instanceof NativeError) return undefined;
+      throw error;
+    }
   }
 }

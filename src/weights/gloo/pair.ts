@@ -6,7 +6,7 @@ import { messageOf } from "../../internal/thrown.ts";
 const READ_BYTES = 64 * 1024;
 /** A payload up to this size leaves in one write with its head. */
 const JOIN_BYTES = 64 * 1024;
-/** Time to finish a payload that is on the wire when a connection ends. */
+/** Time for a payload that is on the wire to arrive when a connection ends. */
 export const GRACE_MS = 5_000;
 /** Announcements that a peer may make before we send. */
 const MAX_ANNOUNCED = 65_536;
@@ -87,8 +87,9 @@ export class Pair {
 
   /**
    * Ends the pair: what has not begun fails with `error`; a payload that is on the wire is finished
-   * first, for at most `graceMs`, since half a payload leaves a torch peer waiting for its group's
-   * timeout (30 minutes). Resolves when the socket is closed. Never rejects.
+   * first and the other side left time to read it, at most `graceMs`, since half a payload leaves a
+   * torch peer waiting for its group's timeout (30 minutes). Resolves when the socket is closed.
+   * Never rejects.
    */
   end(error: Error, graceMs: number): Promise<void> {
     if (this.#ending === undefined) {
@@ -109,9 +110,27 @@ export class Pair {
     for (const receive of this.#receives.values()) receive.reject(error);
     this.#receives.clear();
     this.#onEnd(error);
-    if (this.#writing !== undefined && graceMs > 0) await settledWithin(this.#writing, graceMs);
+    const leaving = graceMs > 0 ? this.#leave() : undefined;
+    if (leaving !== undefined) await settledWithin(leaving, graceMs);
     this.#socket.close();
-    await Promise.all([this.#writing, this.#reading]);
+    await Promise.all([leaving, this.#writing, this.#reading]);
+  }
+
+  /**
+   * Finishes what is on the wire, says that no more comes, and reads on until the other side closes.
+   * A socket that is closed while bytes of the other side are unread, or still come, is reset by the
+   * kernel, and a reset throws away what the other side has not read: half a payload again.
+   */
+  async #leave(): Promise<void> {
+    try {
+      await this.#writing;
+      await this.#socket.closeWrite();
+      await this.#reading;
+      const ignored = new Uint8Array(READ_BYTES);
+      while (await this.#socket.read(ignored) !== null);
+    } catch {
+      // The connection is lost, or was closed because the time is up.
+    }
   }
 
   #lost(error: unknown): void {

@@ -22,8 +22,8 @@ async function openPair(): Promise<
     other,
     ended,
     async [Symbol.asyncDispose]() {
-      await pair.end(new StateError("test over"), 0);
       other.close();
+      await pair.end(new StateError("test over"), 0);
     },
   };
 }
@@ -114,6 +114,30 @@ Deno.test("the other side closing inside a payload fails the receive at once", a
   await setup.other.write(Uint8Array.of(1, 2, 3));
   await setup.other.closeWrite();
   await receiving;
+});
+
+Deno.test("what was sent before the end arrives whole, although the other side still writes", async () => {
+  await using setup = await openPair();
+  const { pair, other } = setup;
+  const payload = new Uint8Array(500_000).map((_, i) => i % 251);
+  const sending = pair.send(slot, payload);
+  await other.write(
+    encodeHead({ opcode: Opcode.notifyRecvReady, slot, length: payload.length }),
+  );
+  await sending;
+  const ended = pair.end(new StateError("over"), 5_000);
+  // As a torch peer does that asks for the next broadcast before it has read this one.
+  for (const tag of [1, 2, 3]) {
+    await other.write(
+      encodeHead({ opcode: Opcode.notifyRecvReady, slot: broadcastSlot(tag), length: 4 }),
+    );
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  const received = await readExactly(other, 96 + payload.length);
+  assert.deepEqual(received.subarray(96), payload);
+  assert.equal(await other.read(new Uint8Array(1)), null);
+  await other.closeWrite();
+  await ended;
 });
 
 Deno.test("a payload that the other side does not take is given up after the grace", async () => {
