@@ -134,8 +134,8 @@ export class GlooGroup implements CollectiveGroup {
   }
 
   /**
-   * Ends the group. A payload on the wire is finished first, for at most 5 s: half a payload would
-   * leave a server waiting for 30 minutes. Never rejects.
+   * Ends the group. A payload on the wire is finished first and the ranks left time to read it, at
+   * most 5 s: half a payload would leave a server waiting for 30 minutes. Never rejects.
    */
   async abort(reason: Error): Promise<void> {
     await Promise.all([this.#mesh.end(reason, GRACE_MS), this.#store[Symbol.asyncDispose]()]);
