@@ -1,4 +1,5 @@
 import { deepEqual, equal, ok } from "node:assert/strict";
+import { Buffer } from "node:buffer";
 import { Event, PinnedBuffer, Stream } from "../../../ffi/cudart/handles.ts";
 import type { Cudart } from "../../../ffi/cudart/mod.ts";
 import { PinnedRelay, RELAY_BYTES } from "../../../ffi/nccl/pinned_relay.ts";
@@ -93,18 +94,21 @@ async function copyAll(cuda: FakeCuda, relay: PinnedRelay, byteLength: number): 
   cuda.run();
 }
 
-/** Fills the source with numbers; tells whether the device has them. */
-function numbers(cuda: FakeCuda, byteLength: number) {
-  const words = (at: number) => new Uint32Array(cuda.bytes.buffer, at, byteLength >> 2);
-  words(SOURCE).forEach((_, i, all) => all[i] = i * 2654435761);
-  return () => words(DEVICE).every((word, i) => word === (i * 2654435761) >>> 0);
+/** Fills the source with bytes that are elsewhere others; tells whether the device has them. */
+function pattern(cuda: FakeCuda, byteLength: number) {
+  const source = cuda.bytes.subarray(SOURCE, SOURCE + byteLength);
+  // Repeats at no multiple of what slots and threads take.
+  let filled = Math.min(byteLength, MIB + 12);
+  source.subarray(0, filled).forEach((_, i, all) => all[i] = (i * 2654435761) >>> 24);
+  for (; filled < byteLength; filled *= 2) source.copyWithin(filled, 0, filled);
+  return () => Buffer.compare(source, cuda.bytes.subarray(DEVICE, DEVICE + byteLength)) === 0;
 }
 
 Deno.test("a relay takes two slots in turn and waits before it fills one that is being read", async () => {
   const cuda = new FakeCuda();
   const relay = openRelay(cuda);
   const byteLength = 2 * RELAY_BYTES + 4 * MIB + 12;
-  const hasArrived = numbers(cuda, byteLength);
+  const hasArrived = pattern(cuda, byteLength);
   await copyAll(cuda, relay, byteLength);
   ok(hasArrived());
   deepEqual(cuda.log, ["slot 0", "slot 1", "wait", "slot 0"]);
@@ -116,7 +120,7 @@ Deno.test("several threads fill a slot, but one where it is small", async () => 
   for (const [byteLength, threads] of [[RELAY_BYTES, 8], [3 * MIB, 3], [MIB, 1]] as const) {
     const cuda = new FakeCuda();
     using relay = openRelay(cuda);
-    const hasArrived = numbers(cuda, byteLength);
+    const hasArrived = pattern(cuda, byteLength);
     await copyAll(cuda, relay, byteLength);
     ok(hasArrived());
     equal(cuda.mostFilling, threads);
@@ -128,7 +132,7 @@ Deno.test("memory that cannot be pinned does not stop a copy", async () => {
     const cuda = new FakeCuda();
     cuda.pinnable = pinnable;
     using relay = openRelay(cuda);
-    const hasArrived = numbers(cuda, 2 * RELAY_BYTES);
+    const hasArrived = pattern(cuda, 2 * RELAY_BYTES);
     await copyAll(cuda, relay, 2 * RELAY_BYTES);
     ok(hasArrived());
     deepEqual(cuda.log, pinnable === 0 ? ["plain", "plain"] : ["slot 0", "plain"]);
