@@ -46,6 +46,7 @@ export class FilePool {
     options: { position: number; signal?: AbortSignal | undefined },
   ): Promise<void> {
     const { position, signal } = options;
+    if (target.length <= PIECE_BYTES) return await this.#readPiece(path, target, options);
     const starts = Array.from(
       { length: Math.ceil(target.length / PIECE_BYTES) },
       (_, i) => i * PIECE_BYTES,
@@ -59,7 +60,7 @@ export class FilePool {
   async #readPiece(
     path: string,
     target: Uint8Array,
-    options: { position: number; signal: AbortSignal },
+    options: { position: number; signal?: AbortSignal | undefined },
   ): Promise<void> {
     const { position, signal } = options;
     using _permit = await this.#permits.acquire(signal);
