@@ -1,3 +1,13 @@
+const copyBetweenAddresses = {
+  name: "memcpy",
+  parameters: [
+    "usize", // void *dest
+    "usize", // const void *src
+    "usize", // size_t n
+  ],
+  result: "usize",
+} as const;
+
 /**
  * The few functions of the C library that reading and writing native memory needs.
  *
@@ -31,25 +41,8 @@ export const libcSymbols = {
     ],
     result: "usize",
   },
-  copy: {
-    name: "memcpy",
-    parameters: [
-      "usize", // void *dest
-      "usize", // const void *src
-      "usize", // size_t n
-    ],
-    result: "usize",
-  },
-  copyAside: {
-    name: "memcpy",
-    parameters: [
-      "usize", // void *dest
-      "usize", // const void *src
-      "usize", // size_t n
-    ],
-    result: "usize",
-    nonblocking: true,
-  },
+  copy: copyBetweenAddresses,
+  copyAside: { ...copyBetweenAddresses, nonblocking: true },
   strlen: {
     parameters: [
       "usize", // const char *s

@@ -1,4 +1,5 @@
 import { AbortedError, StateError } from "../../src/errors.ts";
+import { sleep } from "../../src/internal/deadline.ts";
 import { CopyKind } from "../cudart/constants.ts";
 import type { DeviceBuffer, PinnedBuffer, Stream } from "../cudart/handles.ts";
 import { Cudart } from "../cudart/mod.ts";
@@ -10,7 +11,7 @@ import { DeviceRing, type GatherTools, type LoadedParts } from "./device_ring.ts
 import { type CommunicatorHandle, Nccl } from "./mod.ts";
 import { contains } from "./pieces.ts";
 import { type DeviceRange, FlightRecorder, type RankInfo, type Requests } from "./protocol.ts";
-import { nextTurn, sleep } from "./turns.ts";
+import { nextTurn } from "./turns.ts";
 
 /** How long a wait spins before it gives the thread's other messages turns. */
 const SPIN_MS = 1;

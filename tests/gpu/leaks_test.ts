@@ -12,7 +12,8 @@ interface Held {
 /** What is held once the threads of ended groups are gone, which takes some milliseconds. */
 async function heldAtRest(): Promise<Held> {
   let now = held();
-  for (let isSame = 0; isSame < 10;) {
+  for (let isSame = 0, looks = 0; isSame < 10; looks++) {
+    if (looks === 200) throw new Error(`threads still come and go after 10 s: ${now.threads}`);
     await new Promise((resolve) => setTimeout(resolve, 50));
     const next = held();
     isSame = next.threads === now.threads ? isSame + 1 : 0;
