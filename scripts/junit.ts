@@ -19,6 +19,30 @@ export function countTests(xml: string): TestCounts {
   return { passed: cases.length - failed - skipped, failed, skipped };
 }
 
+/** A test that failed and why. */
+export interface TestFailure {
+  readonly name: string;
+  /** The first lines of what was thrown. */
+  readonly reason: string;
+}
+
+/** The failed tests of a JUnit report, with at most `lines` lines of each reason, none of them long. */
+export function failedTests(xml: string, lines = 12): TestFailure[] {
+  return xml.split("<testcase ").slice(1).flatMap((text) => {
+    const name = /^name="([^"]*)"/.exec(text)?.[1] ?? "";
+    const reason = /<(?:failure|error)[^>]*>([^<]*)/.exec(text)?.[1];
+    if (reason === undefined) return [];
+    const first = plain(reason).split("\n", lines).map((line) => line.slice(0, 300));
+    return [{ name: plain(name), reason: first.join("\n") }];
+  });
+}
+
+/** Text without the escapes of XML. */
+function plain(text: string): string {
+  const characters: Record<string, string> = { lt: "<", gt: ">", quot: '"', apos: "'", amp: "&" };
+  return text.replace(/&(lt|gt|quot|apos|amp);/g, (_, name) => characters[name]!);
+}
+
 /** The counts of all. */
 export function addCounts(counts: readonly TestCounts[]): TestCounts {
   return counts.reduce((sum, next) => ({

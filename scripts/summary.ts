@@ -1,14 +1,18 @@
 /**
- * Prints the sum of JUnit reports as its last line: `N passed, N failed, N skipped`.
+ * Prints what failed in JUnit reports and their sum as the last line:
+ * `N passed, N failed, N skipped`. A long log may be cut in its middle, so the failures stand here
+ * once more.
  *
  * Run as `deno run --allow-read scripts/summary.ts REPORT...`; ends with 1 when a test failed.
  */
 // deno-lint-ignore-file no-console
-import { addCounts, countTests, formatCounts, type TestCounts } from "./junit.ts";
+import { addCounts, countTests, failedTests, formatCounts, type TestCounts } from "./junit.ts";
 
 async function read(path: string): Promise<TestCounts> {
   try {
-    const counts = countTests(await Deno.readTextFile(path));
+    const report = await Deno.readTextFile(path);
+    for (const { name, reason } of failedTests(report)) console.log(`FAILED: ${name}\n${reason}\n`);
+    const counts = countTests(report);
     console.log(`${path}: ${formatCounts(counts)}`);
     return counts;
   } catch (error) {

@@ -1,4 +1,5 @@
 import { TokenDriftError } from "../errors.ts";
+import { isConcatenation } from "./padding.ts";
 import type { Span } from "./templates/spans.ts";
 import type { EncodeOptions, Tokenizer } from "./tokenizer.ts";
 
@@ -84,15 +85,6 @@ async function encodePieces(
     ids: piece === "" ? new Int32Array() : await tokenizer.encode(piece, { signal }),
     isInside: index % 2 === 1,
   })));
-}
-
-function isConcatenation(parts: readonly Int32Array[], whole: Int32Array): boolean {
-  let at = 0;
-  for (const part of parts) {
-    if (part.some((id, index) => whole[at + index] !== id)) return false;
-    at += part.length;
-  }
-  return at === whole.length;
 }
 
 /** The smallest number of tokens whose text is longer than `length`. */

@@ -149,6 +149,16 @@ export function joined<Row extends RowArray>(...rows: readonly Row[]): Row {
   return out;
 }
 
+/** Whether the whole is the parts, one after the other. */
+export function isConcatenation(parts: readonly Int32Array[], whole: Int32Array): boolean {
+  let at = 0;
+  for (const part of parts) {
+    if (part.some((id, index) => whole[at + index] !== id)) return false;
+    at += part.length;
+  }
+  return at === whole.length;
+}
+
 function placed<Row extends RowArray>(
   row: Row,
   length: number,

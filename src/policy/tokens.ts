@@ -1,5 +1,6 @@
 import { StateError, ValidationError } from "../errors.ts";
 import type { BatchShape } from "./batch_shape.ts";
+import { passOrigins } from "./origin.ts";
 import { type Matrix, Padding, type PadLayout, toMatrix } from "./padding.ts";
 import { type Columns, RowBatch } from "./row_batch.ts";
 
@@ -87,6 +88,8 @@ export class Tokens extends RowBatch<TokensKey, Int32Array> {
       response: this.response && plan.response(this.response, padId),
       full: this.full && plan.full(this.full, padId),
     };
+    passOrigins(this.prompt, columns.prompt);
+    passOrigins(this.full, columns.full);
     return new Tokens(columns, this.batchShape, { padding: plan });
   }
 
@@ -94,11 +97,14 @@ export class Tokens extends RowBatch<TokensKey, Int32Array> {
   unpad(): Tokens {
     const { padding } = this;
     if (padding === null) return this;
-    return new Tokens({
+    const columns = {
       prompt: this.prompt && padding.unpadPrompt(this.prompt),
       response: this.response && padding.unpadResponse(this.response),
       full: this.full && padding.unpadFull(this.full),
-    }, this.batchShape);
+    };
+    passOrigins(this.prompt, columns.prompt);
+    passOrigins(this.full, columns.full);
+    return new Tokens(columns, this.batchShape);
   }
 
   /** A column as one array, row by row. Rows must have one length. */

@@ -309,6 +309,7 @@ export abstract class LLMWrapperBase {
       generations,
       batchShape: numSamples === undefined ? batchShape : [...batchShape, n],
       returnLogProbs,
+      tokenizer: () => this.tokenizer(),
     };
     const parts = generate ? generatedOutputs(source) : scoredOutputs(source);
     return await this.#output(input, parts);

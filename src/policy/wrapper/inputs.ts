@@ -165,7 +165,8 @@ function toIds(row: ArrayLike<number | bigint>, index: number): Int32Array {
       `tokens[${index}][${wrong}] must be a token id, an integer of at least 0, got ${ids[wrong]}`,
     );
   }
-  return Int32Array.from(ids);
+  // A row that a wrapper sampled is known by its identity.
+  return row instanceof Int32Array ? row : Int32Array.from(ids);
 }
 
 function attentionRows(masks: unknown, count: number): readonly ArrayLike<unknown>[] | null {

@@ -10,7 +10,7 @@ import { joined, type RowArray } from "../padding.ts";
 import { renderChat } from "../templates/render.ts";
 import { Tokens } from "../tokens.ts";
 import type { PolicyInput } from "./inputs.ts";
-import { type PromptContext, templateOf } from "./prompts.ts";
+import { type PromptContext, templateOf } from "./prompt_context.ts";
 
 /** Messages that follow: for the only conversation, or a list for each row. */
 export type FollowingMessages = readonly Message[] | readonly (readonly Message[])[];

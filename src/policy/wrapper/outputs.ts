@@ -6,9 +6,11 @@ import { History } from "../history.ts";
 import { LogProbs } from "../log_probs.ts";
 import { Masks } from "../masks.ts";
 import type { Message } from "../message.ts";
+import { messageKey, rememberOrigin } from "../origin.ts";
 import { joined } from "../padding.ts";
 import { toolCallsIn } from "../templates/parse.ts";
 import { Text } from "../text.ts";
+import type { Tokenizer } from "../tokenizer.ts";
 import { Tokens } from "../tokens.ts";
 
 /** How given ids differ from the text that they came with. */
@@ -75,6 +77,8 @@ export interface OutputSource {
   readonly generations: readonly Generation[];
   readonly batchShape: BatchShape;
   readonly returnLogProbs: boolean;
+  /** Whose ids the rows are. */
+  readonly tokenizer: () => Promise<Tokenizer>;
 }
 
 /** The outputs of generation. */
@@ -86,16 +90,18 @@ export function generatedOutputs(source: OutputSource): OutputParts {
   const responseMask = full.map((ids, index) =>
     new Uint8Array(ids.length).fill(1, prompt[index]!.length)
   );
+  const assistantMask = responseMask.map((mask, row) => {
+    const whole = mask.slice();
+    whole.set(prompts[row]!.assistantMask ?? []);
+    return whole;
+  });
+  rememberOrigins(source, { prompt, full, assistantMask });
   return {
     batchShape,
     tokens: new Tokens({ prompt, response, full }, batchShape),
     masks: new Masks({
       allAttentionMask: full.map((ids) => new Uint8Array(ids.length).fill(1)),
-      allAssistantMask: responseMask.map((mask, row) => {
-        const whole = mask.slice();
-        whole.set(prompts[row]!.assistantMask ?? []);
-        return whole;
-      }),
+      allAssistantMask: assistantMask,
       responseMask,
     }, batchShape),
     logProbs: source.returnLogProbs ? generatedLogProbs(source, prompt) : null,
@@ -103,6 +109,41 @@ export function generatedOutputs(source: OutputSource): OutputParts {
     history: historyOutput(source),
     samples: generations.map((generation, row) => sampleInfo(generation, prompts[row]!)),
   };
+}
+
+/** Whatever is done with the rows, their ids need not be compared with what they say. */
+function rememberOrigins(
+  { prompts, generations, tokenizer }: OutputSource,
+  rows: {
+    prompt: readonly Int32Array[];
+    full: readonly Int32Array[];
+    assistantMask: readonly Uint8Array[];
+  },
+): void {
+  for (const [row, { drift, text: promptText, chat }] of prompts.entries()) {
+    // Ids that drifted say something else, and without a text there is nothing to compare.
+    if (drift !== null || promptText === null) continue;
+    const [prompt, full, mask] = [rows.prompt[row]!, rows.full[row]!, rows.assistantMask[row]!];
+    const generation = generations[row]!;
+    rememberOrigin(prompt, {
+      promptText,
+      response: null,
+      assistantMask: mask.subarray(0, prompt.length),
+      parts: [full.subarray(0, prompt.length)],
+      tokenizer,
+    });
+    rememberOrigin(full, {
+      promptText,
+      response: {
+        text: generation.text ?? "",
+        message: chat && messageKey(answerOf(generation)),
+        turn: chat?.length ?? 0,
+      },
+      assistantMask: mask,
+      parts: [prompt, generation.ids],
+      tokenizer,
+    });
+  }
 }
 
 /** The outputs of scoring: log-probabilities of given tokens. */

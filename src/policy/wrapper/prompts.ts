@@ -3,12 +3,10 @@ import { encodeWithMask, maskOf } from "../assistant_mask.ts";
 import { firstDifference } from "../drift.ts";
 import type { Message } from "../message.ts";
 import { joined } from "../padding.ts";
-import { chooseTemplate } from "../templates/registry.ts";
-import type { RenderOptions } from "../templates/render.ts";
 import { type RenderedChat, renderWithSpans } from "../templates/spans.ts";
-import type { Tokenizer } from "../tokenizer.ts";
-import type { WrapperSettings } from "./options.ts";
+import { continuedRow, type KnownRow, knownRow, type Said } from "./known_rows.ts";
 import type { PromptRow } from "./outputs.ts";
+import { type PromptContext, templateOf } from "./prompt_context.ts";
 
 /** Ids, masks and log-probabilities that came with a row of text. */
 export interface GivenTokens {
@@ -24,30 +22,6 @@ export interface GivenTokens {
   readonly isKept: boolean;
 }
 
-/** What prompts are made with. */
-export interface PromptContext {
-  readonly settings: WrapperSettings;
-  readonly tokenizer: Tokenizer;
-  readonly signal: AbortSignal | undefined;
-}
-
-/** The chat template of a wrapper, as options for rendering. */
-export function templateOf(
-  settings: WrapperSettings,
-  tokenizer: Tokenizer,
-): Omit<RenderOptions, "addGenerationPrompt"> {
-  const { template } = chooseTemplate({
-    chatTemplate: settings.chatTemplate,
-    chatTemplateName: settings.chatTemplateName,
-    tokenizer,
-  });
-  return {
-    template,
-    specialTokens: tokenizer.specialTokens,
-    variables: settings.tokenizerKwargs,
-  };
-}
-
 /** Renders a conversation and finds its ids: the given ones, or those of the text. */
 export async function chatPrompt(
   chat: readonly Message[],
@@ -58,7 +32,8 @@ export async function chatPrompt(
     ...templateOf(context.settings, context.tokenizer),
     addGenerationPrompt: context.settings.generate,
   });
-  const row = await fromGiven(rendered, given, context) ?? await fromText(rendered, context);
+  const row = await fromGiven({ ...rendered, chat }, given, context) ??
+    await fromText(rendered, context);
   return { ...row, chat };
 }
 
@@ -76,7 +51,7 @@ export async function textPrompt(
     logProbs: null,
     drift: null,
   };
-  return await fromGiven({ text, spans: [] }, given, context) ?? unknown;
+  return await fromGiven({ text, spans: [], chat: null }, given, context) ?? unknown;
 }
 
 /** Ids that are to be sent as they are. */
@@ -101,19 +76,25 @@ async function fromText(rendered: RenderedChat, context: PromptContext): Promise
 }
 
 async function fromGiven(
-  rendered: RenderedChat,
+  rendered: RenderedChat & Said,
   given: GivenTokens,
   context: PromptContext,
 ): Promise<PromptRow | null> {
   const { prompt, full } = given;
   if (prompt === null && full === null) return null;
-  const { text } = rendered;
+  const { text, chat } = rendered;
   if (prompt !== null && given.isKept) return withGiven(prompt, rendered, given, context);
+  const withKnown = ({ ids, assistantMask }: KnownRow) =>
+    withGiven(ids, rendered, { ...given, assistantMask }, context);
+  const known = prompt && await knownRow(prompt, rendered, context);
+  if (known) return withKnown(known);
   const ownText = prompt && await decoded(prompt, context);
   if (prompt !== null && ownText === text) return withGiven(prompt, rendered, given, context);
   if (prompt !== null && !context.settings.generate && isWhole(ownText!, rendered)) {
     return withGiven(prompt, { ...rendered, text: ownText! }, given, context);
   }
+  const continued = full && chat && await continuedRow(full, chat, context);
+  if (continued) return withKnown(continued);
   const extended = full && await extendedIds(full, text, context);
   if (extended) return withGiven(extended, rendered, given, context);
   return await drifted(prompt ?? full!, rendered, { given, context });

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { addCounts, countTests, formatCounts } from "../../../scripts/junit.ts";
+import { addCounts, countTests, failedTests, formatCounts } from "../../../scripts/junit.ts";
 
 /** What Deno 2.9 writes for a good test, an ignored one, and one whose failure quotes a tag. */
 const report = `<?xml version="1.0" encoding="UTF-8"?>
@@ -10,8 +10,9 @@ const report = `<?xml version="1.0" encoding="UTF-8"?>
         <testcase name="ign" classname="./a_test.ts" time="0.000" line="2" col="6">
             <skipped/>
         </testcase>
-        <testcase name="bad" classname="./a_test.ts" time="0.001" line="3" col="6">
-            <failure message="x &lt;testcase/&gt; &lt;skipped/&gt;">at file:///a_test.ts:3:29</failure>
+        <testcase name="bad &quot;one&quot;" classname="./a_test.ts" time="0.001" line="3" col="6">
+            <failure message="x &lt;testcase/&gt; &lt;skipped/&gt;">Error: 1 &lt; 2 &amp; so
+at file:///a_test.ts</failure>
         </testcase>
     </testsuite>
 </testsuites>
@@ -26,6 +27,16 @@ Deno.test("a report that is empty or cut off counts as a failed test", () => {
   assert.deepEqual(countTests(""), failed);
   assert.deepEqual(countTests(report.slice(0, report.length / 2)), failed);
   assert.deepEqual(countTests("<testsuites></testsuites>\n"), failed);
+});
+
+Deno.test("a report tells which tests failed and the first lines of why", () => {
+  const [failure, ...others] = failedTests(report);
+  assert.deepEqual(failure, {
+    name: 'bad "one"',
+    reason: "Error: 1 < 2 & so\nat file:///a_test.ts",
+  });
+  assert.deepEqual(others, []);
+  assert.equal(failedTests(report, 1)[0]!.reason, "Error: 1 < 2 & so");
 });
 
 Deno.test("the summary adds all reports", () => {

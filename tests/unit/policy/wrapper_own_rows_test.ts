@@ -1,0 +1,123 @@
+import assert from "node:assert/strict";
+import { TokenDriftError } from "../../../src/errors.ts";
+import { History, masked } from "../../../src/policy/mod.ts";
+import type { LLMWrapperOptions, PolicyOutput } from "../../../src/policy/mod.ts";
+import { bytes, lists, named, wrap } from "./support.ts";
+
+const HI = [{ role: "user", content: "Hi" }];
+const HELLO = [{ role: "system", content: "S" }, { role: "user", content: "Hello there" }];
+const half = bytes.encode("é")[0]!;
+
+/** Responses whose ids their text cannot give back. */
+const RESPONSES: Record<string, Int32Array> = {
+  "an end that the template does not write": ids("ok", "<|endoftext|>"),
+  "a turn opened within a turn": ids("a", "<|im_start|>", "b"),
+  "half a character": Int32Array.of(...bytes.encode("a"), half, half),
+  "nothing but an end": ids("<|im_end|>"),
+};
+
+function ids(...parts: string[]): Int32Array {
+  return Int32Array.from(parts.flatMap((part) => {
+    const special = bytes.idOf(part);
+    return special === null ? Array.from(bytes.encode(part)) : [special];
+  }));
+}
+
+function scorerAndPolicy(sample: Int32Array, options: LLMWrapperOptions = {}) {
+  return wrap({ inplace: false, ...options }, { sample: () => sample });
+}
+
+for (const [name, response] of Object.entries(RESPONSES)) {
+  for (const inputMode of ["history", "text"] as const) {
+    for (const padOutput of [false, true]) {
+      const what = `${name} (${inputMode}, ${padOutput ? "padded" : "ragged"})`;
+      Deno.test(`own output is scored id for id: ${what}`, async () => {
+        const { wrapper, engine } = scorerAndPolicy(response, { inputMode, padOutput });
+        const output = await wrapper.call({ history: [HI, HELLO], text: ["Hi", "Hello there"] });
+        const full = output.tokens.unpad().get("full");
+        const scores = await wrapper.logProb(output);
+        assert.deepEqual(lists(engine.lastIds), lists(full));
+        const assistant = scores.masks.get("allAssistantMask");
+        for (const [row, ids] of scores.tokens.get("full").entries()) {
+          assert.deepEqual(masked(ids, assistant[row]!), response);
+        }
+      });
+    }
+  }
+
+  Deno.test(`a longer history goes on behind the sampled ids: ${name}`, async () => {
+    const { wrapper } = scorerAndPolicy(response);
+    const byHand = await turns(wrapper, async (output, messages) => {
+      const prompt = output.history!.full!.extend([messages], { dim: -1, inPlace: false });
+      const { tokens, masks, logProbs } = output;
+      return await wrapper.call({ history: { prompt }, tokens, masks, logProbs });
+    });
+    const byWrapper = await turns(wrapper, async (output, messages) => {
+      return await wrapper.call(await wrapper.nextTurn(output, messages));
+    });
+    assert.deepEqual(lists(byHand.tokens.full), lists(byWrapper.tokens.full));
+    assert.deepEqual(lists(byHand.masks.allAssistantMask), lists(byWrapper.masks.allAssistantMask));
+    assert.deepEqual(lists(byHand.logProbs!.full), lists(byWrapper.logProbs!.full));
+    const scores = await wrapper.logProb(byHand);
+    assert.deepEqual(lists(scores.tokens.full), lists(byHand.tokens.full));
+  });
+}
+
+/** Three turns of one conversation. */
+async function turns(
+  wrapper: ReturnType<typeof wrap>["wrapper"],
+  next: (output: PolicyOutput, messages: { role: string; content: string }[]) => Promise<
+    PolicyOutput
+  >,
+): Promise<PolicyOutput> {
+  let output = await wrapper.call({ history: [HI] });
+  for (const content of ["x", "y"]) output = await next(output, [{ role: "user", content }]);
+  return output;
+}
+
+Deno.test("a prompt is sampled from again with the ids of the first time", async () => {
+  const { wrapper, engine } = scorerAndPolicy(RESPONSES["a turn opened within a turn"]!);
+  const first = await wrapper.call({ history: [HI] });
+  const second = await wrapper.call(
+    await wrapper.nextTurn(first, [{ role: "user", content: "x" }]),
+  );
+  const { history, tokens } = second;
+  await wrapper.call({ history, tokens: { prompt: tokens.get("prompt") } });
+  assert.deepEqual(lists(engine.lastIds), lists(tokens.prompt));
+});
+
+Deno.test("another model with the same vocabulary scores the rows too", async () => {
+  const { wrapper } = scorerAndPolicy(RESPONSES["a turn opened within a turn"]!);
+  const output = await wrapper.call({ history: [HI] });
+  const reference = wrap({ tokenizer: named("qwen-other") });
+  await reference.wrapper.logProb(output);
+  assert.deepEqual(lists(reference.engine.lastIds), lists(output.tokens.full));
+});
+
+Deno.test("sampled ids are refused once they say something else", async () => {
+  const { wrapper } = scorerAndPolicy(RESPONSES["a turn opened within a turn"]!);
+  const output = await wrapper.call({ history: [HI] });
+  const { history, tokens } = output;
+  const isRefused = (scoring: Promise<unknown>) => assert.rejects(scoring, TokenDriftError);
+
+  const edited = history!.prompt!.append([{ role: "assistant", content: "aB" }], {
+    inPlace: false,
+  });
+  await isRefused(wrapper.logProb({ history: { full: edited }, tokens }));
+
+  const answer = history!.response!.chats[0]![0]!;
+  const asked = History.fromChats([[{ role: "user", content: "Ho" }, answer]]);
+  await isRefused(wrapper.logProb({ history: { full: asked }, tokens }));
+
+  const otherTemplate = wrapper.getNewVersion({ chatTemplateName: "llama" });
+  await isRefused(otherTemplate.logProb({ history, tokens }));
+
+  const upper = (ids: ArrayLike<number>) => bytes.decode(ids).toUpperCase();
+  const otherVocabulary = wrap({ tokenizer: named("qwen-other", { decode: upper }) });
+  await isRefused(otherVocabulary.wrapper.logProb({ history, tokens }));
+
+  const full = tokens.get("full")[0]!;
+  await isRefused(wrapper.logProb({ history, tokens: { full: [full.slice(0, -1)] } }));
+  full[full.length - 1]! += 1;
+  await isRefused(wrapper.logProb({ history, tokens }));
+});
