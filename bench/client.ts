@@ -12,6 +12,7 @@ import { parseArgs } from "node:util";
 import { pythonOf } from "../tests/_support/real.ts";
 import { readLines } from "../src/internal/lines.ts";
 import { SGLangClient } from "../src/client/mod.ts";
+import { median } from "./support/median.ts";
 
 const { values } = parseArgs({
   args: Deno.args,
@@ -58,10 +59,6 @@ async function aiohttp(concurrency: number, requests: number): Promise<number> {
   if (code !== 0) throw new Error("the aiohttp client failed; give a Python that has aiohttp");
   const { seconds } = JSON.parse(new TextDecoder().decode(stdout));
   return requests / seconds;
-}
-
-function median(numbers: number[]): number {
-  return numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)]!;
 }
 
 await ours(16, 500);

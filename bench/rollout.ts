@@ -9,6 +9,7 @@
 // deno-lint-ignore-file no-console
 import { parseArgs } from "node:util";
 import { AsyncSGLang } from "../src/engine/mod.ts";
+import { medianBy } from "./support/median.ts";
 
 const { values, positionals } = parseArgs({
   args: Deno.args,
@@ -85,10 +86,6 @@ async function time(run: (texts: readonly string[]) => Promise<number>): Promise
   return { seconds: (performance.now() - started) / 1000, tokens };
 }
 
-function median(timings: Timing[]): Timing {
-  return timings.toSorted((a, b) => a.seconds - b.seconds)[Math.floor(timings.length / 2)]!;
-}
-
 await time(ours);
 const oursTimings: Timing[] = [];
 const byHandTimings: Timing[] = [];
@@ -97,8 +94,8 @@ for (let round = 0; round < rounds; round++) {
   byHandTimings.push(await time(byHand));
 }
 const rows = {
-  "this library": median(oursTimings),
-  "fetch by hand, all at once": median(byHandTimings),
+  "this library": medianBy(oursTimings, ({ seconds }) => seconds),
+  "fetch by hand, all at once": medianBy(byHandTimings, ({ seconds }) => seconds),
   "one by one": await time(oneByOne),
 };
 

@@ -9,6 +9,7 @@ import { fileURLToPath } from "node:url";
 import { AsyncSGLang, type InputMode, LocalTokenizer, SGLangWrapper } from "../../mod.ts";
 import type { PolicyOutput } from "../../src/policy/mod.ts";
 import { modelPath, sharedServers } from "../../tests/_support/real.ts";
+import { median } from "../support/median.ts";
 
 const PROMPTS = 64;
 const MAX_NEW_TOKENS = 16;
@@ -116,10 +117,6 @@ function difference(ours: unknown, theirs: unknown, path = ""): string | null {
 
 function isList(value: unknown): value is ArrayLike<unknown> {
   return Array.isArray(value) || ArrayBuffer.isView(value);
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[values.length >> 1]!;
 }
 
 async function run(command: string, args: string[], input?: unknown): Promise<string> {
