@@ -35,7 +35,7 @@ const { values: flags } = parseArgs({
 const kind: ServerKind = flags.gpu ? "gpu" : flags.real ? "real" : "embedded";
 const isShort = kind !== "embedded" || flags.server.length > 0;
 const seeds = (flags.seeds ?? (isShort ? "0" : "0,1,2")).split(",").map(Number);
-const generations = Number(flags.generations ?? (isShort ? 6 : 24));
+const generations = Number(flags.generations ?? (isShort ? 12 : 24));
 
 /** Prompts of a rollout; each is one dialog with every candidate. */
 const prompts = Array.from({ length: 16 }, (_, i) => `What comes after ${i}?`);
