@@ -161,10 +161,13 @@ async function drifted(
       drift: { index, sent: "ids" },
     };
   }
+  const [row, instead] = settings.generate
+    ? ["the prompt's text", "Make the next turn with nextTurn()"]
+    : ["the text to score", 'Score the ids alone with inputMode "tokens"'];
   throw new TokenDriftError(
-    `The given token ids do not belong to the prompt's text: they differ from token ${index} on ` +
-      `(given ${ids.length} ids, the text has ${fresh.length}). Make the next turn with ` +
-      'nextTurn(), leave the tokens out, or give onTokenDrift "repair" or "report"',
+    `The given token ids do not belong to ${row}: they differ from token ${index} on (given ` +
+      `${ids.length} ids, the text has ${fresh.length}). ${instead}, leave the tokens out, or give ` +
+      'onTokenDrift "repair" or "report"',
     { index },
   );
 }

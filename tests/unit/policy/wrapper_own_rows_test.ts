@@ -98,7 +98,12 @@ Deno.test("sampled ids are refused once they say something else", async () => {
   const { wrapper } = scorerAndPolicy(RESPONSES["a turn opened within a turn"]!);
   const output = await wrapper.call({ history: [HI] });
   const { history, tokens } = output;
-  const isRefused = (scoring: Promise<unknown>) => assert.rejects(scoring, TokenDriftError);
+  const isRefused = (scoring: Promise<unknown>) =>
+    assert.rejects(scoring, (error) => {
+      assert.ok(error instanceof TokenDriftError);
+      assert.match(error.message, /text to score.* inputMode "tokens"/);
+      return true;
+    });
 
   const edited = history!.prompt!.append([{ role: "assistant", content: "aB" }], {
     inPlace: false,
