@@ -195,7 +195,12 @@ export abstract class LLMWrapperBase {
     }
   }
 
-  /** Scores given tokens: what a wrapper with `generate: false` does. Reads `[mode, "full"]`. */
+  /**
+   * Scores given tokens: what a wrapper with `generate: false` does. Reads `[mode, "full"]`. An output
+   * of a wrapper, this one or another with the same vocabulary, is scored id for id as it was sampled.
+   *
+   * @throws {TokenDriftError} Other ids do not belong to the given text; see `onTokenDrift`.
+   */
   async logProb(input: PolicyInput, options: PolicyCallOptions = {}): Promise<PolicyOutput> {
     if (!this.settings.generate) return await this.#call(input, options);
     const scorer = this.getNewVersion({
