@@ -5,13 +5,23 @@ const opened = await new Promise<string[]>((resolve) => {
   worker.onmessage = ({ data }) => resolve(data);
   worker.postMessage(libraries);
 });
+const began = hasWorkerThread();
 worker.terminate();
 // The thread's libraries are closed some milliseconds later, when its isolate is dropped.
-const threads = () => [...Deno.readDirSync("/proc/self/task")].length;
-const busy = threads();
-for (let i = 0; i < 100 && threads() >= busy; i++) await new Promise((r) => setTimeout(r, 20));
+for (let i = 0; i < 500 && hasWorkerThread(); i++) await new Promise((r) => setTimeout(r, 20));
+const ended = !hasWorkerThread();
 const maps = Deno.readTextFileSync("/proc/self/maps");
 const mapped = opened.map((path) => maps.includes(Deno.realPathSync(path)));
-Deno.stdout.writeSync(
-  new TextEncoder().encode(JSON.stringify({ ended: threads() < busy, mapped })),
-);
+Deno.stdout.writeSync(new TextEncoder().encode(JSON.stringify({ began, ended, mapped })));
+
+/** Deno names a Worker's thread `worker-N`; its other threads come and go. */
+function hasWorkerThread(): boolean {
+  return [...Deno.readDirSync("/proc/self/task")].some(({ name }) => {
+    try {
+      return Deno.readTextFileSync(`/proc/self/task/${name}/comm`).startsWith("worker-");
+    } catch {
+      // The thread has just ended.
+      return false;
+    }
+  });
+}

@@ -135,7 +135,8 @@ Deno.test("libraries stay loaded when the thread that opened them has ended", as
     ],
   }).output();
   const said = new TextDecoder().decode(stdout);
-  equal(said, '{"ended":true,"mapped":[true,true]}', new TextDecoder().decode(stderr));
+  const asExpected = '{"began":true,"ended":true,"mapped":[true,true]}';
+  equal(said, asExpected, said + new TextDecoder().decode(stderr));
 });
 
 Deno.test("a handle that is collected without being freed tells of it", async () => {
