@@ -1,3 +1,4 @@
+import type { PauseMode } from "../client/types.ts";
 import { AbortedError, StateError } from "../errors.ts";
 import { systemClock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
@@ -158,6 +159,15 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
   incrementVersion(weightVersion?: string): void {
     this.#plan.versions?.increment(weightVersion);
     this.#changed();
+  }
+
+  /**
+   * Says what weight syncs do with running requests; a sender calls it when the collector is
+   * registered. As long as all say `"abort"`, no request goes through a sync, so that the version at
+   * its end is that of all its tokens. Does nothing without a tracker.
+   */
+  expectPauseMode(mode: PauseMode): void {
+    this.#plan.versions?.expectPauseMode(mode);
   }
 
   /** Replaces what is applied to every batch before it is given out. */

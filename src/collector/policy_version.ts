@@ -1,3 +1,4 @@
+import type { PauseMode } from "../client/types.ts";
 import { ValidationError } from "../errors.ts";
 
 /** How versions are named: 0, 1, 2, … or a UUID each. */
@@ -35,6 +36,7 @@ export class PolicyVersion {
   readonly kind: VersionKind;
   readonly #entries: { version: number | string; weightVersion: string | null }[] = [];
   readonly #indexByName = new Map<string, number>();
+  readonly #pauseModes = new Set<PauseMode>();
   #currentIndex = 0;
 
   /** Begins at version 0, or at a fresh UUID. Throws a {@linkcode ValidationError}. */
@@ -82,6 +84,16 @@ export class PolicyVersion {
   /** Says that the servers call the present version `weightVersion`. */
   bindCurrent(weightVersion: string): void {
     this.#bind(weightVersion, this.#currentIndex);
+  }
+
+  /** Says what some syncs do with running requests. */
+  expectPauseMode(mode: PauseMode): void {
+    this.#pauseModes.add(mode);
+  }
+
+  /** Whether every request is known to end before a sync or to begin after it. */
+  get isRequestOfOneVersion(): boolean {
+    return this.#pauseModes.size === 1 && this.#pauseModes.has("abort");
   }
 
   /** Index of the version that the servers call `weightVersion`. */

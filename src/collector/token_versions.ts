@@ -32,7 +32,10 @@ export function tokenVersions(
   if (sample.weightVersion === null) {
     return { versions, exact: history.currentIndex === stampedIndex };
   }
-  // The name at the end is only that of the last token: earlier ones may be older.
   const endIndex = history.indexOf(sample.weightVersion);
-  return { versions, exact: endIndex <= stampedIndex };
+  if (endIndex <= stampedIndex) return { versions, exact: true };
+  // The call began before the sync reported, and maybe waited for it: the name at the end is that of
+  // the last token, and of all only where no request goes through a sync.
+  if (!history.isRequestOfOneVersion) return { versions, exact: false };
+  return { versions: versions.fill(endIndex), exact: true };
 }

@@ -1,9 +1,15 @@
+import type { PauseMode } from "../client/types.ts";
 import type { Logger } from "../internal/logger.ts";
 
 /** Who is told of new weights, such as a collector that tags its samples. */
 export interface VersionedCollector {
   /** Called once after every successful sync, with the servers' new version. */
   incrementVersion(version: string): void | Promise<void>;
+  /**
+   * Told once, when it is registered, what the syncs do with running requests. With `"abort"` none
+   * goes through a sync: it ends before the weights change, or begins after.
+   */
+  expectPauseMode?(mode: PauseMode): void;
 }
 
 /** Tells every collector; one that throws does not keep the others from being told. */

@@ -86,9 +86,10 @@ export class SGLangWeightSender implements AsyncDisposable {
     this.#model.set(model);
   }
 
-  /** Adds somebody to be told after every sync. */
+  /** Adds somebody to be told after every sync, and now what syncs do with running requests. */
   registerCollector(collector: VersionedCollector): void {
     this.#collectors.add(collector);
+    collector.expectPauseMode?.(optionsOf(this.#receiver).pauseMode);
   }
 
   /**

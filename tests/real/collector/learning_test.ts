@@ -26,6 +26,10 @@ Deno.test("the collector on real servers", async (t) => {
       `case 108: every token has the version of the sync that made it (${version})`,
       () => checkVersions(servers.engines[i]!),
     );
+    await t.step(
+      `a turn that begins while a sync holds the server has the new version (${version})`,
+      () => checkHeldTurn(servers.engines[i]!),
+    );
   }
   await servers.restore();
 
@@ -71,6 +75,50 @@ Deno.test("the collector on real servers", async (t) => {
     assert.match(said, /\(gloo\)/);
   });
 });
+
+/** Collects one dialog whose second turn begins when a sync has paused the server. */
+async function checkHeldTurn(engine: AsyncSGLang): Promise<void> {
+  const model = modelPath("tiny");
+  const asked = Promise.withResolvers<void>();
+  const held = Promise.withResolvers<void>();
+  const environment: Environment = {
+    reset: () => ({ messages: [{ role: "user", content: "Say it" }] }),
+    step: async ({ turn }) => {
+      asked.resolve();
+      await held.promise;
+      return { messages: [{ role: "user", content: "Again" }], reward: 0, done: turn === 1 };
+    },
+  };
+  const policy = new SGLangWrapper(engine, {
+    generateKwargs: { maxNewTokens: 20, ignoreEos: true },
+    tokenizer: model,
+  });
+  await using collector = new LLMCollector([environment], {
+    policy,
+    dialogTurnsPerBatch: 2,
+    totalDialogs: 1,
+    trackPolicyVersion: true,
+  });
+  await using sender = new SGLangWeightSyncScheme({ serverUrl: engine.url }).createSender();
+  sender.registerCollector(collector);
+  await sender.initAllWorkersGroup();
+  await sender.updateWeights(await weightsThatSay(firstToken + 1, model), { version: "held-1" });
+  const batch = collector.rollout();
+  await asked.promise;
+  await sender.updateWeights(await weightsThatSay(firstToken + 2, model), {
+    version: "held-2",
+    onProgress: ({ phase }) => {
+      if (phase === "update") held.resolve();
+    },
+  });
+  const rows = (await batch)!.rows;
+  assert.deepEqual(rows.map((row) => [...new Set(row.responseIds)]), [
+    [firstToken + 1],
+    [firstToken + 2],
+  ]);
+  assert.deepEqual(rows.map((row) => [...new Set(row.tokenVersions)]), [[1], [2]]);
+  assert.ok(rows.every((row) => row.versionsExact));
+}
 
 /** Collects two-turn dialogs while weights are pushed; what was said tells who said it. */
 async function checkVersions(engine: AsyncSGLang): Promise<void> {

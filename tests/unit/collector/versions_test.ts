@@ -31,6 +31,17 @@ Deno.test("a server that answers with new weights before the sync reports announ
   assert.equal(history.names.length, 2);
 });
 
+Deno.test("where syncs abort all requests, the name at the end is that of all tokens", () => {
+  const history = new PolicyVersion("int");
+  history.bindCurrent("a");
+  history.expectPauseMode("abort");
+  assert.deepEqual(tagsOf(history, 0, { weightVersion: "a" }), [[0, 0, 0], true]);
+  assert.deepEqual(tagsOf(history, 0, { weightVersion: "b" }), [[1, 1, 1], true]);
+  assert.equal(history.increment("b"), 1);
+  history.expectPauseMode("in_place");
+  assert.deepEqual(tagsOf(history, 0, { weightVersion: "b" }), [[0, 0, 0], false]);
+});
+
 Deno.test("servers whose name for their weights never changes date by the collector's version", () => {
   const history = new PolicyVersion("int");
   const more = { weightVersion: "default" };

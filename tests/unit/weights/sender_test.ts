@@ -210,6 +210,19 @@ Deno.test("case 95: a collector that throws does not keep the others from being 
   assert.deepEqual(told, ["1", "2"]);
 });
 
+Deno.test("a collector is told once what syncs do with running requests", async () => {
+  await using server = weightsStandIn();
+  for (const pauseMode of ["abort", "in_place"] as const) {
+    await using sender = schemeFor(server.url, { pauseMode }).createSender();
+    const told: string[] = [];
+    sender.registerCollector({
+      incrementVersion: () => {},
+      expectPauseMode: (mode) => void told.push(mode),
+    });
+    assert.deepEqual(told, [pauseMode]);
+  }
+});
+
 Deno.test("case 96: every group has a name of its own", async () => {
   await using server = weightsStandIn();
   const groups = recordingGroups();
