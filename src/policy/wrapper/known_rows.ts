@@ -1,9 +1,8 @@
 import { TokenDriftError } from "../../errors.ts";
 import type { Message } from "../message.ts";
-import { glueText } from "../next_turn.ts";
 import { messageKey, type Origin, originOf } from "../origin.ts";
-import { joined } from "../padding.ts";
 import { renderChat } from "../templates/render.ts";
+import { nextIds } from "./next_ids.ts";
 import { type PromptContext, templateOf } from "./prompt_context.ts";
 
 /** What a row of ids is to say. */
@@ -54,13 +53,10 @@ export async function continuedRow(
   const origin = originOf(full);
   if (!origin?.response || !saysTurns(origin, chat, context)) return null;
   if (!await isOfVocabulary(full, origin, context)) return null;
-  const { settings, tokenizer, signal } = context;
   const turns = origin.response.turn + 1;
-  const sampled = { chat: chat.slice(0, turns), lastId: full.at(-1) ?? null };
-  const options = { ...templateOf(settings, tokenizer), tokenizer, signal };
   try {
-    const glue = await glueText(sampled, chat.slice(turns), options);
-    const ids = joined(full, await tokenizer.encode(glue, { signal }));
+    const sampled = { chat: chat.slice(0, turns), full };
+    const ids = await nextIds(sampled, chat.slice(turns), context);
     return { ids, assistantMask: origin.assistantMask };
   } catch (error) {
     // The template rewrites earlier turns, which is drift like any other.

@@ -5,11 +5,12 @@ import { History } from "../history.ts";
 import { LogProbs } from "../log_probs.ts";
 import { Masks } from "../masks.ts";
 import type { Message } from "../message.ts";
-import { glueText, glueTextAlone } from "../next_turn.ts";
-import { joined, type RowArray } from "../padding.ts";
+import { glueTextAlone } from "../next_turn.ts";
+import type { RowArray } from "../padding.ts";
 import { renderChat } from "../templates/render.ts";
 import { Tokens } from "../tokens.ts";
 import type { PolicyInput } from "./inputs.ts";
+import { nextIds } from "./next_ids.ts";
 import { type PromptContext, templateOf } from "./prompt_context.ts";
 
 /** Messages that follow: for the only conversation, or a list for each row. */
@@ -37,7 +38,7 @@ export async function nextInput(
     output[logProbsKey] as LogProbs | undefined,
   );
   const prompt = await Promise.all(
-    chats.map((chat, row) => nextIds({ chat, full: full[row]! }, added[row]!, context)),
+    chats.map((chat, row) => nextPrompt({ chat, full: full[row]! }, added[row]!, context)),
   );
   const lengthened = <Row extends RowArray>(rows: readonly Row[], empty: Row) =>
     rows.map((values, row) => lengthenedTo(prompt[row]!.length, values, empty));
@@ -60,23 +61,22 @@ export async function nextInput(
   };
 }
 
-async function nextIds(
-  { chat, full }: { chat: readonly Message[]; full: Int32Array },
+/** The ids of the next turn; a template that rewrites earlier turns is treated by `onTokenDrift`. */
+async function nextPrompt(
+  sampled: { chat: readonly Message[]; full: Int32Array },
   messages: readonly Message[],
   context: PromptContext,
 ): Promise<Int32Array> {
   const { tokenizer, signal, settings } = context;
-  const options = { ...templateOf(settings, tokenizer), tokenizer, signal };
-  const sampled = { chat, lastId: full.at(-1) ?? null };
-  const behind = async (glue: string) => joined(full, await tokenizer.encode(glue, { signal }));
   try {
-    return await behind(await glueText(sampled, messages, options));
+    return await nextIds(sampled, messages, context);
   } catch (error) {
     if (settings.onTokenDrift === "refuse") throw error;
     if (settings.onTokenDrift === "report") {
-      return await behind(await glueTextAlone(sampled, messages, options));
+      return await nextIds(sampled, messages, context, glueTextAlone);
     }
-    const text = renderChat([...chat, ...messages], { ...options, addGenerationPrompt: true });
+    const options = { ...templateOf(settings, tokenizer), addGenerationPrompt: true };
+    const text = renderChat([...sampled.chat, ...messages], options);
     return await tokenizer.encode(text, { signal });
   }
 }

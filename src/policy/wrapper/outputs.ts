@@ -95,7 +95,8 @@ export function generatedOutputs(source: OutputSource): OutputParts {
     whole.set(prompts[row]!.assistantMask ?? []);
     return whole;
   });
-  rememberOrigins(source, { prompt, full, assistantMask });
+  const history = historyOutput(source);
+  rememberOrigins(source, { prompt, full, assistantMask, history });
   return {
     batchShape,
     tokens: new Tokens({ prompt, response, full }, batchShape),
@@ -106,7 +107,7 @@ export function generatedOutputs(source: OutputSource): OutputParts {
     }, batchShape),
     logProbs: source.returnLogProbs ? generatedLogProbs(source, prompt) : null,
     text: textOutput(source),
-    history: historyOutput(source),
+    history,
     samples: generations.map((generation, row) => sampleInfo(generation, prompts[row]!)),
   };
 }
@@ -118,13 +119,16 @@ function rememberOrigins(
     prompt: readonly Int32Array[];
     full: readonly Int32Array[];
     assistantMask: readonly Uint8Array[];
+    history: ChatHistory | null;
   },
 ): void {
+  const answers = rows.history?.get("response").chats;
   for (const [row, { drift, text: promptText, chat }] of prompts.entries()) {
     // Ids that drifted say something else, and without a text there is nothing to compare.
     if (drift !== null || promptText === null) continue;
     const [prompt, full, mask] = [rows.prompt[row]!, rows.full[row]!, rows.assistantMask[row]!];
-    const generation = generations[row]!;
+    const { text, ids } = generations[row]!;
+    const answer = answers?.[row]?.[0];
     rememberOrigin(prompt, {
       promptText,
       response: null,
@@ -135,12 +139,12 @@ function rememberOrigins(
     rememberOrigin(full, {
       promptText,
       response: {
-        text: generation.text ?? "",
-        message: chat && messageKey(answerOf(generation)),
+        text: text ?? "",
+        message: answer ? messageKey(answer) : null,
         turn: chat?.length ?? 0,
       },
       assistantMask: mask,
-      parts: [prompt, generation.ids],
+      parts: [prompt, ids],
       tokenizer,
     });
   }

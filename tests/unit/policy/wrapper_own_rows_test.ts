@@ -23,7 +23,7 @@ function ids(...parts: string[]): Int32Array {
   }));
 }
 
-function scorerAndPolicy(sample: Int32Array, options: LLMWrapperOptions = {}) {
+function sampling(sample: Int32Array, options: LLMWrapperOptions = {}) {
   return wrap({ inplace: false, ...options }, { sample: () => sample });
 }
 
@@ -32,7 +32,7 @@ for (const [name, response] of Object.entries(RESPONSES)) {
     for (const padOutput of [false, true]) {
       const what = `${name} (${inputMode}, ${padOutput ? "padded" : "ragged"})`;
       Deno.test(`own output is scored id for id: ${what}`, async () => {
-        const { wrapper, engine } = scorerAndPolicy(response, { inputMode, padOutput });
+        const { wrapper, engine } = sampling(response, { inputMode, padOutput });
         const output = await wrapper.call({ history: [HI, HELLO], text: ["Hi", "Hello there"] });
         const full = output.tokens.unpad().get("full");
         const scores = await wrapper.logProb(output);
@@ -46,7 +46,7 @@ for (const [name, response] of Object.entries(RESPONSES)) {
   }
 
   Deno.test(`a longer history goes on behind the sampled ids: ${name}`, async () => {
-    const { wrapper } = scorerAndPolicy(response);
+    const { wrapper } = sampling(response);
     const byHand = await turns(wrapper, async (output, messages) => {
       const prompt = output.history!.full!.extend([messages], { dim: -1, inPlace: false });
       const { tokens, masks, logProbs } = output;
@@ -76,7 +76,7 @@ async function turns(
 }
 
 Deno.test("a prompt is sampled from again with the ids of the first time", async () => {
-  const { wrapper, engine } = scorerAndPolicy(RESPONSES["a turn opened within a turn"]!);
+  const { wrapper, engine } = sampling(RESPONSES["a turn opened within a turn"]!);
   const first = await wrapper.call({ history: [HI] });
   const second = await wrapper.call(
     await wrapper.nextTurn(first, [{ role: "user", content: "x" }]),
@@ -87,7 +87,7 @@ Deno.test("a prompt is sampled from again with the ids of the first time", async
 });
 
 Deno.test("another model with the same vocabulary scores the rows too", async () => {
-  const { wrapper } = scorerAndPolicy(RESPONSES["a turn opened within a turn"]!);
+  const { wrapper } = sampling(RESPONSES["a turn opened within a turn"]!);
   const output = await wrapper.call({ history: [HI] });
   const reference = wrap({ tokenizer: named("qwen-other") });
   await reference.wrapper.logProb(output);
@@ -95,7 +95,7 @@ Deno.test("another model with the same vocabulary scores the rows too", async ()
 });
 
 Deno.test("sampled ids are refused once they say something else", async () => {
-  const { wrapper } = scorerAndPolicy(RESPONSES["a turn opened within a turn"]!);
+  const { wrapper } = sampling(RESPONSES["a turn opened within a turn"]!);
   const output = await wrapper.call({ history: [HI] });
   const { history, tokens } = output;
   const isRefused = (scoring: Promise<unknown>) =>
