@@ -12,7 +12,7 @@ import { parseArgs } from "node:util";
 import { pythonOf } from "../tests/_support/real.ts";
 import { readLines } from "../src/internal/lines.ts";
 import { SGLangClient } from "../src/client/mod.ts";
-import { median } from "./support/median.ts";
+import { median } from "../tests/_support/median.ts";
 
 const { values } = parseArgs({
   args: Deno.args,

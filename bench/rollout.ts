@@ -9,7 +9,7 @@
 // deno-lint-ignore-file no-console
 import { parseArgs } from "node:util";
 import { AsyncSGLang } from "../src/engine/mod.ts";
-import { medianBy } from "./support/median.ts";
+import { medianBy } from "../tests/_support/median.ts";
 
 const { values, positionals } = parseArgs({
   args: Deno.args,

@@ -11,8 +11,7 @@ export interface TestCounts {
  */
 export function countTests(xml: string): TestCounts {
   if (!xml.trimEnd().endsWith("</testsuites>")) return { passed: 0, failed: 1, skipped: 0 };
-  // Names and messages are escaped, so a tag in the text is a tag.
-  const cases = xml.split("<testcase ").slice(1);
+  const cases = testCases(xml);
   if (cases.length === 0) return { passed: 0, failed: 1, skipped: 0 };
   const failed = cases.filter((text) => /<(failure|error)[\s>/]/.test(text)).length;
   const skipped = cases.filter((text) => text.includes("<skipped")).length;
@@ -28,13 +27,18 @@ export interface TestFailure {
 
 /** The failed tests of a JUnit report, with at most `lines` lines of each reason, none of them long. */
 export function failedTests(xml: string, lines = 12): TestFailure[] {
-  return xml.split("<testcase ").slice(1).flatMap((text) => {
+  return testCases(xml).flatMap((text) => {
     const name = /^name="([^"]*)"/.exec(text)?.[1] ?? "";
     const reason = /<(?:failure|error)[^>]*>([^<]*)/.exec(text)?.[1];
     if (reason === undefined) return [];
     const first = plain(reason).split("\n", lines).map((line) => line.slice(0, 300));
     return [{ name: plain(name), reason: first.join("\n") }];
   });
+}
+
+/** The test cases of a report. Names and messages are escaped, so a tag in the text is a tag. */
+function testCases(xml: string): string[] {
+  return xml.split("<testcase ").slice(1);
 }
 
 /** Text without the escapes of XML. */

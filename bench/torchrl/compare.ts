@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { AsyncSGLang, type InputMode, LocalTokenizer, SGLangWrapper } from "../../mod.ts";
 import type { PolicyOutput } from "../../src/policy/mod.ts";
 import { modelPath, sharedServers } from "../../tests/_support/real.ts";
-import { median } from "../support/median.ts";
+import { median } from "../../tests/_support/median.ts";
 
 const PROMPTS = 64;
 const MAX_NEW_TOKENS = 16;

@@ -8,6 +8,8 @@ import {
 } from "../../../ffi/mod.ts";
 import { TCPStoreServer } from "../../../src/rendezvous/mod.ts";
 
+export { median } from "../../_support/median.ts";
+
 /** The libraries, as scripts/gpu/run.sh found them. */
 export const libraries: LibraryOptions = {
   nccl: required("GPU_NCCL"),
@@ -124,11 +126,6 @@ export async function timed(work: () => Promise<unknown>): Promise<number> {
   const start = performance.now();
   await work();
   return performance.now() - start;
-}
-
-/** The middle value. */
-export function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!;
 }
 
 /** The longest time for which the event loop did not come round while `work` ran. */
