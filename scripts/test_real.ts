@@ -9,6 +9,8 @@
 import { parseArgs } from "node:util";
 import { sharedVariables, startRealRouter, startRealServer } from "../tests/_support/real.ts";
 import { countTests, formatCounts } from "./junit.ts";
+import { tokenizersHome } from "./real_tokenizers/home.ts";
+import { setUpTokenizers } from "./real_tokenizers/set_up.ts";
 import { sglangHome, sglangVersions } from "./sglang_cpu/home.ts";
 import { setUp } from "./sglang_cpu/set_up.ts";
 import { SetupError } from "./sglang_cpu/setup_error.ts";
@@ -121,6 +123,7 @@ async function main(): Promise<number> {
     const { signal } = abort;
     const say = (line: string) => console.log(line);
     await setUp({ versions: sglangVersions, home: sglangHome(), say, signal });
+    await setUpTokenizers({ home: tokenizersHome(), say, signal });
     await using shared = givenServers() ?? await startServers(signal);
     return await runTests(args, shared.env, signal) ? 0 : 1;
   } catch (error) {

@@ -75,7 +75,8 @@ export async function setUp(options: SetUpOptions): Promise<void> {
   await ensureModels(join(home, environmentName(first), "bin", "python"), context);
 }
 
-async function makeHome(home: string): Promise<void> {
+/** Makes the folder to install into. */
+export async function makeHome(home: string): Promise<void> {
   try {
     await Deno.mkdir(home, { recursive: true });
   } catch (error) {
@@ -84,8 +85,8 @@ async function makeHome(home: string): Promise<void> {
   }
 }
 
-/** The system gives the lock back when its holder ends, however it ends. */
-async function waitForTurn(
+/** One set-up at a time works on a folder; the system gives the lock back when its holder ends, however it ends. */
+export async function waitForTurn(
   home: string,
   say: (line: string) => void,
   signal: AbortSignal | undefined,

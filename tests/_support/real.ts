@@ -15,6 +15,12 @@ import {
 } from "../../src/server/mod.ts";
 
 export { sglangHome, type SglangVersion, type TinyModel };
+export {
+  type RealModel,
+  realModels,
+  tinyOnRealTokenizer,
+  tokenizerFolder,
+} from "../../scripts/real_tokenizers/home.ts";
 
 const root = new URL("../../", import.meta.url).pathname;
 
