@@ -21,4 +21,4 @@ export type {
   StagePart,
   StagePiece,
   TransportCall,
-} from "../src/weights/transport.ts";
+} from "../src/collective/group.ts";

@@ -29,13 +29,14 @@ export const layers: Readonly<Record<string, Layer>> = {
   "src/rendezvous": { values: base },
   "src/server": { values: [...base, "src/process", "src/client"] },
   "src/router": { values: [...base, "src/process", "src/client"] },
+  "src/collective": { values: [...base, "src/rendezvous"], types: ["src/checkpoint"] },
   "src/weights": {
-    values: [...base, "src/client", "src/rendezvous", "src/checkpoint"],
+    values: [...base, "src/client", "src/rendezvous", "src/checkpoint", "src/collective"],
     // An engine is only one of the things that weights can be sent to.
     types: ["src/engine"],
     dynamic: ["ffi"],
   },
-  "ffi": { values: base, types: ["src/weights", "src/checkpoint"] },
+  "ffi": { values: base, types: ["src/collective", "src/checkpoint"] },
   "src/engine": {
     values: [
       ...base,
@@ -52,7 +53,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     values: [...base, "src/client", "src/checkpoint", "src/engine", "src/policy"],
     types: ["src/weights"],
   },
-  "src/embedded": { values: [...base, "src/checkpoint", "src/rendezvous", "src/weights"] },
+  "src/embedded": { values: [...base, "src/checkpoint", "src/rendezvous", "src/collective"] },
   "src/cli": {
     values: [
       ...base,

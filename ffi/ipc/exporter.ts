@@ -1,6 +1,6 @@
+import type { StagePiece } from "../../src/collective/group.ts";
 import { StateError } from "../../src/errors.ts";
 import { type Logger, silentLogger } from "../../src/internal/logger.ts";
-import type { StagePiece } from "../../src/weights/transport.ts";
 import type { LibraryOptions } from "../library.ts";
 import { type CallOptions, Communicator } from "../nccl/communicator.ts";
 import { hostBytes, totalLandedBytes, wirePiece } from "../nccl/pieces.ts";

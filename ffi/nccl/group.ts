@@ -1,6 +1,4 @@
 import type { DType } from "../../src/checkpoint/dtype.ts";
-import { StateError, UnsupportedError, ValidationError } from "../../src/errors.ts";
-import { type Logger, silentLogger } from "../../src/internal/logger.ts";
 import type {
   BroadcastPart,
   CollectiveGroup,
@@ -9,7 +7,9 @@ import type {
   StagePart,
   StagePiece,
   TransportCall,
-} from "../../src/weights/transport.ts";
+} from "../../src/collective/group.ts";
+import { StateError, UnsupportedError, ValidationError } from "../../src/errors.ts";
+import { type Logger, silentLogger } from "../../src/internal/logger.ts";
 import type { IpcMemory } from "../ipc/exporter.ts";
 import type { LibraryOptions } from "../library.ts";
 import { nullAddress } from "../memory.ts";

@@ -1,5 +1,5 @@
+import type { StagePiece } from "../../src/collective/group.ts";
 import { ValidationError } from "../../src/errors.ts";
-import type { StagePiece } from "../../src/weights/transport.ts";
 import { type Address, nullAddress } from "../memory.ts";
 import type { PlacedBytes, WirePiece } from "./protocol.ts";
 

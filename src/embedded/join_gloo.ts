@@ -1,4 +1,4 @@
-import { GlooPeer } from "../weights/gloo/mod.ts";
+import { GlooPeer } from "../collective/gloo/peer.ts";
 import type { JoinOptions, WeightGroup } from "./weight_group.ts";
 
 /** Joins a gloo group as one of its receiving ranks. */

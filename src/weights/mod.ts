@@ -4,16 +4,13 @@
  *
  * @module
  */
-export type { ModelMetadata } from "./check.ts";
-export type { TransportChoice } from "./choose.ts";
 export type { VersionedCollector } from "./collectors.ts";
-export { metadataOf } from "./metadata.ts";
-export type { ModelInput, StatefulModel } from "./model.ts";
+export type { ReceiverCall } from "./fleet/fleet.ts";
+export type { ServerGroup, WeightCondition, WeightServerState } from "./fleet/server.ts";
 export {
   DEFAULT_DEADLINES,
   type DiskOptions,
   type NcclLibraries,
-  type TransportName,
   type VerifyLevel,
   type WeightDeadlines,
   type WeightEngine,
@@ -21,32 +18,45 @@ export {
   type WeightSyncOptions,
   type WeightWorker,
 } from "./options.ts";
-export { DEFAULT_BUCKET_BYTES } from "./plan.ts";
+export { type ReceiverGroup, type ReceiverUpdate, SGLangWeightReceiver } from "./receiver.ts";
+export { SGLangWeightSyncScheme } from "./scheme.ts";
+export { type DeclaredMetadata, SGLangWeightSender, type UpdateWeightsOptions } from "./sender.ts";
+export type { ModelInput, StatefulModel } from "./source/input.ts";
+export { type NamedWeight, type WeightIterator, weightIterator } from "./source/iterator.ts";
+export { safetensors } from "./source/safetensors.ts";
+export type { OpenWeightSource, WeightSource } from "./source/source.ts";
+export { type StateDict, stateDict, type TensorDict, tensorDict } from "./source/state_dict.ts";
+export type { DeviceTensor, WeightTensor } from "./source/tensor.ts";
+export { metadataOf, type ModelMetadata } from "./sync/names.ts";
+export {
+  type Bucket,
+  DEFAULT_BUCKET_BYTES,
+  type PlannedBucket,
+  type PlannedTensor,
+} from "./sync/plan.ts";
 export {
   type OnProgress,
   progressBar,
   type ProgressOutput,
   type SyncPhase,
   type SyncProgress,
-} from "./progress.ts";
-export {
-  type ReceiverCall,
-  type ReceiverGroup,
-  type ReceiverUpdate,
-  SGLangWeightReceiver,
-} from "./receiver.ts";
-export { SGLangWeightSyncScheme } from "./scheme.ts";
-export { type DeclaredMetadata, SGLangWeightSender, type UpdateWeightsOptions } from "./sender.ts";
-export type { WeightCondition, WeightServerState } from "./server.ts";
-export { type NamedWeight, type WeightIterator, weightIterator } from "./source/iterator.ts";
-export { safetensors } from "./source/safetensors.ts";
-export type { OpenWeightSource, WeightSource } from "./source/source.ts";
-export { type StateDict, stateDict, type TensorDict, tensorDict } from "./source/state_dict.ts";
-export type { DeviceTensor, WeightTensor } from "./source/tensor.ts";
-export type { WeightSyncReport } from "./sync.ts";
+} from "./sync/progress.ts";
+export type { WeightSyncReport } from "./sync/run.ts";
+export { stageBuckets, type StagedBucket } from "./transport/staging.ts";
+export type {
+  OpenTransport,
+  Transport,
+  TransportChoice,
+  TransportLink,
+  TransportName,
+  TransportRun,
+  TransportServer,
+  TransportSettings,
+  TransportUpdate,
+  UpdateCall,
+} from "./transport/transport.ts";
 export type {
   BroadcastPart,
-  Bucket,
   CollectiveGroup,
   DeviceMemory,
   DevicePart,
@@ -56,4 +66,4 @@ export type {
   StagePart,
   StagePiece,
   TransportCall,
-} from "./transport.ts";
+} from "../collective/group.ts";

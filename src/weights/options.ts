@@ -1,14 +1,11 @@
-import { ValidationError } from "../errors.ts";
-import type { Logger } from "../internal/logger.ts";
-import { silentLogger } from "../internal/logger.ts";
 import type { SGLangClient } from "../client/client.ts";
 import type { PauseMode } from "../client/types.ts";
-import { DEFAULT_BUCKET_BYTES } from "./plan.ts";
-import type { OpenGroup } from "./transport.ts";
+import type { OpenGroup } from "../collective/group.ts";
+import { ValidationError } from "../errors.ts";
 import { grantedEnv } from "../internal/granted_env.ts";
-
-/** How weights reach the servers; `"auto"` picks by where they run. */
-export type TransportName = "nccl" | "gloo" | "disk" | "cuda-ipc";
+import { type Logger, silentLogger } from "../internal/logger.ts";
+import { DEFAULT_BUCKET_BYTES } from "./sync/plan.ts";
+import { type OpenTransport, TRANSPORT_NAMES, type TransportName } from "./transport/transport.ts";
 
 /** How weights that are given as plain objects are read. */
 export type WeightStrategy = "tensordict" | "state_dict";
@@ -135,8 +132,11 @@ export interface WeightSyncOptions {
   readonly serversSeeDevice?: boolean | undefined;
   /** How plain objects are read. Default `"tensordict"`, which takes flat state dicts too. */
   readonly strategy?: WeightStrategy | undefined;
-  /** How weights travel. Default `"auto"`. */
-  readonly transport?: TransportName | "auto" | undefined;
+  /**
+   * How weights travel: by name, or by what makes a {@linkcode Transport} of one's own. Default
+   * `"auto"`, which picks by where the servers run.
+   */
+  readonly transport?: TransportName | "auto" | OpenTransport | undefined;
   /** Where NCCL and the CUDA runtime are; they must be the servers' copies. */
   readonly nccl?: NcclLibraries | undefined;
   /** Opens a group of one's own kind for `nccl` and `gloo`. */
@@ -196,7 +196,7 @@ export interface ResolvedOptions {
   readonly rank: number;
   readonly device: number;
   readonly strategy: WeightStrategy;
-  readonly transport: TransportName | "auto";
+  readonly transport: TransportName | "auto" | OpenTransport;
   readonly nccl: NcclLibraries | undefined;
   readonly openGroup: OpenGroup | undefined;
   readonly disk: DiskOptions | undefined;
@@ -227,7 +227,9 @@ export function resolveOptions(options: WeightSyncOptions): ResolvedOptions {
   const { pauseMode, flushCache } = resolvePause(options, env, logger);
   const deadlines = resolveDeadlines(options.deadlines);
   requireOneOf("strategy", options.strategy, ["tensordict", "state_dict"]);
-  requireOneOf("transport", options.transport, ["auto", "nccl", "gloo", "disk", "cuda-ipc"]);
+  if (typeof options.transport !== "function") {
+    requireOneOf("transport", options.transport, ["auto", ...TRANSPORT_NAMES]);
+  }
   if (options.transport === "cuda-ipc" && options.serversSeeDevice !== true) {
     throw new ValidationError(
       'transport "cuda-ipc" needs serversSeeDevice: true, your word that every server sees the GPU ' +
@@ -289,11 +291,6 @@ export function parseDevice(device: number | string | null | undefined): number 
   throw new ValidationError(
     `device must be an index of 0 or more, "cuda" or "cuda:N", got ${JSON.stringify(device)}`,
   );
-}
-
-/** Removes trailing slashes. */
-export function trimUrl(url: string): string {
-  return url.replace(/\/+$/, "");
 }
 
 function resolvePause(

@@ -1,15 +1,14 @@
 import type { PauseMode } from "../client/types.ts";
 import { silentLogger } from "../internal/logger.ts";
+import { resolveWorkers, trimUrl } from "./fleet/fleet.ts";
 import {
   type ResolvedOptions,
   resolveOptions,
-  trimUrl,
   type WeightEngine,
   type WeightSyncOptions,
 } from "./options.ts";
 import { SGLangWeightReceiver } from "./receiver.ts";
 import { SGLangWeightSender } from "./sender.ts";
-import { resolveWorkers } from "./workers.ts";
 
 /**
  * How new weights reach running SGLang servers: the settings, shared by the sender and receiver it

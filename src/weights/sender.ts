@@ -1,25 +1,24 @@
 import type { DType } from "../checkpoint/dtype.ts";
 import { StateError, ValidationError } from "../errors.ts";
 import { Semaphore } from "../internal/semaphore.ts";
-import type { ModelMetadata } from "./check.ts";
-import { chooseTransport, makeDelivery, type TransportChoice } from "./choose.ts";
-import type { Delivery } from "./delivery/delivery.ts";
-import { stepFailed } from "./failure.ts";
 import { tellCollectors, type VersionedCollector } from "./collectors.ts";
-import { type ModelInput, ModelSlot, toSource } from "./model.ts";
-import { isMark } from "./marks.ts";
-import type { OnProgress } from "./progress.ts";
-import {
-  optionsOf,
-  participantsOf,
-  type ReceiverCall,
-  type SGLangWeightReceiver,
-} from "./receiver.ts";
-import type { FleetServer, WeightServerState } from "./server.ts";
-import { castToBFloat16 } from "./source/cast.ts";
+import { isMark } from "./fleet/claim.ts";
+import type { ReceiverCall } from "./fleet/fleet.ts";
+import type { FleetServer, WeightServerState } from "./fleet/server.ts";
+import { fleetOf, optionsOf, type SGLangWeightReceiver } from "./receiver.ts";
 import { closeOnSignals } from "./signals.ts";
-import { Steps } from "./steps.ts";
-import { runSync, type WeightSyncReport } from "./sync.ts";
+import { castToBFloat16 } from "./source/cast.ts";
+import { type ModelInput, ModelSlot, toSource } from "./source/input.ts";
+import { stepFailed } from "./sync/failure.ts";
+import type { ModelMetadata } from "./sync/names.ts";
+import { type OnProgress, Steps } from "./sync/progress.ts";
+import { runSync, type WeightSyncReport } from "./sync/run.ts";
+import {
+  chooseTransport,
+  makeTransport,
+  type Transport,
+  type TransportChoice,
+} from "./transport/transport.ts";
 
 /** Options of {@linkcode SGLangWeightSender.updateWeights}. */
 export interface UpdateWeightsOptions {
@@ -49,7 +48,7 @@ export class SGLangWeightSender implements AsyncDisposable {
   readonly #owner = crypto.randomUUID();
   readonly #closing = new AbortController();
   #declared: ModelMetadata | undefined;
-  #delivery: { choice: TransportChoice; delivery: Delivery } | undefined;
+  #transport: { choice: TransportChoice; transport: Transport } | undefined;
   #isReady = false;
   #handlers: Disposable | undefined;
 
@@ -70,12 +69,12 @@ export class SGLangWeightSender implements AsyncDisposable {
 
   /** The transport in use and why it was picked; `undefined` before the servers are known. */
   get transport(): TransportChoice | undefined {
-    return this.#delivery?.choice;
+    return this.#transport?.choice;
   }
 
   /** Whether the way to the servers is open. */
   checkConnection(): boolean {
-    return this.#delivery?.delivery.isConnected ?? false;
+    return this.#transport?.transport.isConnected ?? false;
   }
 
   /**
@@ -118,12 +117,12 @@ export class SGLangWeightSender implements AsyncDisposable {
       : new Map(Object.entries(metadata));
     const signal = this.#untilClosed(call.signal);
     await this.#receiver.probe({ signal });
-    const servers = participantsOf(this.#receiver);
-    const delivery = await this.#deliveryFor(servers);
+    const servers = fleetOf(this.#receiver).participants;
+    const transport = await this.#transportFor(servers);
     this.#isReady = true;
     const steps = new Steps({ logger: options.logger });
     try {
-      await delivery.connect({ servers, steps, signal });
+      await transport.connect({ servers, step: steps.run.bind(steps), signal });
     } catch (error) {
       throw stepFailed("init", error);
     }
@@ -154,7 +153,7 @@ export class SGLangWeightSender implements AsyncDisposable {
     const source = settings.castFloat32To === undefined ? plain : castToBFloat16(plain);
     using _turn = await this.#takeTurn("updateWeights", options.signal);
     const report = await runSync({
-      receiver: this.#receiver,
+      fleet: fleetOf(this.#receiver),
       options: settings,
       source,
       declared: this.#declared,
@@ -162,7 +161,7 @@ export class SGLangWeightSender implements AsyncDisposable {
       owner: this.#owner,
       signal: this.#untilClosed(options.signal),
       onProgress: options.onProgress,
-      chooseDelivery: () => this.#deliveryFor(participantsOf(this.#receiver)),
+      openTransport: () => this.#transportFor(fleetOf(this.#receiver).participants),
     });
     await tellCollectors(this.#collectors, report.version, settings.logger);
     return report;
@@ -183,8 +182,8 @@ export class SGLangWeightSender implements AsyncDisposable {
     this.#handlers?.[Symbol.dispose]();
     this.#closing.abort(new StateError("The sender was closed"));
     using _turn = await this.#turn.acquire();
-    await this.#delivery?.delivery[Symbol.asyncDispose]();
-    this.#delivery = undefined;
+    await this.#transport?.transport[Symbol.asyncDispose]();
+    this.#transport = undefined;
     await this.#receiver.close();
   }
 
@@ -221,15 +220,15 @@ export class SGLangWeightSender implements AsyncDisposable {
       : AbortSignal.any([signal, this.#closing.signal]);
   }
 
-  async #deliveryFor(servers: readonly FleetServer[]): Promise<Delivery> {
+  async #transportFor(servers: readonly FleetServer[]): Promise<Transport> {
     const options = optionsOf(this.#receiver);
     const choice = chooseTransport(servers, options);
-    if (this.#delivery?.choice.transport === choice.transport) return this.#delivery.delivery;
-    await this.#delivery?.delivery[Symbol.asyncDispose]();
-    options.logger.info(`Weights travel by ${choice.transport}: ${choice.reason}`);
-    const delivery = makeDelivery(choice, options);
-    this.#delivery = { choice, delivery };
-    return delivery;
+    if (this.#transport?.choice.transport === choice.transport) return this.#transport.transport;
+    await this.#transport?.transport[Symbol.asyncDispose]();
+    const transport = makeTransport(choice, options);
+    options.logger.info(`Weights travel by ${transport.name}: ${choice.reason}`);
+    this.#transport = { choice, transport };
+    return transport;
   }
 }
 

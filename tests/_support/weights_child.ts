@@ -2,8 +2,8 @@
  * A trainer in a process of its own, to be killed: `weights_child.ts URLS FOLDER MOMENT`. Prints the
  * moment when it is there and then waits for its death.
  */
+import { GlooGroup } from "../../src/collective/gloo/group.ts";
 import { safetensors, SGLangWeightSyncScheme, stateDict } from "../../src/weights/mod.ts";
-import { GlooGroup } from "../../src/weights/gloo/mod.ts";
 
 const [urls, folder, moment] = Deno.args as [
   string,

@@ -1,6 +1,6 @@
 import { float32ToBFloat16 } from "../../checkpoint/convert.ts";
 import { type TensorInfo, tensorSizeBytes } from "../../checkpoint/dtype.ts";
-import type { DeviceMemory } from "../transport.ts";
+import type { DeviceMemory } from "../../collective/group.ts";
 import type { OpenWeightSource, WeightSource } from "./source.ts";
 
 /** The same weights with every float32 tensor rounded to bfloat16 as it is read. */

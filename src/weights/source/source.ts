@@ -1,5 +1,6 @@
 import type { TensorInfo } from "../../checkpoint/dtype.ts";
-import type { DeviceMemory } from "../transport.ts";
+import type { DeviceMemory } from "../../collective/group.ts";
+import { UnsupportedError } from "../../errors.ts";
 
 /** Where new weights come from; one source serves any number of syncs. */
 export interface WeightSource {
@@ -42,4 +43,24 @@ export function firstOnDevice(open: OpenWeightSource): TensorInfo | undefined {
 export function isWeightSource(value: unknown): value is WeightSource {
   return typeof value === "object" && value !== null && "open" in value && "label" in value &&
     typeof value.open === "function";
+}
+
+/** Refuses weights in memory of a GPU for a transport that reads them in this process. */
+export function refuseDeviceMemory(open: OpenWeightSource, transport: string): void {
+  const tensor = firstOnDevice(open);
+  if (tensor === undefined) return;
+  throw new UnsupportedError(
+    `Weight "${tensor.name}" lies in device memory, which ${transport} cannot send. Use transport ` +
+      `"nccl" or "cuda-ipc", or copy the weights to this process's memory`,
+  );
+}
+
+/** Refuses float8 tensors that would travel alone, which gloo has no type for. */
+export function refuseFloat8(open: OpenWeightSource): void {
+  const float8 = open.tensors.find(({ dtype }) => dtype.startsWith("float8"));
+  if (float8 === undefined) return;
+  throw new UnsupportedError(
+    `gloo cannot broadcast "${float8.name}" (${float8.dtype}) alone: leave flattened on, which ` +
+      "sends bytes",
+  );
 }

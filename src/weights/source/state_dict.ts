@@ -1,7 +1,7 @@
 import type { TensorInfo } from "../../checkpoint/dtype.ts";
+import type { DeviceMemory } from "../../collective/group.ts";
 import { UnsupportedError, ValidationError } from "../../errors.ts";
 import type { OpenWeightSource, WeightSource } from "./source.ts";
-import type { DeviceMemory } from "../transport.ts";
 import {
   describeDeviceTensor,
   describeTensor,

@@ -4,8 +4,8 @@ import {
   type TensorInfo,
   tensorSizeBytes,
 } from "../../checkpoint/dtype.ts";
+import type { DeviceMemory } from "../../collective/group.ts";
 import { ValidationError } from "../../errors.ts";
-import type { DeviceMemory } from "../transport.ts";
 
 /** A tensor in memory. */
 export interface WeightTensor {

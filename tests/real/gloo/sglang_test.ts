@@ -1,9 +1,9 @@
 /** Weights into real SGLang servers by raw HTTP and our rank 0: nothing of the sync scheme. */
 import assert from "node:assert/strict";
-import { UnreachableError } from "../../../src/errors.ts";
 import { type Checkpoint, openCheckpoint } from "../../../src/checkpoint/mod.ts";
-import { GlooGroup } from "../../../src/weights/gloo/mod.ts";
-import type { BroadcastPart } from "../../../src/weights/transport.ts";
+import { GlooGroup } from "../../../src/collective/gloo/group.ts";
+import type { BroadcastPart } from "../../../src/collective/group.ts";
+import { UnreachableError } from "../../../src/errors.ts";
 import { modelPath, type SglangVersion, startRealServer } from "../../_support/real.ts";
 
 const LIMIT_MS = 60_000;

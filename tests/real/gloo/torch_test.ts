@@ -1,12 +1,12 @@
 /** Our rank 0 and our other ranks in one gloo group with real torch processes. */
 import assert from "node:assert/strict";
+import { type DType, itemSizeBytes } from "../../../src/checkpoint/mod.ts";
+import { GlooGroup } from "../../../src/collective/gloo/group.ts";
+import { GlooPeer } from "../../../src/collective/gloo/peer.ts";
+import type { BroadcastPart } from "../../../src/collective/group.ts";
 import { UnreachableError } from "../../../src/errors.ts";
-import type { DType } from "../../../src/checkpoint/mod.ts";
-import { itemSizeBytes } from "../../../src/checkpoint/mod.ts";
-import { GlooGroup, GlooPeer } from "../../../src/weights/gloo/mod.ts";
-import type { BroadcastPart } from "../../../src/weights/transport.ts";
-import { pythonOf } from "../../_support/real.ts";
 import { freePort } from "../../_support/free_port.ts";
+import { pythonOf } from "../../_support/real.ts";
 
 type Version = "0.5.16" | "0.5.23";
 interface Tensor {

@@ -1,7 +1,7 @@
 /** What can go wrong in a sync: each ends in time, in the right error, and the fleet goes on. */
 import assert from "node:assert/strict";
+import { GlooGroup } from "../../../src/collective/gloo/group.ts";
 import { AbortedError, WeightSyncError } from "../../../src/errors.ts";
-import { GlooGroup } from "../../../src/weights/gloo/mod.ts";
 import {
   type CollectiveGroup,
   type OpenGroup,

@@ -1,6 +1,6 @@
 /** Servers and trainers that die for good; runs last, because it leaves nobody alive. */
 import assert from "node:assert/strict";
-import { GlooGroup } from "../../../src/weights/gloo/mod.ts";
+import { GlooGroup } from "../../../src/collective/gloo/group.ts";
 import { type OpenGroup, safetensors } from "../../../src/weights/mod.ts";
 import { fails, note } from "../../_support/faults.ts";
 import { modelPath } from "../../_support/real.ts";

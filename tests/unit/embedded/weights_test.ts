@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { openCheckpoint } from "../../../src/checkpoint/mod.ts";
-import { sleep } from "../../../src/internal/deadline.ts";
+import { GlooGroup } from "../../../src/collective/gloo/group.ts";
 import type { EmbeddedServer } from "../../../src/embedded/mod.ts";
-import { GlooGroup } from "../../../src/weights/gloo/mod.ts";
+import { sleep } from "../../../src/internal/deadline.ts";
 import { get, greedy, post, startTiny, tinyCheckpoint } from "./_support.ts";
 
 interface Reply {

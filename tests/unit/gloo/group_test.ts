@@ -1,5 +1,9 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
+import { GlooGroup } from "../../../src/collective/gloo/group.ts";
+import { GlooPeer } from "../../../src/collective/gloo/peer.ts";
+import { parseRankInfo, rankKey } from "../../../src/collective/gloo/wire.ts";
+import type { BroadcastPart } from "../../../src/collective/group.ts";
 import {
   AbortedError,
   ProtocolError,
@@ -8,10 +12,7 @@ import {
   UnreachableError,
   ValidationError,
 } from "../../../src/errors.ts";
-import { GlooGroup, GlooPeer } from "../../../src/weights/gloo/mod.ts";
 import { TCPStoreClient, TCPStoreServer } from "../../../src/rendezvous/mod.ts";
-import { parseRankInfo, rankKey } from "../../../src/weights/gloo/wire.ts";
-import type { BroadcastPart } from "../../../src/weights/transport.ts";
 
 const never = new AbortController().signal;
 

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
+import { PairListener } from "../../../src/collective/gloo/listener.ts";
+import { Pair } from "../../../src/collective/gloo/pair.ts";
+import { broadcastSlot, encodeHead, Opcode } from "../../../src/collective/gloo/wire.ts";
 import { ProtocolError, StateError } from "../../../src/errors.ts";
-import { PairListener } from "../../../src/weights/gloo/listener.ts";
-import { Pair } from "../../../src/weights/gloo/pair.ts";
-import { broadcastSlot, encodeHead, Opcode } from "../../../src/weights/gloo/wire.ts";
 
 const slot = broadcastSlot(0);
 

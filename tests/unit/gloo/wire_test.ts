@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { ProtocolError } from "../../../src/errors.ts";
-import { formatIp, isInitiator, parseIp } from "../../../src/weights/gloo/address.ts";
-import { childrenOf, parentOf } from "../../../src/weights/gloo/tree.ts";
+import { formatIp, isInitiator, parseIp } from "../../../src/collective/gloo/address.ts";
+import { childrenOf, parentOf } from "../../../src/collective/gloo/tree.ts";
 import {
   broadcastSlot,
   encodeHead,
@@ -12,7 +11,8 @@ import {
   parseRankInfo,
   rankKey,
   tagOf,
-} from "../../../src/weights/gloo/wire.ts";
+} from "../../../src/collective/gloo/wire.ts";
+import { ProtocolError } from "../../../src/errors.ts";
 
 Deno.test("a rank's record has the bytes that torch writes", () => {
   const bytes = encodeRankInfo({

@@ -11,8 +11,8 @@ Deno.test("imports that point down are fine", () => {
       edge("src/client/client.ts", "src/errors.ts"),
       edge("src/server/server.ts", "src/process/mod.ts"),
       edge("src/client/client.ts", "src/client/types.ts"),
-      edge("ffi/nccl/group.ts", "src/weights/transport.ts", "type"),
-      edge("src/weights/delivery/nccl.ts", "ffi/nccl/group.ts", "dynamic"),
+      edge("ffi/nccl/group.ts", "src/collective/group.ts", "type"),
+      edge("src/weights/transport/nccl.ts", "ffi/nccl/group.ts", "dynamic"),
     ]),
     [],
   );

@@ -1,4 +1,4 @@
-/** Delivery through a group with a device: what is staged, when, from where, and how it ends. */
+/** Weights through a group with a device: what is staged, when, from where, and how it ends. */
 import { deepEqual, equal, ok, rejects } from "node:assert/strict";
 import {
   type CollectiveGroup,

@@ -2,9 +2,9 @@ import assert from "node:assert/strict";
 import { parseDType } from "../../../src/checkpoint/dtype.ts";
 import { ValidationError } from "../../../src/errors.ts";
 import { SGLangWeightReceiver, SGLangWeightSyncScheme } from "../../../src/weights/mod.ts";
-import { chooseMasterPort } from "../../../src/weights/delivery/master.ts";
-import { optionsOf } from "../../../src/weights/receiver.ts";
 import { parseDevice, resolveOptions } from "../../../src/weights/options.ts";
+import { optionsOf } from "../../../src/weights/receiver.ts";
+import { chooseMasterPort } from "../../../src/weights/transport/master.ts";
 
 const serverUrl = "http://127.0.0.1:30000";
 const noEnv = () => undefined;

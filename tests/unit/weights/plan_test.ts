@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { allDTypes, itemSizeBytes, tensorSizeBytes } from "../../../src/checkpoint/dtype.ts";
-import { planBuckets } from "../../../src/weights/plan.ts";
+import { planBuckets } from "../../../src/weights/sync/plan.ts";
 
 const float32 = (name: string, count: number, sourceIndex = 0) =>
   ({ name, dtype: "float32", shape: [count], sourceIndex }) as const;

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { progressBar } from "../../../src/weights/mod.ts";
-import { progressLine } from "../../../src/weights/progress.ts";
+import { progressLine } from "../../../src/weights/sync/progress.ts";
 
 const halfway = {
   phase: "update",

@@ -9,10 +9,10 @@ import {
   weightIterator,
   type WeightSource,
 } from "../../../src/weights/mod.ts";
-import { checkTensors } from "../../../src/weights/check.ts";
-import { planBuckets } from "../../../src/weights/plan.ts";
 import { castToBFloat16 } from "../../../src/weights/source/cast.ts";
-import { StagingRing } from "../../../src/weights/staging.ts";
+import { checkTensors } from "../../../src/weights/sync/names.ts";
+import { planBuckets } from "../../../src/weights/sync/plan.ts";
+import { StagingRing } from "../../../src/weights/transport/staging.ts";
 
 const weights: NamedWeight[] = [
   { name: "a", data: Float32Array.of(1, 2.5, -3), shape: [3] },

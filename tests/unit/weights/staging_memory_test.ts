@@ -1,7 +1,7 @@
 import { deepEqual, equal } from "node:assert/strict";
-import { planBuckets } from "../../../src/weights/plan.ts";
-import { StagingMemory, StagingRing } from "../../../src/weights/staging.ts";
 import { weightIterator } from "../../../src/weights/source/iterator.ts";
+import { planBuckets } from "../../../src/weights/sync/plan.ts";
+import { StagingMemory, StagingRing } from "../../../src/weights/transport/staging.ts";
 
 const weights = Array.from({ length: 6 }, (_, i) => ({
   name: `w${i}`,

@@ -1,0 +1,134 @@
+import { PermissionError, UnreachableError } from "../../errors.ts";
+import { asPermissionError } from "../../internal/permission.ts";
+
+/** Connections that have not said yet who they are. */
+const MAX_STRANGERS = 64;
+/** Time that they have to say it. */
+const HELLO_TIMEOUT_MS = 10_000;
+
+/** Takes the connections of other ranks, each of which begins with 8 bytes that name the rank. */
+export class PairListener {
+  readonly #listener: Deno.TcpListener;
+  readonly #worldSize: number;
+  readonly #strangers = new Set<Deno.TcpConn>();
+  readonly #arrived = new Map<bigint, Deno.TcpConn>();
+  readonly #expected = new Map<bigint, (socket: Deno.TcpConn) => void>();
+  readonly #working = new Set<Promise<void>>();
+  #closed = false;
+
+  /** Listens; throws an `UnreachableError` or `PermissionError` when it cannot. */
+  constructor(hostname: string, worldSize: number) {
+    this.#listener = listenTcp(hostname);
+    this.#worldSize = worldSize;
+    this.#track(this.#accept());
+  }
+
+  /** Address that is listened on. */
+  get address(): Deno.NetAddr {
+    return this.#listener.addr;
+  }
+
+  /** The connection whose first 8 bytes say `id`. */
+  async expect(id: bigint, signal: AbortSignal): Promise<Deno.TcpConn> {
+    signal.throwIfAborted();
+    const there = this.#arrived.get(id);
+    if (there !== undefined) {
+      this.#arrived.delete(id);
+      return there;
+    }
+    const { promise, resolve, reject } = Promise.withResolvers<Deno.TcpConn>();
+    const onAbort = () => reject(signal.reason);
+    this.#expected.set(id, resolve);
+    signal.addEventListener("abort", onAbort, { once: true });
+    try {
+      return await promise;
+    } finally {
+      this.#expected.delete(id);
+      signal.removeEventListener("abort", onAbort);
+    }
+  }
+
+  /** Stops listening and drops the connections that nobody took. */
+  async close(): Promise<void> {
+    if (!this.#closed) {
+      this.#closed = true;
+      this.#listener.close();
+      for (const socket of [...this.#strangers, ...this.#arrived.values()]) socket.close();
+      this.#arrived.clear();
+    }
+    await Promise.all(this.#working);
+  }
+
+  #track(work: Promise<void>): void {
+    this.#working.add(work);
+    work.finally(() => this.#working.delete(work));
+  }
+
+  async #accept(): Promise<void> {
+    while (!this.#closed) {
+      try {
+        const socket = await this.#listener.accept();
+        if (this.#strangers.size >= MAX_STRANGERS) socket.close();
+        else this.#track(this.#greet(socket));
+      } catch {
+        // Closed; or out of file descriptors, of which closing others gives some back.
+        if (!this.#closed) await new Promise((resolve) => setTimeout(resolve, 50));
+      }
+    }
+  }
+
+  async #greet(socket: Deno.TcpConn): Promise<void> {
+    this.#strangers.add(socket);
+    let taken = false;
+    const drop = () => {
+      if (this.#strangers.delete(socket) && !this.#closed) socket.close();
+    };
+    const timer = setTimeout(drop, HELLO_TIMEOUT_MS);
+    try {
+      const id = await readId(socket);
+      taken = this.#strangers.delete(socket) && !this.#closed && this.#hand(id, socket);
+      if (!taken && !this.#closed) socket.close();
+    } catch {
+      drop();
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** Gives a connection to who expects it; `false` when nobody can. */
+  #hand(id: bigint, socket: Deno.TcpConn): boolean {
+    const expected = this.#expected.get(id);
+    if (expected !== undefined) {
+      this.#expected.delete(id);
+      expected(socket);
+      return true;
+    }
+    if (id < 0n || id >= BigInt(this.#worldSize) || this.#arrived.has(id)) return false;
+    this.#arrived.set(id, socket);
+    return true;
+  }
+}
+
+async function readId(socket: Deno.TcpConn): Promise<bigint> {
+  const bytes = new Uint8Array(8);
+  for (let filled = 0; filled < bytes.length;) {
+    const length = await socket.read(bytes.subarray(filled));
+    if (length === null) throw new Error("closed before it said who it is");
+    filled += length;
+  }
+  return new DataView(bytes.buffer).getBigInt64(0, true);
+}
+
+function listenTcp(hostname: string): Deno.TcpListener {
+  try {
+    return Deno.listen({ hostname, port: 0 });
+  } catch (error) {
+    const cause = asPermissionError(error, `--allow-net=${hostname}`, `listen on ${hostname}`);
+    if (cause instanceof PermissionError) throw cause;
+    throw new UnreachableError(
+      `gloo cannot listen on ${hostname}: ${(error as Error).message}. Give an address of this ` +
+        `machine`,
+      { cause, url: `tcp://${hostname}` },
+    );
+  }
+}

@@ -1,0 +1,101 @@
+import { AbortedError, type SGLangError } from "../../errors.ts";
+import { withDeadline } from "../../internal/deadline.ts";
+import { messageOf } from "../../internal/thrown.ts";
+
+/** A server, by its address. */
+interface Named {
+  readonly url: string;
+}
+
+/** A step failed on one server; carries which. */
+export class ServerFailure extends Error {
+  /** The server. */
+  readonly server: Named;
+  /** Makes it; `cause` is what happened. */
+  constructor(server: Named, cause: unknown) {
+    super(`${server.url}: ${messageOf(cause)}`, { cause });
+    this.server = server;
+  }
+}
+
+/** A call's own deadline is set by the step around it; this one must only not come first. */
+export const BEYOND_ANY_STEP_MS = 24 * 3600 * 1000;
+
+/** What every call on several servers takes. */
+export interface FleetCall {
+  /** Name of the step; appears in the error. */
+  readonly phase: string;
+  /** Longest wait for each server. */
+  readonly timeoutMs: number;
+  /** The caller's cancellation. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Does `work` on every server at once; the first failure cancels the others and is thrown. */
+export async function onAll<S extends Named, T>(
+  servers: readonly S[],
+  call: FleetCall,
+  work: (server: S, signal: AbortSignal) => Promise<T>,
+): Promise<T[]> {
+  const stop = new AbortController();
+  const onAbort = () => stop.abort(call.signal?.reason);
+  call.signal?.addEventListener("abort", onAbort, { once: true });
+  if (call.signal?.aborted) onAbort();
+  const tasks = servers.map((server) => onOne(server, { ...call, signal: stop.signal }, work));
+  try {
+    return await Promise.all(tasks);
+  } catch (error) {
+    stop.abort(error);
+    await Promise.allSettled(tasks);
+    throw error;
+  } finally {
+    call.signal?.removeEventListener("abort", onAbort);
+  }
+}
+
+/** Does `work` on every server at once and waits for all; what failed comes back as a failure. */
+export async function onAllSettled<S extends Named, T>(
+  servers: readonly S[],
+  call: FleetCall,
+  work: (server: S, signal: AbortSignal) => Promise<T>,
+): Promise<(T | ServerFailure)[]> {
+  return await Promise.all(servers.map(async (server) => {
+    try {
+      return await onOne(server, call, work);
+    } catch (error) {
+      return error as ServerFailure;
+    }
+  }));
+}
+
+/** Does `work` on one server within the deadline; a failure carries the server. */
+export async function onOne<S extends Named, T>(
+  server: S,
+  call: FleetCall,
+  work: (server: S, signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  try {
+    return await withDeadline(
+      { phase: call.phase, timeoutMs: call.timeoutMs, peer: server.url, signal: call.signal },
+      (signal) => work(server, signal),
+    );
+  } catch (error) {
+    throw new ServerFailure(server, error);
+  }
+}
+
+/** The server of a failure, when it has one, and the error beneath. */
+export function unwrapFailure(
+  error: unknown,
+): { server: Named | undefined; cause: unknown } {
+  if (!(error instanceof ServerFailure)) return { server: undefined, cause: error };
+  return { server: error.server, cause: error.cause };
+}
+
+/** Whether an error is the caller's own cancellation. */
+export function isCallerAbort(error: unknown, signal: AbortSignal | undefined): boolean {
+  if (signal?.aborted !== true) return false;
+  const { cause } = unwrapFailure(error);
+  return cause instanceof AbortedError || cause === signal.reason ||
+    (cause as SGLangError | undefined)?.code === "aborted";
+}

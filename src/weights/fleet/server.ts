@@ -1,0 +1,381 @@
+import type { Capabilities } from "../../client/capabilities.ts";
+import { SGLangClient } from "../../client/client.ts";
+import type { PauseMode, ServerInfo } from "../../client/types.ts";
+import type { WeightsGroupOptions } from "../../client/weight_control.ts";
+import { HttpError, UnsupportedError, ValidationError } from "../../errors.ts";
+import type { ResolvedOptions, WeightWorker } from "../options.ts";
+import { BEYOND_ANY_STEP_MS } from "./on_all.ts";
+
+/**
+ * What a server's weights are.
+ *
+ * - `"untouched"`: as before the sync.
+ * - `"updating"`: an update was asked for and has not been confirmed.
+ * - `"partial"`: some of the new weights, or it cannot be known.
+ * - `"taken"`: every update was confirmed, the end of the sync was not.
+ * - `"complete"`: all of the new weights.
+ */
+export type WeightCondition = "untouched" | "updating" | "partial" | "taken" | "complete";
+
+/** What a sync knows about one server. */
+export interface WeightServerState {
+  /** Address of the server. */
+  readonly url: string;
+  /** Its tensor-parallel ranks. */
+  readonly tpSize: number;
+  /** Its first rank in the group; 0 before there was one. */
+  readonly rankOffset: number;
+  /** Weight version that it last told, or was given. */
+  readonly weightVersion: string | null;
+  /** What its weights are. */
+  readonly condition: WeightCondition;
+  /** Whether it was paused here and not resumed. */
+  readonly paused: boolean;
+  /** Why it is not well, when it is not. */
+  readonly problem: string | undefined;
+}
+
+/** A group that a server is to join, at the rank that it was given. */
+export type ServerGroup =
+  & Omit<WeightsGroupOptions, "signal" | "timeoutMs" | "rankOffset">
+  & { readonly groupName: string };
+
+/** A change of weights, among the changes of one sync. */
+export interface UpdatePlace {
+  /** Whether it is the first. */
+  readonly isFirst: boolean;
+  /** Whether it is the last. */
+  readonly isLast: boolean;
+}
+
+/**
+ * One server of a fleet: its calls, and what a sync has done to it so far. Its state changes here
+ * and nowhere else.
+ */
+export class FleetServer {
+  /** Address of the server. */
+  readonly url: string;
+  /** Its calls. */
+  readonly client: SGLangClient;
+  readonly #isOwnClient: boolean;
+  readonly #groups = new Set<string>();
+  #rankOffset = 0;
+  #sessionOpen = false;
+  #paused = false;
+  #marked = false;
+  #condition: WeightCondition = "untouched";
+  #weightVersion: string | null = null;
+  #problem: string | undefined;
+  #givenVersion: string | undefined;
+  #tpSize: number | undefined;
+  #info: ServerInfo | undefined;
+  #capabilities: Capabilities | undefined;
+
+  /** Makes it; nothing is sent. */
+  constructor(
+    worker: WeightWorker,
+    options: Pick<ResolvedOptions, "apiKey" | "adminApiKey" | "headers" | "logger">,
+  ) {
+    this.#isOwnClient = worker.client === undefined;
+    this.client = worker.client ?? new SGLangClient({
+      url: worker.url,
+      apiKey: options.apiKey,
+      adminApiKey: options.adminApiKey,
+      headers: options.headers,
+      logger: options.logger,
+      timeoutMs: BEYOND_ANY_STEP_MS,
+      controlTimeoutMs: BEYOND_ANY_STEP_MS,
+      retry: { retries: 1 },
+    });
+    this.url = this.client.url;
+  }
+
+  /** First rank of this server in a group; 0 before ranks were handed out. */
+  get rankOffset(): number {
+    return this.#rankOffset;
+  }
+
+  /** Whether groups of ours may live on the server. */
+  get isInGroup(): boolean {
+    return this.#groups.size > 0;
+  }
+
+  /** Whether a session of ours may be open on it. */
+  get isInSession(): boolean {
+    return this.#sessionOpen;
+  }
+
+  /** Whether it was paused here and not resumed. */
+  get paused(): boolean {
+    return this.#paused;
+  }
+
+  /** Whether its version was replaced by a mark of ours. */
+  get marked(): boolean {
+    return this.#marked;
+  }
+
+  /** What its weights are. */
+  get condition(): WeightCondition {
+    return this.#condition;
+  }
+
+  /** The version it last told, or was given. */
+  get weightVersion(): string | null {
+    return this.#weightVersion;
+  }
+
+  /** Why it is not well. */
+  get problem(): string | undefined {
+    return this.#problem;
+  }
+
+  /** Tensor-parallel ranks; known after {@linkcode FleetServer.probe}. */
+  get tpSize(): number {
+    return this.#tpSize ?? 1;
+  }
+
+  /** Whether it computes on a CPU. */
+  get isCpu(): boolean {
+    return this.#info?.raw.device === "cpu";
+  }
+
+  /** SGLang version. */
+  get version(): string {
+    return this.#info?.version ?? "unknown";
+  }
+
+  /** What it can do; known after {@linkcode FleetServer.probe}. */
+  get capabilities(): Capabilities {
+    if (this.#capabilities === undefined) throw new Error("A server is used before it was probed");
+    return this.#capabilities;
+  }
+
+  /** A copy of what is known. */
+  get state(): WeightServerState {
+    const { url, tpSize, rankOffset, weightVersion, condition, paused, problem } = this;
+    return { url, tpSize, rankOffset, weightVersion, condition, paused, problem };
+  }
+
+  /** Gives it its first rank. */
+  assignRank(rankOffset: number): void {
+    this.#rankOffset = rankOffset;
+  }
+
+  /** Reads what the server is, and refuses one that cannot take part. */
+  async probe(signal: AbortSignal, expectedTpSize?: number): Promise<void> {
+    const info = await this.client.serverInfo({ signal });
+    this.#info = info;
+    this.#capabilities = await this.client.capabilities({ signal });
+    this.#tpSize = info.tpSize;
+    if (expectedTpSize !== undefined && expectedTpSize !== info.tpSize) {
+      throw new ValidationError(
+        `${this.url} was declared with tpSize ${expectedTpSize}, it has ${info.tpSize}`,
+      );
+    }
+    // From 0.5.22 attention data parallelism is reported as dp_size 1.
+    const isAttentionDp = info.raw.enable_dp_attention === true;
+    if (info.dpSize > 1 && !isAttentionDp) {
+      throw new UnsupportedError(
+        `${this.url} runs with dp_size ${info.dpSize}: SGLang takes weight updates only without ` +
+          "data parallelism inside a server. Start one server for each replica",
+      );
+    }
+    if (info.ppSize > 1) {
+      throw new UnsupportedError(
+        `${this.url} runs with pp_size ${info.ppSize}: its pipeline stages would claim the same ` +
+          "ranks of the group. Use tensor parallelism",
+      );
+    }
+    await this.readVersion(signal);
+    this.#problem = undefined;
+  }
+
+  /** Notes why it is not well. */
+  note(problem: string): void {
+    this.#problem = problem;
+  }
+
+  /** Notes that a sync goes on without it. */
+  leaveOut(problem: string): void {
+    this.#problem = problem;
+    this.#condition = "partial";
+  }
+
+  /** A sync begins: what the last one brought is now what it holds. */
+  beginSync(): void {
+    const wasWhole = this.#condition === "untouched" || this.#condition === "complete";
+    this.#condition = wasWhole ? "untouched" : "partial";
+  }
+
+  /**
+   * Believes the version rather than what we know: whoever left a server with part of its weights
+   * left a mark, and whoever repaired it did not.
+   */
+  believeVersion(isMark: boolean): void {
+    this.#condition = isMark ? "partial" : "untouched";
+  }
+
+  /** Reads the weight version. */
+  async readVersion(signal: AbortSignal): Promise<string | null> {
+    const { weightVersion } = await this.client.modelInfo({ signal });
+    this.#weightVersion = weightVersion;
+    return weightVersion;
+  }
+
+  /** Sets the weight version; nothing is aborted. */
+  async setVersion(version: string, signal: AbortSignal): Promise<void> {
+    await this.client.updateWeightVersion(version, { signal });
+    this.#weightVersion = version;
+    this.#givenVersion = version;
+  }
+
+  /**
+   * Whether the version is not the one that was set here last. Then somebody else set it, or the
+   * server was started anew and knows nothing of our group; asked for an unknown group, servers up
+   * to 0.5.20 end.
+   */
+  get isStrange(): boolean {
+    return this.#givenVersion !== undefined && this.weightVersion !== this.#givenVersion;
+  }
+
+  /** Replaces its version by a mark of ours. */
+  async mark(mark: string, signal: AbortSignal): Promise<void> {
+    // Set first: a mark whose answer is lost may have come through.
+    this.#marked = true;
+    await this.setVersion(mark, signal);
+  }
+
+  /** Lets another trainer have it, whose mark stays. */
+  standBack(): void {
+    this.#marked = false;
+  }
+
+  /** Replaces our mark by a version. */
+  async unmark(version: string, signal: AbortSignal): Promise<void> {
+    await this.setVersion(version, signal);
+    this.#marked = false;
+  }
+
+  /** Somebody else wrote to it during our sync. */
+  wasDisturbed(): void {
+    this.#condition = "partial";
+  }
+
+  /** Every update was answered and the session closed; only a GPU's answer does not count. */
+  settleTaken(): void {
+    if (this.#condition === "taken" && this.isCpu) this.#condition = "complete";
+  }
+
+  /** It holds and tells the new weights. */
+  completeSync(): void {
+    this.#condition = "complete";
+    this.#marked = false;
+  }
+
+  /** Pauses generation. */
+  async pause(mode: PauseMode, signal: AbortSignal): Promise<void> {
+    // Set first: a pause whose answer is lost may have come through.
+    this.#paused = true;
+    await this.client.pause(mode, { signal });
+  }
+
+  /** Resumes generation. */
+  async resume(signal: AbortSignal): Promise<void> {
+    await this.client.resume({ signal, emptyDeviceCache: true });
+    this.#paused = false;
+  }
+
+  /** Joins a group. */
+  async joinGroup(group: ServerGroup, signal: AbortSignal): Promise<void> {
+    // Noted first: a call whose answer is lost may have come through.
+    this.#groups.add(group.groupName);
+    await this.client.initWeightsUpdateGroup({ ...group, rankOffset: this.#rankOffset, signal });
+  }
+
+  /**
+   * Runs a call after which the server holds other weights, and judges from a failure what it holds
+   * then. SGLang loads only after every byte of a request has come, so a first request that broke
+   * off on the wire changed nothing.
+   */
+  async taking(
+    place: UpdatePlace,
+    call: () => Promise<void>,
+  ): Promise<void> {
+    const { isFirst, isLast } = place;
+    const before = this.#condition;
+    this.#condition = "updating";
+    try {
+      await call();
+      if (isLast) this.#condition = "taken";
+    } catch (error) {
+      const isIntact = isFirst && before === "untouched" && leavesWeightsAlone(error);
+      this.#condition = isIntact ? "untouched" : "partial";
+      throw error;
+    }
+  }
+
+  /** Leaves every group of ours; one that the server does not know is gone already. */
+  async leaveGroups(signal: AbortSignal): Promise<void> {
+    for (const groupName of this.#groups) {
+      try {
+        await this.client.destroyWeightsUpdateGroup({ groupName, signal });
+      } catch (error) {
+        if (!(error instanceof HttpError)) throw error;
+      }
+      this.#groups.delete(groupName);
+    }
+  }
+
+  /** Opens a session, where servers have such (from 0.5.22). */
+  async openSession(signal: AbortSignal): Promise<void> {
+    if (!this.capabilities.hasWeightSession) return;
+    // Set first: a begin whose answer is lost may have come through.
+    this.#sessionOpen = true;
+    try {
+      await this.client.beginWeightUpdate({ signal });
+    } catch (error) {
+      // A refusal says that the session there is another's.
+      if (error instanceof HttpError) this.#sessionOpen = false;
+      throw error;
+    }
+  }
+
+  /** Closes a session that somebody else left open. */
+  async endForeignSession(signal: AbortSignal): Promise<void> {
+    this.#sessionOpen = true;
+    await this.dropSession(signal);
+  }
+
+  /** Closes a session of ours, if one may be open; the server may quantise here. */
+  async closeSession(signal: AbortSignal): Promise<void> {
+    if (!this.#sessionOpen) return;
+    await this.client.endWeightUpdate({ signal });
+    this.#sessionOpen = false;
+  }
+
+  /** Closes a session of ours, however the server answers. */
+  async dropSession(signal: AbortSignal): Promise<void> {
+    try {
+      await this.closeSession(signal);
+    } catch (error) {
+      if (!(error instanceof HttpError)) throw error;
+      this.#sessionOpen = false;
+    }
+  }
+
+  /** Closes idle connections, unless the client is another's. */
+  close(): void {
+    if (this.#isOwnClient) this.client.close();
+  }
+}
+
+const LOST_ON_THE_WIRE =
+  /closed by peer|connection (was )?(reset|closed)|broken pipe|gloo|nccl|failed to receive weights/i;
+
+/** Whether a refusal or failure of the first request of a sync says that nothing was loaded. */
+function leavesWeightsAlone(error: unknown): boolean {
+  if (!(error instanceof HttpError)) return false;
+  const words = error.serverMessage;
+  return LOST_ON_THE_WIRE.test(words) || !/partially updated/i.test(words);
+}

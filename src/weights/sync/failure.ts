@@ -1,0 +1,85 @@
+import { AbortedError, HttpError, SGLangError, WeightSyncError } from "../../errors.ts";
+import { messageOf } from "../../internal/thrown.ts";
+import { unwrapFailure } from "../fleet/on_all.ts";
+import type { FleetServer } from "../fleet/server.ts";
+
+/**
+ * The error of a failed step: what the caller did wrong or cancelled stays what it is, all else
+ * becomes a {@linkcode WeightSyncError} with step, server and cause.
+ */
+export function stepFailed(phase: string, error: unknown): Error {
+  const { server, cause } = unwrapFailure(error);
+  if (cause instanceof SGLangError && isOwnKind(cause)) return cause;
+  return new WeightSyncError(
+    `SGLang weight update failed: ${wordsOf(cause)} (phase "${phase}"${
+      server === undefined ? "" : `, server ${server.url}`
+    })`,
+    { phase, server: server?.url, cause },
+  );
+}
+
+function isOwnKind(error: SGLangError): boolean {
+  return [
+    "weight_sync",
+    "aborted",
+    "validation",
+    "unsupported",
+    "state",
+    "checkpoint",
+    "permission",
+  ]
+    .includes(error.code);
+}
+
+function wordsOf(cause: unknown): string {
+  if (cause instanceof HttpError) return cause.serverMessage;
+  return messageOf(cause);
+}
+
+/** The error that a sync ends with: the step's, and what became of the servers. */
+export function syncFailed(
+  error: unknown,
+  phase: string,
+  servers: readonly FleetServer[],
+): Error {
+  const first = stepFailed(phase, error);
+  const fate = describeFleet(servers);
+  if (first instanceof AbortedError) {
+    const report = new WeightSyncError(`Aborted in phase "${phase}". ${fate}`, {
+      phase,
+      cause: first.cause,
+    });
+    return new AbortedError(phase, { cause: report });
+  }
+  if (first instanceof WeightSyncError) {
+    return new WeightSyncError(`${first.message}. ${fate}`, {
+      phase: first.phase,
+      server: first.server,
+      cause: first.cause ?? first,
+    });
+  }
+  const isHarmless = servers.every(({ condition, paused }) => condition === "untouched" && !paused);
+  if (isHarmless) return first;
+  return new WeightSyncError(`SGLang weight update failed: ${first.message}. ${fate}`, {
+    phase,
+    cause: first,
+  });
+}
+
+/** What every server holds and does, in one sentence. */
+export function describeFleet(servers: readonly FleetServer[]): string {
+  const each = servers.map((server) => {
+    if (server.problem !== undefined) return `${server.url}: ${server.problem}`;
+    const holds = HOLDS[server.condition];
+    return `${server.url}: ${holds}, ${server.paused ? "kept paused" : "serving"}`;
+  });
+  return each.length === 0 ? "No server was changed" : `Servers now: ${each.join("; ")}`;
+}
+
+const HOLDS = {
+  untouched: "old weights",
+  updating: "partly updated",
+  partial: "partly updated",
+  taken: "new weights, unconfirmed",
+  complete: "new weights",
+} as const;

@@ -1,0 +1,217 @@
+import type { DType, TensorInfo } from "../../checkpoint/dtype.ts";
+import { openCheckpoint } from "../../checkpoint/reader.ts";
+import { SGLangError, ValidationError } from "../../errors.ts";
+import { nearestName } from "../../internal/suggest.ts";
+import type { FleetServer } from "../fleet/server.ts";
+import type { ResolvedOptions } from "../options.ts";
+import type { OpenWeightSource, WeightSource } from "../source/source.ts";
+
+/** Element type and shape of every weight of a model, by name. */
+export type ModelMetadata = ReadonlyMap<
+  string,
+  { readonly dtype: DType; readonly shape: readonly number[] }
+>;
+
+/** A tensor to send and its place in the source. */
+export type CheckedTensor = TensorInfo & { readonly sourceIndex: number };
+
+/** What the names, types and shapes of a source are compared with. */
+export interface CheckOptions {
+  /** The model's weights. */
+  readonly reference: ModelMetadata;
+  /** Whose weights those are, for messages. */
+  readonly referenceLabel: string;
+  /**
+   * `"declared"`: the trainer told the weights at set-up, so a type must be equal, and names that it
+   * did not declare stay behind. `"model"`: they were read from the servers' checkpoint, so floating
+   * types may differ (the server casts), and unknown names are errors.
+   */
+  readonly kind: "declared" | "model";
+  /** Weights that share their memory with another: tied name to the name that is kept. */
+  readonly tied: ReadonlyMap<string, string>;
+}
+
+/** What {@linkcode checkTensors} found. */
+export interface CheckResult {
+  /** What is to be sent, in the order of the source. */
+  readonly send: readonly CheckedTensor[];
+  /** Names that stay behind because they share their memory with one that is sent. */
+  readonly tied: readonly string[];
+  /** Names that stay behind because the trainer did not declare them. */
+  readonly extra: readonly string[];
+}
+
+/**
+ * Compares a source with the servers' model. A server ignores unknown names and casts types without
+ * a word, so every difference is told here, before anything is sent.
+ *
+ * @throws {ValidationError} Lists every missing, unknown, doubled and changed weight.
+ */
+export function checkTensors(tensors: readonly TensorInfo[], options: CheckOptions): CheckResult {
+  const { reference, tied } = options;
+  const names = new Set(tensors.map(({ name }) => name));
+  const complaints: string[] = [];
+  const send: CheckedTensor[] = [];
+  const tiedNames: string[] = [];
+  const unknown: string[] = [];
+  const seen = new Set<string>();
+  tensors.forEach((tensor, sourceIndex) => {
+    const { name } = tensor;
+    if (seen.has(name)) complaints.push(`Weight '${name}' is there twice.`);
+    seen.add(name);
+    const expected = reference.get(name);
+    if (expected === undefined) {
+      const kept = tied.get(name);
+      if (kept !== undefined && names.has(kept)) tiedNames.push(name);
+      else unknown.push(name);
+      return;
+    }
+    const difference = differenceOf(expected, tensor, options.kind);
+    if (difference !== undefined) complaints.push(difference);
+    send.push({ ...tensor, sourceIndex });
+  });
+  const missing = [...reference.keys()].filter((name) => {
+    const kept = tied.get(name);
+    return !names.has(name) && !(kept !== undefined && names.has(kept));
+  });
+  if (options.kind === "model") {
+    complaints.push(...unknown.map((name) => unknownWeight(name, reference)));
+  }
+  complaints.push(...missing.map((name) => `Weight '${name}' not found in weights.`));
+  if (missing.length > 0) complaints.push(availableKeys(tensors));
+  if (complaints.length > 0) throw complaint(complaints, missing.length, unknown.length, options);
+  return { send, tied: tiedNames, extra: unknown };
+}
+
+function differenceOf(
+  expected: { readonly dtype: DType; readonly shape: readonly number[] },
+  got: TensorInfo,
+  kind: "declared" | "model",
+): string | undefined {
+  const sameType = expected.dtype === got.dtype ||
+    (kind === "model" && isPlainFloat(expected.dtype) && isPlainFloat(got.dtype));
+  if (sameType && expected.shape.join() === got.shape.join()) return undefined;
+  return `Weight '${got.name}' metadata changed before SGLang sync: expected ` +
+    `dtype=${expected.dtype}, shape=(${expected.shape.join(", ")}), got dtype=${got.dtype}, ` +
+    `shape=(${got.shape.join(", ")}).`;
+}
+
+/** float8 needs scales, so only these may be cast by the server. */
+function isPlainFloat(dtype: DType): boolean {
+  return dtype === "float64" || dtype === "float32" || dtype === "float16" || dtype === "bfloat16";
+}
+
+function unknownWeight(name: string, reference: ModelMetadata): string {
+  const near = nearestName(name, reference.keys());
+  return `Weight '${name}' is unknown to the model` +
+    (near === undefined ? "." : `; did you mean '${near}'?`);
+}
+
+function availableKeys(tensors: readonly TensorInfo[]): string {
+  const names = tensors.slice(0, 5).map(({ name }) => `'${name}'`).join(", ");
+  return `Available keys: [${names}]${tensors.length > 5 ? `... (${tensors.length})` : ""}`;
+}
+
+const LISTED = 40;
+
+function complaint(
+  lines: readonly string[],
+  missing: number,
+  unknown: number,
+  options: CheckOptions,
+): ValidationError {
+  const more = lines.length > LISTED ? [`... and ${lines.length - LISTED} more.`] : [];
+  const unknownText = options.kind === "model" ? `, ${unknown} unknown` : "";
+  return new ValidationError(
+    [
+      `The weights do not fit ${options.referenceLabel} (${missing} missing${unknownText}); ` +
+      `nothing was sent.`,
+      ...lines.slice(0, LISTED),
+      ...more,
+    ].join("\n"),
+  );
+}
+
+/** Name, type and shape of every weight of a source, as {@linkcode ModelMetadata}. */
+export async function metadataOf(source: WeightSource): Promise<ModelMetadata> {
+  await using open = await source.open();
+  return asMetadata(open);
+}
+
+function asMetadata(open: OpenWeightSource): ModelMetadata {
+  return new Map(open.tensors.map(({ name, dtype, shape }) => [name, { dtype, shape }]));
+}
+
+/** Finds what the names of a source are compared with. */
+export async function referenceOf(
+  request: {
+    readonly declared: ModelMetadata | undefined;
+    readonly options: ResolvedOptions;
+    readonly signal: AbortSignal | undefined;
+  },
+  open: OpenWeightSource,
+  servers: readonly FleetServer[],
+): Promise<CheckOptions> {
+  const { declared, signal } = request;
+  const { nameCheck, tiedWeights } = request.options;
+  if (declared !== undefined) {
+    return {
+      reference: declared,
+      referenceLabel: "what initAllWorkersGroup() was told",
+      kind: "declared",
+      tied: tiedWeights,
+    };
+  }
+  if (nameCheck === "off") {
+    return {
+      reference: asMetadata(open),
+      referenceLabel: "the source itself",
+      kind: "declared",
+      tied: new Map(),
+    };
+  }
+  const { modelPath, tokenizerPath } = await servers[0]!.client.modelInfo({
+    signal,
+    timeoutMs: request.options.deadlines.controlMs,
+  });
+  return {
+    reference: await readModel(modelPath, tokenizerPath, signal),
+    referenceLabel: `the servers' model ${modelPath}`,
+    kind: "model",
+    tied: tiedWeights,
+  };
+}
+
+/**
+ * Reads the names from the model's folder, or from the tokenizer's: an update from disk makes its
+ * folder the model's path, and that may be gone since; the tokenizer stays where the server began.
+ */
+async function readModel(
+  modelPath: string,
+  tokenizerPath: string | null,
+  signal: AbortSignal | undefined,
+): Promise<ModelMetadata> {
+  try {
+    return await readNames(modelPath, signal);
+  } catch (cause) {
+    if (!(cause instanceof SGLangError) || cause.code === "aborted") throw cause;
+    const second = tokenizerPath === null || tokenizerPath === modelPath
+      ? undefined
+      : await readNames(tokenizerPath, signal).catch(() => undefined);
+    if (second !== undefined) return second;
+    throw new ValidationError(
+      `The names of the weights could not be checked, because the servers' model "${modelPath}" ` +
+        `cannot be read here (${cause.message}); a server ignores unknown names without a word. ` +
+        `Give the expected weights to initAllWorkersGroup(), for example ` +
+        `await metadataOf(safetensors(folder)), or set nameCheck: "off"`,
+      { cause },
+    );
+  }
+}
+
+async function readNames(path: string, signal: AbortSignal | undefined): Promise<ModelMetadata> {
+  await using checkpoint = await openCheckpoint(path, { signal });
+  return new Map(
+    [...checkpoint.tensors.values()].map(({ name, dtype, shape }) => [name, { dtype, shape }]),
+  );
+}

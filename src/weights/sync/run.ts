@@ -1,0 +1,390 @@
+import { WeightSyncError } from "../../errors.ts";
+import { throwIfAborted, withDeadline } from "../../internal/deadline.ts";
+import {
+  awaitOthers,
+  claim,
+  isMark,
+  openSession,
+  requireOwnMark,
+  updatingMark,
+} from "../fleet/claim.ts";
+import type { Fleet } from "../fleet/fleet.ts";
+import { onAll } from "../fleet/on_all.ts";
+import type { FleetServer, WeightServerState } from "../fleet/server.ts";
+import type { ResolvedOptions, VerifyLevel } from "../options.ts";
+import type { OpenWeightSource, WeightSource } from "../source/source.ts";
+import type {
+  Transport,
+  TransportRun,
+  TransportServer,
+  TransportUpdate,
+} from "../transport/transport.ts";
+import { stepFailed, syncFailed } from "./failure.ts";
+import { checkTensors, type ModelMetadata, referenceOf } from "./names.ts";
+import { planBuckets } from "./plan.ts";
+import { type OnProgress, Steps, type SyncPhase } from "./progress.ts";
+import { recover } from "./recover.ts";
+import {
+  compareSample,
+  probeGreedily,
+  readChecksums,
+  requireEqualChecksums,
+  synchronise,
+} from "./verify.ts";
+
+/** What a successful sync did. */
+export interface WeightSyncReport {
+  /** The version that every server now has. */
+  readonly version: string;
+  /** The servers. */
+  readonly servers: readonly WeightServerState[];
+  /** Servers that were left out because they did not answer. */
+  readonly skipped: readonly string[];
+  /** How the weights travelled. */
+  readonly transport: string;
+  /** Number of tensors sent. */
+  readonly tensors: number;
+  /** Number of buckets. */
+  readonly buckets: number;
+  /** Bytes of all tensors. */
+  readonly sizeBytes: number;
+  /** Names that were not sent: tied to one that was, or not declared. */
+  readonly notSent: readonly string[];
+  /** Whether the prefix caches were emptied; `null` when that was not wanted. */
+  readonly cacheFlushed: boolean | null;
+  /** What was proven; see the levels. */
+  readonly verified: VerifyLevel;
+  /** Checksum of every server's weights with `verify: "checksum"`. */
+  readonly checksums: readonly string[] | undefined;
+  /** Milliseconds from the first request to the last answer. */
+  readonly durationMs: number;
+  /** Milliseconds of these in which the servers were paused, from the first call to the last answer. */
+  readonly pausedMs: number;
+  /** Milliseconds by step. */
+  readonly phasesMs: Readonly<Partial<Record<SyncPhase, number>>>;
+}
+
+/** What one sync is made of. */
+export interface SyncRequest {
+  readonly fleet: Fleet;
+  readonly options: ResolvedOptions;
+  readonly source: WeightSource;
+  /** Weights that the trainer declared, if it did. */
+  readonly declared: ModelMetadata | undefined;
+  /** The version to set; `undefined`: one more than the servers'. */
+  readonly version: string | undefined;
+  /** Who syncs; part of the mark on the servers. */
+  readonly owner: string;
+  readonly signal: AbortSignal | undefined;
+  readonly onProgress: OnProgress | undefined;
+  /** Picks the way; called once the servers are known. */
+  readonly openTransport: () => Promise<Transport>;
+}
+
+/** Runs one sync from the first question to the resumed fleet, or cleans up and throws. */
+export async function runSync(request: SyncRequest): Promise<WeightSyncReport> {
+  const { fleet, signal } = request;
+  const { logger } = request.options;
+  const steps = new Steps({ logger, onProgress: request.onProgress });
+  const sync = new Sync(request, steps);
+  try {
+    throwIfAborted(signal, "probe");
+    return await sync.run();
+  } catch (error) {
+    const phase = steps.message;
+    const failure = stepFailed(phase, error);
+    await steps.run("recover", "recover", () => sync.recover(failure));
+    throw syncFailed(error, phase, fleet.participants);
+  }
+}
+
+class Sync {
+  readonly #request: SyncRequest;
+  readonly #steps: Steps;
+  readonly #versionsBefore = new Map<FleetServer, string | null>();
+  #transport: Transport | undefined;
+  #touched = false;
+  #pausedAtMs = 0;
+  #pausedMs = 0;
+  #version = "";
+
+  constructor(request: SyncRequest, steps: Steps) {
+    this.#request = request;
+    this.#steps = steps;
+  }
+
+  async run(): Promise<WeightSyncReport> {
+    const { fleet, source, signal } = this.#request;
+    const { options } = this.#request;
+    const { deadlines } = options;
+    await this.#step("probe", "probe", () => fleet.probe({ signal }));
+    const servers = fleet.participants;
+    for (const server of servers) {
+      this.#versionsBefore.set(server, server.weightVersion);
+      server.beginSync();
+    }
+    this.#version = this.#request.version ?? nextVersion(servers);
+    await using open = await this.#step("source", "open the source", () =>
+      withDeadline(
+        { phase: "open the source", timeoutMs: deadlines.sourceMs, peer: source.label, signal },
+        (inner) => source.open({ signal: inner }),
+      ));
+    const check = await this.#step(
+      "check",
+      "check the names",
+      async () => checkTensors(open.tensors, await referenceOf(this.#request, open, servers)),
+    );
+    const buckets = planBuckets(check.send, options);
+    const sizeBytes = buckets.reduce((sum, bucket) => sum + bucket.byteLength, 0);
+    this.#steps.setTotal(sizeBytes);
+    const transport = this.#transport = await this.#request.openTransport();
+    const run: TransportRun = {
+      servers,
+      source,
+      open,
+      buckets,
+      version: this.#version,
+      step: this.#steps.run.bind(this.#steps),
+      signal,
+    };
+    this.#touched = true;
+    if (servers.some(({ isStrange }) => isStrange)) await transport.reset();
+    const updates = await transport.prepare(run);
+    const cacheFlushed = await this.#quiesce();
+    await this.#send(updates);
+    const { checksums, isSynchronised } = await this.#settle();
+    await this.#publish(isSynchronised, open);
+    return {
+      version: this.#version,
+      servers: servers.map((server) => server.state),
+      skipped: fleet.leftOut,
+      transport: transport.name,
+      tensors: check.send.length,
+      buckets: buckets.length,
+      sizeBytes,
+      notSent: [...check.tied, ...check.extra],
+      cacheFlushed,
+      verified: options.verify,
+      checksums,
+      durationMs: this.#steps.elapsedMs,
+      pausedMs: this.#pausedMs,
+      phasesMs: this.#steps.durationsMs,
+    };
+  }
+
+  async recover(error: Error): Promise<void> {
+    if (!this.#touched) return;
+    await recover({
+      servers: this.#request.fleet.participants,
+      transport: this.#transport,
+      error,
+      versionsBefore: this.#versionsBefore,
+      version: this.#version,
+      options: this.#request.options,
+    });
+  }
+
+  /** Brings generation to a halt, so that no token mixes weights, and claims the servers. */
+  async #quiesce(): Promise<boolean | null> {
+    const { fleet, signal } = this.#request;
+    const { options } = this.#request;
+    const { deadlines, logger, pauseMode } = options;
+    const servers = fleet.participants;
+    if (options.verify === "checksum") {
+      // Asked before anything changes, so that a server without it refuses in time.
+      await this.#step("verify", "read the checksums", () =>
+        readChecksums(servers, {
+          phase: "read the checksums",
+          timeoutMs: deadlines.verifyMs,
+          signal,
+        }));
+    }
+    let cacheFlushed: boolean | null = null;
+    do {
+      const dead = await this.#awaitTurn();
+      this.#pausedAtMs = this.#steps.elapsedMs;
+      await this.#step("pause", "pause", () => fleet.pause(pauseMode, { signal }));
+      // Only mode abort ends the requests; in the others they wait for the new weights.
+      if (pauseMode === "abort") {
+        await this.#step("drain", "drain", () => fleet.drain({ signal }));
+      }
+      cacheFlushed = await this.#flush();
+      if (await this.#claim(dead)) break;
+      logger.info("Another trainer syncs the same servers; waiting for it");
+    } while (true);
+    if (this.#transport!.needsSession) {
+      await this.#step("begin", "begin", () => openSession(servers, { deadlines, logger, signal }));
+    }
+    return cacheFlushed;
+  }
+
+  /** Waits for other trainers; returns the marks of those that are taken for dead. */
+  async #awaitTurn(): Promise<ReadonlySet<string>> {
+    const { fleet, owner, signal } = this.#request;
+    const { deadlines, logger } = this.#request.options;
+    const phase = "wait for other trainers";
+    const servers = fleet.participants;
+    const dead = await this.#step("mark", phase, () =>
+      awaitOthers(servers, {
+        owner,
+        patienceMs: deadlines.beginMs,
+        logger,
+        call: { phase, timeoutMs: deadlines.controlMs, signal },
+      }));
+    for (const server of servers) {
+      this.#versionsBefore.set(server, server.weightVersion);
+      server.believeVersion(isMark(server.weightVersion));
+    }
+    this.#version = this.#request.version ?? nextVersion(servers);
+    return dead;
+  }
+
+  async #claim(dead: ReadonlySet<string>): Promise<boolean> {
+    const { fleet, owner, signal } = this.#request;
+    const { deadlines, soleTrainer } = this.#request.options;
+    const call = { phase: "mark", timeoutMs: deadlines.controlMs, signal };
+    const mark = updatingMark(owner, this.#version);
+    return await this.#step(
+      "mark",
+      "mark",
+      () => claim(fleet.participants, { owner, mark, call, dead, isSole: soleTrainer }),
+    );
+  }
+
+  async #flush(): Promise<boolean | null> {
+    const { fleet, signal } = this.#request;
+    const { options } = this.#request;
+    if (options.flushCache === false) return null;
+    return await this.#step("flush", "flush", async () => {
+      const isIdle = options.pauseMode === "abort";
+      if (await fleet.flushCache({ signal, waitUntilIdle: isIdle })) return true;
+      // Requests that wait for the new weights keep the cache; in mode abort nothing waits.
+      if (!isIdle) return false;
+      throw new WeightSyncError(
+        "a server refused to empty its prefix cache although nothing runs; old prefixes would mix " +
+          "with new weights",
+        { phase: "flush" },
+      );
+    });
+  }
+
+  /** Brings every byte to every server; afterwards each has answered that it took them. */
+  async #send(updates: readonly TransportUpdate[]): Promise<void> {
+    const { signal, options } = this.#request;
+    const timeoutMs = options.deadlines.updateMs;
+    const servers = new Map<TransportServer, FleetServer>(
+      this.#request.fleet.participants.map((server) => [server, server]),
+    );
+    for (const [i, update] of updates.entries()) {
+      const place = { isFirst: i === 0, isLast: i === updates.length - 1 };
+      const phase = update.message;
+      await this.#step("update", phase, () =>
+        update.send({
+          phase,
+          timeoutMs,
+          signal,
+          taking: (server, call) => servers.get(server)!.taking(place, call),
+        }));
+      this.#steps.addBytes(update.byteLength);
+    }
+  }
+
+  /** Ends the session and proves that the weights are there, while nobody generates yet. */
+  async #settle(): Promise<
+    { checksums: readonly string[] | undefined; isSynchronised: boolean }
+  > {
+    const { fleet, owner, signal } = this.#request;
+    const { options } = this.#request;
+    const { deadlines } = options;
+    const servers = fleet.participants;
+    if (this.#transport!.needsSession) {
+      await this.#step("end", "end", () => fleet.closeSessions({ signal }));
+    }
+    const isSynchronised = await this.#step(
+      "synchronise",
+      "synchronise",
+      () => synchronise(servers, { phase: "synchronise", timeoutMs: deadlines.verifyMs, signal }),
+    );
+    await this.#step(
+      "mark",
+      "check the marks",
+      () =>
+        requireOwnMark(servers, updatingMark(owner, this.#version), {
+          phase: "check the marks",
+          timeoutMs: deadlines.controlMs,
+          signal,
+        }),
+    );
+    if (options.verify !== "checksum") return { checksums: undefined, isSynchronised };
+    const checksums = await this.#step("verify", "verify the checksums", async () => {
+      const call = { phase: "verify the checksums", timeoutMs: deadlines.verifyMs, signal };
+      const read = await readChecksums(servers, call);
+      requireEqualChecksums(servers, read, call.phase);
+      return read;
+    });
+    return { checksums, isSynchronised };
+  }
+
+  /** Gives the servers their new version, resumes them and asks what is asked of serving ones. */
+  async #publish(isSynchronised: boolean, open: OpenWeightSource): Promise<void> {
+    const { fleet, signal } = this.#request;
+    const { options } = this.#request;
+    const { deadlines } = options;
+    const servers = fleet.participants;
+    const isSampled = options.verify === "sample" &&
+      await this.#step(
+        "verify",
+        "compare a sample",
+        () =>
+          compareSample(servers, this.#request.source, open, {
+            phase: "compare a sample",
+            timeoutMs: deadlines.verifyMs,
+            signal,
+          }),
+      );
+    await this.#step("version", "set the version", async () => {
+      const call = { phase: "set the version", timeoutMs: deadlines.controlMs, signal };
+      await onAll(servers, call, async (server, inner) => {
+        await server.setVersion(this.#version, inner);
+        if (options.verify !== "off") await requireVersion(server, this.#version, inner);
+        server.completeSync();
+      });
+    });
+    await this.#step("resume", "resume", () => fleet.resume({ signal }));
+    this.#pausedMs = this.#steps.elapsedMs - this.#pausedAtMs;
+    if ((options.verify === "sample" && !isSampled) || !isSynchronised) {
+      await this.#step("verify", "probe greedily", () =>
+        probeGreedily(servers, this.#version, {
+          phase: "probe greedily",
+          timeoutMs: deadlines.verifyMs,
+          signal,
+        }));
+    }
+  }
+
+  #step<T>(phase: SyncPhase, message: string, work: () => Promise<T>): Promise<T> {
+    return this.#steps.run(phase, message, work);
+  }
+}
+
+async function requireVersion(
+  server: FleetServer,
+  version: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const told = await server.readVersion(signal);
+  if (told === version) return;
+  throw new WeightSyncError(
+    `${server.url} tells weight version "${told}" after it was set to "${version}"`,
+    { phase: "set the version", server: server.url },
+  );
+}
+
+/** One more than the highest whole number that a server has as its version; 1 without any. */
+function nextVersion(servers: readonly FleetServer[]): string {
+  const numbers = servers
+    .map(({ weightVersion }) => weightVersion ?? "")
+    .filter((version) => !isMark(version) && /^\d{1,15}$/.test(version))
+    .map(Number);
+  return String(1 + Math.max(0, ...numbers));
+}

@@ -1,0 +1,194 @@
+import { bfloat16ToFloat32, float16ToFloat32 } from "../../checkpoint/convert.ts";
+import type { TensorInfo } from "../../checkpoint/dtype.ts";
+import { HttpError, UnsupportedError, WeightSyncError } from "../../errors.ts";
+import { type FleetCall, onAll } from "../fleet/on_all.ts";
+import type { FleetServer } from "../fleet/server.ts";
+import type { OpenWeightSource, WeightSource } from "../source/source.ts";
+
+/** Prompt of the greedy probe: ids that every vocabulary has. */
+const PROBE_IDS = [1, 2, 3, 4, 5, 6, 7, 8];
+const PROBE_TOKENS = 8;
+
+/**
+ * Makes every server finish the work on its device.
+ *
+ * A GPU server answers an update when the receives are enqueued, not when the weights are there, so
+ * its 200 proves nothing; a checksum runs behind them on the same device. A CPU server works in
+ * order and needs nothing. `false`: a server too old for the checksum needs a generation instead,
+ * once it is resumed.
+ */
+export async function synchronise(
+  servers: readonly FleetServer[],
+  call: FleetCall,
+): Promise<boolean> {
+  const done = await onAll(servers, call, async (server, signal) => {
+    if (server.isCpu) return true;
+    if (!server.capabilities.hasWeightChecksum) return false;
+    await server.client.weightsChecker("checksum", { signal });
+    return true;
+  });
+  return done.every((one) => one);
+}
+
+/** The checksum of every server's weights, as one text for each. */
+export async function readChecksums(
+  servers: readonly FleetServer[],
+  call: FleetCall,
+): Promise<string[]> {
+  return await onAll(servers, call, async (server, signal) => {
+    const answer = await server.client.weightsChecker("checksum", { signal });
+    const checksum = answer.per_engine_checksum;
+    if (checksum === undefined || checksum === null) {
+      throw new UnsupportedError(
+        `${server.url} (SGLang ${server.version}) tells no checksum; use verify "version" or "sample"`,
+      );
+    }
+    return JSON.stringify(checksum);
+  });
+}
+
+/** Requires that servers with equal sharding hold equal weights. */
+export function requireEqualChecksums(
+  servers: readonly FleetServer[],
+  checksums: readonly string[],
+  phase: string,
+): void {
+  const first = new Map<number, { server: FleetServer; checksum: string }>();
+  servers.forEach((server, i) => {
+    const checksum = checksums[i]!;
+    const other = first.get(server.tpSize);
+    if (other === undefined) {
+      first.set(server.tpSize, { server, checksum });
+      return;
+    }
+    if (other.checksum === checksum) return;
+    throw new WeightSyncError(
+      `After the update ${server.url} has checksum ${checksum} and ${other.server.url} has ` +
+        `${other.checksum}; they should be equal`,
+      { phase, server: server.url },
+    );
+  });
+}
+
+/**
+ * Lets every server continue one prompt greedily: they must agree on the tokens and name the
+ * version. It also waits for the device, because the tokens need it. Servers must be resumed.
+ */
+export async function probeGreedily(
+  servers: readonly FleetServer[],
+  version: string,
+  call: FleetCall,
+): Promise<Int32Array> {
+  const samples = await onAll(servers, call, (server, signal) =>
+    server.client.generate({
+      inputIds: PROBE_IDS,
+      samplingParams: {
+        temperature: 0,
+        maxNewTokens: PROBE_TOKENS,
+        ignoreEos: true,
+      },
+      // No prefix of another version can be hit under a name of its own.
+      extraKey: `weight-probe-${version}`,
+    }, { signal }));
+  const expected = samples[0]!;
+  samples.forEach((sample, i) => {
+    const server = servers[i]!.url;
+    if (sample.weightVersion !== version) {
+      throw new WeightSyncError(
+        `${server} generated with weight version ${sample.weightVersion}, expected ${version}`,
+        { phase: call.phase, server },
+      );
+    }
+    if (sample.ids.join() === expected.ids.join()) return;
+    throw new WeightSyncError(
+      `${server} continues the probe with [${sample.ids.join(", ")}], ${servers[0]!.url} with ` +
+        `[${expected.ids.join(", ")}]; with equal weights they should agree`,
+      { phase: call.phase, server },
+    );
+  });
+  return expected.ids;
+}
+
+/** Values of a tensor that are compared. */
+const COMPARED = 64;
+/** The server may hold the value as bfloat16, which keeps 8 bits of it. */
+const RELATIVE_TOLERANCE = 2 ** -7;
+
+/**
+ * Reads the first values of a weight back from every server and compares them with the source.
+ * `false`: some server cannot answer that (only Llama-like models can, and only unsharded ones tell
+ * the whole), so it proves nothing.
+ */
+export async function compareSample(
+  servers: readonly FleetServer[],
+  source: WeightSource,
+  open: OpenWeightSource,
+  call: FleetCall,
+): Promise<boolean> {
+  const index = open.tensors.findIndex(({ name, dtype }, i) =>
+    name.endsWith("layernorm.weight") && isReadable(dtype) &&
+    (open.device?.(i) ?? open.wide?.device?.(i)) === undefined
+  );
+  if (index < 0 || servers.some(({ tpSize }) => tpSize > 1)) return false;
+  const tensor = open.tensors[index]!;
+  const expected = await firstValues(source, index, call);
+  const answers = await onAll(servers, call, async (server, signal) => {
+    const told = await readBack(server, tensor.name, signal);
+    if (told === undefined) return false;
+    requireNear(server, tensor, expected, told, call.phase);
+    return true;
+  });
+  return answers.every((answered) => answered);
+}
+
+function isReadable(dtype: string): boolean {
+  return dtype === "float32" || dtype === "bfloat16" || dtype === "float16";
+}
+
+async function readBack(
+  server: FleetServer,
+  name: string,
+  signal: AbortSignal,
+): Promise<number[] | undefined> {
+  try {
+    const values = await server.client.getWeightsByName(name, { signal, truncateSize: COMPARED });
+    return Array.isArray(values) ? values.flat(Infinity) as number[] : undefined;
+  } catch (error) {
+    if (error instanceof HttpError) return undefined;
+    throw error;
+  }
+}
+
+async function firstValues(
+  source: WeightSource,
+  index: number,
+  call: FleetCall,
+): Promise<Float32Array> {
+  const signal = call.signal ?? new AbortController().signal;
+  await using open = await source.open({ signal });
+  const { dtype, shape } = open.tensors[index]!;
+  const count = shape.reduce((product, size) => product * size, 1);
+  const bytes = new Uint8Array(count * (dtype === "float32" ? 4 : 2));
+  await open.read(index, bytes, { signal });
+  if (dtype === "float32") return new Float32Array(bytes.buffer);
+  const halves = new Uint16Array(bytes.buffer);
+  return dtype === "bfloat16" ? bfloat16ToFloat32(halves) : float16ToFloat32(halves);
+}
+
+function requireNear(
+  server: FleetServer,
+  tensor: TensorInfo,
+  expected: Float32Array,
+  told: readonly number[],
+  phase: string,
+): void {
+  const count = Math.min(COMPARED, told.length, expected.length);
+  for (let i = 0; i < count; i++) {
+    const wanted = expected[i]!;
+    if (Math.abs(told[i]! - wanted) <= Math.abs(wanted) * RELATIVE_TOLERANCE + 1e-7) continue;
+    throw new WeightSyncError(
+      `${server.url} holds ${told[i]} at position ${i} of "${tensor.name}", sent was ${wanted}`,
+      { phase, server: server.url },
+    );
+  }
+}

@@ -1,0 +1,183 @@
+import type { SGLangClient } from "../../client/client.ts";
+import { GlooGroup } from "../../collective/gloo/group.ts";
+import { UnsupportedError } from "../../errors.ts";
+import type { FleetServer, ServerGroup } from "../fleet/server.ts";
+import type { ResolvedOptions, WeightDeadlines } from "../options.ts";
+import type { Logger } from "../../internal/logger.ts";
+import type { OpenWeightSource, WeightSource } from "../source/source.ts";
+import type { PlannedBucket } from "../sync/plan.ts";
+import type { SyncPhase } from "../sync/progress.ts";
+import { CollectiveTransport } from "./collective.ts";
+import { CudaIpcTransport } from "./cuda_ipc.ts";
+import { DiskTransport } from "./disk.ts";
+import { openNcclGroup } from "./nccl.ts";
+
+/** A server that takes part in a sync, as a transport sees it. */
+export interface TransportServer {
+  /** Its address. */
+  readonly url: string;
+  /** Its calls; they have no deadline of their own. */
+  readonly client: SGLangClient;
+  /** Its tensor-parallel ranks. */
+  readonly tpSize: number;
+  /** Its SGLang version. */
+  readonly version: string;
+  /** Whether it computes on a CPU. */
+  readonly isCpu: boolean;
+  /** Lets it join a group, at the rank that the fleet gave it. */
+  joinGroup(group: ServerGroup, signal: AbortSignal): Promise<void>;
+  /** Lets it leave every group of ours. */
+  leaveGroups(signal: AbortSignal): Promise<void>;
+  /** Notes why it is not well; users read it as the server's `problem`. */
+  note(problem: string): void;
+}
+
+/** What a transport needs to open its way to the servers. */
+export interface TransportLink {
+  /** The servers that take part, in the order of their ranks. */
+  readonly servers: readonly TransportServer[];
+  /** Runs a part of the work under a name, which progress and errors tell. */
+  step<T>(phase: SyncPhase, message: string, work: () => Promise<T>): Promise<T>;
+  /** The caller's cancellation. */
+  readonly signal: AbortSignal | undefined;
+}
+
+/** One sync, as a transport sees it. */
+export interface TransportRun extends TransportLink {
+  /** The weights. */
+  readonly source: WeightSource;
+  /** The weights, open. */
+  readonly open: OpenWeightSource;
+  /** What is sent, in order. */
+  readonly buckets: readonly PlannedBucket[];
+  /** The version that the servers shall have, unless another trainer comes first. */
+  readonly version: string;
+}
+
+/** What the sync gives to each {@linkcode TransportUpdate}. */
+export interface UpdateCall {
+  /** Its name, for errors. */
+  readonly phase: string;
+  /** Longest wait, in milliseconds. */
+  readonly timeoutMs: number;
+  /** The caller's cancellation. */
+  readonly signal: AbortSignal | undefined;
+  /**
+   * Runs the call after which a server holds other weights; from its outcome the sync knows what the
+   * server holds. Every update calls it once for every server.
+   */
+  taking(server: TransportServer, call: () => Promise<void>): Promise<void>;
+}
+
+/** One change of the servers' weights, such as a bucket. */
+export interface TransportUpdate {
+  /** What it is, for progress and errors: `"update bucket 2 of 5"`. */
+  readonly message: string;
+  /** Bytes that it brings. */
+  readonly byteLength: number;
+  /** Sends it; resolves when every server has answered that it took it. */
+  send(call: UpdateCall): Promise<void>;
+}
+
+/**
+ * A way in which weights reach servers. The sync calls `prepare`, then pauses the servers, then sends
+ * the updates one after another, and at a failure `abort`.
+ */
+export interface Transport extends AsyncDisposable {
+  /** Its name. */
+  readonly name: string;
+  /** Whether servers from 0.5.22 want a session around its updates. */
+  readonly needsSession: boolean;
+  /** Whether its way to the servers is open. */
+  readonly isConnected: boolean;
+  /** Opens what can be opened before there are weights. */
+  connect(link: TransportLink): Promise<void>;
+  /** Does all that can be done while the servers still generate; returns what is to be sent. */
+  prepare(run: TransportRun): Promise<readonly TransportUpdate[]>;
+  /** Ends what is open, so that `prepare` opens it anew. */
+  reset(): Promise<void>;
+  /** After a failure: lets go, so that nothing of ours can block a server. Never rejects. */
+  abort(error: Error): Promise<void>;
+}
+
+/** What a transport of one's own is told of the sender that it is made for. */
+export interface TransportSettings {
+  /** Limit of a bucket, in bytes. */
+  readonly bucketBytes: number;
+  /** Whether a bucket travels as one piece. */
+  readonly flattened: boolean;
+  /** CUDA device of rank 0. */
+  readonly device: number;
+  /** Longest waits. */
+  readonly deadlines: WeightDeadlines;
+  /** Where it reports. */
+  readonly logger: Logger;
+}
+
+/** Makes a transport for one sender; nothing is opened yet. */
+export type OpenTransport = (settings: TransportSettings) => Transport;
+
+/** How weights reach the servers. */
+export type TransportName = "nccl" | "gloo" | "disk" | "cuda-ipc";
+
+/** Every transport: its name, and how one is made. */
+const transports: Record<TransportName, (options: ResolvedOptions) => Transport> = {
+  nccl: (options) =>
+    new CollectiveTransport(
+      "nccl",
+      options.openGroup ?? ((group, call) => openNcclGroup(group, call, options)),
+      options,
+    ),
+  gloo: (options) => new CollectiveTransport("gloo", options.openGroup ?? GlooGroup.open, options),
+  disk: (options) => new DiskTransport(options),
+  "cuda-ipc": (options) => new CudaIpcTransport(options),
+};
+
+/** The names of all transports. */
+export const TRANSPORT_NAMES = Object.keys(transports) as TransportName[];
+
+/** A transport and why it was picked. */
+export interface TransportChoice {
+  /** The transport. */
+  readonly transport: TransportName | OpenTransport;
+  /** Why, in words. */
+  readonly reason: string;
+}
+
+/**
+ * Picks a transport by where the servers run: `gloo` for servers on a CPU, `nccl` for servers on a
+ * GPU.
+ */
+export function chooseTransport(
+  servers: readonly FleetServer[],
+  options: Pick<ResolvedOptions, "transport">,
+): TransportChoice {
+  const { transport } = options;
+  if (transport !== "auto") return { transport, reason: "the options ask for it" };
+  const onCpu = servers.filter(({ isCpu }) => isCpu);
+  if (onCpu.length === servers.length) {
+    return { transport: "gloo", reason: "the servers compute on a CPU" };
+  }
+  if (onCpu.length > 0) {
+    throw new UnsupportedError(
+      `Some servers compute on a CPU (${onCpu.map(({ url }) => url).join(", ")}) and some on a ` +
+        'GPU: no process group holds both. Sync them apart, or use transport "disk"',
+    );
+  }
+  // Not chosen unasked: whether the devices can map each other's memory shows only in trying.
+  const hint = servers.every(({ url }) => isLoopback(url))
+    ? '; they run on this host, where "cuda-ipc" is faster'
+    : "";
+  return { transport: "nccl", reason: `the servers compute on GPUs${hint}` };
+}
+
+function isLoopback(url: string): boolean {
+  return /^(127\.|localhost$|\[::1\]$)/.test(new URL(url).hostname);
+}
+
+/** Makes the transport of a choice. */
+export function makeTransport(choice: TransportChoice, options: ResolvedOptions): Transport {
+  return typeof choice.transport === "function"
+    ? choice.transport(options)
+    : transports[choice.transport](options);
+}
