@@ -1,7 +1,9 @@
 /** The options by which commands find running servers. */
 import { type Command, InvalidArgumentError } from "commander";
+import { SGLangClient } from "../client/mod.ts";
 import { AsyncSGLang } from "../engine/mod.ts";
-import { ValidationError } from "../errors.ts";
+import { UnreachableError, ValidationError } from "../errors.ts";
+import { sleep } from "../internal/deadline.ts";
 import { SGLangRouter } from "../router/mod.ts";
 import type { CliIo } from "./io.ts";
 
@@ -11,23 +13,31 @@ export interface FleetOptions {
   readonly router?: string | undefined;
   readonly apiKeyEnv: string;
   readonly adminKeyEnv: string;
+  readonly wait?: number | undefined;
 }
 
 /** Adds the options by which a command finds its servers. */
 export function addFleetOptions(command: Command): Command {
   return command
-    .option("-s, --server <url...>", "address of a server; may be repeated", [])
+    .option(
+      "-s, --server <url>",
+      "address of a server; may be repeated, or several with commas",
+      collectAddresses,
+      [],
+    )
     .option("-r, --router <url>", "address of the router in front of them")
     .option("--api-key-env <name>", "variable that holds the servers' key", "SGLANG_API_KEY")
     .option(
       "--admin-key-env <name>",
       "variable that holds their admin key",
       "SGLANG_ADMIN_API_KEY",
-    );
+    )
+    .option("--wait <seconds>", "wait this long until somebody answers", numberFrom(0));
 }
 
 /** Addresses of the servers themselves, which may be paused or down. */
 export async function serverUrls(options: FleetOptions, io: CliIo): Promise<readonly string[]> {
+  await untilSomebodyAnswers(options, io);
   const { server, router } = options;
   if (server.length > 0) return server;
   if (router === undefined) throw missingServers();
@@ -40,12 +50,34 @@ export async function serverUrls(options: FleetOptions, io: CliIo): Promise<read
 export async function connectFleet(options: FleetOptions, io: CliIo): Promise<AsyncSGLang> {
   const { server, router } = options;
   if (server.length === 0 && router === undefined) throw missingServers();
+  await untilSomebodyAnswers(options, io);
   const target = router === undefined
     ? server
     : server.length === 0
     ? { router }
     : { router, workers: server };
   return await AsyncSGLang.connect(target, { ...keysOf(options, io), signal: io.signal });
+}
+
+/** How long a server that does not answer is left alone. */
+const waitPauseMs = 200;
+
+/** With `--wait`: until every named address takes a connection, or the time is over. */
+async function untilSomebodyAnswers(options: FleetOptions, io: CliIo): Promise<void> {
+  const { server, router, wait } = options;
+  if (wait === undefined || wait === 0) return;
+  const urls = router === undefined ? server : [router, ...server];
+  const { apiKey, adminApiKey } = keysOf(options, io);
+  await Promise.all(urls.map(async (url) => {
+    await using client = new SGLangClient({ url, apiKey, adminApiKey });
+    const end = performance.now() + wait * 1000;
+    while (!await client.health({ timeoutMs: 5000, signal: io.signal })) {
+      if (performance.now() >= end) {
+        throw new UnreachableError(`Nobody answers at ${url} after ${wait} s`, { url });
+      }
+      await sleep(waitPauseMs, { signal: io.signal });
+    }
+  }));
 }
 
 function missingServers(): ValidationError {
@@ -58,6 +90,19 @@ export function keysOf(
   io: CliIo,
 ): { apiKey: string | undefined; adminApiKey: string | undefined } {
   return { apiKey: io.env(options.apiKeyEnv), adminApiKey: io.env(options.adminKeyEnv) };
+}
+
+/** Collects addresses, given one by one or with commas between them. */
+function collectAddresses(value: string, before: readonly string[]): string[] {
+  const given = value.split(",").map((url) => url.trim()).filter((url) => url !== "");
+  for (const url of given) {
+    if (!/^https?:$/.test(URL.parse(url)?.protocol ?? "")) {
+      throw new InvalidArgumentError(
+        `"${url}" is not the address of a server, such as http://127.0.0.1:30000.`,
+      );
+    }
+  }
+  return [...before, ...given.map((url) => url.replace(/\/+$/, ""))];
 }
 
 /** An option's value as a whole number of at least `least`. */

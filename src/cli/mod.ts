@@ -9,11 +9,12 @@
 import { terminalIo } from "./io.ts";
 import { runCli } from "./run_cli.ts";
 
-export { type ExitCode, exitCodes } from "./exit_codes.ts";
-export { type CliIo, terminalIo } from "./io.ts";
+export { type ExitCode, exitCodeMeanings, exitCodes } from "./exit_codes.ts";
+export { type CliIo, type EndSignal, OutputClosedError, SignalError, terminalIo } from "./io.ts";
 export { runCli } from "./run_cli.ts";
 
 if (import.meta.main) {
   using io = terminalIo();
-  Deno.exitCode = await runCli(Deno.args, io);
+  // Not Deno.exitCode: whatever still holds the event loop, the command has ended.
+  Deno.exit(await runCli(Deno.args, io));
 }

@@ -1,11 +1,14 @@
 import { Command } from "commander";
 import { addBench } from "./commands/bench.ts";
+import { addCompletion } from "./commands/completion.ts";
 import { addDoctor } from "./commands/doctor.ts";
 import { addGenerate } from "./commands/generate.ts";
+import { addMetrics } from "./commands/metrics.ts";
+import { addPause } from "./commands/pause.ts";
 import { addServe } from "./commands/serve.ts";
 import { addStatus } from "./commands/status.ts";
 import { addSync } from "./commands/sync.ts";
-import type { ExitCode } from "./exit_codes.ts";
+import { type ExitCode, exitCodeMeanings } from "./exit_codes.ts";
 import type { CliIo } from "./io.ts";
 
 /** What a command does its work with. */
@@ -15,10 +18,15 @@ export interface CommandContext {
   readonly exitWith: (code: ExitCode) => void;
 }
 
+/** Version of the package, as in deno.json (a test holds them equal). */
+export const version = "0.1.0";
+
+const codes = Object.entries(exitCodeMeanings)
+  .map(([code, meaning]) => `  ${code.padStart(3)}  ${meaning}`).join("\n");
+
 const footer = `
 Exit codes:
-  0 done   1 failed   2 wrong arguments   3 a server is unreachable or unhealthy
-  4 Deno refused a permission   130 interrupted
+${codes}
 
 Examples:
   sglang-rl serve --embedded                         a test double, to try everything out
@@ -28,11 +36,24 @@ Examples:
   sglang-rl status -s http://127.0.0.1:30000 --watch
   sglang-rl doctor`;
 
+const commands = [
+  addServe,
+  addGenerate,
+  addSync,
+  addStatus,
+  addPause,
+  addMetrics,
+  addDoctor,
+  addBench,
+  addCompletion,
+] as const;
+
 /** The command line, ready to parse. */
 export function makeProgram(context: CommandContext): Command {
   const { io } = context;
   const program = new Command("sglang-rl")
     .description("SGLang servers for reinforcement learning: start, use, refresh and watch them.")
+    .version(version, "-V, --version", "print the version")
     .exitOverride()
     .configureOutput({
       writeOut: io.out,
@@ -45,8 +66,6 @@ export function makeProgram(context: CommandContext): Command {
     })
     .showHelpAfterError("(--help shows the options and examples)")
     .addHelpText("after", footer);
-  for (const add of [addServe, addGenerate, addSync, addStatus, addDoctor, addBench]) {
-    add(program, context);
-  }
+  for (const add of commands) add(program, context);
   return program;
 }

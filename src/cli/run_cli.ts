@@ -1,6 +1,6 @@
 import { CommanderError } from "commander";
-import { type ExitCode, exitCodeOf, exitCodes } from "./exit_codes.ts";
-import type { CliIo } from "./io.ts";
+import { type ExitCode, exitCodeOf, exitCodeOfSignal, exitCodes } from "./exit_codes.ts";
+import { type CliIo, OutputClosedError } from "./io.ts";
 import { makeProgram } from "./program.ts";
 import { messageOf } from "../internal/thrown.ts";
 
@@ -22,14 +22,16 @@ export async function runCli(args: readonly string[], io: CliIo): Promise<ExitCo
   const program = makeProgram({ io, exitWith: (given) => code = given });
   try {
     await program.parseAsync(args, { from: "user" });
-    return code;
+    return io.signal.aborted ? exitCodeOfSignal(io.signal.reason) : code;
   } catch (error) {
     if (error instanceof CommanderError) {
       return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
     }
+    // Whoever read the results has what it wanted, as `head`.
+    if (error instanceof OutputClosedError) return exitCodes.ok;
     if (io.signal.aborted) {
       io.err("Interrupted\n");
-      return exitCodes.interrupted;
+      return exitCodeOfSignal(io.signal.reason);
     }
     io.err(`error: ${messageOf(error)}\n`);
     return exitCodeOf(error);

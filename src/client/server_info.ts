@@ -63,6 +63,8 @@ export interface ServerLoad {
   readonly tokensPerSecond: number | null;
   /** Largest share of a KV pool in use, when the server tells it. */
   readonly tokenUsage: number | null;
+  /** Mean share of prompt tokens that the prefix cache had, when the server tells it. */
+  readonly cacheHitRate: number | null;
 }
 
 /** Reads `/v1/loads`. */
@@ -72,11 +74,13 @@ export function parseLoads(value: unknown): ServerLoad {
     numbers.filter((number) => typeof number === "number");
   const throughputs = known(ranks.map((rank) => rank.gen_throughput));
   const usages = known(ranks.map((rank) => rank.token_usage));
+  const hits = known(ranks.map((rank) => rank.cache_hit_rate));
   return {
     running: ranks.reduce((sum, rank) => sum + rank.num_running_reqs, 0),
     waiting: ranks.reduce((sum, rank) => sum + rank.num_waiting_reqs, 0),
     tokensPerSecond: throughputs.length === 0 ? null : throughputs.reduce((a, b) => a + b),
     tokenUsage: usages.length === 0 ? null : Math.max(...usages),
+    cacheHitRate: hits.length === 0 ? null : hits.reduce((a, b) => a + b) / hits.length,
   };
 }
 

@@ -123,6 +123,12 @@ export class EmbeddedServer implements AsyncDisposable {
       return new EmbeddedServer(state, http);
     } catch (error) {
       await state.close();
+      if (error instanceof Deno.errors.AddrInUse) {
+        throw new StateError(
+          `Port ${port} of ${hostname} is taken by another program: stop it, or choose another port`,
+          { cause: error },
+        );
+      }
       throw asPermissionError(error, `--allow-net=${hostname}:${port}`, "listen");
     }
   }

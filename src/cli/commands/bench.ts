@@ -2,6 +2,7 @@ import type { Command } from "commander";
 import type { Generation } from "../../client/types.ts";
 import { addFleetOptions, connectFleet, type FleetOptions, wholeNumber } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
+import { jsonLine } from "../json_lines.ts";
 import type { CommandContext } from "../program.ts";
 import { ProgressLine } from "../progress.ts";
 import { textTable } from "../table.ts";
@@ -22,7 +23,7 @@ interface Round {
   readonly tokensPerSecond: number;
   readonly samplesPerSecond: number;
   readonly latencyMsMedian: number;
-  readonly latencyMs95: number;
+  readonly latencyMsP95: number;
 }
 
 const examples = `
@@ -66,7 +67,7 @@ async function bench(options: Options, io: CliIo): Promise<void> {
     }
   }
   if (options.json) {
-    io.out(`${JSON.stringify({ servers: engine.workers.map(({ url }) => url), rounds })}\n`);
+    io.out(jsonLine({ servers: engine.workers.map(({ url }) => url), rounds }));
     return;
   }
   const header = ["round", "tokens", "seconds", "tokens/s", "samples/s", "p50 ms", "p95 ms"];
@@ -77,9 +78,9 @@ async function bench(options: Options, io: CliIo): Promise<void> {
     Math.round(round.tokensPerSecond),
     Number(round.samplesPerSecond.toFixed(1)),
     Math.round(round.latencyMsMedian),
-    Math.round(round.latencyMs95),
+    Math.round(round.latencyMsP95),
   ]);
-  io.out(textTable(header, rows));
+  io.out(textTable(header, rows, io.isOutTerminal ? io.columns : undefined));
 }
 
 /** Prompts that share no beginning, so that the prefix cache does not help. */
@@ -111,6 +112,6 @@ function measured(samples: readonly Generation[], seconds: number): Round {
     tokensPerSecond: tokens / seconds,
     samplesPerSecond: samples.length / seconds,
     latencyMsMedian: at(0.5),
-    latencyMs95: at(0.95),
+    latencyMsP95: at(0.95),
   };
 }

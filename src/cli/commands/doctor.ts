@@ -1,11 +1,12 @@
 import type { Command } from "commander";
 import { checkDeno, checkPermissions } from "../doctor/deno_checks.ts";
 import { checkGpus, checkPythons } from "../doctor/machine_checks.ts";
-import { checkPorts, checkServers } from "../doctor/network_checks.ts";
+import { checkPorts, checkRouter, checkServers } from "../doctor/network_checks.ts";
 import type { Finding } from "../doctor/finding.ts";
 import { type ExitCode, exitCodes } from "../exit_codes.ts";
-import { addFleetOptions, type FleetOptions, wholeNumber } from "../fleet_options.ts";
+import { addFleetOptions, type FleetOptions, keysOf, wholeNumber } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
+import { jsonLine } from "../json_lines.ts";
 import type { CommandContext } from "../program.ts";
 
 interface Options extends FleetOptions {
@@ -20,6 +21,7 @@ Examples:
   deno run -A jsr:@sglang-rl/sglang-rl/cli doctor
   sglang-rl doctor --python ~/sglang/bin/python --port 30000
   sglang-rl doctor -s http://127.0.0.1:30000 --json
+  sglang-rl doctor -r http://127.0.0.1:30010        the router and every server behind it
 
 The exit code is 1 when something is broken; a warning alone leaves it at 0.`;
 
@@ -49,7 +51,7 @@ async function doctor(options: Options, io: CliIo): Promise<ExitCode> {
   const report = (findings: readonly Finding[]) => {
     for (const finding of findings) {
       isBroken ||= finding.state === "broken";
-      io.out(options.json ? `${JSON.stringify(finding)}\n` : shown(finding));
+      io.out(options.json ? jsonLine(finding) : shown(finding));
     }
   };
   report([checkDeno()]);
@@ -57,7 +59,13 @@ async function doctor(options: Options, io: CliIo): Promise<ExitCode> {
   report(await checkPythons({ python, routerPython, signal }));
   report(await checkGpus(signal));
   report(checkPorts(options.port ?? [30000]));
-  report(await checkServers(options.server, signal));
+  const keys = keysOf(options, io);
+  const behind = options.router === undefined
+    ? { findings: [], workers: [] }
+    : await checkRouter(options.router, { ...keys, signal });
+  report(behind.findings);
+  const urls = [...new Set([...options.server, ...behind.workers])];
+  report(await checkServers(urls, { ...keys, keyName: options.apiKeyEnv, signal }));
   return isBroken ? exitCodes.failed : exitCodes.ok;
 }
 

@@ -12,6 +12,7 @@ import {
   wholeNumber,
 } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
+import { jsonLine } from "../json_lines.ts";
 import type { CommandContext } from "../program.ts";
 import { ProgressLine } from "../progress.ts";
 
@@ -78,7 +79,7 @@ async function generate(given: readonly string[], options: Options, io: CliIo): 
   }
   samples.forEach((sample, i) => {
     const prompt = prompts[Math.floor(i / options.samples)]!;
-    io.out(options.json ? `${JSON.stringify(record(prompt, sample))}\n` : shown(prompt, sample));
+    io.out(options.json ? jsonLine(record(prompt, sample)) : shown(prompt, sample));
   });
 }
 
@@ -93,9 +94,9 @@ async function streamOne(
   });
   for await (const step of steps) {
     if (!options.json) io.out(step.text);
-    else if (step.final !== null) io.out(JSON.stringify(record(prompt, step.final)));
+    else if (step.final !== null) io.out(jsonLine(record(prompt, step.final)));
   }
-  io.out("\n");
+  if (!options.json) io.out("\n");
 }
 
 function samplingOf(options: Options): Record<string, unknown> {
@@ -131,15 +132,15 @@ function record(prompt: string, sample: Generation): Record<string, unknown> {
   return {
     prompt,
     text: sample.text,
-    ids: [...sample.ids],
-    log_probs: sample.logProbs === null ? null : [...sample.logProbs],
-    finish_reason: sample.finishReason,
-    weight_version: sample.weightVersion,
-    weight_versions: sample.weightVersions,
-    prompt_tokens: sample.promptTokens,
-    completion_tokens: sample.completionTokens,
+    ids: sample.ids,
+    logProbs: sample.logProbs,
+    finishReason: sample.finishReason,
+    weightVersion: sample.weightVersion,
+    weightVersions: sample.weightVersions,
+    promptTokens: sample.promptTokens,
+    completionTokens: sample.completionTokens,
     server: sample.server,
-    latency_ms: Math.round(sample.latencyMs),
+    latencyMs: Math.round(sample.latencyMs),
   };
 }
 

@@ -2,18 +2,19 @@ import type { Command } from "commander";
 import { EmbeddedServer, type EmulatedVersion, makeTinyCheckpoint } from "../../embedded/mod.ts";
 import { AsyncSGLang } from "../../engine/mod.ts";
 import { CrashedError, ValidationError } from "../../errors.ts";
-import { sleep } from "../../internal/deadline.ts";
 import { asPermissionError } from "../../internal/permission.ts";
 import { makeSglangServer } from "../../server/mod.ts";
 import { flagKeys } from "../../server/options.ts";
 import { collect, keysOf, wholeNumber } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
+import { jsonLine } from "../json_lines.ts";
 import type { CommandContext } from "../program.ts";
 import { ProgressLine } from "../progress.ts";
 
 interface Options {
   readonly replicas: number;
   readonly router?: boolean | undefined;
+  readonly host?: string | undefined;
   readonly port?: number | undefined;
   readonly tp: number;
   readonly device?: string | undefined;
@@ -56,6 +57,7 @@ export function addServe(program: Command, { io }: CommandContext): void {
     .option("--router", "put the router in front, even of one server")
     .option("--no-router", "no router in front of several servers")
     .option("-p, --port <port>", "port of the router, or of the only server", wholeNumber(1))
+    .option("--host <address>", "address to listen on (default: 127.0.0.1)")
     .option("--tp <count>", "tensor-parallel ranks of each server", wholeNumber(1), 1)
     .option("--device <name>", '"cuda" or "cpu" (default: what SGLang finds)')
     .option("--dtype <name>", "element type, such as bfloat16 (default: the checkpoint's)")
@@ -76,15 +78,33 @@ async function serve(model: string | undefined, options: Options, io: CliIo): Pr
   const { url, servers } = started;
   io.out(
     options.json
-      ? `${JSON.stringify({ url, servers })}\n`
+      ? jsonLine({ url, servers })
       : `Ready at ${url}${
         servers.length > 1 ? ` for ${servers.join(", ")}` : ""
       }; Ctrl-C ends it\n`,
   );
-  const interrupted = sleep(2 ** 31 - 1, { signal: io.signal }).catch(() => undefined);
-  const failure = await Promise.race([started.failed, interrupted]);
-  if (failure !== undefined) throw failure;
+  // Managed servers and signal handlers alone would let the process end.
+  const hold = setInterval(() => {}, 60_000);
+  try {
+    await untilFailed(started.failed, io.signal);
+  } finally {
+    clearInterval(hold);
+  }
   io.err("Stopping\n");
+}
+
+/** Resolves when the signal fires; rejects with what a server's end is told by. */
+async function untilFailed(failed: Promise<Error>, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
+  const { promise: fired, resolve } = Promise.withResolvers<undefined>();
+  const onAbort = () => resolve(undefined);
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    const failure = await Promise.race([failed, fired]);
+    if (failure !== undefined) throw failure;
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
 }
 
 async function start(model: string | undefined, options: Options, io: CliIo): Promise<Started> {
@@ -130,6 +150,7 @@ async function startFleet(model: string, options: Options, io: CliIo): Promise<S
     ...serverOptions(options, io, line),
     numReplicas: options.replicas,
     router: hasRouter && {
+      host: options.host,
       port: options.port,
       ...(options.routerPython === undefined ? {} : { python: options.routerPython }),
     },
@@ -149,6 +170,7 @@ function serverOptions(options: Options, io: CliIo, line: ProgressLine) {
     throw new ValidationError(`--device must be cuda or cpu, but is ${device}`);
   }
   return {
+    host: options.host,
     tpSize: options.tp,
     device,
     dtype: options.dtype,
@@ -169,12 +191,31 @@ function furtherFlags(given: readonly string[]): Record<string, unknown> {
   for (const flag of given) {
     const [name = "", ...rest] = flag.replace(/^--/, "").split("=");
     const value = rest.length === 0 ? true : rest.join("=");
+    const owner = ownOptions.get(name);
+    if (owner !== undefined) {
+      throw new ValidationError(`--arg ${name} is what ${owner} of this command is for`);
+    }
     const key = name.replaceAll(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
     if (optionNames.has(key)) options[key] = typed(value);
     else args[name] = value;
   }
   return { ...options, args };
 }
+
+/** Flags of SGLang that this command has in another form. */
+const ownOptions: ReadonlyMap<string, string> = new Map([
+  ["model", "the first argument"],
+  ["model-path", "the first argument"],
+  ["host", "--host"],
+  ["port", "--port"],
+  ["tp", "--tp"],
+  ["tp-size", "--tp"],
+  ["tensor-parallel-size", "--tp"],
+  ["device", "--device"],
+  ["dtype", "--dtype"],
+  ["api-key", "--api-key-env"],
+  ["admin-api-key", "--admin-key-env"],
+]);
 
 const optionNames: ReadonlySet<string> = new Set(flagKeys);
 
@@ -194,6 +235,7 @@ async function startEmbedded(model: string | undefined, options: Options): Promi
   for (let i = 0; i < options.replicas; i++) {
     const server = await EmbeddedServer.start({
       model: folder,
+      hostname: options.host,
       port: options.port,
       version: options.embeddedVersion as EmulatedVersion,
     });

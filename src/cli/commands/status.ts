@@ -1,6 +1,5 @@
 import type { Command } from "commander";
 import { SGLangClient } from "../../client/mod.ts";
-import { PermissionError } from "../../errors.ts";
 import { sleep } from "../../internal/deadline.ts";
 import { type ExitCode, exitCodes } from "../exit_codes.ts";
 import {
@@ -11,7 +10,9 @@ import {
   serverUrls,
 } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
+import { jsonLine } from "../json_lines.ts";
 import type { CommandContext } from "../program.ts";
+import { lookAt, type ServerStatus } from "../server_status.ts";
 import { textTable } from "../table.ts";
 
 interface Options extends FleetOptions {
@@ -19,24 +20,6 @@ interface Options extends FleetOptions {
   readonly interval: number;
   readonly json?: boolean | undefined;
 }
-
-/** State of one server. */
-interface ServerStatus {
-  readonly server: string;
-  /** `ready`; `not generating` when it answers but a generation does not pass; `unreachable`. */
-  readonly health: "ready" | "not generating" | "unreachable";
-  readonly sglang: string | null;
-  readonly model: string | null;
-  readonly weightVersion: string | null;
-  readonly running: number | null;
-  readonly waiting: number | null;
-  readonly tokensPerSecond: number | null;
-  readonly kvUsagePercent: number | null;
-}
-
-/** A paused server lets /health wait for 20 s; a status should not. */
-const healthTimeoutMs = 5000;
-const infoTimeoutMs = 3000;
 
 const examples = `
 Examples:
@@ -49,7 +32,8 @@ The exit code is 3 when a server is not ready.`;
 /** Adds `status`. */
 export function addStatus(program: Command, { io, exitWith }: CommandContext): void {
   addFleetOptions(
-    program.command("status").description("Show health, load and weight version of servers."),
+    program.command("status")
+      .description("Show health, load, weight version and cache hits of servers."),
   )
     .option("-w, --watch", "keep the table up to date until Ctrl-C")
     .option("--interval <seconds>", "pause between two looks", numberFrom(0.1), 1)
@@ -63,65 +47,54 @@ async function status(options: Options, io: CliIo): Promise<ExitCode> {
   const clients = (await serverUrls(options, io)).map((url) =>
     stack.use(new SGLangClient({ url, ...keysOf(options, io) }))
   );
-  let fleet = await look(clients, io.signal);
-  io.out(render(fleet, options));
-  if (!options.watch) {
-    const isReady = fleet.every(({ health }) => health === "ready");
-    return isReady ? exitCodes.ok : exitCodes.unreachable;
+  // A terminal shows one table that changes; a file gets one after the other.
+  const isRedrawn = options.watch === true && io.isOutTerminal === true && !options.json;
+  for (;;) {
+    const fleet = await lookAt(clients, io.signal);
+    const text = render(fleet, options, io);
+    io.out(isRedrawn ? frame(text, io) : text);
+    if (!options.watch) {
+      const isReady = fleet.every(({ health }) => health === "ready");
+      return isReady ? exitCodes.ok : exitCodes.unreachable;
+    }
+    await sleep(options.interval * 1000, { signal: io.signal });
   }
-  while (!io.signal.aborted) {
-    await sleep(options.interval * 1000, { signal: io.signal }).catch(() => {});
-    if (io.signal.aborted) break;
-    const lines = fleet.length + 1;
-    fleet = await look(clients, io.signal);
-    // The table is drawn over the last one; a file gets one after the other.
-    const back = io.isTerminal && !options.json ? `\x1b[${lines}A\x1b[J` : "";
-    io.out(back + render(fleet, options));
-  }
-  return exitCodes.ok;
 }
 
-function look(clients: readonly SGLangClient[], signal: AbortSignal): Promise<ServerStatus[]> {
-  return Promise.all(clients.map(async (client) => {
-    const short = { timeoutMs: infoTimeoutMs, signal };
-    const [info, model, load, isHealthy] = await Promise.all([
-      client.serverInfo(short).catch(nullUnlessDenied),
-      client.modelInfo(short).catch(nullUnlessDenied),
-      client.load(short).catch(nullUnlessDenied),
-      client.health({ timeoutMs: healthTimeoutMs, signal }).catch(nullUnlessDenied),
-    ]);
-    return {
-      server: client.url,
-      health: isHealthy ? "ready" : info === null ? "unreachable" : "not generating",
-      sglang: info?.version ?? null,
-      model: model?.modelPath ?? null,
-      weightVersion: model?.weightVersion ?? null,
-      running: load?.running ?? null,
-      waiting: load?.waiting ?? null,
-      tokensPerSecond: load === null ? null : Math.round(load.tokensPerSecond ?? 0),
-      kvUsagePercent: load?.tokenUsage == null ? null : Math.round(load.tokenUsage * 1000) / 10,
-    };
-  }));
-}
-
-/** A server that does not answer is a result; a permission that is missing is not. */
-function nullUnlessDenied(error: unknown): null {
-  if (error instanceof PermissionError) throw error;
-  return null;
-}
-
-function render(fleet: readonly ServerStatus[], options: Options): string {
-  if (options.json) return fleet.map((one) => `${JSON.stringify(one)}\n`).join("");
-  const header = ["server", "health", "sglang", "weights", "running", "waiting", "tok/s", "kv %"];
+function render(fleet: readonly ServerStatus[], options: Options, io: CliIo): string {
+  if (options.json) return fleet.map(jsonLine).join("");
+  const header = [
+    "server",
+    "health",
+    "sglang",
+    "weights",
+    "running",
+    "waiting",
+    "tok/s",
+    "kv %",
+    "cache hit %",
+    "checkpoint",
+  ];
   const rows = fleet.map((one) => [
     one.server,
     one.health,
-    one.sglang ?? "-",
-    one.weightVersion ?? "-",
+    one.sglang,
+    one.weightVersion,
     one.running,
     one.waiting,
     one.tokensPerSecond,
     one.kvUsagePercent,
+    one.cacheHitPercent,
+    one.checkpoint,
   ]);
-  return textTable(header, rows);
+  return textTable(header, rows, io.isOutTerminal ? io.columns : undefined);
+}
+
+/** The text from the top of the screen on, with what does not fit left out. */
+function frame(text: string, { rows = 24 }: CliIo): string {
+  const lines = text.trimEnd().split("\n");
+  const shown = lines.length < rows
+    ? lines
+    : [...lines.slice(0, rows - 2), `… ${lines.length - rows + 2} more lines`];
+  return `\x1b[H\x1b[2J${shown.join("\n")}\n`;
 }

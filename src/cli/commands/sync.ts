@@ -20,6 +20,7 @@ import {
   wholeNumber,
 } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
+import { jsonLine } from "../json_lines.ts";
 import type { CommandContext } from "../program.ts";
 import { ProgressLine } from "../progress.ts";
 
@@ -123,7 +124,7 @@ async function push(
       signal: io.signal,
     });
   }
-  io.out(options.json ? `${JSON.stringify(record(checkpoint, report))}\n` : shown(report));
+  io.out(options.json ? jsonLine(record(checkpoint, report)) : shown(report));
 }
 
 function record(checkpoint: string, report: WeightSyncReport): Record<string, unknown> {
@@ -135,11 +136,11 @@ function record(checkpoint: string, report: WeightSyncReport): Record<string, un
     skipped: report.skipped,
     tensors: report.tensors,
     buckets: report.buckets,
-    size_bytes: report.sizeBytes,
-    not_sent: report.notSent,
-    cache_flushed: report.cacheFlushed,
+    sizeBytes: report.sizeBytes,
+    notSent: report.notSent,
+    cacheFlushed: report.cacheFlushed,
     verified: report.verified,
-    duration_ms: Math.round(report.durationMs),
+    durationMs: Math.round(report.durationMs),
   };
 }
 

@@ -1,5 +1,7 @@
 /** Ports of this machine, and servers. */
 import { SGLangClient } from "../../client/mod.ts";
+import { HttpError } from "../../errors.ts";
+import { SGLangRouter } from "../../router/mod.ts";
 import { broken, type Finding, fine, note } from "./finding.ts";
 import { messageOf } from "../../internal/thrown.ts";
 
@@ -28,23 +30,70 @@ export function checkPorts(ports: readonly number[]): Finding[] {
   });
 }
 
-/** Whether servers answer, and what they are. */
+/** The keys with which servers are asked. */
+export interface ServerCheckOptions {
+  readonly apiKey: string | undefined;
+  readonly adminApiKey: string | undefined;
+  /** Variable that holds the key. */
+  readonly keyName: string;
+  readonly signal: AbortSignal;
+}
+
+/** Whether servers answer and take the keys, and what they are. */
 export async function checkServers(
   urls: readonly string[],
-  signal: AbortSignal,
+  options: ServerCheckOptions,
 ): Promise<Finding[]> {
+  const { apiKey, adminApiKey, signal } = options;
   return await Promise.all(urls.map(async (url) => {
+    const what = `server ${url}`;
     try {
-      await using client = new SGLangClient({ url });
+      await using client = new SGLangClient({ url, apiKey, adminApiKey });
       const info = await client.serverInfo({ timeoutMs: 5000, signal });
       const double = info.raw.test_double === undefined ? "" : ", a test double";
-      return fine(`server ${url}`, `SGLang ${info.version}${double}, ${info.modelPath}`);
+      const key = apiKey === undefined ? "" : `; takes the key of ${options.keyName}`;
+      return fine(what, `SGLang ${info.version}${double}, ${info.modelPath}${key}`);
     } catch (error) {
-      return broken(
-        `server ${url}`,
-        messageOf(error),
-        "look at its log; a server takes a minute or more to start",
-      );
+      if (error instanceof HttpError && (error.status === 401 || error.status === 403)) {
+        return broken(
+          what,
+          apiKey === undefined ? "wants a key" : `does not take the key of ${options.keyName}`,
+          `set ${options.keyName} to its --api-key, or name another variable with --api-key-env`,
+        );
+      }
+      return broken(what, messageOf(error), serverAdvice);
     }
   }));
+}
+
+const serverAdvice = "look at its log; a server takes a minute or more to start";
+
+/** Whether a router answers, and the servers behind it. */
+export async function checkRouter(
+  url: string,
+  options: { readonly apiKey: string | undefined; readonly signal: AbortSignal },
+): Promise<{ findings: Finding[]; workers: string[] }> {
+  const { apiKey, signal } = options;
+  const what = `router ${url}`;
+  try {
+    const router = SGLangRouter.connect(url, { apiKey });
+    const workers = await router.workers({ timeoutMs: 5000, signal });
+    const urls = workers.map((worker) => worker.url);
+    if (workers.length === 0) {
+      const advice = "add servers to it, or start it with --worker-urls";
+      return { findings: [broken(what, "has no server behind it", advice)], workers: [] };
+    }
+    const sick = workers.filter(({ isHealthy }) => !isHealthy);
+    const finding = sick.length === 0
+      ? fine(what, `sends requests to ${workers.length} server(s)`)
+      : broken(
+        what,
+        `sends nothing to ${sick.map((worker) => worker.url).join(", ")}`,
+        serverAdvice,
+      );
+    return { findings: [finding], workers: urls };
+  } catch (error) {
+    const finding = broken(what, messageOf(error), "is it a router, and does it run?");
+    return { findings: [finding], workers: [] };
+  }
 }

@@ -33,6 +33,7 @@ export const loads = z.looseObject({
     num_waiting_reqs: z.number(),
     gen_throughput: z.number().nullish(),
     token_usage: z.number().nullish(),
+    cache_hit_rate: z.number().nullish(),
   })),
 });
 

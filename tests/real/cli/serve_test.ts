@@ -26,7 +26,7 @@ Deno.test("serve starts a real server that status, generate and sync work on, un
     await t.step("status", async () => {
       const { code, out } = await run(["status", "-s", url, "--json"]);
       assert.equal(code, 0);
-      assert.equal(jsonLines(out)[0]!.weightVersion, "default");
+      assert.equal(jsonLines(out)[0]!.weight_version, "default");
     });
     await t.step("sync", async () => {
       const { code, out, err } = await run(["sync", `${folder}/step-1`, "-s", url, "--json"]);
@@ -39,7 +39,7 @@ Deno.test("serve starts a real server that status, generate and sync work on, un
       assert.equal(jsonLines(out)[0]!.weight_version, "1");
     });
     interrupt.abort();
-    assert.equal((await serving).code, 0);
+    assert.equal((await serving).code, 130);
     await assert.rejects(fetch(url), TypeError);
   } finally {
     interrupt.abort();

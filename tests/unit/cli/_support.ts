@@ -1,5 +1,6 @@
 /** A terminal that keeps what is written to it. */
 import { type CliIo, type ExitCode, runCli } from "../../../src/cli/mod.ts";
+import { makeProgram } from "../../../src/cli/program.ts";
 
 /** How a run of the command line ended and what it wrote. */
 export interface CliRun {
@@ -13,8 +14,25 @@ export interface RunOptions {
   readonly signal?: AbortSignal;
   readonly stdin?: string;
   readonly env?: Record<string, string>;
+  /** Columns of the terminal that shows the results; without it they go to a file. */
+  readonly columns?: number;
+  readonly rows?: number;
   /** Called with everything written so far after every write. */
   readonly onOut?: (out: string) => void;
+}
+
+/** Names of all commands. */
+export function commandNames(): string[] {
+  const io: CliIo = {
+    out() {},
+    err() {},
+    isTerminal: false,
+    columns: 100,
+    signal: new AbortController().signal,
+    env: () => undefined,
+    stdin: () => Promise.resolve(""),
+  };
+  return makeProgram({ io, exitWith() {} }).commands.map((command) => command.name());
 }
 
 /** Runs the command line. */
@@ -28,7 +46,9 @@ export async function run(args: readonly string[], options: RunOptions = {}): Pr
     },
     err: (text) => void (err += text),
     isTerminal: false,
-    columns: 100,
+    isOutTerminal: options.columns !== undefined,
+    columns: options.columns ?? 100,
+    rows: options.rows ?? 24,
     signal: options.signal ?? new AbortController().signal,
     env: (name) => options.env?.[name],
     stdin: () => Promise.resolve(options.stdin ?? ""),

@@ -49,3 +49,40 @@ Deno.test("sync needs the network of this machine and the checkpoint", async () 
   const done = await process([net, `--allow-read=${next},${await tinyCheckpoint()}`], args);
   assert.equal(done.code, 0, done.err);
 });
+
+/** The command line in a shell, so that pipes are real. */
+async function shell(script: string): Promise<{ code: number; out: string; err: string }> {
+  const command = `${Deno.execPath()} run -A --no-check --quiet ${program}`;
+  const { code, stdout, stderr } = await new Deno.Command("bash", {
+    args: ["-c", `set -o pipefail\nsglang_rl() { ${command} "$@"; }\n${script}`],
+    env: { NO_COLOR: "1" },
+    stdin: "null",
+  }).output();
+  const decoder = new TextDecoder();
+  return { code, out: decoder.decode(stdout), err: decoder.decode(stderr) };
+}
+
+Deno.test("a reader that has enough ends a command quietly, also one that would go on", async () => {
+  await using server = await startTiny();
+  const watched = `sglang_rl status -s ${server.url} --watch --interval 0.1 --json | head -n 1`;
+  const { code, out, err } = await shell(watched);
+  assert.deepEqual({ code, err }, { code: 0, err: "" });
+  assert.equal(JSON.parse(out).health, "ready");
+  const help = await shell("sglang_rl --help | head -n 1");
+  assert.deepEqual(help, { code: 0, out: "Usage: sglang-rl [options] [command]\n", err: "" });
+});
+
+Deno.test("signals end serve in order with their codes", async () => {
+  for (const [name, expected] of [["SIGINT", 130], ["SIGTERM", 143], ["SIGHUP", 129]] as const) {
+    const child = new Deno.Command(Deno.execPath(), {
+      args: ["run", "-A", "--no-check", "--quiet", program, "serve", "--embedded"],
+      stdin: "null",
+      stdout: "piped",
+      stderr: "null",
+    }).spawn();
+    for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
+      if (text.startsWith("Ready")) child.kill(name);
+    }
+    assert.equal((await child.status).code, expected, name);
+  }
+});

@@ -1,0 +1,61 @@
+/** What each server of a fleet says about itself, for `status` and `metrics`. */
+import { SGLangClient } from "../client/mod.ts";
+import { PermissionError } from "../errors.ts";
+
+/** State of one server. */
+export interface ServerStatus {
+  readonly server: string;
+  /** `ready`; `not generating` when it answers but a generation does not pass; `unreachable`. */
+  readonly health: "ready" | "not generating" | "unreachable";
+  readonly sglang: string | null;
+  /** Where the weights came from last, as the server tells it: a checkpoint, or the first model. */
+  readonly checkpoint: string | null;
+  readonly weightVersion: string | null;
+  readonly running: number | null;
+  readonly waiting: number | null;
+  readonly tokensPerSecond: number | null;
+  readonly kvUsagePercent: number | null;
+  readonly cacheHitPercent: number | null;
+}
+
+/** A paused server lets /health wait for 20 s; a status should not. */
+const healthTimeoutMs = 5000;
+const infoTimeoutMs = 3000;
+
+/** Asks every server, all at once; one that does not answer is a result, not an error. */
+export function lookAt(
+  clients: readonly SGLangClient[],
+  signal: AbortSignal,
+): Promise<ServerStatus[]> {
+  return Promise.all(clients.map(async (client) => {
+    const short = { timeoutMs: infoTimeoutMs, signal };
+    const [info, model, load, isHealthy] = await Promise.all([
+      client.serverInfo(short).catch(nullUnlessDenied),
+      client.modelInfo(short).catch(nullUnlessDenied),
+      client.load(short).catch(nullUnlessDenied),
+      client.health({ timeoutMs: healthTimeoutMs, signal }).catch(nullUnlessDenied),
+    ]);
+    return {
+      server: client.url,
+      health: isHealthy ? "ready" : info === null ? "unreachable" : "not generating",
+      sglang: info?.version ?? null,
+      checkpoint: model?.modelPath ?? null,
+      weightVersion: model?.weightVersion ?? null,
+      running: load?.running ?? null,
+      waiting: load?.waiting ?? null,
+      tokensPerSecond: load === null ? null : Math.round(load.tokensPerSecond ?? 0),
+      kvUsagePercent: percent(load?.tokenUsage),
+      cacheHitPercent: percent(load?.cacheHitRate),
+    };
+  }));
+}
+
+function percent(share: number | null | undefined): number | null {
+  return share == null ? null : Math.round(share * 1000) / 10;
+}
+
+/** A server that does not answer is a result; a permission that is missing is not. */
+function nullUnlessDenied(error: unknown): null {
+  if (error instanceof PermissionError) throw error;
+  return null;
+}
