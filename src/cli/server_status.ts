@@ -1,5 +1,5 @@
 /** What each server of a fleet says about itself, for `status` and `metrics`. */
-import { SGLangClient } from "../client/mod.ts";
+import type { SGLangClient } from "../client/mod.ts";
 import { PermissionError } from "../errors.ts";
 
 /** State of one server. */

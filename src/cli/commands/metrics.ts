@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import { SGLangClient } from "../../client/mod.ts";
 import { addFleetOptions, type FleetOptions, keysOf, serverUrls } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
-import { type CommandContext } from "../program.ts";
+import type { CommandContext } from "../program.ts";
 import { lookAt, type ServerStatus } from "../server_status.ts";
 
 const examples = `
