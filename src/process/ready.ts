@@ -1,4 +1,5 @@
 import { CrashedError, TimeoutError } from "../errors.ts";
+import { systemClock } from "../internal/clock.ts";
 import { sleep, withDeadline } from "../internal/deadline.ts";
 import { asPermissionError } from "../internal/permission.ts";
 import type { ProcessExit } from "./options.ts";
@@ -89,10 +90,10 @@ export async function waitUntilReady(options: ReadyOptions): Promise<void> {
 }
 
 async function poll(options: ReadyOptions, signal: AbortSignal): Promise<void> {
-  const startedAt = performance.now();
+  const startedAt = systemClock.now();
   let toldAt = -Infinity;
   while (!await isReady(options, signal)) {
-    const elapsedMs = performance.now() - startedAt;
+    const elapsedMs = systemClock.now() - startedAt;
     if (elapsedMs - toldAt >= progressMs) {
       toldAt = elapsedMs;
       options.onProgress?.({ elapsedMs, lastLine: options.tree.lastLine });

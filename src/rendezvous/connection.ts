@@ -1,4 +1,5 @@
 import { ProtocolError } from "../errors.ts";
+import { systemClock } from "../internal/clock.ts";
 import type { StoreLimits } from "./limits.ts";
 import { StoreSession } from "./session.ts";
 import type { KeyTable } from "./table.ts";
@@ -48,7 +49,10 @@ export class StoreConnection {
    * was dropped, if it was. Never rejects.
    */
   async serve(onRequest: () => void): Promise<unknown> {
-    const hello = setTimeout(() => this.#closeIfSilent(), this.#limits.helloTimeoutMs);
+    const cancelHello = systemClock.schedule(
+      this.#limits.helloTimeoutMs,
+      () => this.#closeIfSilent(),
+    );
     try {
       this.#socket.setNoDelay(true);
       await this.#serve(onRequest);
@@ -56,7 +60,7 @@ export class StoreConnection {
     } catch (error) {
       return this.#closed ? undefined : error;
     } finally {
-      clearTimeout(hello);
+      cancelHello();
       this.close();
     }
   }

@@ -1,5 +1,5 @@
 import { PermissionError, ProtocolError, StateError, UnreachableError } from "../errors.ts";
-import { withDeadline } from "../internal/deadline.ts";
+import { sleep, withDeadline } from "../internal/deadline.ts";
 import { asPermissionError } from "../internal/permission.ts";
 import { type BufferBudget, StoreConnection } from "./connection.ts";
 import { defaultStoreLimits, type StoreLimits } from "./limits.ts";
@@ -178,7 +178,7 @@ export class TCPStoreServer implements AsyncDisposable {
         if (this.#closing.signal.aborted) return;
         // Such as too many open files: the next client may find room.
         this.#lastError = String(error);
-        await new Promise((resolve) => setTimeout(resolve, 50));
+        await sleep(50);
       }
     }
   }

@@ -1,9 +1,45 @@
-import type { Clock } from "../../src/internal/clock.ts";
+import { type Clock, systemClock } from "../../src/internal/clock.ts";
+
+/** Lets the event loop turn, so that what is ready (sockets, timers, messages) runs. */
+export async function turns(count = 1): Promise<void> {
+  for (let i = 0; i < count; i++) await new Promise((resolve) => setTimeout(resolve, 0));
+}
+
+/** Resolves once `condition` holds. It waits for an event, however long that takes: no deadline. */
+export async function until(condition: () => boolean): Promise<void> {
+  for (let i = 0; !condition(); i++) {
+    // The first turns cost nothing; a wait for another process leaves the CPU to it.
+    await new Promise((resolve) => setTimeout(resolve, i < 50 ? 0 : 2));
+  }
+}
+
+/** How a clock of tests treats short waits. */
+export interface FakeClockOptions {
+  /** Waits of at most this many milliseconds (pauses, polls) pass at once. Default 0: none. */
+  readonly skipUpToMs?: number;
+}
 
 /** A clock that moves only when told. */
 export class FakeClock implements Clock {
   #now = 0;
   #timers = new Set<{ at: number; callback: () => void }>();
+  readonly #skipUpToMs: number;
+
+  constructor(options: FakeClockOptions = {}) {
+    this.#skipUpToMs = options.skipUpToMs ?? 0;
+  }
+
+  /**
+   * Puts a fake clock in the place of the real one until it is disposed of. Only code of this
+   * package follows it; sockets, processes and the test runner keep the real time.
+   */
+  static install(options: FakeClockOptions = {}): FakeClock & Disposable {
+    const clock = new FakeClock(options);
+    const real = { ...systemClock };
+    systemClock.now = () => clock.now();
+    systemClock.schedule = (delayMs, callback) => clock.schedule(delayMs, callback);
+    return Object.assign(clock, { [Symbol.dispose]: () => void Object.assign(systemClock, real) });
+  }
 
   now(): number {
     return this.#now;
@@ -12,7 +48,14 @@ export class FakeClock implements Clock {
   schedule(delayMs: number, callback: () => void): () => void {
     const timer = { at: this.#now + delayMs, callback };
     this.#timers.add(timer);
+    if (delayMs <= this.#skipUpToMs) setTimeout(() => this.#skipTo(timer), 0);
     return () => this.#timers.delete(timer);
+  }
+
+  #skipTo(timer: { at: number; callback: () => void }): void {
+    if (!this.#timers.delete(timer)) return;
+    this.#now = Math.max(this.#now, timer.at);
+    timer.callback();
   }
 
   /** Number of timers that wait. */
@@ -27,11 +70,48 @@ export class FakeClock implements Clock {
       const due = [...this.#timers].filter((t) => t.at <= end).sort((a, b) => a.at - b.at)[0];
       if (due === undefined) break;
       this.#timers.delete(due);
-      this.#now = due.at;
+      this.#now = Math.max(this.#now, due.at);
       due.callback();
       for (let i = 0; i < 10; i++) await Promise.resolve();
     }
-    this.#now = end;
+    this.#now = Math.max(this.#now, end);
     for (let i = 0; i < 10; i++) await Promise.resolve();
   }
+
+  /** Moves time on by `ms` once `isStuck` says that nothing else happens, until `work` settles. */
+  async pass<T>(work: Promise<T>, options: { ms: number; isStuck: () => boolean }): Promise<T> {
+    let isDone = false;
+    const done = work.finally(() => isDone = true);
+    done.catch(() => {});
+    while (!isDone) {
+      await until(() => isDone || options.isStuck());
+      // What has just been answered is read to its end before time moves on.
+      await turns(20);
+      if (!isDone && options.isStuck()) await this.advance(options.ms);
+      await turns(1);
+    }
+    return await done;
+  }
+}
+
+/** Counts the calls of `fetch` that have not been answered, until it is disposed of. */
+export function openCalls(): Disposable & { readonly count: number } {
+  const real = globalThis.fetch;
+  let count = 0;
+  globalThis.fetch = async (...args) => {
+    count++;
+    try {
+      return await real(...args);
+    } finally {
+      count--;
+    }
+  };
+  return {
+    get count() {
+      return count;
+    },
+    [Symbol.dispose]() {
+      globalThis.fetch = real;
+    },
+  };
 }

@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import type { Generation } from "../../client/types.ts";
+import { systemClock } from "../../internal/clock.ts";
 import { addFleetOptions, connectFleet, type FleetOptions, wholeNumber } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
 import { jsonLine } from "../json_lines.ts";
@@ -54,7 +55,7 @@ async function bench(options: Options, io: CliIo): Promise<void> {
     using line = new ProgressLine(io);
     for (let round = 0; round < options.rounds; round++) {
       const inputIds = randomPrompts(options, { vocabSize, round });
-      const started = performance.now();
+      const started = systemClock.now();
       const samples = await engine.generate({ inputIds }, {
         maxNewTokens: options.maxNewTokens,
         ignoreEos: true,
@@ -63,7 +64,7 @@ async function bench(options: Options, io: CliIo): Promise<void> {
           line.show(`round ${round + 1} of ${options.rounds}: ${done} of ${total}`),
         signal: io.signal,
       });
-      rounds.push(measured(samples as Generation[], (performance.now() - started) / 1000));
+      rounds.push(measured(samples as Generation[], (systemClock.now() - started) / 1000));
     }
   }
   if (options.json) {

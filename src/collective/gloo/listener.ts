@@ -1,3 +1,5 @@
+import { systemClock } from "../../internal/clock.ts";
+import { sleep } from "../../internal/deadline.ts";
 import { PermissionError, UnreachableError } from "../../errors.ts";
 import { asPermissionError } from "../../internal/permission.ts";
 
@@ -72,7 +74,7 @@ export class PairListener {
         else this.#track(this.#greet(socket));
       } catch {
         // Closed; or out of file descriptors, of which closing others gives some back.
-        if (!this.#closed) await new Promise((resolve) => setTimeout(resolve, 50));
+        if (!this.#closed) await sleep(50);
       }
     }
   }
@@ -83,7 +85,7 @@ export class PairListener {
     const drop = () => {
       if (this.#strangers.delete(socket) && !this.#closed) socket.close();
     };
-    const timer = setTimeout(drop, HELLO_TIMEOUT_MS);
+    const cancel = systemClock.schedule(HELLO_TIMEOUT_MS, drop);
     try {
       const id = await readId(socket);
       taken = this.#strangers.delete(socket) && !this.#closed && this.#hand(id, socket);
@@ -91,7 +93,7 @@ export class PairListener {
     } catch {
       drop();
     } finally {
-      clearTimeout(timer);
+      cancel();
     }
   }
 

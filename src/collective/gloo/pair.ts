@@ -1,4 +1,5 @@
 import { ProtocolError, SGLangError, UnreachableError } from "../../errors.ts";
+import { systemClock } from "../../internal/clock.ts";
 import { messageOf } from "../../internal/thrown.ts";
 import { encodeHead, HEAD_BYTES, Opcode, parseHead, tagOf } from "./wire.ts";
 
@@ -283,7 +284,7 @@ function join(head: Uint8Array, payload: Uint8Array): Uint8Array {
 
 async function settledWithin(work: Promise<void>, limitMs: number): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, limitMs);
+  const cancel = systemClock.schedule(limitMs, resolve);
   await Promise.race([work, promise]);
-  clearTimeout(timer);
+  cancel();
 }

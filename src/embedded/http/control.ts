@@ -1,4 +1,5 @@
 /** Health, pause, abort and cache. */
+import { systemClock } from "../../internal/clock.ts";
 import { sleep } from "../../internal/deadline.ts";
 import type { EmbeddedState } from "../state.ts";
 import { ApiError, formError } from "./api_error.ts";
@@ -13,10 +14,10 @@ const flushed = "Cache flushed.\nPlease check backend logs for more details. (Wh
 
 /** `GET /health`: a paused or stalled server answers 503, but only after a while. */
 export async function health(state: EmbeddedState): Promise<Response> {
-  const deadline = performance.now() + state.options.healthTimeoutMs;
+  const deadline = systemClock.now() + state.options.healthTimeoutMs;
   const isWell = () => !state.scheduler.paused && state.faults.current.stalled !== true;
   while (!isWell()) {
-    if (performance.now() >= deadline) return new Response(null, { status: 503 });
+    if (systemClock.now() >= deadline) return new Response(null, { status: 503 });
     await Promise.race([sleep(pollMs, { phase: "health check" }), state.crashed]);
   }
   return new Response(null, { status: 200 });
@@ -62,10 +63,10 @@ export async function abort(request: Request, state: EmbeddedState): Promise<Res
 export async function flushCache(request: Request, state: EmbeddedState): Promise<Response> {
   const timeout = Number(new URL(request.url).searchParams.get("timeout") ?? 0);
   const waits = Number.isFinite(timeout) && timeout > 0;
-  const deadline = performance.now() + timeout * 1000;
+  const deadline = systemClock.now() + timeout * 1000;
   const ignoreQueueWhenPaused = state.emulated.flushesWhenRetracted && !waits;
   while (!state.scheduler.canFlush({ ignoreQueueWhenPaused })) {
-    if (performance.now() >= deadline) {
+    if (systemClock.now() >= deadline) {
       throw new ApiError(
         400,
         waits ? "Timed out waiting for idle state." : "Flush cache failed.\n",

@@ -3,6 +3,7 @@
  * single tokens mixed, and yields to the event loop.
  */
 import { setImmediate } from "node:timers";
+import { systemClock } from "../../internal/clock.ts";
 import type { Model } from "../model/model.ts";
 import type { ServerTokenizer } from "../tokenizer.ts";
 import { PrefixCache } from "./prefix_cache.ts";
@@ -46,7 +47,7 @@ export class Scheduler {
   weightVersion = "default";
   /** Tokens made since the start. */
   generatedTokens = 0;
-  #rate = { tokens: 0, sinceMs: performance.now(), perSecond: 0 };
+  #rate = { tokens: 0, sinceMs: systemClock.now(), perSecond: 0 };
 
   constructor(options: SchedulerOptions) {
     this.#options = options;
@@ -269,9 +270,9 @@ export class Scheduler {
   #count(): void {
     this.generatedTokens++;
     this.#rate.tokens++;
-    const elapsedMs = performance.now() - this.#rate.sinceMs;
+    const elapsedMs = systemClock.now() - this.#rate.sinceMs;
     if (elapsedMs < 500) return;
     const perSecond = this.#rate.tokens / elapsedMs * 1000;
-    this.#rate = { tokens: 0, sinceMs: performance.now(), perSecond };
+    this.#rate = { tokens: 0, sinceMs: systemClock.now(), perSecond };
   }
 }

@@ -1,4 +1,5 @@
 /** One request in the scheduler: what was asked and what has been made so far. */
+import { systemClock } from "../../internal/clock.ts";
 import type { KvCache } from "../model/kv_cache.ts";
 import type { Sampling } from "./sampling_params.ts";
 
@@ -36,7 +37,7 @@ export class Task {
   /** Prompt and output ids. */
   readonly ids: number[];
   readonly promptLength: number;
-  readonly arrivedMs = performance.now();
+  readonly arrivedMs = systemClock.now();
   readonly outputLogProbs: LogProb[] = [];
   readonly outputTop: (readonly LogProb[])[] = [];
   readonly outputPicked: (readonly LogProb[])[] = [];
@@ -100,7 +101,7 @@ export class Task {
   end(finish: Finish): void {
     if (this.finish !== null) return;
     this.finish = finish;
-    this.finishedMs = performance.now();
+    this.finishedMs = systemClock.now();
     this.notify();
     this.#done.resolve();
   }

@@ -1,4 +1,5 @@
 import { HttpError, WeightSyncError } from "../../errors.ts";
+import { systemClock } from "../../internal/clock.ts";
 import { sleep } from "../../internal/deadline.ts";
 import type { Logger } from "../../internal/logger.ts";
 import type { WeightDeadlines } from "../options.ts";
@@ -55,12 +56,12 @@ export async function awaitOthers(
   options: { owner: string; patienceMs: number; logger: Logger; call: FleetCall },
 ): Promise<ReadonlySet<string>> {
   const { owner, patienceMs, logger, call } = options;
-  const until = performance.now() + patienceMs;
+  const until = systemClock.now() + patienceMs;
   let hasWaited = false;
   for (;;) {
     const others = await foreignMarks(servers, owner, call);
     if (others.size === 0) break;
-    if (performance.now() >= until) {
+    if (systemClock.now() >= until) {
       logger.warn(
         `The mark of another sync stayed for ${patienceMs} ms; its trainer is taken for dead`,
       );
@@ -152,14 +153,14 @@ export async function openSession(
   await onAll(servers, call, async (server, inner) => {
     if (!server.capabilities.hasWeightSession) return;
     await server.dropSession(inner);
-    const takeOverAt = performance.now() + deadlines.beginMs * PATIENCE;
+    const takeOverAt = systemClock.now() + deadlines.beginMs * PATIENCE;
     for (;;) {
       try {
         await server.openSession(inner);
         return;
       } catch (error) {
         if (!isAlreadyOpen(error)) throw error;
-        if (performance.now() >= takeOverAt) {
+        if (systemClock.now() >= takeOverAt) {
           logger.warn(`${server.url} had a session that stayed open; it is taken over`);
           await server.endForeignSession(inner);
         } else {

@@ -13,6 +13,7 @@ import {
   ValidationError,
 } from "../../../src/errors.ts";
 import { TCPStoreClient, TCPStoreServer } from "../../../src/rendezvous/mod.ts";
+import { FakeClock, turns, until } from "../../_support/clock.ts";
 
 const never = new AbortController().signal;
 
@@ -25,7 +26,7 @@ function open(worldSize: number, masterPort = 0): Promise<GlooGroup> {
 
 function join(group: GlooGroup, rank: number): Promise<GlooPeer> {
   const { masterAddress, masterPort, groupName, worldSize } = group;
-  return GlooPeer.join({ masterAddress, masterPort, groupName, worldSize, rank, timeoutMs: 5_000 });
+  return GlooPeer.join({ masterAddress, masterPort, groupName, worldSize, rank });
 }
 
 interface World extends AsyncDisposable {
@@ -36,7 +37,7 @@ interface World extends AsyncDisposable {
 async function openWorld(worldSize: number): Promise<World> {
   const group = await open(worldSize);
   const joining = Array.from({ length: worldSize - 1 }, (_, i) => join(group, i + 1));
-  await group.connect({ signal: AbortSignal.timeout(5_000) });
+  await group.connect({ signal: never });
   const peers = await Promise.all(joining);
   return {
     group,
@@ -82,7 +83,7 @@ Deno.test("broadcasts are matched by order, whoever comes first", async () => {
   await Promise.all(early);
   const late = new Uint8Array(4);
   const sending = world.group.broadcast([part(4, 3)], { signal: never });
-  await new Promise((resolve) => setTimeout(resolve, 5));
+  await turns(5);
   await peer.receive(late);
   await sending;
   assert.deepEqual([...targets, late], [part(3, 1).bytes, part(5, 2).bytes, part(4, 3).bytes]);
@@ -193,7 +194,7 @@ Deno.test("abort finishes a payload that is on the wire", async () => {
   const receiving = world.peers[0]!.receive(target);
   const sending = world.group.broadcast([big, part(5, 2)], { signal: never });
   const rejected = assert.rejects(sending);
-  while (target[1] === 0) await new Promise((resolve) => setTimeout(resolve, 0));
+  await until(() => target[1] !== 0);
   await world.group.abort(new AbortedError("update"));
   await receiving;
   await rejected;
@@ -203,36 +204,50 @@ Deno.test("abort finishes a payload that is on the wire", async () => {
 Deno.test("a world that is not complete in time tells how far it came", async () => {
   await using group = await open(3);
   const lonely = join(group, 1).catch((error) => error);
-  await assert.rejects(
-    group.connect({ signal: AbortSignal.timeout(100) }),
-    (error) => error instanceof DOMException && error.name === "TimeoutError",
-  );
+  const late = new AbortController();
+  const connecting = assert.rejects(group.connect({ signal: late.signal }), { message: "late" });
+  await until(() => /2 of 3 ranks connected.*last request wait/.test(group.heard));
+  late.abort(new Error("late"));
+  await connecting;
   assert.match(group.heard, /2 of 3 ranks connected; 1 came to the store, last request wait/);
   await group.abort(new StateError("not complete"));
   assert.ok(await lonely instanceof Error);
 });
 
 Deno.test("a rank that joins a world that is not complete times out and says what it knows", async () => {
+  using clock = FakeClock.install();
   await using group = await open(3);
-  const { masterPort } = group;
-  await assert.rejects(
+  const place = { hostname: "127.0.0.1", keyPrefix: "" };
+  await using original = await TCPStoreClient.connect({ ...place, port: group.masterPort });
+  // A store that knows rank 0 alone and tells when it is asked for rank 1.
+  await using store = TCPStoreServer.listen();
+  store.set(rankKey("g", 0), await original.get(rankKey("g", 0)));
+  const asked = Promise.withResolvers<void>();
+  store.onMissing((key) => {
+    if (key === rankKey("g", 1)) asked.resolve();
+    return undefined;
+  });
+  const joining = assert.rejects(
     GlooPeer.join({
       masterAddress: "127.0.0.1",
-      masterPort,
+      masterPort: store.port,
       groupName: "g",
       worldSize: 3,
       rank: 2,
-      timeoutMs: 100,
+      timeoutMs: 60_000,
     }),
     (error) => error instanceof TimeoutError && /1 of 2 other ranks/.test(error.message),
   );
+  await asked.promise;
+  await clock.advance(60_000);
+  await joining;
 });
 
 Deno.test("rank 0 that closes during the rendezvous ends the others' joining", async () => {
   const group = await open(3);
   const joining = join(group, 1);
   const rejected = assert.rejects(joining, UnreachableError);
-  await new Promise((resolve) => setTimeout(resolve, 30));
+  await until(() => /1 came to the store/.test(group.heard));
   await group.close();
   await rejected;
 });
@@ -243,7 +258,7 @@ Deno.test("strangers on the store and on the payload port disturb nobody", async
   const noise = crypto.getRandomValues(new Uint8Array(64));
   using stranger = await Deno.connect({ hostname: "127.0.0.1", port: group.masterPort });
   await stranger.write(noise);
-  await group.connect({ signal: AbortSignal.timeout(5_000) });
+  await group.connect({ signal: never });
   await using peer = await joining;
   const target = new Uint8Array(4);
   await Promise.all([peer.receive(target), group.broadcast([part(4, 9)], { signal: never })]);
@@ -278,7 +293,7 @@ Deno.test("a group is opened by the name of its host and publishes the address",
     signal: never,
   });
   const joining = join(group, 1);
-  await group.connect({ signal: AbortSignal.timeout(5_000) });
+  await group.connect({ signal: never });
   await using peer = await joining;
   assert.equal(peer.failure, undefined);
 });

@@ -3,6 +3,7 @@ import { PairListener } from "../../../src/collective/gloo/listener.ts";
 import { Pair } from "../../../src/collective/gloo/pair.ts";
 import { broadcastSlot, encodeHead, Opcode } from "../../../src/collective/gloo/wire.ts";
 import { ProtocolError, StateError } from "../../../src/errors.ts";
+import { FakeClock, turns } from "../../_support/clock.ts";
 
 const slot = broadcastSlot(0);
 
@@ -131,7 +132,7 @@ Deno.test("what was sent before the end arrives whole, although the other side s
     await other.write(
       encodeHead({ opcode: Opcode.notifyRecvReady, slot: broadcastSlot(tag), length: 4 }),
     );
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await turns(5);
   }
   const received = await readExactly(other, 96 + payload.length);
   assert.deepEqual(received.subarray(96), payload);
@@ -141,12 +142,15 @@ Deno.test("what was sent before the end arrives whole, although the other side s
 });
 
 Deno.test("a payload that the other side does not take is given up after the grace", async () => {
+  using clock = FakeClock.install();
   await using setup = await openPair();
   const { pair, other } = setup;
   const sending = assert.rejects(pair.send(slot, new Uint8Array(50_000_000)));
   await other.write(encodeHead({ opcode: Opcode.notifyRecvReady, slot, length: 50_000_000 }));
   await readExactly(other, 96);
-  await pair.end(new StateError("over"), 20);
+  const ending = pair.end(new StateError("over"), 60_000);
+  await clock.advance(60_000);
+  await ending;
   await sending;
 });
 
@@ -158,7 +162,7 @@ Deno.test("a listener hands connections to who expects them, before or after the
     await socket.write(new Uint8Array(BigInt64Array.of(id).buffer));
     return socket;
   };
-  const signal = AbortSignal.timeout(5_000);
+  const { signal } = new AbortController();
   const expected = listener.expect(1n, signal);
   using one = await dial(1n);
   using oneThere = await expected;
@@ -170,7 +174,9 @@ Deno.test("a listener hands connections to who expects them, before or after the
   assert.deepEqual(await readExactly(twoThere, 1), Uint8Array.of(2));
   using unknown = await dial(3n);
   assert.equal(await unknown.read(new Uint8Array(1)), null);
-  const waiting = assert.rejects(listener.expect(0n, AbortSignal.timeout(10)));
+  const tired = new AbortController();
+  const waiting = assert.rejects(listener.expect(0n, tired.signal));
+  tired.abort();
   await waiting;
   using silent = await Deno.connect({ hostname, port });
   await listener.close();

@@ -11,7 +11,6 @@ async function senderOf(url: string, options: WeightSyncOptions = {}) {
     serverUrl: url,
     env: () => undefined,
     openGroup,
-    deadlines: { destroyMs: 1000 },
     ...options,
   });
   const sender = scheme.createSender();

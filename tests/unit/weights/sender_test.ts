@@ -6,6 +6,7 @@ import {
   tensorDict,
   type WeightSyncOptions,
 } from "../../../src/weights/mod.ts";
+import { until } from "../../_support/clock.ts";
 import { recordingGroups, weightsStandIn } from "../../_support/weights_stand_in.ts";
 
 const state = {
@@ -24,7 +25,6 @@ function schemeFor(url: string, options: WeightSyncOptions = {}) {
     serverUrl: url,
     env: () => undefined,
     openGroup: recordingGroups().openGroup,
-    deadlines: { destroyMs: 1000, drainMs: 2000 },
     ...options,
   });
 }
@@ -341,20 +341,25 @@ Deno.test("a server that was started anew is not asked for a group that it does 
 
 Deno.test("close ends a sync that runs, and is safe to call twice", async () => {
   await using server = weightsStandIn();
+  const sending = Promise.withResolvers<void>();
   const sender = schemeFor(server.url, {
     openGroup: async (options) => {
       const group = await recordingGroups().openGroup(options);
       return {
         ...group,
-        broadcast: (_parts, { signal }) =>
-          new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason))),
+        broadcast(_parts, { signal }) {
+          sending.resolve();
+          return new Promise((_, reject) => {
+            signal.addEventListener("abort", () => reject(signal.reason));
+          });
+        },
       };
     },
   }).createSender();
   await sender.initAllWorkersGroup(metadata);
   const running = sender.updateWeights(state);
   const ended = assert.rejects(running, { code: "aborted" });
-  await new Promise((resolve) => setTimeout(resolve, 100));
+  await sending.promise;
   await sender.close();
   await sender.close();
   await ended;
@@ -387,7 +392,7 @@ Deno.test("a server that took everything before another failed serves the new we
   await using whole = weightsStandIn();
   await using failing = weightsStandIn({
     "POST /update_weights_from_distributed": async () => {
-      await new Promise((resolve) => setTimeout(resolve, 150));
+      await until(() => whole.calls.includes("POST /update_weights_from_distributed"));
       return Response.json({ success: false, message: "partially updated" });
     },
   });
