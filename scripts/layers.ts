@@ -48,9 +48,14 @@ export const layers: Readonly<Record<string, Layer>> = {
       "src/weights",
     ],
   },
-  "src/policy": { values: [...base, "src/client", "src/engine"], types: ["src/checkpoint"] },
+  // Turns know messages and tokenizers by their types; a policy gives them what renders and samples.
+  "src/rollout": { values: base, types: ["src/client", "src/policy"] },
+  "src/policy": {
+    values: [...base, "src/client", "src/engine", "src/rollout"],
+    types: ["src/checkpoint"],
+  },
   "src/collector": {
-    values: [...base, "src/client", "src/checkpoint", "src/engine", "src/policy"],
+    values: [...base, "src/client", "src/checkpoint", "src/engine", "src/rollout", "src/policy"],
     types: ["src/weights"],
   },
   "src/embedded": { values: [...base, "src/checkpoint", "src/rendezvous", "src/collective"] },
@@ -64,6 +69,7 @@ export const layers: Readonly<Record<string, Layer>> = {
       "src/router",
       "src/weights",
       "src/engine",
+      "src/rollout",
       "src/policy",
       "src/collector",
       // For its command that serves the embedded server.
@@ -82,6 +88,7 @@ export const layers: Readonly<Record<string, Layer>> = {
       "src/rendezvous",
       "src/weights",
       "src/engine",
+      "src/rollout",
       "src/policy",
       "src/collector",
     ],

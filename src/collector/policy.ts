@@ -1,5 +1,6 @@
-import type { FinishReason, VersionSpan } from "../client/types.ts";
 import type { Message } from "../policy/message.ts";
+import type { Sample } from "../rollout/sample.ts";
+import type { Turn } from "../rollout/turn.ts";
 
 /** One turn that the collector asks of a policy. */
 export interface PolicyRequest {
@@ -19,21 +20,11 @@ export interface PolicyRequest {
 }
 
 /** What a policy answered. */
-export interface PolicySample {
+export interface PolicySample extends Sample {
   /** The answer as a message. */
   readonly message: Message;
-  /** Ids of the prompt `(P)`, when known. */
-  readonly promptIds: Int32Array | null;
-  /** The sampled ids `(R)`. */
-  readonly ids: Int32Array;
-  /** Log-probability of each sampled id `(R)`, when asked for. */
-  readonly logProbs: Float32Array | null;
-  /** Why it ended. */
-  readonly finishReason: FinishReason;
-  /** The servers' weight version at the end of the call, when known. */
-  readonly weightVersion: string | null;
-  /** Which version made which tokens, when known. */
-  readonly weightVersions: readonly VersionSpan[] | null;
+  /** The turn, where the policy makes turns; it tells how the prompt came about. */
+  readonly turn?: Turn | undefined;
   /** Kept for the next turn of the same dialog. */
   readonly state?: unknown;
 }

@@ -1,32 +1,16 @@
 import { ValidationError } from "../errors.ts";
-import type { LLMWrapperBase, PolicyOutput } from "../policy/wrapper/base.ts";
+import type { LLMWrapperBase } from "../policy/wrapper/base.ts";
 import type { LLMWrapperOptions } from "../policy/wrapper/options.ts";
 import { SGLangWrapper } from "../policy/wrapper/sglang_wrapper.ts";
+import { nextTurn, prepareTurn, sampleTurn, type Turn } from "../rollout/turn.ts";
 import { ResumingEngine } from "./partial/resuming_engine.ts";
 import type { CollectorPolicy, PolicyRequest, PolicySample } from "./policy.ts";
 
 /** What happens to a generation that a pause aborted. */
 export type PartialRollouts = "resume" | "keep";
 
-/** The turn before, as the wrapper answered it. */
-interface TurnState {
-  readonly output: PolicyOutput;
-  /** Messages of the dialog including the answer. */
-  readonly length: number;
-}
-
-/** What the collector reads one sample with, whatever the wrapper's own settings are. */
-const OVERRIDES: LLMWrapperOptions = {
-  inplace: false,
-  padOutput: undefined,
-  inputKey: undefined,
-  historyKey: undefined,
-  textKey: undefined,
-  tokensKey: undefined,
-  masksKey: undefined,
-  logProbsKey: undefined,
-  numSamples: undefined,
-};
+/** One answer a call. */
+const OVERRIDES: LLMWrapperOptions = { inplace: false, numSamples: undefined };
 
 /**
  * A wrapper as the collector uses it: one conversation a call, the ids of earlier turns kept exactly,
@@ -76,25 +60,14 @@ export class WrapperPolicy implements CollectorPolicy {
 
   /** Answers one turn. */
   async call(request: PolicyRequest, options: { signal: AbortSignal }): Promise<PolicySample> {
-    const { messages, tools } = request;
-    const wrapper = await this.#forTools(tools);
-    const before = request.state as TurnState | undefined;
-    const input = before === undefined
-      ? { history: messages }
-      : await wrapper.nextTurn(before.output, messages.slice(before.length), options);
-    const output = await wrapper.call(input, options);
-    const { generation } = output.samples[0]!;
-    const { ids, logProbs, finishReason, weightVersion, weightVersions } = generation;
-    return {
-      message: output.history!.response!.chats[0]![0]!,
-      promptIds: output.tokens.get("prompt")[0]!,
-      ids,
-      logProbs: output.logProbs === undefined ? null : logProbs,
-      finishReason,
-      weightVersion,
-      weightVersions,
-      state: { output, length: messages.length + 1 } satisfies TurnState,
-    };
+    const wrapper = await this.#forTools(request.tools);
+    const model = await wrapper.chatModel(options);
+    const before = request.state as Turn | undefined;
+    const prompt = before === undefined
+      ? await prepareTurn(model, request.messages, options)
+      : await nextTurn(before, request.messages.slice(before.prompt.messages.length + 1), options);
+    const turn = await sampleTurn(prompt, wrapper.sampler(), options);
+    return { ...turn.sample, message: turn.message, turn, state: turn };
   }
 
   /** The wrapper with these tools in its chat template. */

@@ -34,6 +34,8 @@ export class LocalTokenizer implements Tokenizer {
   readonly chatTemplate: string | null;
   /** The model's special tokens. */
   readonly specialTokens: SpecialTokens;
+  /** Special tokens that a text may be cut before. */
+  readonly wholeTokens: readonly string[];
   readonly #tokenizer: HuggingFaceTokenizer;
 
   /** Makes a tokenizer from parsed files. */
@@ -46,6 +48,7 @@ export class LocalTokenizer implements Tokenizer {
       eosToken: tokenIn(config.eos_token),
       padToken: tokenIn(config.pad_token),
     };
+    this.wholeTokens = wholeTokensIn(files.tokenizer.added_tokens);
     this.#tokenizer = new HuggingFaceTokenizer(files.tokenizer, config);
   }
 
@@ -118,6 +121,18 @@ function parsed(json: string, path: string): Record<string, unknown> {
   } catch (error) {
     throw new ValidationError(`${path} is not JSON`, { cause: error });
   }
+}
+
+/** Special tokens that look at nothing but themselves, not even at a space before them. */
+function wholeTokensIn(value: unknown): string[] {
+  if (!Array.isArray(value)) return [];
+  const added = value as Record<string, unknown>[];
+  return added
+    .filter(({ special, lstrip, single_word, normalized, content }) =>
+      special === true && !lstrip && !single_word && !normalized &&
+      typeof content === "string" && content !== ""
+    )
+    .map(({ content }) => content as string);
 }
 
 /** A special token stands in the config as text or as an object with its text. */

@@ -22,6 +22,7 @@ export {
   type CustomTemplate,
   type TemplateChoice,
 } from "./templates/registry.ts";
+export type { Span } from "./templates/spans.ts";
 export {
   type DecodeOptions,
   type EncodeOptions,
@@ -42,7 +43,6 @@ export {
   tokensToHistory,
   tokensToText,
 } from "./conversions.ts";
-export { firstDifference } from "./drift.ts";
 export {
   type BatchingState,
   LLMWrapperBase,
@@ -57,7 +57,13 @@ export type {
   RequestOptions,
   WrapperSettings,
 } from "./wrapper/options.ts";
-export type { PromptRow, SampleInfo, TokenDrift } from "./wrapper/outputs.ts";
+export type { SampleInfo } from "./wrapper/outputs.ts";
+export type { PromptRow, TokenDrift } from "./wrapper/prompt_row.ts";
+export {
+  type MarkedText,
+  TemplateChatModel,
+  type TemplateChatModelOptions,
+} from "./wrapper/chat_model.ts";
 export { EngineTokenizer } from "./wrapper/engine_tokenizer.ts";
 export { type EngineSource, SGLangWrapper } from "./wrapper/sglang_wrapper.ts";
 export type { FollowingMessages } from "./wrapper/next_input.ts";

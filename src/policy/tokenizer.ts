@@ -35,6 +35,11 @@ export interface Tokenizer {
   readonly chatTemplate: string | null;
   /** The model's special tokens. */
   readonly specialTokens: SpecialTokens;
+  /**
+   * Tokens that stand for themselves wherever they occur in a text, such as `<|im_end|>`: a text may
+   * be tokenised in pieces that begin with one. Default none, so that texts are tokenised whole.
+   */
+  readonly wholeTokens?: readonly string[] | undefined;
   /** Id of a special token, or `null` when the vocabulary has no such token or does not tell. */
   idOf(token: string): number | null;
   /** Ids of a text. */

@@ -1,6 +1,6 @@
 import { StateError, ValidationError } from "../errors.ts";
+import type { Sampled } from "../rollout/turn.ts";
 import type { BatchShape } from "./batch_shape.ts";
-import { passOrigins } from "./origin.ts";
 import { type Matrix, Padding, type PadLayout, toMatrix } from "./padding.ts";
 import { type Columns, RowBatch } from "./row_batch.ts";
 
@@ -35,15 +35,24 @@ export interface PadOptions {
 export class Tokens extends RowBatch<TokensKey, Int32Array> {
   /** How the rows were padded; `null` for ragged rows. */
   readonly padding: Padding | null;
+  /**
+   * Where each row was sampled, as a flat list: a wrapper then knows the row's ids however the text
+   * would be tokenised. `null` where a row, or the whole batch, was not sampled by a wrapper.
+   */
+  readonly sampled: readonly (Sampled | null)[] | null;
 
   /** Makes tokens from flat lists of rows; see {@linkcode RowBatch} for the shape. */
   constructor(
     columns: Columns<TokensKey, Int32Array>,
     batchShape?: BatchShape,
-    options: { padding?: Padding | null | undefined } = {},
+    options: {
+      padding?: Padding | null | undefined;
+      sampled?: readonly (Sampled | null)[] | null | undefined;
+    } = {},
   ) {
     super(columns, batchShape);
     this.padding = options.padding ?? null;
+    this.sampled = options.sampled ?? null;
   }
 
   /** Prompt ids, or `null`. Row shape `(P)`. */
@@ -88,9 +97,7 @@ export class Tokens extends RowBatch<TokensKey, Int32Array> {
       response: this.response && plan.response(this.response, padId),
       full: this.full && plan.full(this.full, padId),
     };
-    passOrigins(this.prompt, columns.prompt);
-    passOrigins(this.full, columns.full);
-    return new Tokens(columns, this.batchShape, { padding: plan });
+    return new Tokens(columns, this.batchShape, { padding: plan, sampled: this.sampled });
   }
 
   /** The same tokens without pads, exactly as before {@linkcode Tokens.pad}. */
@@ -102,9 +109,7 @@ export class Tokens extends RowBatch<TokensKey, Int32Array> {
       response: this.response && padding.unpadResponse(this.response),
       full: this.full && padding.unpadFull(this.full),
     };
-    passOrigins(this.prompt, columns.prompt);
-    passOrigins(this.full, columns.full);
-    return new Tokens(columns, this.batchShape);
+    return new Tokens(columns, this.batchShape, { sampled: this.sampled });
   }
 
   /** A column as one array, row by row. Rows must have one length. */
@@ -119,6 +124,7 @@ export class Tokens extends RowBatch<TokensKey, Int32Array> {
     indices?: readonly number[],
   ): this {
     const padding = indices ? this.padding?.select(indices) : this.padding;
-    return new Tokens(columns, batchShape, { padding }) as this;
+    const sampled = indices ? indices.map((index) => this.sampled?.[index] ?? null) : this.sampled;
+    return new Tokens(columns, batchShape, { padding, sampled }) as this;
   }
 }

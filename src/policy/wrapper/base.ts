@@ -1,6 +1,8 @@
 import type { Generation } from "../../client/types.ts";
 import { AbortedError, UnsupportedError, ValidationError } from "../../errors.ts";
 import { withDeadline } from "../../internal/deadline.ts";
+import type { Sampler } from "../../rollout/chat_model.ts";
+import { checkedLogProbs } from "../../rollout/sample.ts";
 import type { BatchShape } from "../batch_shape.ts";
 import type { ChatHistory } from "../chat_history.ts";
 import type { LogProbs } from "../log_probs.ts";
@@ -9,16 +11,12 @@ import type { Text } from "../text.ts";
 import { padIdOf, type Tokenizer } from "../tokenizer.ts";
 import type { Tokens } from "../tokens.ts";
 import { Batcher } from "./batcher.ts";
+import { TemplateChatModel } from "./chat_model.ts";
 import type { PolicyInput } from "./inputs.ts";
 import { type FollowingMessages, nextInput } from "./next_input.ts";
 import { checkOptions, type LLMWrapperOptions, type WrapperSettings } from "./options.ts";
-import {
-  generatedOutputs,
-  type OutputParts,
-  type PromptRow,
-  type SampleInfo,
-  scoredOutputs,
-} from "./outputs.ts";
+import { generatedOutputs, type OutputParts, type SampleInfo, scoredOutputs } from "./outputs.ts";
+import { idsRow, type PromptRow } from "./prompt_row.ts";
 import { readPrompts } from "./read_prompts.ts";
 
 /** Options of a call of a wrapper. */
@@ -88,6 +86,7 @@ export abstract class LLMWrapperBase {
   readonly #options: LLMWrapperOptions;
   readonly #batcher: Batcher<PreparedCall, readonly Generation[]> | undefined;
   #collector: object | null = null;
+  #chatModel: TemplateChatModel | undefined;
 
   /**
    * Checks the options; opens nothing.
@@ -230,10 +229,13 @@ export abstract class LLMWrapperBase {
    * exactly as they were sampled, with the ids of what lies between. Masks and log-probabilities of
    * the turns so far come along, so that those of the next output cover all turns.
    *
+   * A template that writes earlier turns otherwise than they were sampled begins a branch: the prompt
+   * is what it makes of the conversation, nothing in it is marked, and `prompts[i].branch` tells
+   * where. The earlier rows stay what they are.
+   *
    * `messages` is a list of messages for one conversation, or one list for each row.
    *
    * @throws {ValidationError} The output has no conversations, or the lists do not fit its rows.
-   * @throws {TokenDriftError} The template rewrites earlier turns; see `onTokenDrift`.
    */
   async nextTurn(
     output: PolicyOutput,
@@ -241,8 +243,35 @@ export abstract class LLMWrapperBase {
     options: { readonly signal?: AbortSignal | undefined } = {},
   ): Promise<PolicyInput> {
     const { signal } = options;
-    const tokenizer = await this.tokenizer({ signal });
-    return await nextInput(output, messages, { settings: this.settings, tokenizer, signal });
+    const model = await this.chatModel({ signal });
+    return await nextInput(output, messages, { settings: this.settings, model, signal });
+  }
+
+  /**
+   * What turns of this policy are made with: its tokenizer and chat template, for `prepareTurn()` and
+   * `TurnTree` of `./rollout`. The wrapper's own turns are made with the same.
+   */
+  async chatModel(options: { signal?: AbortSignal | undefined } = {}): Promise<TemplateChatModel> {
+    const tokenizer = await this.tokenizer(options);
+    if (this.#chatModel?.tokenizer.inner === tokenizer) return this.#chatModel;
+    const { chatTemplate, chatTemplateName, tokenizerKwargs: variables, logger } = this.settings;
+    const model = { tokenizer, chatTemplate, chatTemplateName, variables, logger };
+    return this.#chatModel = new TemplateChatModel(model);
+  }
+
+  /**
+   * Samples an answer to the ids of one prompt as this wrapper is set to, for `sampleTurn()` of
+   * `./rollout`. With `numSamples` it gives the first.
+   */
+  sampler(): Sampler {
+    return async (ids, { signal }) => {
+      const prompts = [idsRow(ids)];
+      const [generation] = await this.#generations(prompts, signal);
+      if (this.settings.returnLogProbs) {
+        checkedLogProbs(generation!.logProbs, { count: generation!.ids.length });
+      }
+      return generation!;
+    };
   }
 
   /** Tells the wrapper which collector uses it. */
@@ -301,23 +330,29 @@ export abstract class LLMWrapperBase {
     const { rows: prompts, batchShape } = await readPrompts(input, {
       settings: this.settings,
       findTokenizer: () => this.tokenizer({ signal }),
+      findModel: () => this.chatModel({ signal }),
       signal,
     });
     const n = numSamples ?? 1;
-    const generations = prompts.length === 0
-      ? []
-      : this.#batcher === undefined
-      ? await this.#run(prompts, signal)
-      : await this.#batcher.submit({ prompts }, signal);
+    const generations = await this.#generations(prompts, signal);
     const source = {
       prompts: prompts.flatMap((prompt) => Array.from({ length: n }, () => prompt)),
       generations,
       batchShape: numSamples === undefined ? batchShape : [...batchShape, n],
       returnLogProbs,
-      tokenizer: () => this.tokenizer(),
+      signal,
     };
-    const parts = generate ? generatedOutputs(source) : scoredOutputs(source);
+    const parts = generate ? await generatedOutputs(source) : scoredOutputs(source);
     return await this.#output(input, parts);
+  }
+
+  async #generations(
+    prompts: readonly PromptRow[],
+    signal: AbortSignal | undefined,
+  ): Promise<readonly Generation[]> {
+    if (prompts.length === 0) return [];
+    if (this.#batcher === undefined) return await this.#run(prompts, signal);
+    return await this.#batcher.submit({ prompts }, signal);
   }
 
   async #run(
@@ -364,8 +399,9 @@ export abstract class LLMWrapperBase {
     };
     if (!settings.inplace) return output as PolicyOutput;
     const target = input as Record<string, unknown>;
-    // These ids were the prompt's; the next call of the same object must compare its own.
+    // These ids were the prompt's; the next call of the same object must find its own.
     delete target.keepTokens;
+    delete target.prompts;
     return Object.assign(target, output) as PolicyOutput;
   }
 

@@ -1,5 +1,6 @@
 import { ValidationError } from "../../errors.ts";
 import type { Logger } from "../../internal/logger.ts";
+import type { TurnPrompt } from "../../rollout/turn.ts";
 import { type BatchShape, describe, flattenRows, type Nested } from "../batch_shape.ts";
 import { ChatHistory, type ChatHistoryParts } from "../chat_history.ts";
 import { History } from "../history.ts";
@@ -38,7 +39,9 @@ export interface PolicyInput {
     | undefined;
   /** Log-probabilities of earlier turns. */
   readonly logProbs?: LogProbs | undefined;
-  /** Send `tokens.prompt` as it is, without comparing it with the text; set by `nextTurn()`. */
+  /** What `nextTurn()` prepared, as a flat list; taken for the conversations it was made for. */
+  readonly prompts?: readonly TurnPrompt[] | undefined;
+  /** Send `tokens.prompt` as it is, without comparing it with the text. */
   readonly keepTokens?: boolean | undefined;
   /** Anything under other keys. */
   readonly [key: string]: unknown;
@@ -165,7 +168,6 @@ function toIds(row: ArrayLike<number | bigint>, index: number): Int32Array {
       `tokens[${index}][${wrong}] must be a token id, an integer of at least 0, got ${ids[wrong]}`,
     );
   }
-  // A row that a wrapper sampled is known by its identity.
   return row instanceof Int32Array ? row : Int32Array.from(ids);
 }
 

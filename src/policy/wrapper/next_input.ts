@@ -5,25 +5,24 @@ import { History } from "../history.ts";
 import { LogProbs } from "../log_probs.ts";
 import { Masks } from "../masks.ts";
 import type { Message } from "../message.ts";
-import { glueTextAlone } from "../next_turn.ts";
-import type { RowArray } from "../padding.ts";
-import { renderChat } from "../templates/render.ts";
 import { Tokens } from "../tokens.ts";
+import { type ChatContext, chatPrompt } from "./chat_prompts.ts";
+import { readGiven } from "./given.ts";
 import type { PolicyInput } from "./inputs.ts";
-import { nextIds } from "./next_ids.ts";
-import { type PromptContext, templateOf } from "./prompt_context.ts";
+import type { WrapperSettings } from "./options.ts";
 
 /** Messages that follow: for the only conversation, or a list for each row. */
 export type FollowingMessages = readonly Message[] | readonly (readonly Message[])[];
 
 /**
- * The input of the next turn: conversations with the new messages, ids of the turns so far with
- * those of what lies between, and the masks and log-probabilities of the turns so far.
+ * The input of the next turn: conversations with the new messages, and the ids to send for each. A
+ * prompt begins with the ids of the turns so far, and then masks and log-probabilities of those turns
+ * come along; or it is a branch with the ids of the template's text.
  */
 export async function nextInput(
   output: Readonly<Record<string, unknown>>,
   messages: FollowingMessages,
-  context: PromptContext,
+  context: ChatContext & { readonly settings: WrapperSettings },
 ): Promise<PolicyInput> {
   const { historyKey, tokensKey, masksKey, logProbsKey } = context.settings;
   const history = output[historyKey];
@@ -32,75 +31,29 @@ export async function nextInput(
   }
   const { chats, batchShape } = history.full;
   const added = listPerRow(messages, batchShape);
-  const { full, assistantMask, logProbs } = raggedRows(
-    output[tokensKey] as Tokens,
-    output[masksKey] as Masks,
-    output[logProbsKey] as LogProbs | undefined,
-  );
-  const prompt = await Promise.all(
-    chats.map((chat, row) => nextPrompt({ chat, full: full[row]! }, added[row]!, context)),
-  );
-  const lengthened = <Row extends RowArray>(rows: readonly Row[], empty: Row) =>
-    rows.map((values, row) => lengthenedTo(prompt[row]!.length, values, empty));
+  const given = readGiven(output, chats.length, { ...context.settings, preferTokens: true });
+  // Ids that belong to no turn of ours are not kept against the text.
+  const settings = { ...context.settings, onTokenDrift: "repair" } as const;
+  const rows = await Promise.all(chats.map((chat, row) => {
+    const before = { ...given[row]!, prompt: null, isKept: false };
+    return chatPrompt([...chat, ...added[row]!], before, { ...context, settings });
+  }));
+  const logProbs = rows.map((row) => row.logProbs);
   return {
     [historyKey]: new ChatHistory({
       prompt: history.full.extend(History.fromRows(added, batchShape), { dim: -1, inPlace: false }),
     }),
-    [tokensKey]: new Tokens({ prompt }, batchShape),
-    [masksKey]: new Masks(
-      { allAssistantMask: lengthened(assistantMask, new Uint8Array()) },
-      batchShape,
-    ),
-    ...(logProbs && {
-      [logProbsKey]: new LogProbs(
-        { prompt: lengthened(logProbs, new Float32Array()) },
-        batchShape,
+    [tokensKey]: new Tokens({ prompt: rows.map(({ ids }) => ids!) }, batchShape),
+    [masksKey]: new Masks({
+      allAssistantMask: rows.map(({ ids, assistantMask }) =>
+        assistantMask ?? new Uint8Array(ids!.length)
       ),
+    }, batchShape),
+    ...(logProbs.every((row) => row !== null) && {
+      [logProbsKey]: new LogProbs({ prompt: logProbs }, batchShape),
     }),
-    keepTokens: true,
+    prompts: rows.map(({ turn }) => turn!),
   };
-}
-
-/** The ids of the next turn; a template that rewrites earlier turns is treated by `onTokenDrift`. */
-async function nextPrompt(
-  sampled: { chat: readonly Message[]; full: Int32Array },
-  messages: readonly Message[],
-  context: PromptContext,
-): Promise<Int32Array> {
-  const { tokenizer, signal, settings } = context;
-  try {
-    return await nextIds(sampled, messages, context);
-  } catch (error) {
-    if (settings.onTokenDrift === "refuse") throw error;
-    if (settings.onTokenDrift === "report") {
-      return await nextIds(sampled, messages, context, glueTextAlone);
-    }
-    const options = { ...templateOf(settings, tokenizer), addGenerationPrompt: true };
-    const text = renderChat([...sampled.chat, ...messages], options);
-    return await tokenizer.encode(text, { signal });
-  }
-}
-
-function raggedRows(tokens: Tokens, masks: Masks, logProbs: LogProbs | undefined): {
-  full: readonly Int32Array[];
-  assistantMask: readonly Uint8Array[];
-  logProbs: readonly Float32Array[] | null;
-} {
-  const { padding } = tokens;
-  const ragged = <Row extends RowArray>(rows: readonly Row[]) =>
-    padding === null ? rows : padding.unpadFull(rows);
-  return {
-    full: ragged(tokens.get("full")),
-    assistantMask: ragged(masks.get("allAssistantMask")),
-    logProbs: logProbs?.full ? ragged(logProbs.full) : null,
-  };
-}
-
-/** Values of the turns so far, then zeros; repaired ids may even be fewer. */
-function lengthenedTo<Row extends RowArray>(length: number, values: Row, empty: Row): Row {
-  const out = new (empty.constructor as new (length: number) => Row)(length);
-  out.set(values.subarray(0, length));
-  return out;
 }
 
 function listPerRow(

@@ -1,41 +1,17 @@
 import type { FinishReason, Generation, VersionSpan } from "../../client/types.ts";
 import { ProtocolError } from "../../errors.ts";
+import { checkedLogProbs, sampleOf } from "../../rollout/sample.ts";
+import { endTurn, type Sampled, type Turn } from "../../rollout/turn.ts";
 import type { BatchShape } from "../batch_shape.ts";
 import { ChatHistory } from "../chat_history.ts";
 import { History } from "../history.ts";
 import { LogProbs } from "../log_probs.ts";
 import { Masks } from "../masks.ts";
-import type { Message } from "../message.ts";
-import { messageKey, rememberOrigin } from "../origin.ts";
 import { joined } from "../padding.ts";
-import { toolCallsIn } from "../templates/parse.ts";
 import { Text } from "../text.ts";
-import type { Tokenizer } from "../tokenizer.ts";
 import { Tokens } from "../tokens.ts";
-
-/** How given ids differ from the text that they came with. */
-export interface TokenDrift {
-  /** Index of the first token that differs. */
-  readonly index: number;
-  /** What was sent: the given ids, or the ids of the text. */
-  readonly sent: "ids" | "text";
-}
-
-/** A prompt, ready to be sent. */
-export interface PromptRow {
-  /** The ids to send; `null` to send the text and let the server tokenise it. */
-  readonly ids: Int32Array | null;
-  /** The prompt as text; `null` in tokens mode. */
-  readonly text: string | null;
-  /** The conversation; `null` outside history mode. */
-  readonly chat: readonly Message[] | null;
-  /** 1 on assistants' tokens of the prompt; `null` for none. */
-  readonly assistantMask: Uint8Array | null;
-  /** Log-probabilities of the prompt's tokens from earlier turns; `null` for none. */
-  readonly logProbs: Float32Array | null;
-  /** How given ids differed from the text. */
-  readonly drift: TokenDrift | null;
-}
+import { isTurn } from "./given.ts";
+import type { PromptRow, TokenDrift } from "./prompt_row.ts";
 
 /** What is known about one sample beside its tokens. */
 export interface SampleInfo {
@@ -52,8 +28,10 @@ export interface SampleInfo {
    * stands for all tokens.
    */
   readonly versionSpans: readonly VersionSpan[];
-  /** How the given ids differed from the text; `null` when they did not. */
+  /** How the ids of the prompt differ from those of its text; `null` when they do not. */
   readonly drift: TokenDrift | null;
+  /** The turn: its prompt, how that came about, and what was sampled; `null` outside history mode. */
+  readonly turn: Turn | null;
   /** Everything that the engine told. */
   readonly generation: Generation;
 }
@@ -77,14 +55,16 @@ export interface OutputSource {
   readonly generations: readonly Generation[];
   readonly batchShape: BatchShape;
   readonly returnLogProbs: boolean;
-  /** Whose ids the rows are. */
-  readonly tokenizer: () => Promise<Tokenizer>;
+  readonly signal: AbortSignal | undefined;
 }
 
 /** The outputs of generation. */
-export function generatedOutputs(source: OutputSource): OutputParts {
+export async function generatedOutputs(source: OutputSource): Promise<OutputParts> {
   const { prompts, generations, batchShape } = source;
-  const prompt = prompts.map((row, index) => promptIds(row, generations[index]!));
+  const sampled = await Promise.all(
+    generations.map((generation, row) => endRow(prompts[row]!, generation, source)),
+  );
+  const prompt = sampled.map((row) => row.prompt.ids);
   const response = generations.map(({ ids }) => ids);
   const full = prompt.map((ids, index) => joined(ids, response[index]!));
   const responseMask = full.map((ids, index) =>
@@ -95,11 +75,10 @@ export function generatedOutputs(source: OutputSource): OutputParts {
     whole.set(prompts[row]!.assistantMask ?? []);
     return whole;
   });
-  const history = historyOutput(source);
-  rememberOrigins(source, { prompt, full, assistantMask, history });
+  const turns = sampled.map((row) => isTurn(row) ? row : null);
   return {
     batchShape,
-    tokens: new Tokens({ prompt, response, full }, batchShape),
+    tokens: new Tokens({ prompt, response, full }, batchShape, { sampled }),
     masks: new Masks({
       allAttentionMask: full.map((ids) => new Uint8Array(ids.length).fill(1)),
       allAssistantMask: assistantMask,
@@ -107,47 +86,22 @@ export function generatedOutputs(source: OutputSource): OutputParts {
     }, batchShape),
     logProbs: source.returnLogProbs ? generatedLogProbs(source, prompt) : null,
     text: textOutput(source),
-    history,
-    samples: generations.map((generation, row) => sampleInfo(generation, prompts[row]!)),
+    history: historyOutput(source, turns),
+    samples: generations.map((generation, row) =>
+      sampleInfo(generation, prompts[row]!, turns[row]!)
+    ),
   };
 }
 
-/** Whatever is done with the rows, their ids need not be compared with what they say. */
-function rememberOrigins(
-  { prompts, generations, tokenizer }: OutputSource,
-  rows: {
-    prompt: readonly Int32Array[];
-    full: readonly Int32Array[];
-    assistantMask: readonly Uint8Array[];
-    history: ChatHistory | null;
-  },
-): void {
-  const answers = rows.history?.get("response").chats;
-  for (const [row, { drift, text: promptText, chat }] of prompts.entries()) {
-    // Ids that drifted say something else, and without a text there is nothing to compare.
-    if (drift !== null || promptText === null) continue;
-    const [prompt, full, mask] = [rows.prompt[row]!, rows.full[row]!, rows.assistantMask[row]!];
-    const { text, ids } = generations[row]!;
-    const answer = answers?.[row]?.[0];
-    rememberOrigin(prompt, {
-      promptText,
-      response: null,
-      assistantMask: mask.subarray(0, prompt.length),
-      parts: [full.subarray(0, prompt.length)],
-      tokenizer,
-    });
-    rememberOrigin(full, {
-      promptText,
-      response: {
-        text: text ?? "",
-        message: answer ? messageKey(answer) : null,
-        turn: chat?.length ?? 0,
-      },
-      assistantMask: mask,
-      parts: [prompt, ids],
-      tokenizer,
-    });
-  }
+/** What was sampled, with the prompt that it answers. */
+async function endRow(
+  { turn, ids, text }: PromptRow,
+  generation: Generation,
+  { signal }: OutputSource,
+): Promise<Sampled> {
+  if (turn !== null) return await endTurn(turn, generation, { signal });
+  const sample = sampleOf(generation, ids ?? generation.promptIds);
+  return { prompt: { ids: sample.promptIds, text }, sample };
 }
 
 /** The outputs of scoring: log-probabilities of given tokens. */
@@ -176,7 +130,7 @@ export function scoredOutputs(source: OutputSource): OutputParts {
     logProbs: new LogProbs({ full: logProbs }, batchShape),
     text: isAllText(texts) ? new Text({ full: texts }, batchShape) : null,
     history: historyOf(prompts, batchShape, (full) => new ChatHistory({ full }, { batchShape })),
-    samples: generations.map((generation, row) => sampleInfo(generation, prompts[row]!)),
+    samples: generations.map((generation, row) => sampleInfo(generation, prompts[row]!, null)),
   };
 }
 
@@ -199,28 +153,6 @@ function generatedLogProbs(source: OutputSource, prompt: readonly Int32Array[]):
   return new LogProbs({ response, full }, batchShape);
 }
 
-function checkedLogProbs(
-  values: Float32Array | null,
-  expected: { count: number; row: number; isFirstUnknown?: boolean },
-): Float32Array {
-  const { count, row, isFirstUnknown = false } = expected;
-  if (values === null) {
-    throw new ProtocolError(`Log-probabilities were asked for, but row ${row} came without`);
-  }
-  if (values.length !== count) {
-    throw new ProtocolError(
-      `Row ${row} has ${values.length} log-probabilities for ${count} tokens`,
-    );
-  }
-  const wrong = values.findIndex((value, at) =>
-    !Number.isFinite(value) && !(isFirstUnknown && at === 0)
-  );
-  if (wrong < 0) return values;
-  throw new ProtocolError(
-    `Row ${row} has the non-finite log-probability ${values[wrong]} at token ${wrong}`,
-  );
-}
-
 function textOutput({ prompts, generations, batchShape }: OutputSource): Text | null {
   const prompt = prompts.map(({ text }) => text);
   const response = generations.map(({ text }) => text);
@@ -233,9 +165,13 @@ function isAllText(texts: readonly (string | null)[]): texts is readonly string[
   return texts.every((text) => text !== null);
 }
 
-function historyOutput({ prompts, generations, batchShape }: OutputSource): ChatHistory | null {
+function historyOutput(
+  { prompts, batchShape }: OutputSource,
+  turns: readonly (Turn | null)[],
+): ChatHistory | null {
+  const answers = turns.flatMap((turn) => turn === null ? [] : [[turn.message]]);
+  if (answers.length < turns.length) return null;
   return historyOf(prompts, batchShape, (prompt) => {
-    const answers = generations.map((generation) => [answerOf(generation)]);
     const response = History.fromRows(answers, batchShape);
     const full = prompt.extend(response, { dim: -1, inPlace: false });
     return new ChatHistory({ prompt, response, full }, { batchShape });
@@ -251,18 +187,11 @@ function historyOf(
   return make(History.fromRows(prompts.map(({ chat }) => chat!), batchShape));
 }
 
-/** A response as a message. Tool calls stay in the content too, so that it renders as it was made. */
-function answerOf(generation: Generation): Message {
-  const content = generation.text ?? "";
-  return {
-    role: "assistant",
-    content,
-    isComplete: generation.finishReason.type === "stop",
-    toolCalls: toolCallsIn(content),
-  };
-}
-
-function sampleInfo(generation: Generation, { drift }: PromptRow): SampleInfo {
+function sampleInfo(
+  generation: Generation,
+  { drift }: PromptRow,
+  turn: Turn | null,
+): SampleInfo {
   const { finishReason, weightVersion, weightVersions, ids } = generation;
   const whole = weightVersion === null
     ? []
@@ -275,6 +204,7 @@ function sampleInfo(generation: Generation, { drift }: PromptRow): SampleInfo {
     policyVersion: weightVersion,
     versionSpans: weightVersions ?? whole,
     drift,
+    turn,
     generation,
   };
 }

@@ -8,7 +8,7 @@ import type { Tokenizer } from "../tokenizer.ts";
 import { LLMWrapperBase } from "./base.ts";
 import { EngineTokenizer } from "./engine_tokenizer.ts";
 import type { LLMWrapperOptions } from "./options.ts";
-import type { PromptRow } from "./outputs.ts";
+import type { PromptRow } from "./prompt_row.ts";
 
 /** An engine, the address of a server or router, or a function that gives an engine when needed. */
 export type EngineSource = RLSGLangEngine | string | (() => Promise<RLSGLangEngine>);

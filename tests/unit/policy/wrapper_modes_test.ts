@@ -275,21 +275,27 @@ const REWRITING = "{% for m in messages %}[{{ m.role }}]" +
   "{{ m.content if loop.last else m.content.split('</think>')[-1] }}[/]{% endfor %}" +
   "{% if add_generation_prompt %}[assistant]{% endif %}";
 
-Deno.test("a template that rewrites earlier turns is refused, repaired or reported", async () => {
-  const turn = [{ role: "user", content: "x" }];
-  const next = async (onTokenDrift: "refuse" | "repair" | "report") => {
-    const sample = () => bytes.encode("<think>a</think>b");
-    const { wrapper } = wrap({ chatTemplate: REWRITING, onTokenDrift }, { sample });
-    const output = await wrapper.call({ history: HI });
-    const input = await wrapper.nextTurn(output, turn);
-    return bytes.decode((input.tokens as Tokens).only("prompt"));
-  };
-  await assert.rejects(next("refuse"), TokenDriftError);
-  assert.equal(await next("repair"), "[user]Hi[/][assistant]b[/][user]x[/][assistant]");
-  assert.equal(
-    await next("report"),
-    "[user]Hi[/][assistant]<think>a</think>b[/][user]x[/][assistant]",
+Deno.test("a template that rewrites earlier turns begins a branch, and tells it", async () => {
+  const sample = () => bytes.encode("<think>a</think>b");
+  const { wrapper, engine } = wrap({ chatTemplate: REWRITING, inplace: false }, { sample });
+  const output = await wrapper.call({ history: HI });
+  const input = await wrapper.nextTurn(output, [{ role: "user", content: "x" }]);
+  const prompt = (input.tokens as Tokens).only("prompt");
+  assert.equal(bytes.decode(prompt), "[user]Hi[/][assistant]b[/][user]x[/][assistant]");
+  const next = await wrapper.call(input);
+  assert.deepEqual(lists(engine.lastIds), lists([prompt]));
+  const [{ turn, drift }] = next.samples as [typeof next.samples[0]];
+  const index = "[user]Hi[/][assistant]".length;
+  assert.deepEqual(turn!.prompt.branch, { index, within: "answer" });
+  assert.deepEqual(drift, { index, sent: "text" });
+  assert.equal(turn!.prompt.parent, output.samples[0]!.turn);
+  // The turn before is a row of its own; in this one only what was sampled here counts.
+  const full = next.tokens.only("full");
+  assert.deepEqual(
+    masked(full, next.masks.only("allAssistantMask")),
+    bytes.encode("<think>a</think>b"),
   );
+  assert.equal(next.logProbs!.only("full").findIndex((value) => value !== 0), prompt.length);
 });
 
 Deno.test("ids of another text are refused, repaired or reported with the place", async () => {

@@ -1,0 +1,103 @@
+import { TokenDriftError } from "../../errors.ts";
+import type { Logger } from "../../internal/logger.ts";
+import type { ChatModel, RenderedPrompt, SignalOptions } from "../../rollout/chat_model.ts";
+import { PiecewiseTokenizer } from "../../rollout/piecewise_tokenizer.ts";
+import type { KnownSample } from "../../rollout/sample.ts";
+import { encodeWithMask } from "../assistant_mask.ts";
+import type { Message } from "../message.ts";
+import { toolCallsIn } from "../templates/parse.ts";
+import { chooseTemplate } from "../templates/registry.ts";
+import { renderChat, type RenderOptions } from "../templates/render.ts";
+import { renderWithSpans, type Span } from "../templates/spans.ts";
+import type { Tokenizer } from "../tokenizer.ts";
+
+/** What a {@linkcode TemplateChatModel} is made of. */
+export interface TemplateChatModelOptions {
+  /** Turns text into ids and back. */
+  readonly tokenizer: Tokenizer;
+  /** Chat template as Jinja source. */
+  readonly chatTemplate?: string | undefined;
+  /** Named chat template, or `"model"` for the tokenizer's own. */
+  readonly chatTemplateName?: string | undefined;
+  /** Variables of the template, such as `tools`. */
+  readonly variables?: Readonly<Record<string, unknown>> | undefined;
+  /** Where warnings go. */
+  readonly logger: Logger;
+}
+
+/** A text, its ids, and where assistants speak in it. */
+export interface MarkedText extends RenderedPrompt {
+  /** What assistants wrote, in characters. */
+  readonly spans: readonly Span[];
+}
+
+/** Conversations by a chat template and a tokenizer. */
+export class TemplateChatModel implements ChatModel {
+  /** The tokenizer; it remembers the ids of texts that it met. */
+  readonly tokenizer: PiecewiseTokenizer;
+  readonly #options: TemplateChatModelOptions;
+  #template: string | null = null;
+
+  /** Looks at nothing before it is used. */
+  constructor(options: TemplateChatModelOptions) {
+    this.#options = options;
+    this.tokenizer = new PiecewiseTokenizer(options.tokenizer);
+  }
+
+  /** The text of a conversation that an assistant is to go on with. */
+  render(messages: readonly Message[]): string {
+    return renderChat(messages, this.#renderOptions(true));
+  }
+
+  /** Text, ids and mask of a conversation that an assistant is to go on with. */
+  begin(messages: readonly Message[], options: SignalOptions = {}): Promise<MarkedText> {
+    return this.#marked(messages, { ...options, addGenerationPrompt: true });
+  }
+
+  /** A conversation that is complete: nothing is to be sampled behind it. */
+  whole(messages: readonly Message[], options: SignalOptions = {}): Promise<MarkedText> {
+    return this.#marked(messages, { ...options, addGenerationPrompt: false });
+  }
+
+  /** An answer as a message. */
+  read({ text, finishReason }: KnownSample): Message {
+    const content = text ?? "";
+    // Tool calls stay in the content too, so that it renders as it was made.
+    return {
+      role: "assistant",
+      content,
+      isComplete: finishReason.type === "stop",
+      toolCalls: toolCallsIn(content),
+    };
+  }
+
+  async #marked(
+    messages: readonly Message[],
+    { signal, addGenerationPrompt }: SignalOptions & { addGenerationPrompt: boolean },
+  ): Promise<MarkedText> {
+    const { tokenizer } = this;
+    const { text, spans } = renderWithSpans(messages, this.#renderOptions(addGenerationPrompt));
+    try {
+      const { ids, mask } = await encodeWithMask(text, spans, { tokenizer, signal });
+      return { text, ids, assistantMask: mask, spans };
+    } catch (error) {
+      if (!(error instanceof TokenDriftError)) throw error;
+      this.#options.logger.warn(
+        `Assistant tokens of the prompt are left out of the mask: ${error.message}`,
+      );
+      const ids = await tokenizer.encode(text, { signal });
+      return { text, ids, assistantMask: null, spans };
+    }
+  }
+
+  #renderOptions(addGenerationPrompt: boolean): RenderOptions {
+    const { chatTemplate, chatTemplateName, variables, tokenizer } = this.#options;
+    this.#template ??= chooseTemplate({ chatTemplate, chatTemplateName, tokenizer }).template;
+    return {
+      template: this.#template,
+      specialTokens: tokenizer.specialTokens,
+      variables,
+      addGenerationPrompt,
+    };
+  }
+}

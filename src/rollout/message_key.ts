@@ -1,0 +1,20 @@
+import type { Message } from "../policy/message.ts";
+
+/** What tells two messages apart: all that a template can read of them. */
+export function messageKey(message: Message): string {
+  const said = Object.entries(message)
+    .filter(([name, value]) => name !== "isComplete" && value !== undefined && value !== null)
+    .sort(([a], [b]) => a < b ? -1 : 1);
+  return JSON.stringify(said);
+}
+
+/** Whether a conversation begins with the messages of another. */
+export function startsWith(
+  messages: readonly Message[],
+  start: readonly Message[],
+): boolean {
+  return messages.length >= start.length && start.every((message, index) => {
+    const other = messages[index]!;
+    return other === message || messageKey(other) === messageKey(message);
+  });
+}

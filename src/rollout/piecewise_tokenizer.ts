@@ -1,0 +1,135 @@
+import type {
+  DecodeOptions,
+  EncodeOptions,
+  SpecialTokens,
+  Tokenizer,
+} from "../policy/tokenizer.ts";
+import { areSame } from "./ids.ts";
+
+/** Texts whose ids are compared with those of their pieces before pieces are relied on. */
+const COMPARED_TEXTS = 8;
+/** Most characters of pieces that are kept. */
+const KEPT_CHARACTERS = 4_000_000;
+
+/**
+ * A tokenizer that remembers. A text is cut before each special token, where every tokenizer cuts it
+ * too, and the ids of a piece that it met before are not computed again; so a conversation that grows
+ * turn by turn costs what was added. The ids are those of the tokenizer beneath: it is asked for the
+ * first texts as a whole too, and for all texts where the two ever differ.
+ */
+export class PiecewiseTokenizer implements Tokenizer {
+  readonly #inner: Tokenizer;
+  readonly #cut: RegExp | null;
+  readonly #pieces = new Map<string, Int32Array>();
+  #characters = 0;
+  #comparisonsLeft = COMPARED_TEXTS;
+  #areReliable = true;
+
+  /** Stands in front of a tokenizer. */
+  constructor(inner: Tokenizer) {
+    this.#inner = inner;
+    this.#cut = anyOf(inner.wholeTokens ?? []);
+  }
+
+  /** The tokenizer beneath. */
+  get inner(): Tokenizer {
+    return this.#inner;
+  }
+
+  /** Name or path of the model. */
+  get name(): string {
+    return this.#inner.name;
+  }
+
+  /** The model's own chat template, or `null`. */
+  get chatTemplate(): string | null {
+    return this.#inner.chatTemplate;
+  }
+
+  /** The model's special tokens. */
+  get specialTokens(): SpecialTokens {
+    return this.#inner.specialTokens;
+  }
+
+  /** Tokens that stand for themselves wherever they occur in a text. */
+  get wholeTokens(): readonly string[] {
+    return this.#inner.wholeTokens ?? [];
+  }
+
+  /** Id of a special token, or `null`. */
+  idOf(token: string): number | null {
+    return this.#inner.idOf(token);
+  }
+
+  /** Ids of a text. */
+  encode(text: string, options: EncodeOptions = {}): Int32Array | Promise<Int32Array> {
+    const isPlain = options.addSpecialTokens !== true;
+    if (!isPlain || this.#cut === null || !this.#areReliable) {
+      return this.#inner.encode(text, options);
+    }
+    const pieces = piecesOf(text, this.#cut);
+    if (pieces.length < 2) return this.#inner.encode(text, options);
+    return this.#encodePieces(text, pieces, options);
+  }
+
+  /** Text of ids. */
+  decode(ids: ArrayLike<number>, options?: DecodeOptions): string | Promise<string> {
+    return this.#inner.decode(ids, options);
+  }
+
+  async #encodePieces(
+    text: string,
+    pieces: readonly string[],
+    options: EncodeOptions,
+  ): Promise<Int32Array> {
+    const parts: Int32Array[] = [];
+    for (const piece of pieces) parts.push(await this.#encodePiece(piece, options));
+    const ids = concatenated(parts);
+    if (this.#comparisonsLeft === 0) return ids;
+    const whole = await this.#inner.encode(text, options);
+    this.#comparisonsLeft--;
+    if (!areSame(ids, whole)) this.#areReliable = false;
+    return whole;
+  }
+
+  async #encodePiece(piece: string, options: EncodeOptions): Promise<Int32Array> {
+    const known = this.#pieces.get(piece);
+    if (known !== undefined) return known;
+    const ids = await this.#inner.encode(piece, options);
+    this.#characters += piece.length;
+    if (this.#characters > KEPT_CHARACTERS) {
+      this.#pieces.clear();
+      this.#characters = piece.length;
+    }
+    this.#pieces.set(piece, ids);
+    return ids;
+  }
+}
+
+function concatenated(parts: readonly Int32Array[]): Int32Array {
+  const ids = new Int32Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    ids.set(part, at);
+    at += part.length;
+  }
+  return ids;
+}
+
+/** The text in pieces, each but the first beginning with a match. */
+function piecesOf(text: string, cut: RegExp): string[] {
+  const pieces: string[] = [];
+  let from = 0;
+  for (const { index } of text.matchAll(cut)) {
+    if (index > from) pieces.push(text.slice(from, index));
+    from = index;
+  }
+  if (from < text.length) pieces.push(text.slice(from));
+  return pieces;
+}
+
+function anyOf(tokens: readonly string[]): RegExp | null {
+  if (tokens.length === 0) return null;
+  const longestFirst = tokens.toSorted((a, b) => b.length - a.length);
+  return new RegExp(longestFirst.map(RegExp.escape).join("|"), "gu");
+}
