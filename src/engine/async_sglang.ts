@@ -14,13 +14,9 @@ import { StateError, ValidationError } from "../errors.ts";
 import { type Connection, connectServers } from "./connect.ts";
 import { checkConcurrency, defaultConcurrency } from "./concurrency.ts";
 import { Dispatcher } from "./dispatcher.ts";
-import {
-  type GenerateOptions,
-  type Prompt,
-  type PromptFields,
-  RLSGLangEngine,
-  type WorkerLoad,
-} from "./engine.ts";
+import { EngineFleet } from "./fleet.ts";
+import { FleetEngine } from "./fleet_engine.ts";
+import type { GenerateOptions, Prompt, PromptFields, WorkerLoad } from "./engine.ts";
 import { type GeneratePlan, planGenerate } from "./generate_plan.ts";
 import { readModelMetadata } from "./model_metadata.ts";
 import { launchServers } from "./managed.ts";
@@ -32,13 +28,15 @@ import type {
 } from "./options.ts";
 import { type SerializedEngine, withoutKeys } from "./serialized_engine.ts";
 import { EngineWeights, type WeightUpdateGroupOptions } from "./weights.ts";
-import { type SGLangWorker, WorkerPool } from "./workers.ts";
+import type { WorkerPool } from "./workers.ts";
 import type {
   ModelInput,
   ReceiverUpdate,
   UpdateWeightsOptions,
   WeightSyncReport,
 } from "../weights/mod.ts";
+
+const DEFAULT_SERVING_TIMEOUT_MS = 120_000;
 
 /** What an engine is made of. */
 interface EngineParts {
@@ -70,7 +68,8 @@ interface EngineParts {
  * // 8 samples: four for the first prompt, then four for the second
  * ```
  */
-export class AsyncSGLang extends RLSGLangEngine {
+export class AsyncSGLang extends FleetEngine {
+  readonly #fleet: EngineFleet;
   readonly #pool: WorkerPool;
   readonly #router: SGLangClient | undefined;
   readonly #dispatcher: Dispatcher;
@@ -83,22 +82,28 @@ export class AsyncSGLang extends RLSGLangEngine {
 
   /** @internal */
   private constructor(parts: EngineParts) {
-    super();
-    if (parts?.connection === undefined) {
-      throw new StateError("Server URL not set. Call AsyncSGLang.connect() or fromPretrained()");
-    }
-    const { connection, options } = parts;
-    this.#pool = new WorkerPool(connection.workers);
+    const { connection, options } = requireParts(parts);
+    const settings = clientSettings({ ...options, url: addressOf(connection) });
+    const fleet = new EngineFleet(connection, options, settings);
+    super(fleet);
+    this.#fleet = fleet;
+    this.#pool = fleet.pool;
+    fleet.listen(() => {
+      connection.showPresent(fleet.pool.workers);
+      this.#dispatcher.maxConcurrency = this.#mostAtOnce();
+    });
     this.#router = connection.router;
     this.#httpClient = connection.httpClient;
     this.#owned = parts.owned;
     this.#options = options;
-    this.#settings = clientSettings({ ...options, url: this.url });
+    this.#settings = settings;
     this.#weights = new EngineWeights(this, this.#settings.logger);
     this.#dispatcher = new Dispatcher({
       pool: this.#pool,
+      rotation: fleet.rotation,
+      servingTimeoutMs: options.servingTimeoutMs ?? DEFAULT_SERVING_TIMEOUT_MS,
       router: this.#router,
-      maxConcurrency: options.maxConcurrency ?? defaultConcurrency(connection.workers),
+      maxConcurrency: this.#mostAtOnce(),
       logger: this.#settings.logger,
       clock: this.#settings.clock,
     });
@@ -158,11 +163,6 @@ export class AsyncSGLang extends RLSGLangEngine {
   /** Address of the router, or of the first server. */
   override get url(): string {
     return this.#router?.url ?? this.#pool.workers[0]!.url;
-  }
-
-  /** The servers, each with a client for calls to it alone. */
-  override get workers(): readonly SGLangWorker[] {
-    return this.#pool.workers;
   }
 
   /** Requests that the servers have, and those that wait for their turn. */
@@ -235,7 +235,7 @@ export class AsyncSGLang extends RLSGLangEngine {
    * what they have; those still queued here with nothing.
    */
   override async abort(rids: readonly string[] | "all", options: CallOptions = {}): Promise<void> {
-    this.#assertOpen();
+    this.assertOpen();
     await this.#dispatcher.abort(
       rids,
       () => this.#pool.onEvery("abort", ({ client }) => client.abort(rids, options)),
@@ -245,13 +245,13 @@ export class AsyncSGLang extends RLSGLangEngine {
 
   /** Pauses every server; new requests wait until {@linkcode AsyncSGLang.resume}. */
   override async pause(mode: PauseMode, options: CallOptions = {}): Promise<void> {
-    this.#assertOpen();
+    this.assertOpen();
     await this.#pool.onEvery("pause", ({ client }) => client.pause(mode, options));
   }
 
   /** Resumes every server. */
   override async resume(options: CallOptions = {}): Promise<void> {
-    this.#assertOpen();
+    this.assertOpen();
     await this.#pool.onEvery("resume", ({ client }) => client.resume(options));
   }
 
@@ -263,7 +263,7 @@ export class AsyncSGLang extends RLSGLangEngine {
   override async flushCache(
     options: CallOptions & { readonly waitMs?: number | undefined } = {},
   ): Promise<boolean> {
-    this.#assertOpen();
+    this.assertOpen();
     const flushed = await this.#pool.onEvery(
       "flush_cache",
       ({ client }) => client.flushCache(options),
@@ -273,7 +273,7 @@ export class AsyncSGLang extends RLSGLangEngine {
 
   /** Whether every server answers and generates. Paused ones turn unhealthy after 20 s. */
   override async health(options: CallOptions = {}): Promise<boolean> {
-    this.#assertOpen();
+    this.assertOpen();
     const healthy = await this.#pool.onEvery("health", ({ client }) => client.health(options));
     return healthy.every(Boolean);
   }
@@ -346,7 +346,7 @@ export class AsyncSGLang extends RLSGLangEngine {
    * @throws {WeightSyncError} A server did not join in time.
    */
   async initWeightUpdateGroup(options: WeightUpdateGroupOptions = {}): Promise<void> {
-    this.#assertOpen();
+    this.assertOpen();
     await this.#weights.initGroup(options);
   }
 
@@ -361,7 +361,7 @@ export class AsyncSGLang extends RLSGLangEngine {
     update: ReceiverUpdate,
     options: CallOptions = {},
   ): Promise<void> {
-    this.#assertOpen();
+    this.assertOpen();
     await this.#weights.updateFromDistributed(update, options);
   }
 
@@ -376,7 +376,7 @@ export class AsyncSGLang extends RLSGLangEngine {
     weights: ModelInput,
     options: UpdateWeightsOptions = {},
   ): Promise<WeightSyncReport | undefined> {
-    this.#assertOpen();
+    this.assertOpen();
     return await this.#weights.update(weights, options);
   }
 
@@ -412,7 +412,7 @@ export class AsyncSGLang extends RLSGLangEngine {
     prompts: string | readonly string[] | PromptFields,
     options: GenerateOptions,
   ): Promise<GeneratePlan> {
-    this.#assertOpen();
+    this.assertOpen();
     const plan = planGenerate(prompts, options, this.#options.samplingDefaults);
     const withIds = plan.requests.filter(({ body }) => holdsIds(body));
     if (withIds.length > 0) {
@@ -432,9 +432,23 @@ export class AsyncSGLang extends RLSGLangEngine {
     ending.defer(() => this.#dispatcher.idle());
     ending.defer(() => this.#dispatcher.close());
     ending.use(this.#weights);
+    ending.use(this.#fleet);
   }
 
-  #assertOpen(): void {
+  #mostAtOnce(): number {
+    return this.#options.maxConcurrency ?? defaultConcurrency(this.#pool.workers);
+  }
+
+  protected override assertOpen(): void {
     if (this.#shutdown !== undefined) throw new StateError("The engine was shut down");
   }
+}
+
+function requireParts(parts: EngineParts | undefined): EngineParts {
+  if (parts?.connection !== undefined) return parts;
+  throw new StateError("Server URL not set. Call AsyncSGLang.connect() or fromPretrained()");
+}
+
+function addressOf({ router, workers }: Connection): string {
+  return router?.url ?? workers[0]!.url;
 }

@@ -13,7 +13,9 @@ export function checkConcurrency({ maxConcurrency }: EngineOptions): void {
 }
 
 /** Twice what the servers run at once, or less where their queues are shorter. */
-export function defaultConcurrency(workers: readonly SGLangWorker[]): number {
+export function defaultConcurrency(
+  workers: readonly Pick<SGLangWorker, "maxRunningRequests" | "maxQueuedRequests">[],
+): number {
   return workers.reduce((sum, worker) => {
     const running = worker.maxRunningRequests ?? UNTOLD_CONCURRENCY;
     return sum + running + Math.min(running, worker.maxQueuedRequests ?? running);

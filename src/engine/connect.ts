@@ -3,17 +3,33 @@ import { createPool } from "../client/http.ts";
 import { type CrashedError, HttpError, ValidationError } from "../errors.ts";
 import { SGLangRouter } from "../router/mod.ts";
 import type { ConnectOptions, ConnectTarget, RouterTarget } from "./options.ts";
-import type { SGLangWorker } from "./workers.ts";
+import type { ServerInfo } from "../client/types.ts";
+import type { WorkerFacts } from "./member.ts";
 
 /** How long the aborts of a request that was left early may take. */
 const ABANDON_TIMEOUT_MS = 5_000;
 
 /** The servers of an engine, asked and found healthy. */
-export interface Connection {
-  readonly workers: readonly SGLangWorker[];
+export interface ConnectedServers {
+  readonly workers: readonly WorkerFacts[];
   readonly router: SGLangClient | undefined;
+  /** The router's own interface. */
+  readonly routerControl: SGLangRouter | undefined;
+  /** Whether the servers are those that the router told. */
+  readonly followsRouter: boolean | undefined;
   /** The connection pool that all clients share. */
   readonly httpClient: Deno.HttpClient;
+}
+
+/** A connection that can grow. */
+export interface Connection extends ConnectedServers {
+  /** Asks one more server. */
+  readonly open: (
+    url: string,
+    more: { signal?: AbortSignal | undefined; exited?: Promise<CrashedError> | undefined },
+  ) => Promise<WorkerFacts>;
+  /** Says which servers there are, for aborts that go to all. */
+  readonly showPresent: (members: readonly { readonly client: SGLangClient }[]) => void;
 }
 
 /** By address: how a managed server ended although it should run. */
@@ -29,24 +45,42 @@ export async function connectServers(
   exits: ExitPromises = new Map(),
 ): Promise<Connection> {
   const httpClient = createPool();
-  const context = { options, httpClient, exits };
+  let present: readonly { readonly client: SGLangClient }[] = [];
+  const context: ConnectContext = { options, httpClient, exits, present: () => present };
+  const connect = (): Promise<ConnectedServers> => {
+    if (typeof target === "string") return connectOne(target, context);
+    if (!isRouterTarget(target)) return connectMany(target, context);
+    return connectRouter(target, context);
+  };
   try {
-    if (typeof target === "string") return await connectOne(target, context);
-    if (!isRouterTarget(target)) return await connectMany(target, context);
-    return await connectRouter(target, context);
+    const connected = await connect();
+    present = connected.workers;
+    return {
+      ...connected,
+      open: (url, more) =>
+        openWorker(url, {
+          ...context,
+          options: { ...options, signal: more.signal },
+          exits: more.exited === undefined ? exits : new Map([[url, more.exited]]),
+        }),
+      showPresent: (members) => present = members,
+    };
   } catch (error) {
     httpClient.close();
     throw error;
   }
 }
 
-interface ConnectContext {
+/** What is needed to ask a server what it is. */
+export interface ConnectContext {
   readonly options: ConnectOptions;
   readonly httpClient: Deno.HttpClient;
   readonly exits: ExitPromises;
+  /** The servers that there are now. */
+  readonly present: () => readonly { readonly client: SGLangClient }[];
 }
 
-async function connectOne(url: string, context: ConnectContext): Promise<Connection> {
+async function connectOne(url: string, context: ConnectContext): Promise<ConnectedServers> {
   try {
     return await connectMany([url], context);
   } catch (error) {
@@ -61,23 +95,37 @@ async function connectOne(url: string, context: ConnectContext): Promise<Connect
 async function connectMany(
   urls: readonly string[],
   context: ConnectContext,
-): Promise<Connection> {
+): Promise<ConnectedServers> {
   if (urls.length === 0) throw new ValidationError("connect() got an empty list of addresses");
   if (new Set(urls).size !== urls.length) {
     throw new ValidationError(`connect() got an address twice: ${urls.join(", ")}`);
   }
   const workers = await Promise.all(urls.map((url) => openWorker(url, context)));
   checkSameModel(workers);
-  return { workers, router: undefined, httpClient: context.httpClient };
+  const { httpClient } = context;
+  return {
+    workers,
+    router: undefined,
+    routerControl: undefined,
+    followsRouter: undefined,
+    httpClient,
+  };
 }
 
-async function connectRouter(target: RouterTarget, context: ConnectContext): Promise<Connection> {
-  const urls = target.workers ?? await listWorkers(target.router, context);
+async function connectRouter(
+  target: RouterTarget,
+  context: ConnectContext,
+): Promise<ConnectedServers> {
+  const { options } = context;
+  const routerControl = SGLangRouter.connect(target.router, {
+    apiKey: options.routerApiKey ?? options.apiKey,
+  });
+  const urls = target.workers ??
+    (await routerControl.workers({ signal: options.signal })).map(({ url }) => url);
   if (urls.length === 0) {
     throw new ValidationError(`Router ${target.router} has no workers: add some, or give workers`);
   }
   const { workers, httpClient } = await connectMany(urls, context);
-  const { options } = context;
   const [first] = workers;
   const router = new SGLangClient({
     ...options,
@@ -89,15 +137,19 @@ async function connectRouter(target: RouterTarget, context: ConnectContext): Pro
     capabilities: await first!.client.capabilities(options),
     abandon: async (rid) => {
       await Promise.allSettled(
-        workers.map(({ client }) => client.abort([rid], { timeoutMs: ABANDON_TIMEOUT_MS })),
+        context.present().map(({ client }) =>
+          client.abort([rid], { timeoutMs: ABANDON_TIMEOUT_MS })
+        ),
       );
     },
   });
   await router.checkHealth(options);
-  return { workers, router, httpClient };
+  const followsRouter = target.workers === undefined ? true : undefined;
+  return { workers, router, routerControl, followsRouter, httpClient };
 }
 
-async function openWorker(url: string, context: ConnectContext): Promise<SGLangWorker> {
+/** Asks a server whether it is healthy and what it is. */
+export async function openWorker(url: string, context: ConnectContext): Promise<WorkerFacts> {
   const { options, httpClient, exits } = context;
   const client = new SGLangClient({ ...options, url, httpClient });
   const { signal } = options;
@@ -115,6 +167,8 @@ async function openWorker(url: string, context: ConnectContext): Promise<SGLangW
     maxRunningRequests: info.maxRunningRequests,
     maxQueuedRequests: queueLimit(info.raw),
     exited: exits.get(url),
+    weightVersion: model.weightVersion,
+    identity: identityOf(info),
   };
 }
 
@@ -123,18 +177,15 @@ function queueLimit(raw: Readonly<Record<string, unknown>>): number | null {
   return typeof limit === "number" && limit > 0 ? limit : null;
 }
 
-/** Addresses of the servers behind a router. */
-async function listWorkers(
-  routerUrl: string,
-  { options }: ConnectContext,
-): Promise<readonly string[]> {
-  const apiKey = options.routerApiKey ?? options.apiKey;
-  const router = SGLangRouter.connect(routerUrl, { apiKey });
-  const workers = await router.workers({ signal: options.signal });
-  return workers.map(({ url }) => url);
+/**
+ * What differs between two starts of a server, as far as it tells: 0.5.23 has the time that its start
+ * took, all have a seed that is drawn anew unless the operator fixed it.
+ */
+export function identityOf({ raw, version }: ServerInfo): string {
+  return JSON.stringify([version, raw.startup_time, raw.random_seed]);
 }
 
-function checkSameModel(workers: readonly SGLangWorker[]): void {
+function checkSameModel(workers: readonly WorkerFacts[]): void {
   const [first, ...others] = workers;
   for (const other of others) {
     if (other.architectures.join() === first!.architectures.join()) continue;

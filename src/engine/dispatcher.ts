@@ -15,6 +15,8 @@ import type { GenerateOptions } from "./engine.ts";
 import { type GeneratePlan, type PlannedRequest, samplesOf } from "./generate_plan.ts";
 import { droppedSample } from "./dropped_sample.ts";
 import { lostByRouter } from "./router_rules.ts";
+import type { Member } from "./member.ts";
+import type { Rotation } from "./rotation.ts";
 import type { SGLangWorker, WorkerPool } from "./workers.ts";
 
 /** How often an abort is sent while a request still runs, and how far apart. */
@@ -24,6 +26,10 @@ const ABORT_PAUSE_MS = 500;
 /** What a dispatcher works with. */
 export interface DispatcherOptions {
   readonly pool: WorkerPool;
+  /** Hears of every sample. */
+  readonly rotation: Rotation;
+  /** Longest wait while no server may serve. */
+  readonly servingTimeoutMs: number;
   /** The router in front of the servers, when there is one. */
   readonly router: SGLangClient | undefined;
   /** Most requests in flight. */
@@ -57,6 +63,11 @@ export class Dispatcher {
   constructor(options: DispatcherOptions) {
     this.#options = options;
     this.#gate = new Semaphore(options.maxConcurrency);
+  }
+
+  /** Changes how many requests may be in flight. */
+  set maxConcurrency(limit: number) {
+    this.#gate.limit = limit;
   }
 
   /** Requests of ours that the servers have. */
@@ -109,12 +120,13 @@ export class Dispatcher {
       return;
     }
     const { router, pool } = this.#options;
+    await this.#untilServing(stop.signal);
     if (router !== undefined && lostByRouter({ ...planned.body, stream: true }).length === 0) {
-      yield* router.stream(planned.request, call);
+      yield* this.#listening(router.stream(planned.request, call), undefined);
       return;
     }
     using lease = pool.lease();
-    yield* lease.worker.client.stream(planned.request, call);
+    yield* this.#listening(lease.worker.client.stream(planned.request, call), lease.worker);
   }
 
   /**
@@ -212,7 +224,10 @@ export class Dispatcher {
     const { router } = this.#options;
     if (router === undefined) return await this.#sendToWorker(planned, n, signal);
     const lost = lostByRouter(planned.body);
-    if (lost.length === 0) return await ask(router, planned, n, signal);
+    if (lost.length === 0) {
+      await this.#untilServing(signal);
+      return this.#heard(await ask(router, planned, n, signal), undefined);
+    }
     this.#options.logger.debug(`Not through the router, which would lose ${lost.join(", ")}`);
     return await this.#sendToWorker(planned, n, signal);
   }
@@ -225,18 +240,39 @@ export class Dispatcher {
     const { pool, logger } = this.#options;
     const failed = new Set<SGLangWorker>();
     for (;;) {
+      await this.#untilServing(signal);
       using lease = pool.lease(failed);
       const { worker } = lease;
       try {
-        return await ask(worker.client, planned, n, signal);
+        return this.#heard(await ask(worker.client, planned, n, signal), worker);
       } catch (error) {
         failed.add(worker);
-        const isLast = failed.size === pool.workers.length;
+        const isLast = pool.serving.every((one) => failed.has(one));
         if (!(error instanceof UnreachableError)) throw error;
-        if (isLast) throw pool.crashOf(worker) ?? error;
+        if (isLast) throw worker.crash ?? error;
         logger.warn(`${error.message}. The request goes to another server`);
       }
     }
+  }
+
+  async *#listening(
+    deltas: AsyncIterable<GenerationDelta>,
+    member: Member | undefined,
+  ): AsyncGenerator<GenerationDelta, void, undefined> {
+    for await (const delta of deltas) {
+      if (delta.final !== null) this.#options.rotation.onSample(delta.final, member);
+      yield delta;
+    }
+  }
+
+  async #untilServing(signal: AbortSignal): Promise<void> {
+    const { pool, servingTimeoutMs: timeoutMs, clock } = this.#options;
+    await pool.untilServing({ signal, timeoutMs, clock });
+  }
+
+  #heard(samples: Generation[], member: Member | undefined): Generation[] {
+    for (const sample of samples) this.#options.rotation.onSample(sample, member);
+    return samples;
   }
 
   get #address(): string {

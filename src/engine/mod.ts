@@ -12,6 +12,9 @@ export {
   type WorkerLoad,
 } from "./engine.ts";
 export { AsyncSGLang } from "./async_sglang.ts";
+export { FleetEngine } from "./fleet_engine.ts";
+export { type WorkerEvent, type WorkerState, workerTransitions } from "./member.ts";
+export type { AddWorkerOptions, RefitOptions, RemoveWorkerOptions } from "./membership.ts";
 export type { SerializedEngine } from "./serialized_engine.ts";
 export type {
   ConnectOptions,

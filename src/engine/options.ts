@@ -14,6 +14,21 @@ export interface EngineOptions extends
    * the servers run at once, so that each always has the next request at hand.
    */
   readonly maxConcurrency?: number | undefined;
+  /**
+   * How often the engine compares its servers with the router's and asks them what they hold, in
+   * milliseconds; 0 for never. Default 10 000. Without a router it begins with the first sync.
+   */
+  readonly membershipMs?: number | undefined;
+  /**
+   * Whether a server whose weights are not the fleet's gets no requests, also not from the router,
+   * until a sync reached it. Default `true`; `false` only tells of it in the log.
+   */
+  readonly quarantine?: boolean | undefined;
+  /**
+   * Longest wait of a request while no server may serve, in milliseconds. Default 120 000; then a
+   * `StateError` tells why of each.
+   */
+  readonly servingTimeoutMs?: number | undefined;
   /** Key of the router, when it has its own. Default `apiKey`. */
   readonly routerApiKey?: string | undefined;
   /**
@@ -67,6 +82,9 @@ export const engineOptionKeys = [
   "clock",
   "maxConcurrency",
   "routerApiKey",
+  "membershipMs",
+  "quarantine",
+  "servingTimeoutMs",
   "modelFolder",
   "signal",
 ] as const satisfies readonly (keyof EngineOptions | "signal")[];

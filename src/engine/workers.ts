@@ -1,6 +1,9 @@
 import type { SGLangClient } from "../client/client.ts";
 import { type CrashedError, SGLangError, StateError } from "../errors.ts";
+import type { Clock } from "../internal/clock.ts";
+import { withDeadline } from "../internal/deadline.ts";
 import type { EngineWorker } from "./engine.ts";
+import type { Member, WorkerState } from "./member.ts";
 
 /** A server of {@linkcode AsyncSGLang}. */
 export interface SGLangWorker extends EngineWorker {
@@ -20,50 +23,107 @@ export interface SGLangWorker extends EngineWorker {
   readonly maxQueuedRequests: number | null;
   /** Resolves when a managed server ends although it should run. */
   readonly exited?: Promise<CrashedError> | undefined;
+  /** Where it stands. */
+  readonly state: WorkerState;
+  /** Why it stands there. */
+  readonly reason: string;
+  /** Weight version that it last told, or was given. */
+  readonly weightVersion: string | null;
 }
 
 /** A server with one request of ours. */
 export interface WorkerLease extends Disposable {
   /** The server. */
-  readonly worker: SGLangWorker;
+  readonly worker: Member;
+}
+
+/** How to wait for a server that may serve. */
+export interface ServingWait {
+  readonly signal?: AbortSignal | undefined;
+  readonly timeoutMs: number;
+  readonly clock: Clock;
 }
 
 /** The servers of an engine: which to ask next, and calls to all. */
 export class WorkerPool {
-  readonly workers: readonly SGLangWorker[];
-  readonly #inFlight = new Map<SGLangWorker, number>();
-  readonly #crashed = new Map<SGLangWorker, CrashedError>();
+  #members: readonly Member[];
   #turn = 0;
+  #changed = Promise.withResolvers<void>();
 
-  constructor(workers: readonly SGLangWorker[]) {
-    if (workers.length === 0) throw new StateError("An engine needs at least one server");
-    this.workers = workers;
-    for (const worker of workers) {
-      this.#inFlight.set(worker, 0);
-      worker.exited?.then((crash) => this.#crashed.set(worker, crash));
-    }
+  constructor(members: readonly Member[]) {
+    if (members.length === 0) throw new StateError("An engine needs at least one server");
+    this.#members = members;
   }
 
-  /** How a managed server ended, when it did. */
-  crashOf(worker: SGLangWorker): CrashedError | undefined {
-    return this.#crashed.get(worker);
+  /** The servers that are there, whether they serve or not. */
+  get workers(): readonly Member[] {
+    return this.#members;
   }
 
-  /** Takes the server with the fewest requests of ours until disposed; equal ones take turns. */
+  /** The servers that get requests. */
+  get serving(): readonly Member[] {
+    return this.#members.filter(({ isServing }) => isServing);
+  }
+
+  /** The server at an address. */
+  find(url: string): Member | undefined {
+    return this.#members.find((member) => member.url === url);
+  }
+
+  /** Takes a server in. */
+  add(member: Member): void {
+    this.#members = [...this.#members, member];
+    this.changed();
+  }
+
+  /** Forgets a server that has left. */
+  forget(member: Member): void {
+    this.#members = this.#members.filter((one) => one !== member);
+    this.changed();
+  }
+
+  /** Says that a server's state changed, to those who wait. */
+  changed(): void {
+    this.#changed.resolve();
+    this.#changed = Promise.withResolvers<void>();
+  }
+
+  /**
+   * Waits until a server may serve. Mostly one does, and nothing is waited for.
+   *
+   * @throws {StateError} None does in time; tells why of each.
+   */
+  async untilServing(wait: ServingWait): Promise<void> {
+    if (this.#members.some(({ isServing }) => isServing)) return;
+    const { timeoutMs, signal, clock } = wait;
+    let hasWaited = false;
+    await withDeadline(
+      { phase: "wait for a server that may serve", timeoutMs, signal, clock },
+      async (inner) => {
+        while (!inner.aborted && this.serving.length === 0) await this.#changed.promise;
+        hasWaited = !inner.aborted;
+      },
+    ).catch((error) => {
+      if (hasWaited || signal?.aborted) throw error;
+      throw new StateError(
+        `No server may serve: ${this.#whyNot()}. Bring new weights to them (updateWeights), or ` +
+          "refitWorker() them; quarantine: false lets them serve as they are",
+        { cause: error },
+      );
+    });
+  }
+
+  /** Takes the serving server with the fewest requests of ours until disposed; equal ones take turns. */
   lease(without: ReadonlySet<SGLangWorker> = new Set()): WorkerLease {
     const worker = this.#choose(without);
-    this.#inFlight.set(worker, this.#inFlight.get(worker)! + 1);
-    return {
-      worker,
-      [Symbol.dispose]: () => {
-        this.#inFlight.set(worker, this.#inFlight.get(worker)! - 1);
-      },
-    };
+    worker.inFlight++;
+    return { worker, [Symbol.dispose]: () => void worker.inFlight-- };
   }
 
   /** Calls every server at once and waits for all, then throws the first failure. */
-  async onEvery<T>(what: string, call: (worker: SGLangWorker) => Promise<T>): Promise<T[]> {
-    const settled = await Promise.allSettled(this.workers.map(call));
+  async onEvery<T>(what: string, call: (worker: Member) => Promise<T>): Promise<T[]> {
+    const members = this.#members;
+    const settled = await Promise.allSettled(members.map(call));
     const failures = settled.filter((result) => result.status === "rejected");
     if (failures.length === 0) {
       return settled.map((result) => (result as PromiseFulfilledResult<T>).value);
@@ -72,18 +132,28 @@ export class WorkerPool {
     if (failures.length === 1 || !(first instanceof SGLangError)) throw first;
     throw new SGLangError(
       first.code,
-      `${what} failed on ${failures.length} of ${this.workers.length} servers, first: ` +
+      `${what} failed on ${failures.length} of ${members.length} servers, first: ` +
         first.message,
       { cause: new AggregateError(failures.map((failure) => failure.reason)) },
     );
   }
 
-  #choose(without: ReadonlySet<SGLangWorker>): SGLangWorker {
-    const left = this.workers.filter((worker) => !without.has(worker));
-    const alive = left.filter((worker) => !this.#crashed.has(worker));
+  /** Of the serving ones, those that are not known to be dead, where there are such. */
+  #choose(without: ReadonlySet<SGLangWorker>): Member {
+    const serving = this.serving;
+    const inRotation = serving.length > 0 ? serving : this.#members;
+    const untried = inRotation.filter((member) => !without.has(member));
+    const left = untried.length > 0 ? untried : inRotation;
+    const alive = left.filter(({ crash }) => crash === undefined);
     const candidates = alive.length > 0 ? alive : left;
-    const least = Math.min(...candidates.map((worker) => this.#inFlight.get(worker)!));
-    const equal = candidates.filter((worker) => this.#inFlight.get(worker) === least);
+    const least = Math.min(...candidates.map(({ inFlight }) => inFlight));
+    const equal = candidates.filter(({ inFlight }) => inFlight === least);
     return equal[this.#turn++ % equal.length]!;
+  }
+
+  #whyNot(): string {
+    return this.#members.map(({ url, state, reason }) => `${url} is ${state}: ${reason}`).join(
+      "; ",
+    );
   }
 }

@@ -2,13 +2,24 @@ import { AbortedError } from "../errors.ts";
 
 /** A first-come, first-served limit on how many may be inside at once. */
 export class Semaphore {
-  readonly #limit: number;
+  #limit: number;
   #inside = 0;
   readonly #queue = new Set<() => void>();
 
   /** Makes a limit of `limit` at once; `Infinity` lets everybody in. */
   constructor(limit: number) {
     this.#limit = limit;
+  }
+
+  /** Changes the limit; those inside stay. */
+  set limit(limit: number) {
+    this.#limit = limit;
+    while (this.#inside < limit && this.#queue.size > 0) {
+      this.#inside++;
+      const [next] = this.#queue;
+      this.#queue.delete(next!);
+      next!();
+    }
   }
 
   /** How many are inside. */
@@ -53,7 +64,7 @@ export class Semaphore {
 
   #leave(): void {
     const [next] = this.#queue;
-    if (next === undefined) {
+    if (next === undefined || this.#inside > this.#limit) {
       this.#inside--;
       return;
     }

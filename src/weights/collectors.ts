@@ -6,6 +6,11 @@ export interface VersionedCollector {
   /** Called once after every successful sync, with the servers' new version. */
   incrementVersion(version: string): void | Promise<void>;
   /**
+   * Called before a sync writes the first weight: from here on a server may answer with this
+   * version, and before the sync has ended.
+   */
+  announceVersion?(version: string): void;
+  /**
    * Told once, when it is registered, what the syncs do with running requests. With `"abort"` none
    * goes through a sync: it ends before the weights change, or begins after.
    */

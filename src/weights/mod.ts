@@ -34,6 +34,7 @@ export {
   type PlannedBucket,
   type PlannedTensor,
 } from "./sync/plan.ts";
+export type { FleetSync } from "./fleet_sync.ts";
 export {
   type OnProgress,
   progressBar,
@@ -55,6 +56,7 @@ export type {
   TransportUpdate,
   UpdateCall,
 } from "./transport/transport.ts";
+export { type ReservedVersion, VersionLedger, type VersionStanding } from "./version_ledger.ts";
 export type {
   BroadcastPart,
   CollectiveGroup,

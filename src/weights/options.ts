@@ -2,6 +2,8 @@ import type { SGLangClient } from "../client/client.ts";
 import type { PauseMode } from "../client/types.ts";
 import type { OpenGroup } from "../collective/group.ts";
 import { ValidationError } from "../errors.ts";
+import type { FleetSync } from "./fleet_sync.ts";
+import type { VersionLedger } from "./version_ledger.ts";
 import { grantedEnv } from "../internal/granted_env.ts";
 import { type Logger, silentLogger } from "../internal/logger.ts";
 import { DEFAULT_BUCKET_BYTES } from "./sync/plan.ts";
@@ -71,6 +73,14 @@ export interface WeightWorker {
 export interface WeightEngine {
   /** The servers; read anew before every sync. */
   readonly workers: readonly WeightWorker[];
+  /** Those of them that syncs are for. Default all. */
+  readonly syncWorkers?: readonly WeightWorker[] | undefined;
+  /** The names of its weights, for all who sync it. Default: the sender has names of its own. */
+  readonly versions?: VersionLedger | undefined;
+  /** A sync is about to read the list of servers. */
+  syncBegins?(call: { readonly signal?: AbortSignal | undefined }): Promise<void>;
+  /** A sync has ended, in whatever way; called once for each `syncBegins` that resolved. */
+  syncEnded?(sync: FleetSync): Promise<void>;
 }
 
 /** Where native libraries are looked for first; what is absent is found as ever. */

@@ -31,6 +31,8 @@ export interface ReceiverUpdate {
 
 /** The servers behind a receiver; for the sender alone. */
 export let fleetOf: (receiver: SGLangWeightReceiver) => Fleet;
+/** What a receiver was given; for the sender alone. */
+export let givenTo: (receiver: SGLangWeightReceiver) => WeightSyncOptions;
 /** A receiver's options with their defaults; for the sender alone. */
 export let optionsOf: (receiver: SGLangWeightReceiver) => ResolvedOptions;
 
@@ -54,8 +56,10 @@ export class SGLangWeightReceiver implements AsyncDisposable {
   static {
     fleetOf = (receiver) => receiver.#fleet;
     optionsOf = (receiver) => receiver.#options;
+    givenTo = (receiver) => receiver.#given;
   }
 
+  readonly #given: WeightSyncOptions;
   readonly #options: ResolvedOptions;
   readonly #fleet: Fleet;
   #groupName: string | undefined;
@@ -66,6 +70,7 @@ export class SGLangWeightReceiver implements AsyncDisposable {
    * @throws {ValidationError} The options are wrong.
    */
   constructor(options: WeightSyncOptions) {
+    this.#given = options;
     this.#options = resolveOptions(options);
     this.#fleet = new Fleet(this.#options, resolveWorkers(options));
   }

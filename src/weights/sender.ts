@@ -1,14 +1,14 @@
 import type { DType } from "../checkpoint/dtype.ts";
-import { StateError, ValidationError } from "../errors.ts";
+import { StateError } from "../errors.ts";
 import { Semaphore } from "../internal/semaphore.ts";
 import { tellCollectors, type VersionedCollector } from "./collectors.ts";
-import { isMark } from "./fleet/claim.ts";
 import type { ReceiverCall } from "./fleet/fleet.ts";
 import type { FleetServer, WeightServerState } from "./fleet/server.ts";
-import { fleetOf, optionsOf, type SGLangWeightReceiver } from "./receiver.ts";
+import { fleetOf, givenTo, optionsOf, type SGLangWeightReceiver } from "./receiver.ts";
 import { closeOnSignals } from "./signals.ts";
 import { castToBFloat16 } from "./source/cast.ts";
 import { type ModelInput, ModelSlot, toSource } from "./source/input.ts";
+import type { WeightSource } from "./source/source.ts";
 import { stepFailed } from "./sync/failure.ts";
 import type { ModelMetadata } from "./sync/names.ts";
 import { type OnProgress, Steps } from "./sync/progress.ts";
@@ -19,6 +19,7 @@ import {
   type Transport,
   type TransportChoice,
 } from "./transport/transport.ts";
+import { checkName, VersionLedger } from "./version_ledger.ts";
 
 /** Options of {@linkcode SGLangWeightSender.updateWeights}. */
 export interface UpdateWeightsOptions {
@@ -26,7 +27,10 @@ export interface UpdateWeightsOptions {
   readonly signal?: AbortSignal | undefined;
   /** Called as it goes on; {@linkcode progressBar} makes one. */
   readonly onProgress?: OnProgress | undefined;
-  /** The servers' new weight version. Default: one more than their highest, from 1. */
+  /**
+   * The servers' new weight version. Default: the next number, from 1. A name that other weights had
+   * gets the id of the sync behind it, and the report tells what it became.
+   */
   readonly version?: string | undefined;
 }
 
@@ -46,6 +50,7 @@ export class SGLangWeightSender implements AsyncDisposable {
   readonly #collectors = new Set<VersionedCollector>();
   readonly #turn = new Semaphore(1);
   readonly #owner = crypto.randomUUID();
+  readonly #versions = new VersionLedger();
   readonly #closing = new AbortController();
   #declared: ModelMetadata | undefined;
   #transport: { choice: TransportChoice; transport: Transport } | undefined;
@@ -148,23 +153,68 @@ export class SGLangWeightSender implements AsyncDisposable {
       throw new StateError("Transport not initialized: call initAllWorkersGroup() first");
     }
     const settings = optionsOf(this.#receiver);
-    requireVersion(options.version);
+    checkName(options.version);
     const plain = toSource(weights ?? this.#model.get(), settings.strategy);
     const source = settings.castFloat32To === undefined ? plain : castToBFloat16(plain);
     using _turn = await this.#takeTurn("updateWeights", options.signal);
-    const report = await runSync({
-      fleet: fleetOf(this.#receiver),
-      options: settings,
-      source,
-      declared: this.#declared,
-      version: options.version,
-      owner: this.#owner,
-      signal: this.#untilClosed(options.signal),
-      onProgress: options.onProgress,
-      openTransport: () => this.#transportFor(fleetOf(this.#receiver).participants),
-    });
+    const signal = this.#untilClosed(options.signal);
+    const report = await this.#withEngine(plain, signal, (versions, onAnnounce) =>
+      runSync({
+        fleet: fleetOf(this.#receiver),
+        options: settings,
+        source,
+        declared: this.#declared,
+        version: options.version,
+        versions,
+        onAnnounce,
+        owner: this.#owner,
+        signal,
+        onProgress: options.onProgress,
+        openTransport: () => this.#transportFor(fleetOf(this.#receiver).participants),
+      }));
     await tellCollectors(this.#collectors, report.version, settings.logger);
     return report;
+  }
+
+  /** Lets the engine whose servers are synced know of it, before and after. */
+  async #withEngine(
+    source: WeightSource,
+    signal: AbortSignal,
+    sync: (
+      versions: VersionLedger,
+      onAnnounce: (version: string) => void,
+    ) => Promise<WeightSyncReport>,
+  ): Promise<WeightSyncReport> {
+    const given = givenTo(this.#receiver);
+    const { engine } = given;
+    const versions = engine?.versions ?? this.#versions;
+    await engine?.syncBegins?.({ signal });
+    let version: string | undefined;
+    let isDone = false;
+    let fingerprint: string | undefined;
+    try {
+      fingerprint = await fingerprintOf(source, signal);
+      const report = await sync(versions, (announced) => {
+        version = announced;
+        versions.announce(announced);
+        for (const collector of this.#collectors) collector.announceVersion?.(announced);
+      });
+      version = report.version;
+      versions.publish(version);
+      if (fingerprint !== await fingerprintOf(source, signal)) fingerprint = undefined;
+      isDone = true;
+      return report;
+    } finally {
+      await engine?.syncEnded?.({
+        version,
+        isDone,
+        servers: this.servers,
+        source,
+        fingerprint,
+        options: given,
+        declared: this.#declared,
+      });
+    }
   }
 
   /** Empties the servers' prefix caches; `false` when a server is too busy. */
@@ -232,11 +282,14 @@ export class SGLangWeightSender implements AsyncDisposable {
   }
 }
 
-function requireVersion(version: string | undefined): void {
-  if (version === undefined) return;
-  if (typeof version === "string" && version !== "" && !isMark(version)) return;
-  throw new ValidationError(
-    `version must be a text that is not empty and does not begin with "updating:" or ` +
-      `"incomplete:", got ${JSON.stringify(version)}`,
-  );
+/** What the source's files are; who cannot be asked cannot be read again either. */
+async function fingerprintOf(
+  source: WeightSource,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  try {
+    return await source.fingerprint?.({ signal });
+  } catch {
+    return undefined;
+  }
 }

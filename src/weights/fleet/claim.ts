@@ -2,12 +2,11 @@ import { HttpError, WeightSyncError } from "../../errors.ts";
 import { systemClock } from "../../internal/clock.ts";
 import { sleep } from "../../internal/deadline.ts";
 import type { Logger } from "../../internal/logger.ts";
+import { INCOMPLETE, UPDATING } from "../../internal/version_marks.ts";
 import type { WeightDeadlines } from "../options.ts";
 import { type FleetCall, onAll } from "./on_all.ts";
 import type { FleetServer } from "./server.ts";
 
-const UPDATING = "updating:";
-const INCOMPLETE = "incomplete:";
 const POLL_MS = 250;
 /** Longer than a read and a write of a version take. */
 const OVERLAP_MS = 30;
@@ -26,11 +25,6 @@ export function updatingMark(owner: string, version: string): string {
 /** The weight version of servers that a failed sync left with some of the new weights. */
 export function incompleteMark(version: string): string {
   return `${INCOMPLETE}${version}`;
-}
-
-/** Whether a version is the mark of a sync, running or failed. */
-export function isMark(version: string | null): boolean {
-  return version !== null && (version.startsWith(UPDATING) || version.startsWith(INCOMPLETE));
 }
 
 /** Who claims servers, and how. */

@@ -257,7 +257,9 @@ export function resolveWorkers(
       `Give the servers as exactly one of serverUrl, engine and workers, got ${given} of them`,
     );
   }
-  if (engine !== undefined) return () => requireDistinct(engine.workers, "The engine");
+  if (engine !== undefined) {
+    return () => requireDistinct(engine.syncWorkers ?? engine.workers, "The engine");
+  }
   const list = (workers ?? [serverUrl!]).map((worker) =>
     typeof worker === "string" ? { url: worker } : worker
   );

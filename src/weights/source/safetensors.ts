@@ -1,4 +1,5 @@
 import { READS_AT_ONCE } from "../../checkpoint/file_pool.ts";
+import { locateFiles } from "../../checkpoint/locate.ts";
 import { openCheckpoint } from "../../checkpoint/reader.ts";
 import type { OpenWeightSource, WeightSource } from "./source.ts";
 
@@ -22,6 +23,14 @@ export function safetensors(path: string): WeightSource {
   return {
     label: `checkpoint ${path}`,
     folder: path.endsWith(".safetensors") || path.endsWith(".json") ? undefined : path,
+    async fingerprint({ signal } = {}): Promise<string> {
+      const { files } = await locateFiles(path);
+      signal?.throwIfAborted();
+      const stats = await Promise.all(files.map((file) => Deno.stat(file)));
+      return JSON.stringify(
+        stats.map(({ size, mtime, ino, dev }, i) => [files[i], size, mtime, ino, dev]),
+      );
+    },
     async open({ signal } = {}): Promise<OpenWeightSource> {
       const checkpoint = await openCheckpoint(path, { signal });
       const places = [...checkpoint.tensors.values()];

@@ -8,6 +8,11 @@ export interface WeightSource {
   readonly label: string;
   /** Folder of safetensors that holds the same weights, when there is one. */
   readonly folder?: string | undefined;
+  /**
+   * What the files are that it reads: the same text as long as they are the same. Only for a source
+   * that can be read again later.
+   */
+  fingerprint?(options?: { signal?: AbortSignal | undefined }): Promise<string>;
   /** Opens it for one sync: names, types and shapes first, bytes when they are asked for. */
   open(options?: { signal?: AbortSignal | undefined }): Promise<OpenWeightSource>;
 }

@@ -1,13 +1,7 @@
 import { WeightSyncError } from "../../errors.ts";
 import { throwIfAborted, withDeadline } from "../../internal/deadline.ts";
-import {
-  awaitOthers,
-  claim,
-  isMark,
-  openSession,
-  requireOwnMark,
-  updatingMark,
-} from "../fleet/claim.ts";
+import { isMark } from "../../internal/version_marks.ts";
+import { awaitOthers, claim, openSession, requireOwnMark, updatingMark } from "../fleet/claim.ts";
 import type { Fleet } from "../fleet/fleet.ts";
 import { onAll } from "../fleet/on_all.ts";
 import type { FleetServer, WeightServerState } from "../fleet/server.ts";
@@ -31,11 +25,14 @@ import {
   requireEqualChecksums,
   synchronise,
 } from "./verify.ts";
+import type { ReservedVersion, VersionLedger } from "../version_ledger.ts";
 
 /** What a successful sync did. */
 export interface WeightSyncReport {
-  /** The version that every server now has. */
+  /** The version that every server now has; no other weights ever had it. */
   readonly version: string;
+  /** Unique id of the sync. */
+  readonly syncId: string;
   /** The servers. */
   readonly servers: readonly WeightServerState[];
   /** Servers that were left out because they did not answer. */
@@ -71,8 +68,12 @@ export interface SyncRequest {
   readonly source: WeightSource;
   /** Weights that the trainer declared, if it did. */
   readonly declared: ModelMetadata | undefined;
-  /** The version to set; `undefined`: one more than the servers'. */
+  /** The user's name for the weights; `undefined`: the next number. */
   readonly version: string | undefined;
+  /** Gives the name that the servers get. */
+  readonly versions: VersionLedger;
+  /** Told of that name before the first weight is written. */
+  readonly onAnnounce: (version: string) => void;
   /** Who syncs; part of the mark on the servers. */
   readonly owner: string;
   readonly signal: AbortSignal | undefined;
@@ -106,7 +107,7 @@ class Sync {
   #touched = false;
   #pausedAtMs = 0;
   #pausedMs = 0;
-  #version = "";
+  #reserved: ReservedVersion | undefined;
 
   constructor(request: SyncRequest, steps: Steps) {
     this.#request = request;
@@ -123,7 +124,8 @@ class Sync {
       this.#versionsBefore.set(server, server.weightVersion);
       server.beginSync();
     }
-    this.#version = this.#request.version ?? nextVersion(servers);
+    const { version: name, versions } = this.#request;
+    this.#reserved = versions.reserve(name, servers.map(({ weightVersion }) => weightVersion));
     await using open = await this.#step("source", "open the source", () =>
       withDeadline(
         { phase: "open the source", timeoutMs: deadlines.sourceMs, peer: source.label, signal },
@@ -156,6 +158,7 @@ class Sync {
     await this.#publish(isSynchronised, open);
     return {
       version: this.#version,
+      syncId: this.#reserved.syncId,
       servers: servers.map((server) => server.state),
       skipped: fleet.leftOut,
       transport: transport.name,
@@ -235,7 +238,8 @@ class Sync {
       this.#versionsBefore.set(server, server.weightVersion);
       server.believeVersion(isMark(server.weightVersion));
     }
-    this.#version = this.#request.version ?? nextVersion(servers);
+    const served = servers.map(({ weightVersion }) => weightVersion);
+    this.#reserved = this.#request.versions.review(this.#reserved!, served);
     return dead;
   }
 
@@ -244,11 +248,17 @@ class Sync {
     const { deadlines, soleTrainer } = this.#request.options;
     const call = { phase: "mark", timeoutMs: deadlines.controlMs, signal };
     const mark = updatingMark(owner, this.#version);
-    return await this.#step(
+    const isOurs = await this.#step(
       "mark",
       "mark",
       () => claim(fleet.participants, { owner, mark, call, dead, isSole: soleTrainer }),
     );
+    if (isOurs) this.#request.onAnnounce(this.#version);
+    return isOurs;
+  }
+
+  get #version(): string {
+    return this.#reserved?.version ?? "";
   }
 
   async #flush(): Promise<boolean | null> {
@@ -378,13 +388,4 @@ async function requireVersion(
     `${server.url} tells weight version "${told}" after it was set to "${version}"`,
     { phase: "set the version", server: server.url },
   );
-}
-
-/** One more than the highest whole number that a server has as its version; 1 without any. */
-function nextVersion(servers: readonly FleetServer[]): string {
-  const numbers = servers
-    .map(({ weightVersion }) => weightVersion ?? "")
-    .filter((version) => !isMark(version) && /^\d{1,15}$/.test(version))
-    .map(Number);
-  return String(1 + Math.max(0, ...numbers));
 }

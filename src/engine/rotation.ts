@@ -1,0 +1,201 @@
+import type { Generation } from "../client/types.ts";
+import type { Logger } from "../internal/logger.ts";
+import { messageOf } from "../internal/thrown.ts";
+import type { SGLangRouter } from "../router/mod.ts";
+import type { VersionLedger } from "../weights/version_ledger.ts";
+import { identityOf } from "./connect.ts";
+import type { Member } from "./member.ts";
+import type { WorkerPool } from "./workers.ts";
+
+/** What a rotation works with. */
+export interface RotationOptions {
+  readonly pool: WorkerPool;
+  readonly ledger: VersionLedger;
+  /** The router's own interface, where there is a router. */
+  readonly router: SGLangRouter | undefined;
+  /** Key of the servers, which the router needs to take one in. */
+  readonly apiKey: string | undefined;
+  /** Whether a server whose weights are not the fleet's gets no requests. */
+  readonly quarantines: boolean;
+  readonly logger: Logger;
+}
+
+/** Longest wait for a server's own word on its version, and for the router's on a server. */
+const CHECK_TIMEOUT_MS = 5_000;
+const ROUTER_TIMEOUT_MS = 30_000;
+
+/**
+ * Decides which servers get requests: those whose weights are the fleet's. What counts is what a
+ * server says; a sample with a strange version is only a reason to ask.
+ */
+export class Rotation {
+  readonly #options: RotationOptions;
+  readonly #checks = new Map<Member, Promise<void>>();
+  readonly #routerCalls = new Map<string, Promise<void>>();
+  readonly #warnedOf = new Set<string>();
+  /** Syncs that run: until they end, servers rightly say odd things. */
+  #syncs = 0;
+
+  constructor(options: RotationOptions) {
+    this.#options = options;
+  }
+
+  /** A sync of ours begins. */
+  syncBegins(): void {
+    this.#syncs++;
+  }
+
+  /** A sync of ours has ended. */
+  syncEnds(): void {
+    this.#syncs--;
+  }
+
+  /** A sample came; one with a version that no server should have lets the servers be asked. */
+  onSample({ weightVersion, weightVersions }: Generation, member: Member | undefined): void {
+    const said = weightVersions?.at(-1)?.version ?? weightVersion;
+    if (said === null || this.#syncs > 0 || !this.#isSuspicious(said)) return;
+    const suspects = member === undefined ? this.#options.pool.serving : [member];
+    for (const suspect of suspects) {
+      if (suspect.isServing) void this.check(suspect);
+    }
+  }
+
+  /** Asks a server what it holds and draws the conclusion; never rejects. */
+  check(member: Member, signal?: AbortSignal): Promise<void> {
+    const running = this.#checks.get(member);
+    if (running !== undefined) return running;
+    const check = this.#check(member, signal).finally(() => this.#checks.delete(member));
+    this.#checks.set(member, check);
+    return check;
+  }
+
+  /** Why a server may not serve, by what it last told; `undefined` when it may. */
+  objectionTo(member: Member): string | undefined {
+    const { ledger } = this.#options;
+    const { weightVersion: said, syncedTo } = member;
+    const standing = ledger.standingOf(said);
+    if (standing === "mark") return `a sync left it half-way ("${said}")`;
+    const { current } = ledger;
+    if (current === undefined) return this.#objectionBeforeSyncs(member);
+    if (standing === "untold") return undefined;
+    if (standing === "older") {
+      return `its weights are "${said}", older than the fleet's "${current}"`;
+    }
+    if (standing === "unknown") {
+      return `it says that its weights are "${said}", which no sync gave it; the fleet's are ` +
+        `"${current}"`;
+    }
+    if (standing === "announced" || syncedTo === said || ledger.isTold) return undefined;
+    return `it was not in the sync that brought "${said}"`;
+  }
+
+  /** Lets a server serve: with the router first, so that who waits finds it in rotation. */
+  async admit(member: Member, reason: string): Promise<void> {
+    const { router, apiKey, pool } = this.#options;
+    if (router !== undefined && !member.isServing) {
+      await this.#withRouter(member, "take in", async () => {
+        await router.addWorker(member.url, { apiKey, timeoutMs: ROUTER_TIMEOUT_MS });
+      });
+    }
+    if (!member.isSynced) return;
+    member.admit(reason);
+    pool.changed();
+  }
+
+  /** Takes a server out of rotation whatever it says, until a sync reached it. */
+  async hold(member: Member, reason: string): Promise<void> {
+    member.hold();
+    member.quarantine(reason);
+    await this.leaveRouter(member);
+  }
+
+  /** Takes a server out of rotation; with `quarantine: false` it is only told of. */
+  async takeOut(member: Member, reason: string): Promise<void> {
+    const { quarantines, logger } = this.#options;
+    const key = `${member.url} ${member.weightVersion}`;
+    if (!quarantines && member.state !== "joining") {
+      if (!this.#warnedOf.has(key)) logger.warn(`${member.url} serves on although ${reason}`);
+      this.#warnedOf.add(key);
+      return;
+    }
+    if (!quarantines) return await this.admit(member, `quarantine is off, although ${reason}`);
+    if (member.isServing || member.state === "joining") {
+      logger.warn(`${member.url} gets no requests until a sync reached it: ${reason}`);
+    }
+    member.quarantine(reason);
+    await this.leaveRouter(member);
+  }
+
+  /** Lets the router forget a server. */
+  async leaveRouter(member: Member): Promise<void> {
+    const { router } = this.#options;
+    if (router === undefined) return;
+    await this.#withRouter(member, "leave out", async () => {
+      await router.removeWorker(member.url, { timeoutMs: ROUTER_TIMEOUT_MS });
+    });
+  }
+
+  async #check(member: Member, signal: AbortSignal | undefined): Promise<void> {
+    const call = { signal, timeoutMs: CHECK_TIMEOUT_MS };
+    const { identity: identityBefore, weightVersion: versionBefore } = member;
+    try {
+      const { weightVersion } = await member.client.modelInfo(call);
+      const identity = identityOf(await member.client.serverInfo(call));
+      // Whoever syncs it meanwhile judges it then.
+      if (this.#syncs > 0) return;
+      member.note({ weightVersion, identity });
+    } catch (error) {
+      // Whether it lives is not asked here, and who does not answer says nothing wrong.
+      this.#options.logger.debug(`${member.url} was not asked: ${messageOf(error)}`);
+      return;
+    }
+    if (!member.isSynced) return;
+    const isOther = identityBefore !== undefined && identityBefore !== member.identity;
+    // The name that SGLang begins with; no sync gives it.
+    const isFirstName = member.weightVersion === "default" && versionBefore !== "default";
+    if (isOther || (isFirstName && versionBefore !== null)) member.startedAnew(versionBefore);
+    const objection = this.objectionTo(member);
+    if (objection !== undefined) await this.takeOut(member, objection);
+    else if (member.state === "quarantined" && !member.isHeld) {
+      await this.admit(member, "it has the fleet's weights");
+    }
+  }
+
+  #isSuspicious(version: string): boolean {
+    const standing = this.#options.ledger.standingOf(version);
+    if (standing === "mark") return true;
+    if (this.#options.ledger.current === undefined) return false;
+    return standing === "older" || standing === "unknown";
+  }
+
+  /** Before the first sync the servers' own versions are all there is to compare. */
+  #objectionBeforeSyncs(member: Member): string | undefined {
+    const { weightVersion: said, fellBackTo, state } = member;
+    if (fellBackTo !== undefined && fellBackTo === said) {
+      return `it was started anew and says that its weights are "${said}"`;
+    }
+    if (state === "serving") return undefined;
+    const others = this.#options.pool.serving.filter((one) => one !== member);
+    if (others.length === 0 || others.some(({ weightVersion }) => weightVersion === said)) {
+      return undefined;
+    }
+    return `its weights are "${said}", the others' "${others[0]!.weightVersion}"`;
+  }
+
+  /** One call after the other for each server; a router that fails is only told of. */
+  #withRouter(member: Member, what: string, call: () => Promise<void>): Promise<void> {
+    const { url } = member;
+    const before = this.#routerCalls.get(url) ?? Promise.resolve();
+    const next = before.then(async () => {
+      try {
+        await call();
+      } catch (error) {
+        this.#options.logger.warn(`The router did not ${what} ${url}: ${messageOf(error)}`);
+      }
+    }).finally(() => {
+      if (this.#routerCalls.get(url) === next) this.#routerCalls.delete(url);
+    });
+    this.#routerCalls.set(url, next);
+    return next;
+  }
+}
