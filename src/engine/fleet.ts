@@ -17,7 +17,7 @@ const QUARANTINE_MS = 1_000;
 
 /** The servers of an engine: who is there, who serves, and what their weights are called. */
 export class EngineFleet implements Disposable {
-  readonly ledger = new VersionLedger();
+  readonly ledger: VersionLedger = new VersionLedger();
   readonly pool: WorkerPool;
   readonly rotation: Rotation;
   readonly membership: Membership;

@@ -248,8 +248,10 @@ Deno.test("servers that come and go behind the router come and go here, and are 
         workers: [...ids].map(([id, url]) => ({ id, url, is_healthy: true })),
       }),
     "POST /workers": ({ body }) => {
-      const id = String(++added);
-      ids.set(id, body!.url as string);
+      const url = body!.url as string;
+      // The real one answers for a server that it has already with its id.
+      const id = [...ids].find(([, known]) => known === url)?.[0] ?? String(++added);
+      ids.set(id, url);
       return Response.json({ worker_id: id }, { status: 202 });
     },
     ...Object.fromEntries(Array.from({ length: 9 }, (_, id) => [
