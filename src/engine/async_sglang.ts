@@ -439,6 +439,7 @@ export class AsyncSGLang extends FleetEngine {
     return this.#options.maxConcurrency ?? defaultConcurrency(this.#pool.workers);
   }
 
+  /** Throws when the engine was shut down. */
   protected override assertOpen(): void {
     if (this.#shutdown !== undefined) throw new StateError("The engine was shut down");
   }
