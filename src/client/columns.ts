@@ -15,13 +15,14 @@ export function toIds(value: unknown, name: string): Int32Array {
 
 /**
  * Log-probabilities of tokens, from `[logprob, id, text]` tuples or bare numbers. The first token
- * of a prompt has none: with `firstMayBeMissing` it becomes `NaN`.
+ * of a prompt has none: with `firstMayBeMissing` it becomes `NaN`. With `ids` the ids in the tuples
+ * must be those.
  */
 export function toLogProbs(
   value: unknown,
-  options: { name: string; firstMayBeMissing?: boolean },
+  options: { name: string; firstMayBeMissing?: boolean; ids?: Int32Array },
 ): Float32Array {
-  const { name, firstMayBeMissing = false } = options;
+  const { name, firstMayBeMissing = false, ids } = options;
   if (!Array.isArray(value)) throw wrong(name, "a list of log-probabilities", value);
   const logProbs = new Float32Array(value.length);
   for (let i = 0; i < value.length; i++) {
@@ -37,9 +38,21 @@ export function toLogProbs(
           "The model's logits may hold NaN or infinity; check the weights last sent",
       );
     }
+    if (ids !== undefined && i < ids.length && Array.isArray(item) && item.length > 1) {
+      checkId(item[1], ids[i]!, `${name}[${i}]`);
+    }
     logProbs[i] = logProb;
   }
   return logProbs;
+}
+
+/** A log-probability of another token than the one that was sampled would train on the wrong one. */
+function checkId(told: unknown, sampled: number, name: string): void {
+  if (told === sampled) return;
+  throw new ProtocolError(
+    `${name} of the answer is the log-probability of token ${describe(told)}, but output_ids has ` +
+      `${sampled} there: they do not belong to one sample`,
+  );
 }
 
 /** Lists of the likeliest tokens by position; a position without any is `null`. */

@@ -26,7 +26,7 @@ export function parseGeneration(value: unknown, context: GenerationContext): Gen
   return {
     text: answer.text ?? null,
     ids,
-    logProbs: outputLogProbs(answer, ids.length, { ...context, finishReason }),
+    logProbs: outputLogProbs(answer, ids, { ...context, finishReason }),
     promptIds: Array.isArray(promptIds) ? toIds(promptIds, "prompt_token_ids") : context.promptIds,
     promptLogProbs: promptLogProbs(meta),
     topLogProbs: perPosition(meta, "output_top_logprobs") as TopLogProbs[] | null,
@@ -94,9 +94,10 @@ function toFinishReason(wire: WireFinishReason): FinishReason {
 
 function outputLogProbs(
   answer: GenerateAnswer,
-  idCount: number,
+  ids: Int32Array,
   context: GenerationContext & { finishReason: FinishReason },
 ): Float32Array | null {
+  const idCount = ids.length;
   const found = answer.meta_info.output_token_logprobs ?? answer.output_token_logprobs ??
     answer.meta_info.logprobs;
   const aborted = context.finishReason.type === "abort";
@@ -107,7 +108,7 @@ function outputLogProbs(
       `Log-probabilities were asked for, but ${context.server} returned none for ${idCount} tokens`,
     );
   }
-  const logProbs = toLogProbs(found, { name: "output_token_logprobs" });
+  const logProbs = toLogProbs(found, { name: "output_token_logprobs", ids });
   if (logProbs.length !== idCount) {
     throw new ProtocolError(
       `The answer has ${logProbs.length} log-probabilities for ${idCount} output ids`,

@@ -46,7 +46,9 @@ export class StreamAssembler {
     const delta = {
       text,
       ids,
-      logProbs: newColumns === null ? null : toLogProbs(newColumns, { name: OUTPUT_COLUMNS[0] }),
+      logProbs: newColumns === null
+        ? null
+        : toLogProbs(newColumns, { name: OUTPUT_COLUMNS[0], ids }),
     };
     if (meta.finish_reason === null || meta.finish_reason === undefined) {
       return { ...delta, final: null };

@@ -48,6 +48,7 @@ export {
   LLMWrapperBase,
   type PolicyCallOptions,
   type PolicyOutput,
+  type RowOutcome,
 } from "./wrapper/base.ts";
 export type { Ids, InputParts, PolicyInput } from "./wrapper/inputs.ts";
 export type {

@@ -1,5 +1,10 @@
 import type { Generation } from "../../client/types.ts";
-import { AbortedError, UnsupportedError, ValidationError } from "../../errors.ts";
+import {
+  AbortedError,
+  PartialResultError,
+  UnsupportedError,
+  ValidationError,
+} from "../../errors.ts";
 import { withDeadline } from "../../internal/deadline.ts";
 import type { Sampler } from "../../rollout/chat_model.ts";
 import { checkedLogProbs } from "../../rollout/sample.ts";
@@ -49,6 +54,19 @@ export interface PolicyOutput {
   readonly [key: string]: unknown;
 }
 
+/** What became of one prompt: its samples, or why there are none. */
+export type RowOutcome =
+  | {
+    /** As many as were asked for. */
+    readonly generations: readonly Generation[];
+    readonly error?: undefined;
+  }
+  | {
+    /** Why it failed. */
+    readonly error: Error;
+    readonly generations?: undefined;
+  };
+
 /** Prompts of one caller. */
 interface PreparedCall {
   readonly prompts: readonly PromptRow[];
@@ -84,7 +102,7 @@ export abstract class LLMWrapperBase {
   /** Options with their defaults. */
   protected readonly settings: WrapperSettings;
   readonly #options: LLMWrapperOptions;
-  readonly #batcher: Batcher<PreparedCall, readonly Generation[]> | undefined;
+  readonly #batcher: Batcher<PreparedCall, readonly RowOutcome[]> | undefined;
   #collector: object | null = null;
   #chatModel: TemplateChatModel | undefined;
 
@@ -148,6 +166,8 @@ export abstract class LLMWrapperBase {
    *
    * @throws {ValidationError} The input lacks what the mode reads, or it is of another kind.
    * @throws {TokenDriftError} Given ids do not belong to the given text; see `onTokenDrift`.
+   * @throws {PartialResultError} Some rows failed: `failures` names them, `partial` has the others.
+   * @throws {ContextOverflowError} The only prompt leaves no room for an answer.
    * @throws {AbortedError} The signal fired.
    * @throws {TimeoutError} The deadline passed.
    */
@@ -266,12 +286,19 @@ export abstract class LLMWrapperBase {
   sampler(): Sampler {
     return async (ids, { signal }) => {
       const prompts = [idsRow(ids)];
-      const [generation] = await this.#generations(prompts, signal);
+      const [outcome] = await this.#outcomes(prompts, signal);
+      if (outcome?.error !== undefined) throw outcome.error;
+      const [generation] = outcome!.generations;
       if (this.settings.returnLogProbs) {
         checkedLogProbs(generation!.logProbs, { count: generation!.ids.length });
       }
       return generation!;
     };
+  }
+
+  /** Most tokens that a prompt may have; `Infinity` where that is not known. */
+  promptLimit(_options: { signal?: AbortSignal | undefined } = {}): Promise<number> {
+    return Promise.resolve(Infinity);
   }
 
   /** Tells the wrapper which collector uses it. */
@@ -306,13 +333,13 @@ export abstract class LLMWrapperBase {
   protected abstract generateRows(
     prompts: readonly PromptRow[],
     options: { signal: AbortSignal | undefined },
-  ): Promise<readonly Generation[]>;
+  ): Promise<readonly RowOutcome[]>;
 
   /** Scores each row: log-probabilities of all its tokens, without generating. */
   protected abstract scoreRows(
     prompts: readonly PromptRow[],
     options: { signal: AbortSignal | undefined },
-  ): Promise<readonly Generation[]>;
+  ): Promise<readonly RowOutcome[]>;
 
   async #call(input: PolicyInput, options: PolicyCallOptions): Promise<PolicyOutput> {
     const { signal, timeoutMs = Infinity } = options;
@@ -333,23 +360,33 @@ export abstract class LLMWrapperBase {
       findModel: () => this.chatModel({ signal }),
       signal,
     });
+    const outcomes = await this.#outcomes(prompts, signal);
+    const failures = outcomes.flatMap(({ error }, row) =>
+      error === undefined ? [] : [{ row, error }]
+    );
+    if (failures.length > 0 && failures.length === prompts.length) throw failures[0]!.error;
+    const rows = outcomes.flatMap(({ error }, row) => error === undefined ? [row] : []);
+    const isWhole = failures.length === 0;
     const n = numSamples ?? 1;
-    const generations = await this.#generations(prompts, signal);
+    const shape = isWhole ? batchShape : [rows.length];
     const source = {
-      prompts: prompts.flatMap((prompt) => Array.from({ length: n }, () => prompt)),
-      generations,
-      batchShape: numSamples === undefined ? batchShape : [...batchShape, n],
+      prompts: rows.flatMap((row) => Array.from({ length: n }, () => prompts[row]!)),
+      generations: rows.flatMap((row) => outcomes[row]!.generations!),
+      batchShape: numSamples === undefined ? shape : [...shape, n],
       returnLogProbs,
       signal,
     };
     const parts = generate ? await generatedOutputs(source) : scoredOutputs(source);
-    return await this.#output(input, parts);
+    // An input with other rows is left as it is.
+    if (isWhole) return await this.#output(parts, this.settings.inplace ? input : null);
+    const partial = await this.#output(parts, null);
+    throw new PartialResultError({ failures, rows, partial });
   }
 
-  async #generations(
+  async #outcomes(
     prompts: readonly PromptRow[],
     signal: AbortSignal | undefined,
-  ): Promise<readonly Generation[]> {
+  ): Promise<readonly RowOutcome[]> {
     if (prompts.length === 0) return [];
     if (this.#batcher === undefined) return await this.#run(prompts, signal);
     return await this.#batcher.submit({ prompts }, signal);
@@ -358,33 +395,32 @@ export abstract class LLMWrapperBase {
   async #run(
     prompts: readonly PromptRow[],
     signal: AbortSignal | undefined,
-  ): Promise<readonly Generation[]> {
+  ): Promise<readonly RowOutcome[]> {
     const { generate, numSamples = 1 } = this.settings;
-    const generations = generate
+    const outcomes = generate
       ? await this.generateRows(prompts, { signal })
       : await this.scoreRows(prompts, { signal });
-    if (generations.length === prompts.length * numSamples) return generations;
+    const wrong = outcomes.find(({ generations }) =>
+      generations !== undefined && generations.length !== numSamples
+    );
+    if (outcomes.length === prompts.length && wrong === undefined) return outcomes;
     throw new ValidationError(
-      `The engine gave ${generations.length} samples for ${prompts.length} prompts of ` +
-        `${numSamples} samples each`,
+      `The engine gave ${wrong?.generations?.length ?? outcomes.length} samples where ` +
+        `${wrong === undefined ? prompts.length : numSamples} were asked for`,
     );
   }
 
   async #runBatch(
     calls: readonly PreparedCall[],
     signal: AbortSignal,
-  ): Promise<readonly (readonly Generation[])[]> {
-    const { numSamples = 1 } = this.settings;
+  ): Promise<readonly (readonly RowOutcome[])[]> {
     const all = await this.#run(calls.flatMap(({ prompts }) => prompts), signal);
     let at = 0;
-    return calls.map(({ prompts }) => {
-      const from = at;
-      at += prompts.length * numSamples;
-      return all.slice(from, at);
-    });
+    return calls.map(({ prompts }) => all.slice(at, at += prompts.length));
   }
 
-  async #output(input: PolicyInput, parts: OutputParts): Promise<PolicyOutput> {
+  /** The outputs under their keys, in a new object or in the given one. */
+  async #output(parts: OutputParts, into: PolicyInput | null): Promise<PolicyOutput> {
     const { settings } = this;
     const { tokens, masks, logProbs } = settings.padOutput ? await this.#padded(parts) : parts;
     const output: Record<string, unknown> = {
@@ -397,8 +433,8 @@ export abstract class LLMWrapperBase {
       samples: parts.samples,
       policyVersion: parts.samples.map(({ policyVersion }) => policyVersion),
     };
-    if (!settings.inplace) return output as PolicyOutput;
-    const target = input as Record<string, unknown>;
+    if (into === null) return output as PolicyOutput;
+    const target = into as Record<string, unknown>;
     // These ids were the prompt's; the next call of the same object must find its own.
     delete target.keepTokens;
     delete target.prompts;

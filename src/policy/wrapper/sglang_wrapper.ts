@@ -1,11 +1,13 @@
 import type { Generation } from "../../client/types.ts";
 import { AsyncSGLang } from "../../engine/async_sglang.ts";
-import { RLSGLangEngine } from "../../engine/engine.ts";
+import { type GenerateOptions, RLSGLangEngine } from "../../engine/engine.ts";
 import { SGLangError, UnsupportedError, ValidationError } from "../../errors.ts";
+import { asError, messageOf } from "../../internal/thrown.ts";
 import { describe } from "../batch_shape.ts";
 import { LocalTokenizer } from "../local_tokenizer.ts";
 import type { Tokenizer } from "../tokenizer.ts";
-import { LLMWrapperBase } from "./base.ts";
+import { LLMWrapperBase, type RowOutcome } from "./base.ts";
+import { ContextLimit, countedTokens, type NewTokens, newTokensOf } from "./context_limit.ts";
 import { EngineTokenizer } from "./engine_tokenizer.ts";
 import type { LLMWrapperOptions } from "./options.ts";
 import type { PromptRow } from "./prompt_row.ts";
@@ -35,6 +37,9 @@ export class SGLangWrapper extends LLMWrapperBase implements AsyncDisposable {
   #engine: Promise<RLSGLangEngine> | undefined;
   #connected: RLSGLangEngine | undefined;
   #tokenizer: Promise<Tokenizer> | undefined;
+  readonly #limit = new ContextLimit();
+  #isLimitRead = false;
+  #wanted: NewTokens | undefined;
   #canReturnPromptIds = true;
 
   /**
@@ -109,15 +114,23 @@ export class SGLangWrapper extends LLMWrapperBase implements AsyncDisposable {
     await engine?.shutdown();
   }
 
+  /** Most tokens that a prompt may have, as the servers tell; `Infinity` where they do not. */
+  override async promptLimit(
+    { signal }: { signal?: AbortSignal | undefined } = {},
+  ): Promise<number> {
+    if (!this.#isLimitRead) await this.#readLimit(signal);
+    this.#isLimitRead = true;
+    return this.#limit.prompt;
+  }
+
   /** Generates for each row. */
   protected override async generateRows(
     prompts: readonly PromptRow[],
     options: { signal: AbortSignal | undefined },
-  ): Promise<readonly Generation[]> {
+  ): Promise<readonly RowOutcome[]> {
     const { returnLogProbs, numSamples } = this.settings;
-    return await this.#send(prompts, {
+    return await this.#sendRows(prompts, {
       ...options,
-      perPrompt: numSamples ?? 1,
       request: {
         samplingParams: {
           ...this.settings.generateKwargs,
@@ -125,6 +138,7 @@ export class SGLangWrapper extends LLMWrapperBase implements AsyncDisposable {
         },
         returnLogProbs,
       },
+      wanted: this.#wanted ??= newTokensOf(this.settings.generateKwargs),
     });
   }
 
@@ -132,68 +146,92 @@ export class SGLangWrapper extends LLMWrapperBase implements AsyncDisposable {
   protected override async scoreRows(
     prompts: readonly PromptRow[],
     options: { signal: AbortSignal | undefined },
-  ): Promise<readonly Generation[]> {
+  ): Promise<readonly RowOutcome[]> {
     const request = {
       samplingParams: { maxNewTokens: 0 },
       returnLogProbs: true,
       logProbStartLen: 0,
     };
-    return await this.#send(prompts, { ...options, perPrompt: 1, request });
+    return await this.#sendRows(prompts, { ...options, request, wanted: SCORE });
   }
 
-  /** Sends rows with ids as ids and the others as text, all at once. */
-  async #send(
+  /** Sends every row by itself, all at once: one that fails does not touch the others. */
+  async #sendRows(
     prompts: readonly PromptRow[],
-    options: {
-      signal: AbortSignal | undefined;
-      perPrompt: number;
-      request: Record<string, unknown>;
-    },
-  ): Promise<readonly Generation[]> {
-    const { perPrompt } = options;
+    { signal, wanted, request }: SendOptions & { readonly request: GenerateOptions },
+  ): Promise<readonly RowOutcome[]> {
     const engine = await this.engine();
-    const withIds = prompts.filter(({ ids }) => ids !== null);
-    const asText = prompts.filter(({ ids }) => ids === null);
-    const [ofIds, ofText] = await togetherOrNotAtAll(options.signal, (signal) => {
-      const request = { ...this.settings.requestOptions, ...options.request, signal };
-      return [
-        generateList(engine, { inputIds: withIds.map(({ ids }) => ids!) }, request),
-        this.#sendText(engine, asText, request),
-      ];
-    });
-    let atIds = 0;
-    let atText = 0;
-    return prompts.flatMap(({ ids }) => {
-      if (ids !== null) return ofIds!.slice(atIds, atIds += perPrompt);
-      return ofText!.slice(atText, atText += perPrompt);
-    });
+    const options = { ...this.settings.requestOptions, ...request, signal };
+    return await Promise.all(prompts.map(async ({ ids, text }): Promise<RowOutcome> => {
+      try {
+        const generations = ids === null
+          ? await this.#sendText(engine, text!, { options, wanted })
+          : await this.#sendIds(engine, ids, { options, wanted });
+        return { generations };
+      } catch (error) {
+        if (signal?.aborted) throw error;
+        return { error: asError(error) };
+      }
+    }));
+  }
+
+  /** Sends ids, with fewer new tokens where the context has no room for all that are wanted. */
+  async #sendIds(engine: RLSGLangEngine, ids: Int32Array, row: RowRequest): Promise<Generation[]> {
+    const send = () => {
+      const fewer = this.#limit.fit(ids.length, row.wanted);
+      return generateList(engine, { inputIds: [ids] }, { ...row.options, ...fewer });
+    };
+    try {
+      return await send();
+    } catch (error) {
+      if (!this.#limit.learn(error)) throw error;
+      return await send();
+    }
   }
 
   /** Sends text and has the server return the ids; an older server is asked to tokenise first. */
-  async #sendText(
-    engine: RLSGLangEngine,
-    prompts: readonly PromptRow[],
-    request: { signal: AbortSignal | undefined },
-  ): Promise<Generation[]> {
-    if (prompts.length === 0) return [];
-    const text = prompts.map((prompt) => prompt.text!);
+  async #sendText(engine: RLSGLangEngine, text: string, row: RowRequest): Promise<Generation[]> {
+    const { options, wanted } = row;
     if (this.#canReturnPromptIds) {
       try {
-        const answers = await generateList(engine, { text }, { ...request, returnPromptIds: true });
+        const request = { ...options, returnPromptIds: true };
+        const answers = await generateList(engine, { text: [text] }, request);
         if (answers.every(({ promptIds }) => promptIds !== null)) return answers;
       } catch (error) {
+        if (this.#limit.learn(error)) {
+          const promptTokens = countedTokens(error);
+          const fewer = this.#limit.fit(promptTokens ?? Infinity, wanted);
+          const request = { ...options, ...fewer, returnPromptIds: true };
+          return await generateList(engine, { text: [text] }, request);
+        }
         if (!(error instanceof UnsupportedError)) throw error;
       }
-      this.#canReturnPromptIds = false;
-      this.settings.logger.info(
-        "The server does not return prompt ids; prompts are tokenised first",
-      );
+      this.#doesNotReturnPromptIds();
     }
-    const { signal } = request;
-    const inputIds = await Promise.all(
-      text.map((item) => engine.tokenize(item, { addSpecialTokens: true, signal })),
+    const { signal } = options;
+    const ids = await engine.tokenize(text, { addSpecialTokens: true, signal });
+    return await this.#sendIds(engine, ids, row);
+  }
+
+  #doesNotReturnPromptIds(): void {
+    if (!this.#canReturnPromptIds) return;
+    this.#canReturnPromptIds = false;
+    this.settings.logger.info(
+      "The server does not return prompt ids; prompts are tokenised first",
     );
-    return await generateList(engine, { inputIds }, request);
+  }
+
+  async #readLimit(signal: AbortSignal | undefined): Promise<void> {
+    const { logger } = this.settings;
+    try {
+      const engine = await this.engine();
+      for (const { maxInputTokens } of await engine.serverInfo({ signal })) {
+        if (maxInputTokens !== null) this.#limit.limitPrompt(maxInputTokens);
+      }
+    } catch (error) {
+      if (signal?.aborted) throw error;
+      logger.info(`The longest prompt is not known until a server tells: ${messageOf(error)}`);
+    }
   }
 
   async #findTokenizer(): Promise<Tokenizer> {
@@ -220,27 +258,23 @@ export class SGLangWrapper extends LLMWrapperBase implements AsyncDisposable {
   }
 }
 
+interface SendOptions {
+  readonly signal: AbortSignal | undefined;
+  readonly wanted: NewTokens;
+}
+
+interface RowRequest {
+  readonly options: GenerateOptions;
+  readonly wanted: NewTokens;
+}
+
+const SCORE: NewTokens = { maxNewTokens: 0, minNewTokens: 0 };
+
 async function generateList(
   engine: RLSGLangEngine,
   prompts: { text: string[] } | { inputIds: Int32Array[] },
-  request: Record<string, unknown>,
+  request: GenerateOptions,
 ): Promise<Generation[]> {
-  if (Object.values(prompts).every((list) => list.length === 0)) return [];
   const answers = await engine.generate(prompts, request);
   return Array.isArray(answers) ? answers : [answers];
-}
-
-/** Runs works side by side; when one fails the others are aborted. */
-async function togetherOrNotAtAll<T>(
-  outer: AbortSignal | undefined,
-  start: (signal: AbortSignal) => Promise<T>[],
-): Promise<T[]> {
-  const failed = new AbortController();
-  const signal = outer ? AbortSignal.any([outer, failed.signal]) : failed.signal;
-  try {
-    return await Promise.all(start(signal));
-  } catch (error) {
-    failed.abort(error);
-    throw error;
-  }
 }

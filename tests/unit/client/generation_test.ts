@@ -97,3 +97,11 @@ Deno.test("an answer of another form is a protocol error that names the place", 
     isProtocol(/output_ids\[0\]/),
   );
 });
+
+Deno.test("log-probabilities of other tokens than the sampled ones are refused with both ids", () => {
+  const value = answer([5, 6], { output_token_logprobs: [[-0.5, 5, null], [-0.25, 7, null]] });
+  assert.throws(
+    () => parseGeneration(value, context),
+    /output_token_logprobs\[1\].*of token 7, but output_ids has 6/,
+  );
+});

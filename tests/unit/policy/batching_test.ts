@@ -59,6 +59,18 @@ Deno.test("case 76: a lone caller is served after the timeout", async () => {
   assert.equal(clock.pending, 0);
 });
 
+Deno.test("a row that fails in a batch is its caller's alone", async () => {
+  const { wrapper } = wrap({ inputMode: "text", minBatchSize: 2 }, {
+    sample: (text) => {
+      if (text === "b") throw new Error("b is too long");
+      return bytes.encode("ok");
+    },
+  });
+  const [a, b] = await Promise.allSettled([wrapper.call(prompts("a")), wrapper.call(prompts("b"))]);
+  assert.equal(a!.status, "fulfilled");
+  assert.match(String((b as PromiseRejectedResult).reason), /b is too long/);
+});
+
 Deno.test("case 77: a failed batch rejects its callers, the next one is served", async () => {
   let isBroken = true;
   const { wrapper, engine } = wrap({ inputMode: "text", minBatchSize: 2 }, {
@@ -214,5 +226,5 @@ Deno.test("many callers at once without a queue are sent at once", async () => {
   const { wrapper, engine } = wrap({ inputMode: "text" });
   const outputs = await Promise.all(["a", "b", "c"].map((text) => wrapper.call(prompts(text))));
   assert.deepEqual(outputs.map(texts), [["a"], ["b"], ["c"]]);
-  assert.equal(engine.calls.length, 3);
+  assert.deepEqual(engine.calls.map(({ prompts }) => prompts.text), [["a", "b", "c"]]);
 });

@@ -56,6 +56,8 @@ export interface FakeAnswers {
   readonly change?: (generation: Generation, index: number) => Partial<Generation>;
   /** Runs before the answers; may wait or throw. */
   readonly before?: (call: SeenCall) => void | Promise<void>;
+  /** Looks at the ids of a prompt; may throw what a server would refuse it with. */
+  readonly check?: (ids: Int32Array, options: GenerateOptions) => void;
   /** The sampled ids. Default those of the goldens' mock server. */
   readonly sample?: (promptText: string, index: number) => Int32Array;
   /** Whether the server returns prompt ids. Default true. */
@@ -66,6 +68,7 @@ export interface FakeAnswers {
 export class FakeEngine extends RLSGLangEngine {
   readonly url = "http://fake";
   readonly workers = [{ url: "http://fake", tpSize: 1 }];
+  /** The rounds: prompts that were sent at once. */
   readonly calls: SeenCall[] = [];
   readonly #answers: FakeAnswers;
 
@@ -74,7 +77,9 @@ export class FakeEngine extends RLSGLangEngine {
     this.#answers = answers;
   }
 
-  /** The last call's prompts as ids. */
+  #round: { prompts: PromptFields; options: GenerateOptions } | null = null;
+
+  /** The prompts of the last round as ids. */
   get lastIds(): Int32Array[] {
     return this.calls.at(-1)!.prompts.inputIds as Int32Array[];
   }
@@ -82,15 +87,36 @@ export class FakeEngine extends RLSGLangEngine {
   // deno-lint-ignore no-explicit-any
   override async generate(prompts: any, options: GenerateOptions = {}): Promise<any> {
     options.signal?.throwIfAborted();
-    const call = { prompts, options };
-    this.calls.push(call);
+    const { call, first } = this.#seen(prompts, options);
     await this.#answers.before?.(call);
     const { text, inputIds } = prompts as PromptFields;
     const list = (text ?? inputIds) as readonly (string | Int32Array)[];
+    for (const item of list) {
+      const ids = typeof item === "string" ? bytes.encode(item) : item;
+      this.#answers.check?.(ids, options);
+    }
     const n = options.samplingParams?.n ?? 1;
     return list.flatMap((prompt, index) =>
-      Array.from({ length: n }, () => this.#generation(prompt, index, options))
+      Array.from({ length: n }, () => this.#generation(prompt, first + index, options))
     );
+  }
+
+  /** Rows come one by one; those that come at once, with one signal, are one round. */
+  #seen(prompts: PromptFields, options: GenerateOptions): { call: SeenCall; first: number } {
+    const round = this.#round;
+    if (round === null || round.options.signal !== options.signal) {
+      const begun = this.#round = { prompts: { ...prompts }, options };
+      this.calls.push(begun);
+      queueMicrotask(() => this.#round = null);
+      return { call: begun, first: 0 };
+    }
+    const key = prompts.text === undefined ? "inputIds" : "text";
+    const before = (round.prompts[key] ?? []) as unknown[];
+    const added = prompts[key] as unknown as unknown[];
+    round.prompts = { ...round.prompts, [key]: [...before, ...added] };
+    const first = (round.prompts.text?.length ?? 0) + (round.prompts.inputIds?.length ?? 0) -
+      added.length;
+    return { call: round, first };
   }
 
   #generation(prompt: string | Int32Array, index: number, options: GenerateOptions): Generation {

@@ -1,0 +1,101 @@
+import assert from "node:assert/strict";
+import { ContextOverflowError, HttpError, PartialResultError } from "../../../src/errors.ts";
+import type { PolicyOutput } from "../../../src/policy/mod.ts";
+import { lists, wrap } from "./support.ts";
+
+/** A server whose context holds 20 tokens, which says so as SGLang does. */
+function refusing(ids: Int32Array, maxNewTokens: number): void {
+  const say = (serverMessage: string) => {
+    throw new HttpError(`POST /generate: ${serverMessage}`, {
+      status: 400,
+      endpoint: "POST /generate",
+      serverMessage,
+    });
+  };
+  if (ids.length >= 20) {
+    say(
+      `The input (${ids.length} tokens) is longer than the model's context length (20 tokens).`,
+    );
+  }
+  const total = ids.length + maxNewTokens;
+  if (total <= 20) return;
+  say(
+    "Requested token count exceeds the model's maximum context length of 20 tokens. You " +
+      `requested a total of ${total} tokens: ${ids.length} tokens from the input messages and ` +
+      `${maxNewTokens} tokens for the completion.`,
+  );
+}
+
+function small(inputMode: "tokens" | "text" = "tokens") {
+  return wrap({ inputMode, inplace: false, generateKwargs: { max_tokens: 8, minNewTokens: 6 } }, {
+    check: (ids, options) =>
+      refusing(ids, options.maxNewTokens as number ?? options.samplingParams!.max_tokens),
+  });
+}
+
+const row = (length: number) => Array.from({ length }, (_, index) => index + 1);
+
+Deno.test("one prompt of 64 that is too long is named, and the other 63 are kept", async () => {
+  const { wrapper } = small();
+  const rows = Array.from({ length: 64 }, (_, index) => row(index === 40 ? 99 : 3));
+  await assert.rejects(wrapper.call({ tokens: rows }), (error) => {
+    assert.ok(error instanceof PartialResultError);
+    assert.equal(error.code, "partial");
+    assert.match(error.message, /1 of 64 rows failed \(row 40: The prompt of 99 tokens/);
+    assert.deepEqual(error.failures.map((failure) => failure.row), [40]);
+    assert.ok(error.failures[0]!.error instanceof ContextOverflowError);
+    assert.deepEqual(error.rows, rows.keys().toArray().filter((index) => index !== 40));
+    const partial = error.partial as PolicyOutput;
+    assert.deepEqual(partial.batchShape, [63]);
+    assert.equal(partial.tokens.get("response").length, 63);
+    return true;
+  });
+});
+
+Deno.test("where the context has less room than is wanted, as many tokens are asked for as fit", async () => {
+  for (const inputMode of ["tokens", "text"] as const) {
+    const { wrapper, engine } = small(inputMode);
+    const text = "x".repeat(17);
+    await wrapper.call(inputMode === "text" ? { text: [text] } : { tokens: [row(17)] });
+    const { maxNewTokens, minNewTokens } = engine.calls.at(-1)!.options;
+    assert.deepEqual([maxNewTokens, minNewTokens], [3, 3]);
+    // Known by now, so that no second refusal is needed.
+    const before = engine.calls.length;
+    await wrapper.call(inputMode === "text" ? { text: ["x"] } : { tokens: [row(18)] });
+    assert.equal(engine.calls.length, before + 1);
+  }
+});
+
+Deno.test("a single prompt that is too long is an error with its length and the limit", async () => {
+  const { wrapper, engine } = small();
+  const isOverflow = (error: unknown) => {
+    assert.ok(error instanceof ContextOverflowError);
+    assert.deepEqual([error.promptTokens, error.limit], [30, 19]);
+    return true;
+  };
+  await assert.rejects(wrapper.call({ tokens: [row(30)] }), isOverflow);
+  const before = engine.calls.length;
+  await assert.rejects(wrapper.call({ tokens: [row(30)] }), isOverflow);
+  assert.equal(engine.calls.length, before, "a prompt that is known to be too long is not sent");
+});
+
+Deno.test("an error of every row is thrown as it is", async () => {
+  const broken = wrap({ inputMode: "tokens" }, {
+    before: () => {
+      throw new Error("gone");
+    },
+  });
+  await assert.rejects(broken.wrapper.call({ tokens: [row(1), row(2)] }), /^Error: gone$/);
+});
+
+Deno.test("samples of the rows that are done stay with their prompts", async () => {
+  const { wrapper } = wrap({ inputMode: "tokens", numSamples: 2 }, {
+    check: (ids) => refusing(ids, 1),
+  });
+  await assert.rejects(wrapper.call({ tokens: [row(99), row(2), row(3)] }), (error) => {
+    const { partial } = error as PartialResultError<PolicyOutput>;
+    assert.deepEqual(partial.batchShape, [2, 2]);
+    assert.deepEqual(lists(partial.tokens.prompt), [row(2), row(2), row(3), row(3)]);
+    return true;
+  });
+});
