@@ -1,4 +1,5 @@
 import { ValidationError } from "../errors.ts";
+import { type JoinedRow, joinTurns } from "../rollout/rows.ts";
 import type { RolloutRow, Trajectory } from "./row.ts";
 
 /** A dialog that gave no rows, and why. */
@@ -9,6 +10,14 @@ export interface DialogFailure {
   readonly attempts: number;
   /** Why the last one failed. */
   readonly error: Error;
+}
+
+/** Turns of a dialog whose ids go on from each other, as one row. */
+export interface JoinedDialogRow extends JoinedRow<RolloutRow> {
+  /** Number of the dialog. */
+  readonly dialog: number;
+  /** Which try this is. */
+  readonly attempt: number;
 }
 
 /** What went into a batch besides its rows. */
@@ -74,6 +83,17 @@ export class RolloutBatch {
   /** The same rows with a single dimension. */
   flatten(): RolloutBatch {
     return new RolloutBatch({ ...this, shape: [this.rows.length], stale: this.#stale });
+  }
+
+  /**
+   * The turns of each dialog laid behind each other: one row of ids for all turns whose ids go on
+   * from each other, and one for each branch. A sampled id is in exactly one of them, with the mask,
+   * log-probability and version that it was sampled with.
+   */
+  joined(): JoinedDialogRow[] {
+    return this.trajectories().flatMap(({ dialog, attempt, rows }) =>
+      joinTurns(rows).map((row) => ({ ...row, dialog, attempt }))
+    );
   }
 
   /** The rows by dialog and try, in order of first appearance. */

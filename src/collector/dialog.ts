@@ -1,10 +1,10 @@
-import { SGLangError, ValidationError } from "../errors.ts";
+import { ContextOverflowError, SGLangError, ValidationError } from "../errors.ts";
 import type { Clock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
 import type { Semaphore } from "../internal/semaphore.ts";
-import type { Message } from "../policy/message.ts";
+import { goesOn } from "../rollout/rows.ts";
 import type { Environment, EnvironmentReset, EnvironmentStep } from "./environment.ts";
-import type { CollectorPolicy, PolicySample } from "./policy.ts";
+import type { CollectorPolicy, PolicyRequest, PolicySample, PreparedTurn } from "./policy.ts";
 import type { PolicyVersion } from "./policy_version.ts";
 import type { RolloutRow } from "./row.ts";
 import { tokenVersions } from "./token_versions.ts";
@@ -53,20 +53,23 @@ export async function* runDialog(
     checkReset(reset);
     return reset;
   });
-  let messages: readonly Message[] = start.messages;
-  let state: unknown;
-  for (let turn = 0;; turn++) {
+  let request: TurnRequest = { messages: start.messages, turn: 0, state: undefined };
+  let before: RolloutRow | null = null;
+  for (;;) {
+    const { messages, turn } = request;
     const stampedIndex = setting.versions?.currentIndex ?? 0;
-    const sample: PolicySample = await withDeadline(
-      {
-        phase: `policy call of dialog ${dialog}, turn ${turn}`,
-        timeoutMs: setting.turnTimeoutMs,
-        signal: run.signal,
-        clock: setting.clock,
-      },
-      (signal) =>
-        setting.policy.call({ messages, tools: start.tools, dialog, turn, state }, { signal }),
-    );
+    const asked: TurnRequest = request;
+    const sample = await callPolicy(
+      { run, setting, turn },
+      (signal) => setting.policy.call({ ...asked, tools: start.tools, dialog }, { signal }),
+    ).catch((error) => {
+      if (before !== null && error instanceof ContextOverflowError) return null;
+      throw error;
+    });
+    if (sample === null) {
+      yield endOfContext(before!);
+      return;
+    }
     const tags = setting.versions === null
       ? null
       : tokenVersions(sample, { stampedIndex, history: setting.versions });
@@ -78,20 +81,27 @@ export async function* runDialog(
       return answer;
     });
     const cutByLimit = !step.done && turn + 1 >= setting.maxTurns;
-    const truncated = step.truncated === true || cutByLimit;
-    const done = step.done || truncated;
     const nextMessages = [...messages, sample.message, ...step.messages ?? []];
-    yield {
+    const next: TurnRequest = { messages: nextMessages, turn: turn + 1, state: sample.state };
+    const isAsked = !step.done && step.truncated !== true && !cutByLimit;
+    const ahead: Ahead = isAsked
+      ? await prepareNext(next, { run, setting, tools: start.tools })
+      : { fits: true, prepared: undefined };
+    const truncated = step.truncated === true || cutByLimit || !ahead.fits;
+    const done = step.done || truncated;
+    const ids = { promptIds: sample.promptIds, responseIds: sample.ids, logProbs: sample.logProbs };
+    const row: RolloutRow = {
       dialog,
       attempt,
       environment: index,
       turn,
+      parent: turn === 0 ? null : turn - 1,
+      branch: before === null ? 0 : before.branch + (goesOn(before, ids) ? 0 : 1),
+      drift: sample.turn?.prompt.drift ?? null,
       messages,
       response: sample.message,
       nextMessages,
-      promptIds: sample.promptIds,
-      responseIds: sample.ids,
-      logProbs: sample.logProbs,
+      ...ids,
       reward: step.reward,
       done,
       truncated,
@@ -101,10 +111,77 @@ export async function* runDialog(
       versionsExact: tags?.exact ?? false,
       info: { ...start.info, ...step.info },
     };
+    yield row;
     if (done) return;
-    messages = nextMessages;
-    state = sample.state;
+    if (ahead.error !== undefined) throw ahead.error;
+    before = row;
+    request = { ...next, prepared: ahead.prepared };
   }
+}
+
+/**
+ * The end of a dialog of which only the server's refusal told that the context has no room left: a
+ * turn in which nothing was sampled, so that the turns before it are kept.
+ */
+function endOfContext(before: RolloutRow): RolloutRow {
+  return {
+    ...before,
+    turn: before.turn + 1,
+    parent: before.turn,
+    branch: before.branch + 1,
+    drift: null,
+    messages: before.nextMessages,
+    response: { role: "assistant", content: "", isComplete: false },
+    promptIds: null,
+    responseIds: new Int32Array(),
+    logProbs: before.logProbs && new Float32Array(),
+    reward: 0,
+    done: true,
+    truncated: true,
+    finishReason: { type: "length", length: 0 },
+    weightVersions: before.weightVersions && [],
+    tokenVersions: before.tokenVersions && new Int32Array(),
+  };
+}
+
+/** What of a request changes from turn to turn. */
+type TurnRequest = Pick<PolicyRequest, "messages" | "turn" | "state" | "prepared">;
+
+/** A turn that was prepared, or the error that it will fail with. */
+type Ahead = PreparedTurn & { readonly error?: unknown };
+
+/** An error in the preparation must not cost the row of the turn before. */
+async function prepareNext(
+  request: TurnRequest,
+  { run, setting, tools }: {
+    run: DialogRun;
+    setting: DialogSetting;
+    tools: EnvironmentReset["tools"];
+  },
+): Promise<Ahead> {
+  const { policy } = setting;
+  if (policy.prepare === undefined) return { fits: true, prepared: undefined };
+  try {
+    return await callPolicy(
+      { run, setting, turn: request.turn },
+      (signal) => policy.prepare!({ ...request, tools, dialog: run.dialog }, { signal }),
+    );
+  } catch (error) {
+    if (run.signal.aborted) throw error;
+    return { fits: true, prepared: undefined, error };
+  }
+}
+
+async function callPolicy<T>(
+  { run, setting, turn }: { run: DialogRun; setting: DialogSetting; turn: number },
+  call: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  return await withDeadline({
+    phase: `policy call of dialog ${run.dialog}, turn ${turn}`,
+    timeoutMs: setting.turnTimeoutMs,
+    signal: run.signal,
+    clock: setting.clock,
+  }, call);
 }
 
 function wholeSpan(sample: PolicySample): RolloutRow["weightVersions"] {

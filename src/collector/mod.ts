@@ -7,7 +7,12 @@ export * from "./environment.ts";
 export * from "./policy.ts";
 export * from "./pool.ts";
 export * from "./row.ts";
-export { type DialogFailure, RolloutBatch, type RolloutBatchInit } from "./batch.ts";
+export {
+  type DialogFailure,
+  type JoinedDialogRow,
+  RolloutBatch,
+  type RolloutBatchInit,
+} from "./batch.ts";
 export { PolicyVersion, type VersionEntry, type VersionKind } from "./policy_version.ts";
 export { ReplayBuffer, type ReplayBufferOptions } from "./replay_buffer.ts";
 export type { CollectorStats } from "./ledger.ts";

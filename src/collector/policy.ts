@@ -17,6 +17,16 @@ export interface PolicyRequest {
    * first. It lets a policy keep the exact ids of earlier turns.
    */
   readonly state: unknown;
+  /** What {@linkcode CollectorPolicy.prepare} gave for this turn. */
+  readonly prepared?: unknown;
+}
+
+/** A turn that was prepared. */
+export interface PreparedTurn {
+  /** Whether the context has room for an answer. */
+  readonly fits: boolean;
+  /** Handed to {@linkcode CollectorPolicy.call} as {@linkcode PolicyRequest.prepared}. */
+  readonly prepared: unknown;
 }
 
 /** What a policy answered. */
@@ -33,6 +43,11 @@ export interface PolicySample extends Sample {
 export interface CollectorPolicy {
   /** Answers one turn. */
   call(request: PolicyRequest, options: { signal: AbortSignal }): Promise<PolicySample>;
+  /**
+   * Prepares a dialog's next turn before the row of the present one is given out: where the context
+   * has no room for another answer, the dialog ends with the present turn, truncated.
+   */
+  prepare?(request: PolicyRequest, options: { signal: AbortSignal }): Promise<PreparedTurn>;
   /** The servers' present weight versions; asked once, before the first dialog. */
   weightVersions?(options: { signal: AbortSignal }): Promise<readonly string[]>;
   /** Told once which collector uses it. */

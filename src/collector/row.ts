@@ -11,6 +11,19 @@ export interface RolloutRow {
   readonly environment: number;
   /** Number of the turn, from 0. */
   readonly turn: number;
+  /** The turn that the dialog goes on from; `null` for the first. */
+  readonly parent: number | null;
+  /**
+   * Number of the row of ids that the turn belongs to, from 0. A turn whose prompt begins with the
+   * ids of the turn before, as they were sampled, has the same; where the template writes the history
+   * otherwise, a branch begins. {@linkcode RolloutBatch.joined} puts the turns of each together.
+   */
+  readonly branch: number;
+  /**
+   * Index of the first sampled id of the prompt for which tokenising its text gives another one; the
+   * sampled ids were kept. `null` when there is none or it is not known.
+   */
+  readonly drift: number | null;
   /** The dialog before the answer. */
   readonly messages: readonly Message[];
   /** The answer. */

@@ -2,9 +2,9 @@ import { ValidationError } from "../errors.ts";
 import type { LLMWrapperBase } from "../policy/wrapper/base.ts";
 import type { LLMWrapperOptions } from "../policy/wrapper/options.ts";
 import { SGLangWrapper } from "../policy/wrapper/sglang_wrapper.ts";
-import { nextTurn, prepareTurn, sampleTurn, type Turn } from "../rollout/turn.ts";
+import { prepareTurn, sampleTurn, type Turn, type TurnPrompt } from "../rollout/turn.ts";
 import { ResumingEngine } from "./partial/resuming_engine.ts";
-import type { CollectorPolicy, PolicyRequest, PolicySample } from "./policy.ts";
+import type { CollectorPolicy, PolicyRequest, PolicySample, PreparedTurn } from "./policy.ts";
 
 /** What happens to a generation that a pause aborted. */
 export type PartialRollouts = "resume" | "keep";
@@ -58,16 +58,31 @@ export class WrapperPolicy implements CollectorPolicy {
     return infos.map((info) => info.weightVersion).filter((version) => version !== null);
   }
 
+  /** Prepares a turn, and tells whether the context has room for its answer. */
+  async prepare(request: PolicyRequest, options: { signal: AbortSignal }): Promise<PreparedTurn> {
+    const wrapper = await this.#forTools(request.tools);
+    const [prepared, limit] = await Promise.all([
+      this.#promptOf(request, { wrapper, ...options }),
+      wrapper.promptLimit(options),
+    ]);
+    return { prepared, fits: prepared.ids.length <= limit };
+  }
+
   /** Answers one turn. */
   async call(request: PolicyRequest, options: { signal: AbortSignal }): Promise<PolicySample> {
     const wrapper = await this.#forTools(request.tools);
-    const model = await wrapper.chatModel(options);
-    const before = request.state as Turn | undefined;
-    const prompt = before === undefined
-      ? await prepareTurn(model, request.messages, options)
-      : await nextTurn(before, request.messages.slice(before.prompt.messages.length + 1), options);
+    const prompt = request.prepared as TurnPrompt | undefined ??
+      await this.#promptOf(request, { wrapper, ...options });
     const turn = await sampleTurn(prompt, wrapper.sampler(), options);
     return { ...turn.sample, message: turn.message, turn, state: turn };
+  }
+
+  async #promptOf(
+    { messages, state }: PolicyRequest,
+    { wrapper, signal }: { wrapper: LLMWrapperBase; signal: AbortSignal },
+  ): Promise<TurnPrompt> {
+    const model = await wrapper.chatModel({ signal });
+    return await prepareTurn(model, messages, { parent: state as Turn | undefined, signal });
   }
 
   /** The wrapper with these tools in its chat template. */
