@@ -58,6 +58,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     values: [...base, "src/client", "src/checkpoint", "src/engine", "src/rollout", "src/policy"],
     types: ["src/weights"],
   },
+  "src/training": { values: base },
   "src/embedded": { values: [...base, "src/checkpoint", "src/rendezvous", "src/collective"] },
   "src/cli": {
     values: [
