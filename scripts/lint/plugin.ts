@@ -1,7 +1,17 @@
-/** Lint rules of this project: native code is opened under `ffi/` only. */
+/** Lint rules of this project. */
+
+/** What reads or waits for the real time. */
+const realTime = [
+  'CallExpression[callee.name="setTimeout"]',
+  'CallExpression[callee.name="setInterval"]',
+  'CallExpression[callee.object.name="performance"][callee.property.name="now"]',
+  'CallExpression[callee.object.name="AbortSignal"][callee.property.name="timeout"]',
+];
+
 const plugin: Deno.lint.Plugin = {
   name: "sglang-rl",
   rules: {
+    /** Native code is opened under `ffi/` only. */
     "dlopen-in-ffi-only": {
       create(context) {
         if (/\/(ffi|tests|bench|scripts)\//.test(context.filename)) return {};
@@ -12,7 +22,42 @@ const plugin: Deno.lint.Plugin = {
         };
       },
     },
+    /** Code takes its time from a clock, so that a test can drive it. */
+    "clock-in-src": {
+      create(context) {
+        if (!/\/src\//.test(context.filename) || context.filename.endsWith("/internal/clock.ts")) {
+          return {};
+        }
+        return everyOne(
+          realTime,
+          (node) =>
+            context.report({ node, message: "Take the time from a Clock (src/internal/clock.ts)" }),
+        );
+      },
+    },
+    /** A unit test that waits for the real time fails on a busy machine. */
+    "no-real-time-in-unit-tests": {
+      create(context) {
+        if (!/\/tests\/unit\//.test(context.filename)) return {};
+        const more = [
+          'ImportSpecifier[imported.name="sleep"]',
+          'CallExpression[callee.object.name="Date"][callee.property.name="now"]',
+        ];
+        return everyOne([...realTime, ...more], (node) =>
+          context.report({
+            node,
+            message: "Unit tests wait for events or drive a FakeClock (tests/_support/clock.ts)",
+          }));
+      },
+    },
   },
 };
+
+function everyOne(
+  selectors: readonly string[],
+  report: (node: Deno.lint.Node) => void,
+): Deno.lint.LintVisitor {
+  return Object.fromEntries(selectors.map((selector) => [selector, report]));
+}
 
 export default plugin;

@@ -3,6 +3,7 @@ import { type Command, InvalidArgumentError } from "commander";
 import { SGLangClient } from "../client/mod.ts";
 import { AsyncSGLang } from "../engine/mod.ts";
 import { UnreachableError, ValidationError } from "../errors.ts";
+import { systemClock } from "../internal/clock.ts";
 import { sleep } from "../internal/deadline.ts";
 import { SGLangRouter } from "../router/mod.ts";
 import type { CliIo } from "./io.ts";
@@ -70,9 +71,9 @@ async function untilSomebodyAnswers(options: FleetOptions, io: CliIo): Promise<v
   const { apiKey, adminApiKey } = keysOf(options, io);
   await Promise.all(urls.map(async (url) => {
     await using client = new SGLangClient({ url, apiKey, adminApiKey });
-    const end = performance.now() + wait * 1000;
+    const end = systemClock.now() + wait * 1000;
     while (!await client.health({ timeoutMs: 5000, signal: io.signal })) {
-      if (performance.now() >= end) {
+      if (systemClock.now() >= end) {
         throw new UnreachableError(`Nobody answers at ${url} after ${wait} s`, { url });
       }
       await sleep(waitPauseMs, { signal: io.signal });

@@ -15,6 +15,8 @@ export interface Faults {
   readonly wrongLogProbCounts?: number | undefined;
   /** Make no tokens: requests hang until this is set to `false`. */
   readonly stalled?: boolean | undefined;
+  /** Set `stalled` when this many more tokens have been made: a hang in the middle of a request. */
+  readonly stallAfterTokens?: number | undefined;
   /** Crash when this many more tokens have been made. */
   readonly crashAfterTokens?: number | undefined;
   /** Answer 400 to this many weight updates, without taking the weights. */
@@ -68,9 +70,17 @@ export class FaultInjector {
 
   /** Whether the server is due to crash, having made `tokens` tokens since this was asked last. */
   countTokens(tokens: number): boolean {
-    const left = this.#faults.crashAfterTokens;
-    if (left === undefined) return false;
-    this.#faults = { ...this.#faults, crashAfterTokens: left - tokens };
-    return left - tokens <= 0;
+    const { stallAfterTokens, crashAfterTokens } = this.#faults;
+    if (stallAfterTokens !== undefined) {
+      const isDue = stallAfterTokens <= tokens;
+      this.set(
+        isDue
+          ? { stalled: true, stallAfterTokens: undefined }
+          : { stallAfterTokens: stallAfterTokens - tokens },
+      );
+    }
+    if (crashAfterTokens === undefined) return false;
+    this.#faults = { ...this.#faults, crashAfterTokens: crashAfterTokens - tokens };
+    return crashAfterTokens - tokens <= 0;
   }
 }

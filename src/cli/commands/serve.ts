@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import { systemClock } from "../../internal/clock.ts";
 import { EmbeddedServer, type EmulatedVersion, makeTinyCheckpoint } from "../../embedded/mod.ts";
 import { AsyncSGLang } from "../../engine/mod.ts";
 import { CrashedError, ValidationError } from "../../errors.ts";
@@ -84,11 +85,11 @@ async function serve(model: string | undefined, options: Options, io: CliIo): Pr
       }; Ctrl-C ends it\n`,
   );
   // Managed servers and signal handlers alone would let the process end.
-  const hold = setInterval(() => {}, 60_000);
+  const release = systemClock.schedule(2 ** 31 - 1, () => {});
   try {
     await untilFailed(started.failed, io.signal);
   } finally {
-    clearInterval(hold);
+    release();
   }
   io.err("Stopping\n");
 }

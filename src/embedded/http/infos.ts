@@ -1,4 +1,5 @@
 /** `/server_info`, `/model_info`, loads and health. */
+import { systemClock } from "../../internal/clock.ts";
 import type { EmbeddedState } from "../state.ts";
 import { ApiError } from "./api_error.ts";
 
@@ -129,7 +130,7 @@ export function getLoad(state: EmbeddedState): unknown {
     num_waiting_reqs: scheduler.waiting,
     num_tokens: scheduler.usedTokens,
     num_pending_tokens: 0,
-    ts_tic: performance.now() / 1000,
+    ts_tic: systemClock.now() / 1000,
   }];
 }
 

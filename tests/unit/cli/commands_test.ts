@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { sleep } from "../../../src/internal/deadline.ts";
 import { makeTinyCheckpoint } from "../../../src/embedded/mod.ts";
 import { get, post, startTiny, tinyCheckpoint } from "../embedded/_support.ts";
 import { commandNames, jsonLines, run } from "./_support.ts";
+import { until } from "../../_support/clock.ts";
 
 Deno.test("help: every command shows examples and ends with 0", async () => {
   for (const command of commandNames()) {
@@ -68,10 +68,10 @@ Deno.test("generate --stream writes the text as a whole call makes it", async ()
 });
 
 Deno.test("generate: Ctrl-C ends it with 130", async () => {
-  await using server = await startTiny({ faults: { stepLatencyMs: 5 } });
+  await using server = await startTiny({ faults: { stallAfterTokens: 3 } });
   const interrupt = new AbortController();
   const running = run(["generate", "Hello", "-s", server.url], { signal: interrupt.signal });
-  while (server.stats.generatedTokens < 3) await sleep(1);
+  await until(() => server.faults.stalled === true);
   interrupt.abort();
   assert.deepEqual(await running, { code: 130, out: "", err: "Interrupted\n" });
 });

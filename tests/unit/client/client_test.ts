@@ -10,6 +10,7 @@ import {
   standIn,
   vocabularyRefusal,
 } from "../../_support/http_stand_in.ts";
+import { FakeClock, until } from "../../_support/clock.ts";
 
 /** A clock on which pauses pass at once and deadlines never come. */
 function skippingClock(pauses: number[]): Clock {
@@ -136,12 +137,19 @@ Deno.test({
 Deno.test("a deadline names the phase, the peer and the hint, and aborts on the server", async () => {
   const held = Promise.withResolvers<Response>();
   await using server = standIn({ ...healthyServer, "POST /generate": () => held.promise });
-  using client = new SGLangClient({ url: server.url });
-  await assert.rejects(client.generate({ text: "a" }, { timeoutMs: 20 }), (error: SGLangError) => {
-    assert.equal(error.code, "timeout");
-    assert.match(error.message, /phase "generate" after 20 ms.*paused server/);
-    return true;
-  });
+  const clock = new FakeClock();
+  using client = new SGLangClient({ url: server.url, clock });
+  const late = assert.rejects(
+    client.generate({ text: "a" }, { timeoutMs: 20 }),
+    (error: SGLangError) => {
+      assert.equal(error.code, "timeout");
+      assert.match(error.message, /phase "generate" after 20 ms.*paused server/);
+      return true;
+    },
+  );
+  await until(() => server.calls.includes("POST /generate"));
+  await clock.advance(20);
+  await late;
   assert.deepEqual(server.calls, ["POST /generate", "POST /abort_request"]);
   held.resolve(new Response(null));
 });
@@ -153,10 +161,16 @@ Deno.test("a generation that waits for a server we paused says so", async () => 
     "POST /pause_generation": () => Response.json({ status: "ok" }),
     "POST /generate": () => held.promise,
   });
-  using client = new SGLangClient({ url: server.url });
+  const clock = new FakeClock();
+  using client = new SGLangClient({ url: server.url, clock });
   await client.pause("retract");
   assert.deepEqual(server.requests[0]?.body, { mode: "retract" });
-  await assert.rejects(client.generate({ text: "a" }, { timeoutMs: 20 }), { code: "paused" });
+  const late = assert.rejects(client.generate({ text: "a" }, { timeoutMs: 20 }), {
+    code: "paused",
+  });
+  await until(() => server.calls.includes("POST /generate"));
+  await clock.advance(20);
+  await late;
   held.resolve(new Response(null));
 });
 

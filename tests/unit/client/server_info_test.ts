@@ -35,6 +35,7 @@ Deno.test("the load of a server is the sum over its ranks", () => {
     waiting: 2,
     tokensPerSecond: 20,
     tokenUsage: 0.5,
+    cacheHitRate: null,
   });
 });
 

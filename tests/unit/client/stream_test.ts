@@ -8,6 +8,7 @@ import {
   standIn,
   type StandInHandler,
 } from "../../_support/http_stand_in.ts";
+import { FakeClock, until } from "../../_support/clock.ts";
 
 function event(
   step: { text: string; ids: number[]; total: number; logProbs?: number[]; finish?: object },
@@ -162,9 +163,12 @@ Deno.test("leaving the loop aborts the request on the server", async () => {
 
 Deno.test("a stream that falls silent reaches its deadline and is aborted", async () => {
   await using server = streaming(() => new Response(new ReadableStream()));
-  using client = new SGLangClient({ url: server.url });
+  const clock = new FakeClock();
+  using client = new SGLangClient({ url: server.url, clock });
   const stream = client.stream({ text: "x" }, { timeoutMs: 30 });
-  await assert.rejects(Array.fromAsync(stream), { code: "timeout", phase: "stream" });
+  const late = assert.rejects(Array.fromAsync(stream), { code: "timeout", phase: "stream" });
+  await until(() => server.calls.includes("POST /generate"));
+  await clock.pass(late, { ms: 30, isStuck: () => clock.pending > 0 });
   assert.equal(server.calls.at(-1), "POST /abort_request");
 });
 

@@ -9,24 +9,26 @@ import {
 } from "../../../src/engine/engine.ts";
 import { TimeoutError } from "../../../src/errors.ts";
 import { ResumingEngine } from "../../../src/collector/mod.ts";
-import { FakeClock } from "../../_support/clock.ts";
+import { FakeClock, until } from "../../_support/clock.ts";
 import { tinyFolder } from "./_servers.ts";
 
-/** Pauses as a weight sync does, as soon as `isDue` says so, then names new weights and resumes. */
-async function syncWhen(isDue: () => boolean, engine: AsyncSGLang, version: string): Promise<void> {
-  while (!isDue()) await new Promise((wake) => setTimeout(wake, 1));
+/** Pauses as a weight sync does while `server` stands still, then names new weights and resumes. */
+async function syncWhenStalled(
+  server: EmbeddedServer,
+  engine: AsyncSGLang,
+  version: string,
+): Promise<void> {
+  await until(() => server.faults.stalled === true);
   await engine.pause("abort");
   for (const { client } of engine.workers) {
     await client.updateWeightVersion(version, { abortAllRequests: false });
   }
   await engine.resume();
+  server.setFaults({ stalled: false });
 }
 
 Deno.test("a paused generation goes on where it was: the same tokens as without a pause", async () => {
-  await using server = await EmbeddedServer.start({
-    model: await tinyFolder(),
-    faults: { stepLatencyMs: 1 },
-  });
+  await using server = await EmbeddedServer.start({ model: await tinyFolder() });
   await using engine = await AsyncSGLang.connect(server.url);
   const resumptions: number[] = [];
   const resuming = new ResumingEngine(engine, {
@@ -35,10 +37,10 @@ Deno.test("a paused generation goes on where it was: the same tokens as without 
   const options = { temperature: 0, maxNewTokens: 32, ignoreEos: true, returnLogProbs: true };
   const prompts = ["Hello", "The answer is", "One, two,"];
   const whole = await engine.generate(prompts, options);
-  const made = server.stats.generatedTokens;
+  server.setFaults({ stallAfterTokens: 20 });
   const [cut] = await Promise.all([
     resuming.generate(prompts, options),
-    syncWhen(() => server.stats.generatedTokens > made + 20, engine, "second"),
+    syncWhenStalled(server, engine, "second"),
   ]);
   assert.equal(resumptions.length, 3);
   for (const [i, sample] of cut.entries()) {
@@ -58,20 +60,16 @@ Deno.test("a paused generation goes on where it was: the same tokens as without 
 });
 
 Deno.test("what the caller aborts itself stays aborted", async () => {
-  await using server = await EmbeddedServer.start({
-    model: await tinyFolder(),
-    faults: { stepLatencyMs: 1 },
-  });
+  await using server = await EmbeddedServer.start({ model: await tinyFolder() });
   await using engine = await AsyncSGLang.connect(server.url);
   const resuming = new ResumingEngine(engine);
   for (const which of ["rid", "all"] as const) {
     const rid = crypto.randomUUID();
-    const made = server.stats.generatedTokens;
+    server.setFaults({ stallAfterTokens: 3 });
     const wait = resuming.generate("Hello", { maxNewTokens: 500, ignoreEos: true, rids: [rid] });
-    while (server.stats.generatedTokens < made + 3) {
-      await new Promise((wake) => setTimeout(wake, 1));
-    }
+    await until(() => server.faults.stalled === true);
     await resuming.abort(which === "rid" ? [rid] : "all");
+    server.setFaults({ stalled: false });
     const sample = await wait;
     assert.equal(sample.finishReason.type, "abort");
     assert.ok(sample.ids.length < 500);
@@ -79,21 +77,18 @@ Deno.test("what the caller aborts itself stays aborted", async () => {
 });
 
 Deno.test("what was resumed can still be aborted by its id", async () => {
-  await using server = await EmbeddedServer.start({
-    model: await tinyFolder(),
-    faults: { stepLatencyMs: 1 },
-  });
+  await using server = await EmbeddedServer.start({ model: await tinyFolder() });
   await using engine = await AsyncSGLang.connect(server.url);
   let resumptions = 0;
   const resuming = new ResumingEngine(engine, { onResume: () => resumptions++ });
   const rid = crypto.randomUUID();
+  server.setFaults({ stallAfterTokens: 3 });
   const wait = resuming.generate("Hello", { maxNewTokens: 900, ignoreEos: true, rids: [rid] });
-  await syncWhen(() => server.stats.generatedTokens > 3, engine, "second");
-  const made = server.stats.generatedTokens;
-  while (server.stats.generatedTokens < made + 3) {
-    await new Promise((wake) => setTimeout(wake, 1));
-  }
+  await syncWhenStalled(server, engine, "second");
+  server.setFaults({ stallAfterTokens: 3 });
+  await until(() => server.faults.stalled === true);
   await resuming.abort([rid]);
+  server.setFaults({ stalled: false });
   const sample = await wait;
   assert.equal(sample.finishReason.type, "abort");
   assert.ok(resumptions === 1 && sample.ids.length > 3 && sample.ids.length < 900);

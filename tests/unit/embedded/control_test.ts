@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
-import { sleep } from "../../../src/internal/deadline.ts";
 import type { EmbeddedServer } from "../../../src/embedded/mod.ts";
 import { type Answer, get, greedy, post, type Sample, startTiny } from "./_support.ts";
+import { turns, until } from "../../_support/clock.ts";
 
 /** A request that runs until it is aborted or 1500 tokens are made. */
 function long(server: EmbeddedServer, rid = "long"): Promise<Answer<Sample>> {
@@ -11,10 +11,6 @@ function long(server: EmbeddedServer, rid = "long"): Promise<Answer<Sample>> {
     return_logprob: true,
     sampling_params: { max_new_tokens: 1500, temperature: 1, ignore_eos: true },
   });
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await sleep(1);
 }
 
 const pause = (server: EmbeddedServer, mode: string) => post(server, "/pause_generation", { mode });
@@ -44,7 +40,7 @@ for (const mode of ["retract", "in_place"]) {
     await pause(server, mode);
     const { generatedTokens } = server.stats;
     const waiting = greedy(server, [7, 8]);
-    await sleep(20);
+    await turns(20);
     assert.equal(server.stats.generatedTokens, generatedTokens);
     await resume(server);
     const { body } = await running;

@@ -1,6 +1,7 @@
 /** What the embedded server refuses; tests/real/embedded compares the words with the real server's. */
 import assert from "node:assert/strict";
 import { events, get, post, startTiny } from "./_support.ts";
+import { until } from "../../_support/clock.ts";
 
 interface Refusal {
   readonly error?: { readonly message: string } | string;
@@ -74,7 +75,7 @@ Deno.test("an id that is in work is refused until it has ended", async () => {
   await using server = await startTiny({ faults: { stalled: true } });
   const request = { input_ids: [1], rid: "same", sampling_params: { max_new_tokens: 1 } };
   const first = post(server, "/generate", request);
-  while (server.stats.waiting === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+  await until(() => server.stats.waiting > 0);
   assert.equal((await post(server, "/generate", request)).status, 400);
   server.setFaults({ stalled: false });
   assert.equal((await first).status, 200);

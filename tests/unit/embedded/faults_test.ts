@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { sleep } from "../../../src/internal/deadline.ts";
 import { greedy, post, startTiny } from "./_support.ts";
+import { FakeClock, turns, until } from "../../_support/clock.ts";
 
 const request = { input_ids: [1, 2], sampling_params: { max_new_tokens: 4, temperature: 0 } };
 
@@ -39,7 +39,7 @@ Deno.test("wrongLogProbCounts: one log-probability is missing", async () => {
 Deno.test("stalled: no token comes until the stall is over", async () => {
   await using server = await startTiny({ faults: { stalled: true } });
   const running = greedy(server);
-  await sleep(20);
+  await turns(20);
   assert.equal(server.stats.generatedTokens, 0);
   server.setFaults({ stalled: false });
   assert.equal((await running).length, 12);
@@ -48,7 +48,7 @@ Deno.test("stalled: no token comes until the stall is over", async () => {
 Deno.test("a stalled server closes all the same", async () => {
   const server = await startTiny({ faults: { stalled: true } });
   const running = post(server, "/generate", request);
-  await sleep(5);
+  await until(() => server.stats.waiting === 1);
   await server.close();
   assert.equal((await running).body.meta_info.finish_reason!.type, "abort");
 });
@@ -57,7 +57,7 @@ Deno.test("crash: connections break and the port refuses", async () => {
   await using server = await startTiny({ faults: { stalled: true } });
   const running = post(server, "/generate", request);
   const broken = assert.rejects(running, TypeError);
-  await sleep(5);
+  await until(() => server.stats.waiting === 1);
   server.crash();
   await broken;
   await assert.rejects(post(server, "/generate", request), TypeError);
@@ -79,8 +79,7 @@ Deno.test("a token id outside the vocabulary kills the server, as it kills the r
 
 Deno.test("stepLatencyMs and latencyMs make the server slow", async () => {
   await using server = await startTiny({ faults: { latencyMs: 10, stepLatencyMs: 5 } });
-  const started = performance.now();
+  using clock = FakeClock.install({ skipUpToMs: 1000 });
   await greedy(server, [1], 4);
-  // Sleeping less than asked for would be a fault of the clock: 10 + 4 steps of 5.
-  assert.ok(performance.now() - started >= 29);
+  assert.ok(clock.now() >= 10 + 4 * 5);
 });

@@ -2,15 +2,15 @@ import assert from "node:assert/strict";
 import { openCheckpoint } from "../../../src/checkpoint/mod.ts";
 import { GlooGroup } from "../../../src/collective/gloo/group.ts";
 import type { EmbeddedServer } from "../../../src/embedded/mod.ts";
-import { sleep } from "../../../src/internal/deadline.ts";
 import { get, greedy, post, startTiny, tinyCheckpoint } from "./_support.ts";
+import { turns, until } from "../../_support/clock.ts";
 
 interface Reply {
   readonly success: boolean;
   readonly message: string;
 }
 
-const signal = AbortSignal.timeout(30_000);
+const { signal } = new AbortController();
 const group = { group_name: "g" };
 
 async function checksum(server: EmbeddedServer): Promise<string> {
@@ -144,7 +144,7 @@ Deno.test("0.5.23: an update needs a session, and tokens tell which version made
     input_ids: [1, 2],
     sampling_params: { max_new_tokens: 200, temperature: 0, ignore_eos: true },
   });
-  while (server.stats.generatedTokens < 5) await sleep(1);
+  await until(() => server.stats.generatedTokens >= 5);
   await post(server, "/pause_generation", { mode: "in_place" });
   assert.equal((await post<Reply>(server, "/begin_weight_update", {})).body.message, "Success");
   const again = await post<Reply>(server, "/begin_weight_update", {});
@@ -169,12 +169,12 @@ Deno.test("an update of a running server waits for its requests and holds new on
   const next = await tinyCheckpoint({ seed: 1 });
   await using server = await startTiny();
   const running = greedy(server, [1, 2, 3], 300);
-  while (server.stats.running === 0) await sleep(1);
+  await until(() => server.stats.running > 0);
   const update = post<Reply>(server, "/update_weights_from_disk", {
     model_path: next,
     weight_version: "v1",
   });
-  await sleep(5);
+  await turns(5);
   const late = post(server, "/generate", {
     input_ids: [4],
     sampling_params: { max_new_tokens: 1 },
@@ -189,7 +189,7 @@ Deno.test("flush_cache while requests wait: 0.5.16 dies, 0.5.23 says so and keep
   for (const version of ["0.5.16", "0.5.23"] as const) {
     await using server = await startTiny({ version });
     const running = greedy(server, [1], 500).catch(() => []);
-    while (server.stats.running === 0) await sleep(1);
+    await until(() => server.stats.running > 0);
     await post(server, "/pause_generation", { mode: "in_place" });
     const update = post<Reply>(server, "/update_weights_from_disk", body);
     if (version === "0.5.16") {
@@ -250,7 +250,7 @@ Deno.test("groups: a lost rank 0 fails the update, and the server serves on", as
     dtypes: ["float32"],
     shapes: [[64]],
   });
-  await sleep(5);
+  await turns(5);
   await root.close();
   assert.equal((await reply).status, 400);
   assert.equal((await greedy(server)).length, 12);
@@ -270,7 +270,7 @@ Deno.test("refuseUpdates: so many updates fail and change nothing", async () => 
 Deno.test("update_weight_version renames and aborts only when told to or told nothing", async () => {
   await using server = await startTiny();
   const running = greedy(server, [1], 300);
-  while (server.stats.running === 0) await sleep(1);
+  await until(() => server.stats.running > 0);
   const { body } = await post(server, "/update_weight_version", {
     new_version: "v7",
     abort_all_requests: false,

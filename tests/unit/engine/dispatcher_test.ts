@@ -8,6 +8,7 @@ import {
   type SeenRequest,
   standIn,
 } from "../../_support/http_stand_in.ts";
+import { FakeClock } from "../../_support/clock.ts";
 
 const options = { vocabSize: 1000, retry: { retries: 0 } };
 
@@ -71,15 +72,21 @@ Deno.test("cancelling ends what is queued here and what runs on the server", asy
 Deno.test("the deadline of a call covers its queue", async () => {
   const { server, arrived, release } = holding();
   await using _server = server;
-  await using engine = await AsyncSGLang.connect(server.url, { ...options, maxConcurrency: 1 });
+  const clock = new FakeClock();
+  await using engine = await AsyncSGLang.connect(server.url, {
+    ...options,
+    maxConcurrency: 1,
+    clock,
+  });
   const one = arrived(1);
-  const call = engine.generate(texts(3), { timeoutMs: 40 });
-  await one;
-  await assert.rejects(call, {
+  const late = assert.rejects(engine.generate(texts(3), { timeoutMs: 40 }), {
     code: "timeout",
     phase: "generate",
     message: /1 requests in flight, 2 queued/,
   });
+  await one;
+  await clock.advance(40);
+  await late;
   release();
 });
 

@@ -189,8 +189,15 @@ Deno.test("an abort reaches the engine and a deadline ends a call that hangs", a
   controller.abort();
   await call;
   await aborted.seen;
+  using clock = FakeClock.install();
   const late = hanging();
-  await assert.rejects(late.wrapper.call(prompts("a"), { timeoutMs: 5 }), TimeoutError);
+  const timedOut = assert.rejects(
+    late.wrapper.call(prompts("a"), { timeoutMs: 5 }),
+    TimeoutError,
+  );
+  while (late.engine.calls.length === 0) await Promise.resolve();
+  await clock.advance(5);
+  await timedOut;
   await late.seen;
 });
 

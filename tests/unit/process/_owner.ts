@@ -30,7 +30,9 @@ const tree = await ProcessTree.launch({
     if (pids.length === 4) found.resolve();
   },
 });
-const hold = setTimeout(() => {}, 20_000);
+// Holds the event loop of this process; the test above waits for its end.
+// deno-lint-ignore sglang-rl/no-real-time-in-unit-tests
+const hold = setTimeout(() => {}, 2 ** 31 - 1);
 await found.promise;
 clearTimeout(hold);
 // deno-lint-ignore no-console

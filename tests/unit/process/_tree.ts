@@ -1,4 +1,5 @@
 import { ProcessTree, type ProcessTreeOptions } from "../../../src/process/mod.ts";
+import { turns, until } from "../../_support/clock.ts";
 
 /** Whether the keeper can run; these tests are about nothing else. */
 export async function hasPython(): Promise<boolean> {
@@ -11,25 +12,22 @@ export async function hasPython(): Promise<boolean> {
   }
 }
 
-/** Those of `pids` that are still alive once all are gone or the time is up. */
-export async function aliveOf(
-  pids: readonly number[],
-  options: { untilGoneMs: number },
-): Promise<number[]> {
-  const end = performance.now() + options.untilGoneMs;
-  for (;;) {
-    const { stdout } = await new Deno.Command("sh", {
-      args: [
-        "-c",
-        "for p; do kill -0 $p 2>/dev/null && echo $p; done; true",
-        "sh",
-        ...pids.map(String),
-      ],
-    }).output();
-    const alive = new TextDecoder().decode(stdout).split("\n").filter(Boolean).map(Number);
-    if (alive.length === 0 || performance.now() > end) return alive;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
+/** Those of `pids` that are alive now. */
+export async function aliveOf(pids: readonly number[]): Promise<number[]> {
+  const { stdout } = await new Deno.Command("sh", {
+    args: [
+      "-c",
+      "for p; do kill -0 $p 2>/dev/null && echo $p; done; true",
+      "sh",
+      ...pids.map(String),
+    ],
+  }).output();
+  return new TextDecoder().decode(stdout).split("\n").filter(Boolean).map(Number);
+}
+
+/** Resolves once none of `pids` is alive; a process that stays hangs the test with its name. */
+export async function allGone(pids: readonly number[]): Promise<void> {
+  while ((await aliveOf(pids)).length > 0) await turns(20);
 }
 
 /** Runs a shell script as a tree. */
@@ -42,6 +40,6 @@ export function launchShell(
 
 /** The first line that a tree writes. */
 export async function firstLine(tree: ProcessTree): Promise<string> {
-  while (tree.lastLine === undefined) await new Promise((resolve) => setTimeout(resolve, 10));
-  return tree.lastLine;
+  await until(() => tree.lastLine !== undefined);
+  return tree.lastLine!;
 }

@@ -8,6 +8,7 @@ import {
 import { TCPStoreClient, TCPStoreServer } from "../../../src/rendezvous/mod.ts";
 import { utf8 } from "./_encode.ts";
 import { freePort } from "../../_support/free_port.ts";
+import { FakeClock, turns, until } from "../../_support/clock.ts";
 
 const connect = (port: number) => TCPStoreClient.connect({ hostname: "127.0.0.1", port });
 
@@ -49,14 +50,21 @@ Deno.test("a value of 8 MiB passes both ways", async () => {
 Deno.test("a wait that is given up leaves the client usable", async () => {
   await using server = TCPStoreServer.listen();
   await using client = await connect(server.port);
-  await assert.rejects(client.wait(["no"], { timeoutMs: 10, phase: "join" }), (error) => {
-    return error instanceof TimeoutError && error.phase === "join";
-  });
+  {
+    using clock = FakeClock.install();
+    const late = assert.rejects(client.wait(["no"], { timeoutMs: 10, phase: "join" }), (error) => {
+      return error instanceof TimeoutError && error.phase === "join";
+    });
+    await until(() => server.peersSeen.lastOp === "wait");
+    await clock.advance(10);
+    await late;
+  }
   const signal = AbortSignal.abort("stop");
   await assert.rejects(client.wait(["no"], { signal }), AbortedError);
   const controller = new AbortController();
   const wait = client.wait(["no"], { signal: controller.signal });
-  setTimeout(() => controller.abort(), 5);
+  await turns(5);
+  controller.abort();
   await assert.rejects(wait, AbortedError);
   assert.equal(await client.add("n", 4n), 4n);
 });
@@ -67,7 +75,7 @@ Deno.test("a wait that is given up just as its key comes leaves the client usabl
   for (let i = 0; i < 20; i++) {
     const controller = new AbortController();
     const wait = client.wait([`k${i}`], { signal: controller.signal }).catch(() => {});
-    await new Promise((resolve) => setTimeout(resolve, 1));
+    await turns();
     server.set(`/k${i}`, utf8("1"));
     controller.abort();
     await wait;
@@ -76,10 +84,13 @@ Deno.test("a wait that is given up just as its key comes leaves the client usabl
 });
 
 Deno.test("a client waits for a store that is not up yet", async () => {
+  using clock = FakeClock.install();
   const port = freePort();
   const connecting = connect(port);
-  await new Promise((resolve) => setTimeout(resolve, 20));
+  // The pause after the first refusal.
+  await until(() => clock.pending === 2);
   await using server = TCPStoreServer.listen({ port });
+  await clock.advance(50);
   await using client = await connecting;
   assert.equal(await client.countKeys(), 0);
   assert.equal(server.peersSeen.clients, 1);
@@ -87,10 +98,15 @@ Deno.test("a client waits for a store that is not up yet", async () => {
 
 Deno.test("a store that never comes is a timeout that says why", async () => {
   const port = freePort();
-  await assert.rejects(
+  using clock = FakeClock.install();
+  const late = assert.rejects(
     TCPStoreClient.connect({ hostname: "127.0.0.1", port, timeoutMs: 30 }),
     (error) => error instanceof TimeoutError && /refused/i.test(error.message),
   );
+  // The deadline, and the pause after the first refusal.
+  await until(() => clock.pending === 2);
+  await clock.advance(30);
+  await late;
 });
 
 Deno.test("what answers but is no store is refused", async () => {
@@ -102,11 +118,15 @@ Deno.test("what answers but is no store is refused", async () => {
 
 Deno.test("a store that answers nothing ends in a timeout, and the socket is closed", async () => {
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  const serving = serveOne(listener, new Uint8Array(0));
-  await assert.rejects(
+  using clock = FakeClock.install();
+  const connected = Promise.withResolvers<void>();
+  const serving = serveOne(listener, new Uint8Array(0), connected.resolve);
+  const late = assert.rejects(
     TCPStoreClient.connect({ hostname: "127.0.0.1", port: listener.addr.port, timeoutMs: 30 }),
     TimeoutError,
   );
+  await connected.promise;
+  await clock.pass(late, { ms: 30, isStuck: () => clock.pending > 0 });
   await serving;
 });
 
@@ -128,8 +148,13 @@ Deno.test("a closed client says so", async () => {
 });
 
 /** Takes one connection, writes `answer`, and reads until the other side closes. */
-async function serveOne(listener: Deno.TcpListener, answer: Uint8Array): Promise<void> {
+async function serveOne(
+  listener: Deno.TcpListener,
+  answer: Uint8Array,
+  onConnection: () => void = () => {},
+): Promise<void> {
   using socket = await listener.accept();
+  onConnection();
   await socket.write(answer);
   const buffer = new Uint8Array(256);
   try {

@@ -2,18 +2,10 @@ import assert from "node:assert/strict";
 import { AbortedError, StateError, TimeoutError, UnreachableError } from "../../../src/errors.ts";
 import { TCPStoreClient, TCPStoreServer } from "../../../src/rendezvous/mod.ts";
 import { encodeRequest, utf8 } from "./_encode.ts";
+import { FakeClock, until } from "../../_support/clock.ts";
 
 const connect = (server: TCPStoreServer) =>
   TCPStoreClient.connect({ hostname: "127.0.0.1", port: server.port });
-
-/** Resolves when the server has seen what `condition` asks for. */
-async function seen(condition: () => boolean): Promise<void> {
-  const end = Date.now() + 5_000;
-  while (!condition()) {
-    assert.ok(Date.now() < end, "not seen in time");
-    await new Promise((resolve) => setTimeout(resolve, 2));
-  }
-}
 
 /** Whether the other side closes the connection without an answer. */
 async function isClosed(socket: Deno.Conn): Promise<boolean> {
@@ -73,7 +65,8 @@ Deno.test("a wait that times out says who came, what was heard and what is missi
   await using client = await connect(server);
   await client.set("a", utf8("1"));
   await client.countKeys();
-  await assert.rejects(
+  using clock = FakeClock.install();
+  const late = assert.rejects(
     server.wait(["/a", "/b"], { timeoutMs: 20, phase: "rank 1 joins" }),
     (error) => {
       assert.ok(error instanceof TimeoutError);
@@ -82,6 +75,8 @@ Deno.test("a wait that times out says who came, what was heard and what is missi
       return true;
     },
   );
+  await clock.advance(20);
+  await late;
 });
 
 Deno.test("the server's wait ends with its signal and with the server", async () => {
@@ -133,9 +128,13 @@ Deno.test("malformed bytes cost the connection they came on, no other", async ()
 });
 
 Deno.test("a client that says nothing is dropped after the hello timeout", async () => {
+  using clock = FakeClock.install();
   await using server = TCPStoreServer.listen({ helloTimeoutMs: 20 });
   await using polite = await connect(server);
+  await polite.countKeys();
   using silent = await Deno.connect({ hostname: "127.0.0.1", port: server.port });
+  await until(() => server.peersSeen.connected === 2);
+  await clock.advance(20);
   assert.ok(await isClosed(silent));
   assert.equal(await polite.countKeys(), 0);
 });
@@ -146,7 +145,7 @@ Deno.test("connections beyond the limit are closed, and places become free again
   using second = await Deno.connect({ hostname: "127.0.0.1", port: server.port });
   assert.ok(await isClosed(second));
   await first[Symbol.asyncDispose]();
-  await seen(() => server.peersSeen.connected === 0);
+  await until(() => server.peersSeen.connected === 0);
   await using third = await connect(server);
   assert.equal(await third.countKeys(), 0);
 });
@@ -166,9 +165,9 @@ Deno.test("a wait whose client is gone is answered to nobody", async () => {
   const gone = await Deno.connect({ hostname: "127.0.0.1", port: server.port });
   await gone.write(encodeRequest({ op: "validate" }));
   await gone.write(encodeRequest({ op: "wait", keys: ["/late"] }));
-  await seen(() => server.peersSeen.lastOp === "wait");
+  await until(() => server.peersSeen.lastOp === "wait");
   gone.close();
-  await seen(() => server.peersSeen.connected === 0);
+  await until(() => server.peersSeen.connected === 0);
   server.set("/late", utf8("1"));
   assert.equal(server.peersSeen.lastError, undefined);
 });

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { HttpError, ProtocolError, TimeoutError, UnreachableError } from "../../../src/errors.ts";
 import { getOpenPort } from "../../../src/process/mod.ts";
 import { SGLangRouter } from "../../../src/router/mod.ts";
+import { FakeClock, openCalls } from "../../_support/clock.ts";
 
 /** Runs a router that answers as it is told, for faults that the real one does not show. */
 async function withAnswers(
@@ -37,17 +38,20 @@ Deno.test("a refused key is told without the key", () =>
 Deno.test("a server that never becomes healthy is taken out again, and the deadline names it", async () => {
   const calls: string[] = [];
   const listed = { workers: [{ id: "w1", url: "http://a:1", is_healthy: false }] };
+  using clock = FakeClock.install();
+  using open = openCalls();
   await withAnswers((request) => {
     calls.push(`${request.method} ${new URL(request.url).pathname}`);
     if (request.method === "POST") return Response.json({ worker_id: "w1" }, { status: 202 });
     if (request.method === "DELETE") return new Response(null, { status: 202 });
     return Response.json(listed);
   }, async (router) => {
-    await assert.rejects(router.addWorker("http://a:1", { timeoutMs: 250 }), (error) => {
+    const late = assert.rejects(router.addWorker("http://a:1", { timeoutMs: 1000 }), (error) => {
       assert.ok(error instanceof TimeoutError);
       assert.match(error.message, /add http:\/\/a:1 to the router/);
       return true;
     });
+    await clock.pass(late, { ms: 500, isStuck: () => open.count === 0 });
   });
   assert.equal(calls[0], "POST /workers");
   assert.equal(calls.at(-1), "DELETE /workers/w1");
@@ -59,15 +63,27 @@ Deno.test("a router that keeps a removed server is a timeout, not a hang", () =>
     (request) =>
       request.method === "DELETE" ? new Response(null, { status: 202 }) : Response.json(listed),
     async (router) => {
-      await assert.rejects(router.removeWorker("w1", { timeoutMs: 250 }), TimeoutError);
+      using clock = FakeClock.install();
+      using open = openCalls();
+      const late = assert.rejects(router.removeWorker("w1", { timeoutMs: 1000 }), TimeoutError);
+      await clock.pass(late, { ms: 500, isStuck: () => open.count === 0 });
     },
   );
 });
 
 Deno.test("a router that does not answer in time, or at all, is told", async () => {
   const held = Promise.withResolvers<Response>();
-  await withAnswers(() => held.promise, async (router) => {
-    await assert.rejects(router.isReady({ timeoutMs: 100 }), TimeoutError);
+  using clock = FakeClock.install();
+  const asked = Promise.withResolvers<void>();
+  const hang = () => {
+    asked.resolve();
+    return held.promise;
+  };
+  await withAnswers(hang, async (router) => {
+    const late = assert.rejects(router.isReady({ timeoutMs: 100 }), TimeoutError);
+    await asked.promise;
+    await clock.advance(100);
+    await late;
     held.resolve(new Response());
   });
   const nobody = SGLangRouter.connect(`http://127.0.0.1:${getOpenPort()}`);

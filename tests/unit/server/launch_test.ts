@@ -14,7 +14,6 @@ mode = os.environ["STAND_IN"]
 print("stand-in pid", os.getpid(), flush=True)
 if mode == "silent": time.sleep(300)
 if mode == "dies":
-    time.sleep(0.3)
     print("CUDA out of memory", flush=True)
     sys.exit(7)
 class Health(http.server.BaseHTTPRequestHandler):
@@ -26,6 +25,7 @@ server = http.server.HTTPServer(("127.0.0.1", int(option("--port"))), Health)
 print("serving", flush=True)
 server.serve_forever()
 `;
+import { FakeClock } from "../../_support/clock.ts";
 
 const ignore = !await hasPython();
 
@@ -82,11 +82,17 @@ test("case 16: a process that dies before it is ready fails at once, with code, 
 });
 
 test("case 16: a deadline ends the process, then throws with its last words", async (launch) => {
-  await assert.rejects(launch("silent", { readyTimeoutMs: 1500 }), (error) => {
+  using clock = FakeClock.install({ skipUpToMs: 1000 });
+  const heard = Promise.withResolvers<void>();
+  const launching = launch("silent", { readyTimeoutMs: 3_600_000, onLog: () => heard.resolve() });
+  const late = assert.rejects(launching, (error) => {
     assert.ok(error instanceof TimeoutError);
     assert.match(error.lastHeard ?? "", /^stand-in pid \d+$/);
     return true;
   });
+  await heard.promise;
+  await clock.advance(3_600_000);
+  await late;
 });
 
 test("a launch that is given up leaves no process and no port", async (launch) => {
