@@ -4,6 +4,7 @@ import { AsyncSGLang, type WorkerEvent, workerTransitions } from "../../../src/e
 import { safetensors } from "../../../src/weights/mod.ts";
 import { readWeights } from "./_weights.ts";
 import { healthyServer, modelInfo, standIn } from "../../_support/http_stand_in.ts";
+import { until } from "../../_support/clock.ts";
 import { checkpoint, GREEDY, PROMPT, TestFleet } from "./_fleet.ts";
 
 /** Who answered, and from which weights. */
@@ -16,16 +17,6 @@ async function answers(engine: AsyncSGLang, count = 8): Promise<Map<string, stri
   );
 }
 
-/** Lets checks run that were begun without anybody waiting for them. */
-async function until(what: string, isSo: () => boolean): Promise<void> {
-  const giveUp = AbortSignal.timeout(20_000);
-  while (!isSo()) {
-    giveUp.throwIfAborted();
-    await new Promise((wake) => setTimeout(wake, 1));
-  }
-  assert.ok(isSo(), what);
-}
-
 Deno.test("a server that comes back with old weights gets no requests until a sync reached it", async () => {
   for (const version of ["0.5.16", "0.5.23"] as const) {
     await using fleet = await TestFleet.start(2, { version });
@@ -33,7 +24,7 @@ Deno.test("a server that comes back with old weights gets no requests until a sy
     await sender.updateWeights(stateDict(await readWeights(await checkpoint("b"))));
     await fleet.restart(1, version);
     // Requests until one of them meets the old weights.
-    await until("it was noticed", () => {
+    await until(() => {
       void engine.generate(PROMPT, GREEDY).catch(() => {});
       return fleet.states[1] === "quarantined";
     });
@@ -131,7 +122,7 @@ Deno.test("an added server is synced before it serves, a removed one ends its re
     inputIds: [1, 2, 3],
     samplingParams: { maxNewTokens: 60, ignoreEos: true },
   });
-  await until("it runs", () => added.stats.running > 0);
+  await until(() => added.stats.running > 0);
   await engine.removeWorker(added.url);
   assert.equal((await slow).finishReason.type, "length");
   assert.deepEqual(engine.workers.map(({ url }) => url), [fleet.servers[0]!.url]);
@@ -178,7 +169,7 @@ Deno.test("where nobody may serve, a request waits, and ends with what is the ma
     code: "state",
     message: /No server may serve: .* is quarantined: a test says so/,
   });
-  await until("it waits", () => engine.requests.inFlight > 0);
+  await until(() => engine.requests.inFlight > 0);
   await clock.advance(5_000);
   await call;
   const waiting = engine.generate(PROMPT, { ...GREEDY, n: 1 });
