@@ -35,6 +35,7 @@ export type ErrorCode =
   | "permission"
   | "state"
   | "weight_sync"
+  | "overtaken"
   | "checkpoint"
   | "native"
   | "library"
@@ -218,11 +219,40 @@ export class WeightSyncError extends SGLangError {
   /** Makes the error. */
   constructor(
     message: string,
-    options: ErrorOptions & { phase: string; server?: string | undefined },
+    options: ErrorOptions & {
+      phase: string;
+      server?: string | undefined;
+      code?: "weight_sync" | "overtaken" | undefined;
+    },
   ) {
-    super("weight_sync", message, options);
+    super(options.code ?? "weight_sync", message, options);
     this.phase = options.phase;
     this.server = options.server;
+  }
+}
+
+/**
+ * Another trainer writes to a server of this sync: from then on nothing more is sent to that server,
+ * and nothing is said of what it holds. Sync again when the other is done.
+ */
+export class SyncOvertakenError extends WeightSyncError {
+  /** The other: its name while its sync runs, else the version that it left. */
+  readonly other: string;
+  /** The weight version that was found where our mark should be. */
+  readonly found: string | null;
+  /** Makes the error. */
+  constructor(
+    message: string,
+    options: ErrorOptions & {
+      phase: string;
+      server?: string | undefined;
+      other: string;
+      found: string | null;
+    },
+  ) {
+    super(message, { ...options, code: "overtaken" });
+    this.other = options.other;
+    this.found = options.found;
   }
 }
 

@@ -1,4 +1,7 @@
-/** Begin of the weight version of a server while a sync writes to it: `updating:<owner>:<version>`. */
+/**
+ * Begin of the weight version of a server while a sync writes to it:
+ * `updating:<owner>~<beat>:<version>`.
+ */
 export const UPDATING = "updating:";
 /** Begin of the weight version of a server that a failed sync left with some of the new weights. */
 export const INCOMPLETE = "incomplete:";

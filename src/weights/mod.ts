@@ -42,7 +42,7 @@ export {
   type SyncPhase,
   type SyncProgress,
 } from "./sync/progress.ts";
-export type { WeightSyncReport } from "./sync/run.ts";
+export type { WeightSyncReport } from "./sync/report.ts";
 export { stageBuckets, type StagedBucket } from "./transport/staging.ts";
 export type {
   OpenTransport,

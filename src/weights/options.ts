@@ -4,6 +4,7 @@ import type { OpenGroup } from "../collective/group.ts";
 import { ValidationError } from "../errors.ts";
 import type { FleetSync } from "./fleet_sync.ts";
 import type { VersionLedger } from "./version_ledger.ts";
+import { type Clock, systemClock } from "../internal/clock.ts";
 import { grantedEnv } from "../internal/granted_env.ts";
 import { type Logger, silentLogger } from "../internal/logger.ts";
 import { DEFAULT_BUCKET_BYTES } from "./sync/plan.ts";
@@ -29,8 +30,16 @@ export interface WeightDeadlines {
   readonly drainMs: number;
   /** Emptying the prefix cache. Default 15 000. */
   readonly flushMs: number;
-  /** Opening a session, and waiting for another trainer's session to end. Default 30 000. */
+  /** Opening a session, and waiting for a session to end that is not ours. Default 30 000. */
   readonly beginMs: number;
+  /**
+   * How long another trainer's mark may stay the same until that trainer is taken for dead; one that
+   * lives writes it anew every second. At least 3000. Default: `beginMs` when that is given, else
+   * half more than the longest of the other steps (180 000).
+   */
+  readonly takeoverMs: number;
+  /** Waiting for other trainers that live. Default 3 600 000. */
+  readonly turnMs: number;
   /** One bucket: reading it, sending it, and the servers loading it. Default 120 000. */
   readonly updateMs: number;
   /** Closing the session; the server may quantise here. Default 120 000. */
@@ -52,6 +61,8 @@ export const DEFAULT_DEADLINES: WeightDeadlines = {
   drainMs: 30_000,
   flushMs: 15_000,
   beginMs: 30_000,
+  takeoverMs: 180_000,
+  turnMs: 3_600_000,
   updateMs: 120_000,
   endMs: 120_000,
   verifyMs: 60_000,
@@ -185,8 +196,15 @@ export interface WeightSyncOptions {
   readonly whenMissed?: "keep_paused" | "resume" | undefined;
   /** Longest waits. */
   readonly deadlines?: Partial<WeightDeadlines> | undefined;
+  /**
+   * Name of this trainer, which others read in the servers' weight version while it syncs; every
+   * sender adds a random part. Default: its process id. No ":" and no "~".
+   */
+  readonly trainer?: string | undefined;
   /** Where it reports. Default: nowhere. */
   readonly logger?: Logger | undefined;
+  /** The time to use, for tests. */
+  readonly clock?: Clock | undefined;
   /**
    * Reads an environment variable. Default: `Deno.env` for the two names above where permission is
    * granted already, else nothing.
@@ -224,7 +242,9 @@ export interface ResolvedOptions {
   readonly whenUnreachable: "throw" | "skip";
   readonly whenMissed: "keep_paused" | "resume";
   readonly deadlines: WeightDeadlines;
+  readonly trainer: string | undefined;
   readonly logger: Logger;
+  readonly clock: Clock;
 }
 
 const PAUSE_ENV = "TORCHRL_SGLANG_PAUSE_GENERATION_MODE";
@@ -252,6 +272,12 @@ export function resolveOptions(options: WeightSyncOptions): ResolvedOptions {
   requireOneOf("whenUnreachable", options.whenUnreachable, ["throw", "skip"]);
   requireOneOf("whenMissed", options.whenMissed, ["keep_paused", "resume"]);
   requireOneOf("castFloat32To", options.castFloat32To, ["bfloat16"]);
+  if (options.trainer !== undefined && !/^[^:~\s]{1,200}$/.test(options.trainer)) {
+    throw new ValidationError(
+      `trainer must be a name of 1 to 200 characters without ":", "~" and blanks, got ` +
+        JSON.stringify(options.trainer),
+    );
+  }
   requireWhole("masterPort", options.masterPort, { from: 1, to: 65535 });
   requireWhole("numWorkers", options.numWorkers, { from: 1, to: 1_000_000 });
   requireWhole("rank", options.rank, { from: 0, to: 1_000_000 });
@@ -288,7 +314,9 @@ export function resolveOptions(options: WeightSyncOptions): ResolvedOptions {
     whenUnreachable: options.whenUnreachable ?? "throw",
     whenMissed: options.whenMissed ?? "keep_paused",
     deadlines,
+    trainer: options.trainer,
     logger,
+    clock: options.clock ?? systemClock,
   };
 }
 
@@ -356,7 +384,9 @@ function resolveDeadlines(given: Partial<WeightDeadlines> | undefined): WeightDe
       throw new ValidationError(`deadlines.${name} must be above 0 milliseconds, got ${value}`);
     }
   }
-  return { ...DEFAULT_DEADLINES, ...given };
+  const { takeoverMs: _takeover, turnMs: _turn, ...steps } = { ...DEFAULT_DEADLINES, ...given };
+  const takeoverMs = given?.beginMs ?? 1.5 * Math.max(...Object.values(steps));
+  return { ...DEFAULT_DEADLINES, takeoverMs, ...given };
 }
 
 function requireOneOf(name: string, value: string | undefined, allowed: readonly string[]): void {

@@ -12,7 +12,8 @@ import type { WeightSource } from "./source/source.ts";
 import { stepFailed } from "./sync/failure.ts";
 import type { ModelMetadata } from "./sync/names.ts";
 import { type OnProgress, Steps } from "./sync/progress.ts";
-import { runSync, type WeightSyncReport } from "./sync/run.ts";
+import type { WeightSyncReport } from "./sync/report.ts";
+import { runSync } from "./sync/run.ts";
 import {
   chooseTransport,
   makeTransport,
@@ -49,7 +50,7 @@ export class SGLangWeightSender implements AsyncDisposable {
   readonly #model = new ModelSlot();
   readonly #collectors = new Set<VersionedCollector>();
   readonly #turn = new Semaphore(1);
-  readonly #owner = crypto.randomUUID();
+  readonly #owner: string;
   readonly #versions = new VersionLedger();
   readonly #closing = new AbortController();
   #declared: ModelMetadata | undefined;
@@ -60,6 +61,8 @@ export class SGLangWeightSender implements AsyncDisposable {
   /** Use {@linkcode SGLangWeightSyncScheme.createSender}. @internal */
   constructor(receiver: SGLangWeightReceiver) {
     this.#receiver = receiver;
+    const { trainer = `pid-${Deno.pid}` } = optionsOf(receiver);
+    this.#owner = `${trainer}-${crypto.randomUUID().slice(0, 8)}`;
   }
 
   /** The servers' side. */

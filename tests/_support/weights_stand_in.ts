@@ -53,6 +53,9 @@ export function weightsStandIn(
     get weightVersion() {
       return state.weightVersion;
     },
+    set weightVersion(version: string) {
+      state.weightVersion = version;
+    },
     [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
   };
 }

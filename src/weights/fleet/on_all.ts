@@ -89,7 +89,9 @@ export function unwrapFailure(
   error: unknown,
 ): { server: Named | undefined; cause: unknown } {
   if (!(error instanceof ServerFailure)) return { server: undefined, cause: error };
-  return { server: error.server, cause: error.cause };
+  // A call on all servers that is part of a call on one: the inner failure says more.
+  const inner = unwrapFailure(error.cause);
+  return { server: inner.server ?? error.server, cause: inner.cause };
 }
 
 /** Whether an error is the caller's own cancellation. */

@@ -14,8 +14,15 @@ import { BEYOND_ANY_STEP_MS } from "./on_all.ts";
  * - `"partial"`: some of the new weights, or it cannot be known.
  * - `"taken"`: every update was confirmed, the end of the sync was not.
  * - `"complete"`: all of the new weights.
+ * - `"foreign"`: another trainer writes to it, or it was started anew; it is left alone.
  */
-export type WeightCondition = "untouched" | "updating" | "partial" | "taken" | "complete";
+export type WeightCondition =
+  | "untouched"
+  | "updating"
+  | "partial"
+  | "taken"
+  | "complete"
+  | "foreign";
 
 /** What a sync knows about one server. */
 export interface WeightServerState {
@@ -257,9 +264,21 @@ export class FleetServer {
     this.#marked = false;
   }
 
-  /** Somebody else wrote to it during our sync. */
-  wasDisturbed(): void {
-    this.#condition = "partial";
+  /**
+   * Leaves it to whoever wrote to it during our sync: what it holds, and whether it is paused or in a
+   * session, is for them to say.
+   */
+  yieldTo(version: string | null): void {
+    this.#condition = "foreign";
+    this.#marked = false;
+    this.#paused = false;
+    this.#sessionOpen = false;
+    this.#problem = `left alone: its weight version became ${JSON.stringify(version)} meanwhile`;
+  }
+
+  /** What was sent cannot be trusted after all. */
+  distrust(): void {
+    if (this.#condition !== "foreign") this.#condition = "partial";
   }
 
   /** Every update was answered and the session closed; only a GPU's answer does not count. */

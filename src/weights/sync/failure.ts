@@ -1,4 +1,10 @@
-import { AbortedError, HttpError, SGLangError, WeightSyncError } from "../../errors.ts";
+import {
+  AbortedError,
+  HttpError,
+  SGLangError,
+  SyncOvertakenError,
+  WeightSyncError,
+} from "../../errors.ts";
 import { messageOf } from "../../internal/thrown.ts";
 import { unwrapFailure } from "../fleet/on_all.ts";
 import type { FleetServer } from "../fleet/server.ts";
@@ -21,6 +27,7 @@ export function stepFailed(phase: string, error: unknown): Error {
 function isOwnKind(error: SGLangError): boolean {
   return [
     "weight_sync",
+    "overtaken",
     "aborted",
     "validation",
     "unsupported",
@@ -50,6 +57,16 @@ export function syncFailed(
       cause: first.cause,
     });
     return new AbortedError(phase, { cause: report });
+  }
+  if (first instanceof SyncOvertakenError) {
+    const { other, found, server } = first;
+    return new SyncOvertakenError(`${first.message}. ${fate}`, {
+      phase: first.phase,
+      server,
+      other,
+      found,
+      cause: first,
+    });
   }
   if (first instanceof WeightSyncError) {
     return new WeightSyncError(`${first.message}. ${fate}`, {
@@ -82,4 +99,5 @@ const HOLDS = {
   partial: "partly updated",
   taken: "new weights, unconfirmed",
   complete: "new weights",
+  foreign: "another trainer's",
 } as const;

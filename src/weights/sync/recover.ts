@@ -1,6 +1,7 @@
 import { messageOf } from "../../internal/thrown.ts";
-import { incompleteMark } from "../fleet/claim.ts";
 import { leaveGroups } from "../fleet/fleet.ts";
+import type { Lease } from "../fleet/lease.ts";
+import { incompleteMark, ownerOf } from "../fleet/mark.ts";
 import { type FleetCall, onAllSettled, ServerFailure } from "../fleet/on_all.ts";
 import type { FleetServer } from "../fleet/server.ts";
 import type { ResolvedOptions } from "../options.ts";
@@ -18,6 +19,8 @@ export interface Recovery {
   readonly versionsBefore: ReadonlyMap<FleetServer, string | null>;
   /** The version that was to be set. */
   readonly version: string;
+  /** Our right to write; `undefined` before it was asked for. */
+  readonly lease: Lease | undefined;
   readonly options: ResolvedOptions;
 }
 
@@ -30,14 +33,27 @@ export interface Recovery {
  * - otherwise those with all of the new weights resume, the others stay paused (or resume under a
  *   version that tells, when the caller wants that).
  *
+ * A server that another trainer wrote to meanwhile is left alone: nothing is written to it and nothing
+ * is said of what it holds.
+ *
  * Never rejects; what fails here is logged and noted at the server.
  */
 export async function recover(recovery: Recovery): Promise<void> {
   const { servers, transport, error, options } = recovery;
   await transport?.abort(error);
-  const alive = await settle(recovery, servers, "look for survivors", async (server, signal) => {
-    await server.readVersion(signal);
-  });
+  await recovery.lease?.stop();
+  const answering = await settle(
+    recovery,
+    servers,
+    "look for survivors",
+    async (server, signal) => {
+      const version = await server.readVersion(signal);
+      if (isForeign(server, version, recovery)) server.yieldTo(version);
+    },
+  );
+  // Our own group is all that we may still touch on another's server: who leaves harms nobody.
+  await leaveGroups(answering.filter(({ condition }) => condition === "foreign"), options);
+  const alive = answering.filter(({ condition }) => condition !== "foreign");
   await settle(recovery, alive, "end the session", (server, signal) => server.dropSession(signal));
   for (const server of alive) server.settleTaken();
   await leaveGroups(alive, options);
@@ -54,6 +70,14 @@ export async function recover(recovery: Recovery): Promise<void> {
     (isIntact || server.condition === "complete" || options.whenMissed === "resume")
   );
   await settle(recovery, resumable, "resume", (server, signal) => server.resume(signal));
+}
+
+/** Whether somebody else wrote a version to a server since we did, or does so now. */
+function isForeign(server: FleetServer, version: string | null, recovery: Recovery): boolean {
+  if (server.condition === "foreign") return true;
+  if (server.marked) return !recovery.lease?.isOurs(version) && version !== recovery.version;
+  const isOthersMark = version !== null && ownerOf(version) !== undefined;
+  return isOthersMark && !recovery.lease?.isOurs(version);
 }
 
 /** Does a step where it can be done; returns the servers where it was. */

@@ -1,11 +1,13 @@
 import { WeightSyncError } from "../../errors.ts";
 import { throwIfAborted, withDeadline } from "../../internal/deadline.ts";
 import { isMark } from "../../internal/version_marks.ts";
-import { awaitOthers, claim, openSession, requireOwnMark, updatingMark } from "../fleet/claim.ts";
+import { awaitOthers, openSession } from "../fleet/claim.ts";
 import type { Fleet } from "../fleet/fleet.ts";
+import { Lease } from "../fleet/lease.ts";
+import type { Mark } from "../fleet/mark.ts";
 import { onAll } from "../fleet/on_all.ts";
-import type { FleetServer, WeightServerState } from "../fleet/server.ts";
-import type { ResolvedOptions, VerifyLevel } from "../options.ts";
+import type { FleetServer } from "../fleet/server.ts";
+import type { ResolvedOptions } from "../options.ts";
 import type { OpenWeightSource, WeightSource } from "../source/source.ts";
 import type {
   Transport,
@@ -18,6 +20,7 @@ import { checkTensors, type ModelMetadata, referenceOf } from "./names.ts";
 import { planBuckets } from "./plan.ts";
 import { type OnProgress, Steps, type SyncPhase } from "./progress.ts";
 import { recover } from "./recover.ts";
+import type { WeightSyncReport } from "./report.ts";
 import {
   compareSample,
   probeGreedily,
@@ -26,40 +29,6 @@ import {
   synchronise,
 } from "./verify.ts";
 import type { ReservedVersion, VersionLedger } from "../version_ledger.ts";
-
-/** What a successful sync did. */
-export interface WeightSyncReport {
-  /** The version that every server now has; no other weights ever had it. */
-  readonly version: string;
-  /** Unique id of the sync. */
-  readonly syncId: string;
-  /** The servers. */
-  readonly servers: readonly WeightServerState[];
-  /** Servers that were left out because they did not answer. */
-  readonly skipped: readonly string[];
-  /** How the weights travelled. */
-  readonly transport: string;
-  /** Number of tensors sent. */
-  readonly tensors: number;
-  /** Number of buckets. */
-  readonly buckets: number;
-  /** Bytes of all tensors. */
-  readonly sizeBytes: number;
-  /** Names that were not sent: tied to one that was, or not declared. */
-  readonly notSent: readonly string[];
-  /** Whether the prefix caches were emptied; `null` when that was not wanted. */
-  readonly cacheFlushed: boolean | null;
-  /** What was proven; see the levels. */
-  readonly verified: VerifyLevel;
-  /** Checksum of every server's weights with `verify: "checksum"`. */
-  readonly checksums: readonly string[] | undefined;
-  /** Milliseconds from the first request to the last answer. */
-  readonly durationMs: number;
-  /** Milliseconds of these in which the servers were paused, from the first call to the last answer. */
-  readonly pausedMs: number;
-  /** Milliseconds by step. */
-  readonly phasesMs: Readonly<Partial<Record<SyncPhase, number>>>;
-}
 
 /** What one sync is made of. */
 export interface SyncRequest {
@@ -104,6 +73,7 @@ class Sync {
   readonly #steps: Steps;
   readonly #versionsBefore = new Map<FleetServer, string | null>();
   #transport: Transport | undefined;
+  #lease: Lease | undefined;
   #touched = false;
   #pausedAtMs = 0;
   #pausedMs = 0;
@@ -183,6 +153,7 @@ class Sync {
       error,
       versionsBefore: this.#versionsBefore,
       version: this.#version,
+      lease: this.#lease,
       options: this.#request.options,
     });
   }
@@ -191,7 +162,7 @@ class Sync {
   async #quiesce(): Promise<boolean | null> {
     const { fleet, signal } = this.#request;
     const { options } = this.#request;
-    const { deadlines, logger, pauseMode } = options;
+    const { deadlines, clock, logger, pauseMode } = options;
     const servers = fleet.participants;
     if (options.verify === "checksum") {
       // Asked before anything changes, so that a server without it refuses in time.
@@ -203,6 +174,7 @@ class Sync {
         }));
     }
     let cacheFlushed: boolean | null = null;
+    let takeOver = false;
     do {
       const dead = await this.#awaitTurn();
       this.#pausedAtMs = this.#steps.elapsedMs;
@@ -212,25 +184,31 @@ class Sync {
         await this.#step("drain", "drain", () => fleet.drain({ signal }));
       }
       cacheFlushed = await this.#flush();
+      takeOver = dead.size > 0;
       if (await this.#claim(dead)) break;
       logger.info("Another trainer syncs the same servers; waiting for it");
     } while (true);
     if (this.#transport!.needsSession) {
-      await this.#step("begin", "begin", () => openSession(servers, { deadlines, logger, signal }));
+      await this.#step("begin", "begin", async () => {
+        if (servers.some(hasSession)) await this.#lease!.confirm("begin");
+        await openSession(servers, { deadlines, takeOver, clock, logger, signal });
+      });
     }
     return cacheFlushed;
   }
 
   /** Waits for other trainers; returns the marks of those that are taken for dead. */
-  async #awaitTurn(): Promise<ReadonlySet<string>> {
+  async #awaitTurn(): Promise<ReadonlySet<Mark>> {
     const { fleet, owner, signal } = this.#request;
-    const { deadlines, logger } = this.#request.options;
+    const { clock, deadlines, logger } = this.#request.options;
     const phase = "wait for other trainers";
     const servers = fleet.participants;
     const dead = await this.#step("mark", phase, () =>
       awaitOthers(servers, {
         owner,
-        patienceMs: deadlines.beginMs,
+        patienceMs: deadlines.takeoverMs,
+        turnMs: deadlines.turnMs,
+        clock,
         logger,
         call: { phase, timeoutMs: deadlines.controlMs, signal },
       }));
@@ -243,16 +221,19 @@ class Sync {
     return dead;
   }
 
-  async #claim(dead: ReadonlySet<string>): Promise<boolean> {
+  async #claim(dead: ReadonlySet<Mark>): Promise<boolean> {
     const { fleet, owner, signal } = this.#request;
-    const { deadlines, soleTrainer } = this.#request.options;
-    const call = { phase: "mark", timeoutMs: deadlines.controlMs, signal };
-    const mark = updatingMark(owner, this.#version);
-    const isOurs = await this.#step(
-      "mark",
-      "mark",
-      () => claim(fleet.participants, { owner, mark, call, dead, isSole: soleTrainer }),
-    );
+    const { clock, deadlines, logger, soleTrainer } = this.#request.options;
+    const lease = this.#lease = new Lease({
+      servers: fleet.participants,
+      owner,
+      version: this.#version,
+      controlMs: deadlines.controlMs,
+      signal,
+      clock,
+      logger,
+    });
+    const isOurs = await this.#step("mark", "mark", () => lease.claim(dead, soleTrainer));
     if (isOurs) this.#request.onAnnounce(this.#version);
     return isOurs;
   }
@@ -282,18 +263,26 @@ class Sync {
   async #send(updates: readonly TransportUpdate[]): Promise<void> {
     const { signal, options } = this.#request;
     const timeoutMs = options.deadlines.updateMs;
+    const { soleTrainer } = options;
+    const lease = this.#lease!;
     const servers = new Map<TransportServer, FleetServer>(
       this.#request.fleet.participants.map((server) => [server, server]),
     );
     for (const [i, update] of updates.entries()) {
       const place = { isFirst: i === 0, isLast: i === updates.length - 1 };
       const phase = update.message;
+      // Asked when the bytes are ready and before any server is, so that none goes ahead alone.
+      let confirmed: Promise<void> | undefined;
+      const confirm = () => confirmed ??= soleTrainer ? Promise.resolve() : lease.confirm(phase);
       await this.#step("update", phase, () =>
         update.send({
           phase,
           timeoutMs,
           signal,
-          taking: (server, call) => servers.get(server)!.taking(place, call),
+          taking: async (server, call) => {
+            await confirm();
+            await servers.get(server)!.taking(place, call);
+          },
         }));
       this.#steps.addBytes(update.byteLength);
     }
@@ -303,12 +292,15 @@ class Sync {
   async #settle(): Promise<
     { checksums: readonly string[] | undefined; isSynchronised: boolean }
   > {
-    const { fleet, owner, signal } = this.#request;
+    const { fleet, signal } = this.#request;
     const { options } = this.#request;
     const { deadlines } = options;
     const servers = fleet.participants;
     if (this.#transport!.needsSession) {
-      await this.#step("end", "end", () => fleet.closeSessions({ signal }));
+      await this.#step("end", "end", async () => {
+        if (servers.some(hasSession)) await this.#lease!.confirm("end");
+        await fleet.closeSessions({ signal });
+      });
     }
     const isSynchronised = await this.#step(
       "synchronise",
@@ -318,12 +310,7 @@ class Sync {
     await this.#step(
       "mark",
       "check the marks",
-      () =>
-        requireOwnMark(servers, updatingMark(owner, this.#version), {
-          phase: "check the marks",
-          timeoutMs: deadlines.controlMs,
-          signal,
-        }),
+      () => this.#lease!.confirm("check the marks"),
     );
     if (options.verify !== "checksum") return { checksums: undefined, isSynchronised };
     const checksums = await this.#step("verify", "verify the checksums", async () => {
@@ -353,6 +340,9 @@ class Sync {
           }),
       );
     await this.#step("version", "set the version", async () => {
+      // No refresh may come after the version, and none of the checks above may have taken too long.
+      await this.#lease!.stop();
+      await this.#lease!.confirm("set the version");
       const call = { phase: "set the version", timeoutMs: deadlines.controlMs, signal };
       await onAll(servers, call, async (server, inner) => {
         await server.setVersion(this.#version, inner);
@@ -375,6 +365,10 @@ class Sync {
   #step<T>(phase: SyncPhase, message: string, work: () => Promise<T>): Promise<T> {
     return this.#steps.run(phase, message, work);
   }
+}
+
+function hasSession({ capabilities }: FleetServer): boolean {
+  return capabilities.hasWeightSession;
 }
 
 async function requireVersion(
