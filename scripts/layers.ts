@@ -55,7 +55,15 @@ export const layers: Readonly<Record<string, Layer>> = {
     types: ["src/checkpoint"],
   },
   "src/collector": {
-    values: [...base, "src/client", "src/checkpoint", "src/engine", "src/rollout", "src/policy"],
+    values: [
+      ...base,
+      "src/training",
+      "src/client",
+      "src/checkpoint",
+      "src/engine",
+      "src/rollout",
+      "src/policy",
+    ],
     types: ["src/weights"],
   },
   "src/training": { values: base },

@@ -1,5 +1,6 @@
+import type { WholeGroup } from "./groups.ts";
 import type { CollectorPlan } from "./options.ts";
-import type { RolloutRow, Trajectory } from "./row.ts";
+import type { RolloutRow } from "./row.ts";
 
 /** Rows that were put together, and their shape. */
 export interface Assembled {
@@ -7,15 +8,15 @@ export interface Assembled {
   readonly shape: readonly number[];
 }
 
-/** Decides over rows that belong together, at the moment when they would be given out. */
-export type Admit = (rows: readonly RolloutRow[]) => boolean;
+/** Decides over the rows of dialogs that belong together, at the moment when they would be given out. */
+export type Admit = (dialogs: readonly (readonly RolloutRow[])[]) => boolean;
 
 /** Puts rows together to batches. One class for each way of doing so. */
 export interface Assembler {
   /** Takes a row as soon as it is made. */
   addRow(row: RolloutRow): void;
-  /** Takes a dialog that came to its end. */
-  addTrajectory(trajectory: Trajectory): void;
+  /** Takes dialogs that came to their end and are given out together. */
+  addDialogs(dialogs: WholeGroup): void;
   /** Gives out a batch when there is one; with `final` also a smaller one. */
   take(admit: Admit, final: boolean): Assembled | null;
   /** Whether a turn of this environment is wanted for the next batch. */
@@ -40,13 +41,13 @@ export class GridAssembler implements Assembler {
     this.#columns[row.environment]!.push(row);
   }
 
-  addTrajectory(): void {}
+  addDialogs(): void {}
 
   take(admit: Admit, final: boolean): Assembled | null {
     const isFull = this.#columns.every((column) => column.length >= this.#turns);
     if (!isFull && !(final && this.waiting > 0)) return null;
     const rows = this.#columns.flatMap((column) => column.splice(0, this.#turns));
-    admit(rows);
+    admit([rows]);
     const isFlat = this.#flatten || !isFull;
     return { rows, shape: isFlat ? [rows.length] : [this.#columns.length, this.#turns] };
   }
@@ -73,11 +74,11 @@ export class StepAssembler implements Assembler {
     this.#rows.push(row);
   }
 
-  addTrajectory(): void {}
+  addDialogs(): void {}
 
   take(admit: Admit, final: boolean): Assembled | null {
     if (this.#rows.length < this.#count && !final) return null;
-    this.#rows = this.#rows.filter((row) => admit([row]));
+    this.#rows = this.#rows.filter((row) => admit([[row]]));
     if (this.#rows.length < this.#count && !(final && this.#rows.length > 0)) return null;
     const rows = this.#rows.splice(0, this.#count);
     return { rows, shape: [rows.length] };
@@ -92,11 +93,12 @@ export class StepAssembler implements Assembler {
   }
 }
 
-/** Whole dialogs: as many as it takes to reach `count` elements. */
-export class TrajectoryAssembler implements Assembler {
+/** Whole dialogs, or whole groups of them: as many as it takes to reach `count` elements. */
+export class WholeAssembler implements Assembler {
   readonly #count: number;
   readonly #onlyLast: boolean;
-  #trajectories: (readonly RolloutRow[])[] = [];
+  #groups: WholeGroup[] = [];
+  #waiting = 0;
 
   constructor(options: { count: number; onlyLast: boolean }) {
     this.#count = options.count;
@@ -105,20 +107,25 @@ export class TrajectoryAssembler implements Assembler {
 
   addRow(): void {}
 
-  addTrajectory(trajectory: Trajectory): void {
-    this.#trajectories.push(trajectory.rows);
+  addDialogs(dialogs: WholeGroup): void {
+    this.#groups.push(dialogs);
+    this.#waiting += this.#sizeOf(dialogs);
   }
 
   take(admit: Admit, final: boolean): Assembled | null {
-    if (this.waiting < this.#count && !final) return null;
-    this.#trajectories = this.#trajectories.filter((rows) => admit(rows));
-    if (this.waiting < this.#count && !(final && this.#trajectories.length > 0)) return null;
+    if (this.#waiting < this.#count && !final) return null;
+    this.#groups = this.#groups.filter((group) => admit(group));
+    this.#waiting = this.#groups.reduce((sum, group) => sum + this.#sizeOf(group), 0);
+    if (this.#waiting < this.#count && !(final && this.#groups.length > 0)) return null;
     const rows: RolloutRow[] = [];
-    while (rows.length < this.#count) {
-      const next = this.#trajectories.shift();
-      if (next === undefined) break;
-      rows.push(...this.#onlyLast ? next.slice(-1) : next);
+    let taken = 0;
+    while (rows.length < this.#count && taken < this.#groups.length) {
+      for (const dialog of this.#groups[taken++]!) {
+        rows.push(...this.#onlyLast ? dialog.slice(-1) : dialog);
+      }
     }
+    this.#groups.splice(0, taken);
+    this.#waiting -= rows.length;
     return { rows, shape: [rows.length] };
   }
 
@@ -127,8 +134,12 @@ export class TrajectoryAssembler implements Assembler {
   }
 
   get waiting(): number {
-    if (this.#onlyLast) return this.#trajectories.length;
-    return this.#trajectories.reduce((sum, rows) => sum + rows.length, 0);
+    return this.#waiting;
+  }
+
+  #sizeOf(group: WholeGroup): number {
+    if (this.#onlyLast) return group.length;
+    return group.reduce((sum, rows) => sum + rows.length, 0);
   }
 }
 
@@ -139,8 +150,8 @@ export function makeAssembler(
 ): Assembler {
   const { perBatch: count, environments } = options;
   if (plan.grouping === "steps") return new StepAssembler(count);
-  if (plan.grouping === "trajectories") return new TrajectoryAssembler({ count, onlyLast: false });
-  if (plan.grouping === "last_steps") return new TrajectoryAssembler({ count, onlyLast: true });
+  if (plan.grouping === "trajectories") return new WholeAssembler({ count, onlyLast: false });
+  if (plan.grouping === "last_steps") return new WholeAssembler({ count, onlyLast: true });
   const turns = Math.ceil(count / environments);
   return new GridAssembler({ environments, turns, flatten: plan.flatten });
 }

@@ -96,6 +96,18 @@ export class RolloutBatch {
     );
   }
 
+  /** The dialogs by group, groups and members in order of first appearance. */
+  groups(): Trajectory[][] {
+    const byGroup = new Map<number, Trajectory[]>();
+    for (const trajectory of this.trajectories()) {
+      const { group } = trajectory.rows[0]!;
+      const known = byGroup.get(group);
+      if (known !== undefined) known.push(trajectory);
+      else byGroup.set(group, [trajectory]);
+    }
+    return [...byGroup.values()];
+  }
+
   /** The rows by dialog and try, in order of first appearance. */
   trajectories(): Trajectory[] {
     const byTry = new Map<string, { dialog: number; attempt: number; rows: RolloutRow[] }>();

@@ -87,13 +87,18 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
     });
     this.#postproc = options.postproc;
     const places = describePlaces(environments);
-    const tasks = new TaskQueue(this.#plan.totalDialogs);
+    const { totalDialogs, groups } = this.#plan;
+    const tasks = new TaskQueue({
+      groups: totalDialogs / (groups?.size ?? 1),
+      membersPerGroup: (groups?.size ?? 1) + (groups?.spares ?? 0),
+    });
     this.#outlet = new Outlet({
       plan: this.#plan,
       perBatch: options.dialogTurnsPerBatch,
       environments: places.size,
       tasks,
       ledger: this.#ledger,
+      abandonGroup: (group) => this.#scheduler.abandonGroup(group),
     });
     this.#scheduler = this.#makeScheduler(places, tasks);
     const onAbort = () => this.#stopping.abort(options.signal?.reason);

@@ -29,6 +29,8 @@ export interface DialogSetting {
 export interface DialogRun {
   readonly dialog: number;
   readonly attempt: number;
+  readonly group: number;
+  readonly member: number;
   /** Index of the environment. */
   readonly index: number;
   readonly environment: Environment;
@@ -47,9 +49,9 @@ export async function* runDialog(
   run: DialogRun,
   setting: DialogSetting,
 ): AsyncGenerator<RolloutRow, void, void> {
-  const { dialog, attempt, index } = run;
+  const { dialog, attempt, group, member, index } = run;
   const start = await callEnvironment(run, setting, "reset", async (signal) => {
-    const reset = await run.environment.reset({ dialog, attempt, signal });
+    const reset = await run.environment.reset({ dialog, attempt, group, member, signal });
     checkReset(reset);
     return reset;
   });
@@ -93,6 +95,8 @@ export async function* runDialog(
     const row: RolloutRow = {
       dialog,
       attempt,
+      group,
+      member,
       environment: index,
       turn,
       parent: turn === 0 ? null : turn - 1,
@@ -204,7 +208,6 @@ async function callEnvironment<T>(
       clock: setting.clock,
     }, work);
   } catch (error) {
-    if (run.signal.aborted) throw error;
     const reason = messageOf(error);
     throw new EnvironmentFault(
       `Environment ${run.index} failed in ${call}() of dialog ${run.dialog}: ${reason}`,

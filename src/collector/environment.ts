@@ -6,6 +6,10 @@ export interface DialogTask {
   readonly dialog: number;
   /** 0 for the first try, then 1, 2, ... */
   readonly attempt: number;
+  /** The group: its members get the same task. Without groups, the number of the dialog. */
+  readonly group: number;
+  /** Which member of the group it is, from 0. */
+  readonly member: number;
   /** Fires when the collector stops or the environment's deadline passes. */
   readonly signal: AbortSignal;
 }

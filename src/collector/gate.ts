@@ -8,13 +8,20 @@ export interface Passage {
   readonly begins: boolean;
 }
 
+interface Entry {
+  readonly passage: Passage;
+  pass(): void;
+  refuse(error: Error): void;
+}
+
 /**
  * Holds places back while their work is not wanted. Whoever changes what is wanted calls
  * {@linkcode Gate.update}; everybody who waits is then asked again, first come first served.
  */
 export class Gate {
   readonly #mayPass: (passage: Passage) => boolean;
-  readonly #waiting = new Set<{ passage: Passage; pass: () => void }>();
+  #closed: AbortedError | null = null;
+  readonly #waiting = new Set<Entry>();
 
   /** Makes a gate; `mayPass` also books the passage when it answers yes. */
   constructor(mayPass: (passage: Passage) => boolean) {
@@ -33,26 +40,39 @@ export class Gate {
     return count;
   }
 
-  /** Waits until the passage is wanted. */
-  pass(passage: Passage, signal: AbortSignal): Promise<void> {
-    if (signal.aborted) return Promise.reject(new AbortedError("gate", { cause: signal.reason }));
+  /** Waits until the passage is wanted; rejects when the gate closes or the signal fires. */
+  pass(passage: Passage, signal?: AbortSignal): Promise<void> {
+    if (this.#closed !== null) return Promise.reject(this.#closed);
+    if (signal?.aborted) return Promise.reject(new AbortedError("gate", { cause: signal.reason }));
     if (this.#waiting.size === 0 && this.#mayPass(passage)) return Promise.resolve();
     return new Promise((resolve, reject) => {
-      const entry = {
+      const leave = () => signal?.removeEventListener("abort", onAbort);
+      const entry: Entry = {
         passage,
         pass: () => {
-          signal.removeEventListener("abort", onAbort);
+          leave();
           resolve();
+        },
+        refuse: (error) => {
+          leave();
+          reject(error);
         },
       };
       const onAbort = () => {
         this.#waiting.delete(entry);
-        reject(new AbortedError("gate", { cause: signal.reason }));
+        reject(new AbortedError("gate", { cause: signal?.reason }));
       };
-      signal.addEventListener("abort", onAbort, { once: true });
+      signal?.addEventListener("abort", onAbort, { once: true });
       this.#waiting.add(entry);
       this.update();
     });
+  }
+
+  /** Turns away all who wait and all who come later. */
+  close(reason: unknown): void {
+    this.#closed = new AbortedError("gate", { cause: reason });
+    for (const entry of this.#waiting) entry.refuse(this.#closed);
+    this.#waiting.clear();
   }
 
   /** Asks again for everybody who waits. */

@@ -1,4 +1,7 @@
-/** What a collector did so far. Dialogs that began = collected + failed + dropped + still running. */
+/**
+ * What a collector did so far. Dialogs that began are those that came to their end, those that were
+ * given up, those that were left unfinished, and those that still run or wait for another try.
+ */
 export interface CollectorStats {
   /** Dialogs that began, without retries. */
   readonly dialogsStarted: number;
@@ -6,8 +9,16 @@ export interface CollectorStats {
   readonly dialogsCompleted: number;
   /** Dialogs that were given up after their tries. */
   readonly dialogsFailed: number;
-  /** Dialogs that were left unfinished: by `resetAtEachIter`, or because the end was reached. */
+  /** Dialogs that were left unfinished: by `resetAtEachIter`, at the end, or because their group needs them no more. */
   readonly dialogsAbandoned: number;
+  /** Groups that were whole, or were given out as they were. */
+  readonly groupsCompleted: number;
+  /** Groups that were left out because members failed. */
+  readonly groupsDropped: number;
+  /** Groups that were left out for their rewards, or by `admitGroup`. */
+  readonly groupsRefused: number;
+  /** Dialogs that came to their end in groups that were left out. */
+  readonly groupDialogsDropped: number;
   /** Dialogs or turns left out because they were older than the staleness bound. */
   readonly staleDropped: number;
   /** Rows that were given out although they were older than the staleness bound. */
@@ -32,6 +43,10 @@ export function emptyLedger(): Ledger {
     dialogsCompleted: 0,
     dialogsFailed: 0,
     dialogsAbandoned: 0,
+    groupsCompleted: 0,
+    groupsDropped: 0,
+    groupsRefused: 0,
+    groupDialogsDropped: 0,
     staleDropped: 0,
     staleKept: 0,
     retries: 0,

@@ -16,6 +16,7 @@ export {
 export { PolicyVersion, type VersionEntry, type VersionKind } from "./policy_version.ts";
 export { ReplayBuffer, type ReplayBufferOptions } from "./replay_buffer.ts";
 export type { CollectorStats } from "./ledger.ts";
+export type { IncompleteGroups } from "./groups.ts";
 export type { OnStale } from "./staleness.ts";
 export type { BatchSink, EnvironmentSource, LLMCollectorOptions, PolicySource } from "./options.ts";
 export { LLMCollector, type RolloutOptions } from "./collector.ts";

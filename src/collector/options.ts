@@ -9,6 +9,8 @@ import type { LLMWrapperBase } from "../policy/wrapper/base.ts";
 import type { PartialRollouts } from "./wrapper_policy.ts";
 import type { CollectorPolicy } from "./policy.ts";
 import { PolicyVersion, type VersionKind } from "./policy_version.ts";
+import type { GroupPlan, IncompleteGroups } from "./groups.ts";
+import type { RolloutRow } from "./row.ts";
 import type { OnStale } from "./staleness.ts";
 
 /** Where batches go instead of to the reader; what `accept` answers is what the reader gets. */
@@ -25,6 +27,26 @@ export interface LLMCollectorOptions<Item = RolloutBatch> {
   readonly totalDialogTurns?: number | undefined;
   /** Dialogs to run in all, each once; -1 (default) for no end. The last batch may be smaller. */
   readonly totalDialogs?: number | undefined;
+  /**
+   * Dialogs of one task that are compared with each other: each task is begun this many times, and a
+   * batch holds whole groups only. Rows tell `group` and `member`. `totalDialogs` counts members and
+   * must be a multiple of it. Default: no groups.
+   */
+  readonly groupSize?: number | undefined;
+  /**
+   * A group whose member failed in all its tries: `"fill"` (default) runs the member again, up to
+   * `maxGroupRefills` times a group, then drops the group; `"drop"` drops it at once; `"keep"` gives
+   * it out with the members that it has.
+   */
+  readonly incompleteGroups?: IncompleteGroups | undefined;
+  /** Times that failed members of one group are run again. Default 8. */
+  readonly maxGroupRefills?: number | undefined;
+  /** Members begun besides in each group; the first complete ones count, the others are ended. */
+  readonly overSample?: number | undefined;
+  /** Leave out groups in which every dialog has the same sum of rewards. Default false. */
+  readonly dropFlatGroups?: boolean | undefined;
+  /** Decides over a whole group, all rows of its members in order; false leaves it out. */
+  readonly admitGroup?: ((rows: readonly RolloutRow[]) => boolean) | undefined;
   /** Give out only the last turn of each dialog. Default false. */
   readonly yieldOnlyLastSteps?: boolean | undefined;
   /** Give out whole dialogs. Default the value of `yieldOnlyLastSteps`. */
@@ -102,6 +124,7 @@ export interface CollectorPlan {
   readonly versions: PolicyVersion | null;
   readonly totalTurns: number;
   readonly totalDialogs: number;
+  readonly groups: GroupPlan | null;
   readonly prefetchBatches: number;
   readonly isAsync: boolean;
   readonly partialRollouts: PartialRollouts;
@@ -113,6 +136,12 @@ const KNOWN: ReadonlySet<string> = new Set<keyof LLMCollectorOptions>([
   "dialogTurnsPerBatch",
   "totalDialogTurns",
   "totalDialogs",
+  "groupSize",
+  "incompleteGroups",
+  "maxGroupRefills",
+  "overSample",
+  "dropFlatGroups",
+  "admitGroup",
   "yieldOnlyLastSteps",
   "yieldCompletedTrajectories",
   "resetAtEachIter",
@@ -160,6 +189,7 @@ export function planCollection<Item>(
     ...planStaleness(options, grouping),
     totalTurns: orEndless(options.totalDialogTurns),
     totalDialogs: orEndless(options.totalDialogs),
+    groups: planGroups(options),
     prefetchBatches: isAsync ? options.prefetchBatches ?? 1 : 0,
     isAsync,
     partialRollouts: options.partialRollouts ?? "resume",
@@ -170,7 +200,11 @@ export function planCollection<Item>(
 
 function pickGrouping<Item>(options: LLMCollectorOptions<Item>, isAsync: boolean): Grouping {
   const onlyLast = options.yieldOnlyLastSteps ?? false;
-  const completed = options.yieldCompletedTrajectories ?? onlyLast;
+  const isGrouped = options.groupSize !== undefined;
+  const completed = options.yieldCompletedTrajectories ?? (onlyLast || isGrouped);
+  if (isGrouped && !completed) {
+    refuse("groupSize gives out whole dialogs; leave yieldCompletedTrajectories out");
+  }
   if (onlyLast && !completed) {
     refuse("yieldOnlyLastSteps needs completed trajectories; leave yieldCompletedTrajectories out");
   }
@@ -192,6 +226,32 @@ function pickGrouping<Item>(options: LLMCollectorOptions<Item>, isAsync: boolean
   if (onlyLast) return "last_steps";
   if (completed) return "trajectories";
   return isAsync ? "steps" : "grid";
+}
+
+function planGroups<Item>(options: LLMCollectorOptions<Item>): GroupPlan | null {
+  const { groupSize: size, totalDialogs = -1, incompleteGroups: incomplete = "fill" } = options;
+  if (size === undefined) {
+    const names = ["incompleteGroups", "maxGroupRefills", "overSample", "dropFlatGroups"] as const;
+    const given = [...names, "admitGroup" as const].find((name) => options[name] !== undefined);
+    if (given !== undefined) refuse(`${given} needs groupSize`);
+    return null;
+  }
+  if (totalDialogs !== -1 && totalDialogs % size !== 0) {
+    refuse(`totalDialogs must be a multiple of groupSize (${size}), not ${totalDialogs}`);
+  }
+  if (!["fill", "drop", "keep"].includes(incomplete)) {
+    refuse(
+      `incompleteGroups must be "fill", "drop" or "keep", not ${JSON.stringify(incomplete)}`,
+    );
+  }
+  return {
+    size,
+    spares: options.overSample ?? 0,
+    incomplete,
+    maxRefills: options.maxGroupRefills ?? 8,
+    dropFlat: options.dropFlatGroups ?? false,
+    admit: options.admitGroup ?? null,
+  };
 }
 
 function planStaleness<Item>(
@@ -246,6 +306,9 @@ function checkNumbers<Item>(options: LLMCollectorOptions<Item>): void {
     prefetchBatches: 0,
     dialogRetries: 0,
     maxConsecutiveFailures: 1,
+    groupSize: 1,
+    maxGroupRefills: 0,
+    overSample: 0,
   } as const;
   for (const [name, minimum] of Object.entries(least)) {
     const value = options[name as keyof typeof least];

@@ -1,8 +1,11 @@
 import { SGLangError } from "../errors.ts";
+import { messageOf } from "../internal/thrown.ts";
+import { isFlat } from "../training/mod.ts";
 import { makeAssembler } from "./assembler.ts";
 import type { Assembled, Assembler } from "./assembler.ts";
 import { type DialogFailure, RolloutBatch } from "./batch.ts";
 import type { Passage } from "./gate.ts";
+import { Groups, type WholeGroup } from "./groups.ts";
 import type { Ledger } from "./ledger.ts";
 import type { CollectorPlan } from "./options.ts";
 import type { RolloutRow, Trajectory } from "./row.ts";
@@ -16,6 +19,8 @@ export interface OutletOptions {
   readonly environments: number;
   readonly tasks: TaskQueue;
   readonly ledger: Ledger;
+  /** Ends the members of a group that still run. */
+  readonly abandonGroup: (group: number) => void;
 }
 
 const MAX_STALE_RETRIES = 8;
@@ -27,6 +32,7 @@ export class Outlet {
   readonly #tasks: TaskQueue;
   readonly #ledger: Ledger;
   readonly #assembler: Assembler;
+  readonly #groups: Groups | null;
   readonly #errors: Error[] = [];
   #failures: DialogFailure[] = [];
   #consecutiveFailures = 0;
@@ -43,6 +49,7 @@ export class Outlet {
     this.#tasks = options.tasks;
     this.#ledger = options.ledger;
     this.#assembler = makeAssembler(plan, { perBatch, environments });
+    this.#groups = this.#makeGroups(options);
   }
 
   /** Elements that wait. */
@@ -68,6 +75,8 @@ export class Outlet {
     if (!isAsync) return false;
     // A dialog that is under way is finished: its rows are of no use before that.
     if (!begins && grouping !== "steps") return true;
+    // Nor is half a group of use.
+    if (this.#groups !== null && this.#tasks.isWithinGroup) return true;
     return this.waiting < prefetchBatches * this.#perBatch;
   }
 
@@ -79,16 +88,28 @@ export class Outlet {
   /** Takes a dialog that came to its end. */
   addTrajectory(trajectory: Trajectory): void {
     this.#consecutiveFailures = 0;
-    this.#assembler.addTrajectory(trajectory);
+    if (this.#groups === null) this.#assembler.addDialogs([trajectory.rows]);
+    else this.#takeGroup(this.#groups.addTrajectory(trajectory));
   }
 
-  /** Takes the error of a dialog that is given up. */
-  addFailure(task: Task, error: Error): void {
+  /** Takes the error of a dialog that failed in all its tries; tells what becomes of it. */
+  addFailure(task: Task, error: Error): "given up" | "again" {
+    const outcome = this.#groups?.addFailure(task) ?? { kind: "given up", group: null };
+    if (outcome.kind === "again") {
+      this.#countFailure(error);
+      return "again";
+    }
+    this.#takeGroup(outcome.group);
     if (this.#plan.onDialogError === "throw") {
       this.#errors.push(error);
-      return;
+    } else {
+      this.#failures.push({ dialog: task.dialog, attempts: task.attempt + 1, error });
+      this.#countFailure(error);
     }
-    this.#failures.push({ dialog: task.dialog, attempts: task.attempt + 1, error });
+    return "given up";
+  }
+
+  #countFailure(error: Error): void {
     this.#consecutiveFailures++;
     if (this.#consecutiveFailures < this.#plan.maxConsecutiveFailures) return;
     this.fail(
@@ -127,20 +148,64 @@ export class Outlet {
     return rows.length === 0 ? null : this.#toBatch({ rows, shape: [rows.length] });
   }
 
-  /** Whether rows that belong together may be given out; the others are dropped or run anew. */
-  #admit(rows: readonly RolloutRow[]): boolean {
+  /** Whether dialogs that belong together may be given out; the others are dropped or run anew. */
+  #admit(dialogs: WholeGroup): boolean {
     const { versions, maxStaleness, onStale } = this.#plan;
     if (versions === null || onStale === "keep") return true;
-    if (staleness(rows, versions) <= maxStaleness) return true;
-    const { dialog, attempt } = rows[0]!;
+    if (dialogs.every((rows) => staleness(rows, versions) <= maxStaleness)) return true;
+    const attempt = Math.max(...dialogs.map((rows) => rows[0]!.attempt));
     if (onStale === "retry" && attempt < MAX_STALE_RETRIES) {
-      this.#ledger.retries++;
-      this.#ledger.dialogsCompleted--;
-      this.#tasks.again({ dialog, attempt });
+      this.#ledger.retries += dialogs.length;
+      this.#ledger.dialogsCompleted -= dialogs.length;
+      if (this.#groups === null) this.#tasks.again(dialogs[0]![0]!);
+      else this.#groups.reopen(dialogs);
     } else {
-      this.#ledger.staleDropped++;
+      this.#ledger.staleDropped += dialogs.length;
     }
     return false;
+  }
+
+  #makeGroups({ plan, tasks, abandonGroup, ledger }: OutletOptions): Groups | null {
+    if (plan.groups === null) return null;
+    return new Groups({
+      plan: plan.groups,
+      tasks,
+      abandon: (group) => {
+        ledger.dialogsAbandoned += tasks.dropGroup(group);
+        abandonGroup(group);
+      },
+      onDropped: (dialogs) => {
+        ledger.groupsDropped++;
+        ledger.groupDialogsDropped += dialogs;
+      },
+    });
+  }
+
+  #takeGroup(group: WholeGroup | null): void {
+    if (group === null) return;
+    this.#ledger.groupsCompleted++;
+    if (this.#isRefused(group)) {
+      this.#ledger.groupsRefused++;
+      this.#ledger.groupDialogsDropped += group.length;
+      return;
+    }
+    this.#assembler.addDialogs(group);
+  }
+
+  #isRefused(group: WholeGroup): boolean {
+    const { dropFlat, admit } = this.#plan.groups!;
+    const rewardOf = (rows: readonly RolloutRow[]) =>
+      rows.reduce((sum, row) => sum + row.reward, 0);
+    if (dropFlat && isFlat(group.map(rewardOf))) return true;
+    if (admit === null) return false;
+    try {
+      return !admit(group.flat());
+    } catch (error) {
+      this.fail(
+        new SGLangError("state", `admitGroup failed: ${messageOf(error)}`, { cause: error }),
+      );
+      return true;
+    }
   }
 
   #toBatch({ rows, shape }: Assembled): RolloutBatch {

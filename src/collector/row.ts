@@ -7,6 +7,10 @@ export interface RolloutRow {
   readonly dialog: number;
   /** Which try of the dialog this is, from 0. */
   readonly attempt: number;
+  /** The group that the dialog belongs to; without groups, the number of the dialog. */
+  readonly group: number;
+  /** Which member of its group the dialog is, from 0. */
+  readonly member: number;
   /** Index of the environment. */
   readonly environment: number;
   /** Number of the turn, from 0. */

@@ -1,5 +1,6 @@
+import { StateError } from "../errors.ts";
 import type { Clock } from "../internal/clock.ts";
-import { sleep, withDeadline } from "../internal/deadline.ts";
+import { sleep, throwIfAborted, withDeadline } from "../internal/deadline.ts";
 import type { Logger } from "../internal/logger.ts";
 import { type DialogRun, type DialogSetting, EnvironmentFault, runDialog } from "./dialog.ts";
 import type { Environment } from "./environment.ts";
@@ -17,8 +18,8 @@ export interface SchedulerEvents {
   onRow(row: RolloutRow): void;
   /** A dialog came to its end. */
   onTrajectory(trajectory: Trajectory): void;
-  /** A dialog is given up. */
-  onFailure(task: Task, error: Error): void;
+  /** A dialog failed in all its tries; tells whether it is given up or run again all the same. */
+  onFailure(task: Task, error: Error): "given up" | "again";
   /** A place stopped for a reason that no dialog explains. */
   onCrash(error: Error): void;
   /** Something changed that a waiting reader may want to look at. */
@@ -45,11 +46,17 @@ const CLOSE_TIMEOUT_MS = 10_000;
 const FIRST_RETRY_PAUSE_MS = 50;
 const LONGEST_RETRY_PAUSE_MS = 2_000;
 
+/** A dialog at a place, and what ends it. */
+interface Booking {
+  readonly task: Task;
+  readonly ending: AbortController;
+}
+
 /** Runs one dialog after the other at each place, as fast as turns are wanted. */
 export class Scheduler {
   readonly #options: SchedulerOptions;
   readonly #gate: Gate;
-  readonly #booked = new Map<number, Task>();
+  readonly #booked = new Map<number, Booking>();
   #epoch = 0;
   #loops: Promise<void>[] = [];
 
@@ -60,7 +67,10 @@ export class Scheduler {
 
   /** Begins; nothing happens until turns are wanted. */
   start(): void {
-    const { places } = this.#options;
+    const { places, signal } = this.#options;
+    // One listener for all: taking one off a signal that has thousands is slow.
+    if (signal.aborted) this.#endAll();
+    else signal.addEventListener("abort", () => this.#endAll(), { once: true });
     this.#loops = Array.from({ length: places }, (_, index) => this.#runPlace(index));
   }
 
@@ -72,6 +82,13 @@ export class Scheduler {
   /** Makes every place leave its dialog and begin another. */
   restartAll(): void {
     this.#epoch++;
+  }
+
+  /** Ends the members of a group that still run. */
+  abandonGroup(group: number): void {
+    for (const { task, ending } of this.#booked.values()) {
+      if (task.group === group) ending.abort(new StateError("The group does not need this dialog"));
+    }
   }
 
   /** Whether no dialog runs and none waits. */
@@ -100,28 +117,40 @@ export class Scheduler {
     if (passage.begins && !tasks.hasTask) return false;
     if (!events.wants(passage)) return false;
     // Booked here and not when the place wakes, so that two cannot be promised one dialog.
-    if (passage.begins) this.#booked.set(passage.environment, tasks.take()!);
+    if (passage.begins) {
+      this.#booked.set(passage.environment, {
+        task: tasks.take()!,
+        ending: new AbortController(),
+      });
+    }
     return true;
   }
 
+  #endAll(): void {
+    const { reason } = this.#options.signal;
+    this.#gate.close(reason);
+    for (const { ending } of this.#booked.values()) ending.abort(reason);
+  }
+
   async #runPlace(index: number): Promise<void> {
-    const { signal } = this.#options;
+    const { signal, ledger } = this.#options;
     let environment: Environment | null = null;
     try {
       while (!signal.aborted) {
-        await this.#gate.pass({ environment: index, begins: true }, signal);
-        const task = this.#booked.get(index)!;
-        if (task.attempt === 0) this.#options.ledger.dialogsStarted++;
+        await this.#gate.pass({ environment: index, begins: true });
+        const booking = this.#booked.get(index)!;
+        const { task, ending } = booking;
+        if (task.attempt === 0) ledger.dialogsStarted++;
         try {
           environment ??= await this.#open(index);
-          await this.#runTask({ ...task, index, environment, signal });
+          await this.#runTask({ ...task, index, environment, signal: ending.signal });
         } catch (error) {
-          if (signal.aborted) {
-            this.#options.ledger.dialogsAbandoned++;
-            return;
+          if (error instanceof EnvironmentFault && !signal.aborted) {
+            environment = await this.#replace(environment);
           }
-          if (error instanceof EnvironmentFault) environment = await this.#replace(environment);
-          await this.#meetFailure(task, error);
+          if (ending.signal.aborted) ledger.dialogsAbandoned++;
+          else await this.#meetFailure(booking, error);
+          if (signal.aborted) return;
         } finally {
           this.#booked.delete(index);
           this.#options.events.onChange();
@@ -140,6 +169,7 @@ export class Scheduler {
     const epoch = this.#epoch;
     const rows: RolloutRow[] = [];
     for await (const row of runDialog(run, setting)) {
+      throwIfAborted(run.signal, `dialog ${run.dialog}`);
       rows.push(row);
       ledger.turns++;
       ledger.tokens += row.responseIds.length;
@@ -197,17 +227,23 @@ export class Scheduler {
     }
   }
 
-  async #meetFailure(task: Task, thrown: unknown): Promise<void> {
-    const { dialogRetries, tasks, ledger, events, logger, signal, clock } = this.#options;
+  async #meetFailure({ task, ending }: Booking, thrown: unknown): Promise<void> {
+    const { dialogRetries, tasks, ledger, events, logger, clock } = this.#options;
     const error = asError(thrown);
-    if (task.attempt >= dialogRetries) {
+    if (task.attempt >= dialogRetries && events.onFailure(task, error) === "given up") {
       ledger.dialogsFailed++;
-      events.onFailure(task, error);
       return;
     }
     logger.warn(`Dialog ${task.dialog} failed in try ${task.attempt + 1}: ${error.message}`);
     const pauseMs = Math.min(LONGEST_RETRY_PAUSE_MS, FIRST_RETRY_PAUSE_MS * 2 ** task.attempt);
-    await sleep(pauseMs, { signal, clock, phase: "pause before a retry" });
+    const { signal } = ending;
+    try {
+      await sleep(pauseMs, { signal, clock, phase: "pause before a retry" });
+    } catch (error) {
+      if (!signal.aborted) throw error;
+      ledger.dialogsAbandoned++;
+      return;
+    }
     ledger.retries++;
     tasks.again(task);
   }

@@ -4,17 +4,31 @@ export interface Task {
   readonly dialog: number;
   /** Which try it will be. */
   readonly attempt: number;
+  /** The group that it belongs to; without groups, the number of the dialog. */
+  readonly group: number;
+  /** Which member of the group it is, from 0. */
+  readonly member: number;
 }
 
-/** Hands out dialogs: those to be tried again first, then new numbers. */
+/** Options of {@linkcode TaskQueue}. */
+export interface TaskQueueOptions {
+  /** How many groups there are; without groups, dialogs. `Infinity` for no end. */
+  readonly groups: number;
+  /** Dialogs that each group begins. Default 1. */
+  readonly membersPerGroup?: number | undefined;
+}
+
+/** Hands out dialogs: those to be tried again first, then new numbers, group by group. */
 export class TaskQueue {
   readonly #total: number;
-  readonly #again: Task[] = [];
+  readonly #perGroup: number;
+  #again: Task[] = [];
   #next = 0;
 
-  /** Makes a queue of `total` dialogs; `Infinity` for no end. */
-  constructor(total: number) {
-    this.#total = total;
+  /** Makes a queue. */
+  constructor({ groups, membersPerGroup = 1 }: TaskQueueOptions) {
+    this.#total = groups * membersPerGroup;
+    this.#perGroup = membersPerGroup;
   }
 
   /** Whether a dialog waits. */
@@ -22,16 +36,35 @@ export class TaskQueue {
     return this.#again.length > 0 || this.#next < this.#total;
   }
 
+  /** Whether the next dialog belongs to a group of which others began already. */
+  get isWithinGroup(): boolean {
+    return this.#again.length > 0 || this.#next % this.#perGroup !== 0;
+  }
+
   /** Takes the next dialog; `null` when none waits. */
   take(): Task | null {
     const again = this.#again.shift();
     if (again !== undefined) return again;
     if (this.#next >= this.#total) return null;
-    return { dialog: this.#next++, attempt: 0 };
+    const dialog = this.#next++;
+    return { dialog, attempt: 0, ...this.#placeOf(dialog) };
   }
 
   /** Puts a dialog back to be run once more. */
-  again(task: Task): void {
-    this.#again.push({ dialog: task.dialog, attempt: task.attempt + 1 });
+  again({ dialog, attempt }: Pick<Task, "dialog" | "attempt">): void {
+    this.#again.push({ dialog, attempt: attempt + 1, ...this.#placeOf(dialog) });
+  }
+
+  /** Takes out what waits of a group; gives how many of these had begun before. */
+  dropGroup(group: number): number {
+    const before = this.#again.length;
+    this.#again = this.#again.filter((task) => task.group !== group);
+    const isWithin = Math.floor(this.#next / this.#perGroup) === group;
+    if (isWithin) this.#next = (group + 1) * this.#perGroup;
+    return before - this.#again.length;
+  }
+
+  #placeOf(dialog: number): Pick<Task, "group" | "member"> {
+    return { group: Math.floor(dialog / this.#perGroup), member: dialog % this.#perGroup };
   }
 }

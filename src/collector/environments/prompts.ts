@@ -7,7 +7,7 @@ export type PromptTask = string | readonly Message[];
 
 /** Options of {@linkcode promptEnvironment}. */
 export interface PromptEnvironmentOptions<Task extends PromptTask> {
-  /** The prompts; dialog `d` has prompt `d` modulo their number. */
+  /** The prompts; group `g` (without groups: dialog `g`) has prompt `g` modulo their number. */
   readonly prompts: readonly Task[];
   /** What an answer is worth. */
   readonly reward: (action: EnvironmentAction, prompt: Task) => number | Promise<number>;
@@ -38,8 +38,8 @@ export function promptEnvironment<Task extends PromptTask>(
   }
   let prompt = prompts[0]!;
   return {
-    reset({ dialog }) {
-      const index = dialog % prompts.length;
+    reset({ group }) {
+      const index = group % prompts.length;
       prompt = prompts[index]!;
       return { messages: toMessages(prompt, system), info: { prompt: index } };
     },

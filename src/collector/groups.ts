@@ -1,0 +1,112 @@
+import type { RolloutRow, Trajectory } from "./row.ts";
+import type { Task, TaskQueue } from "./tasks.ts";
+
+/** What becomes of a group whose members do not all come to their end. */
+export type IncompleteGroups = "fill" | "drop" | "keep";
+
+/** How dialogs are grouped. */
+export interface GroupPlan {
+  /** Members that a group is given out with. */
+  readonly size: number;
+  /** Members that are begun besides, of which the last ones to end are left out. */
+  readonly spares: number;
+  readonly incomplete: IncompleteGroups;
+  /** Times that failed members of one group are run again before it is dropped. */
+  readonly maxRefills: number;
+  /** Leave out groups in which every dialog has the same reward. */
+  readonly dropFlat: boolean;
+  readonly admit: ((rows: readonly RolloutRow[]) => boolean) | null;
+}
+
+/** The dialogs of a whole group, by member. */
+export type WholeGroup = readonly (readonly RolloutRow[])[];
+
+/** What became of a failed member. */
+export type MemberOutcome =
+  | { readonly kind: "again" }
+  | { readonly kind: "given up"; readonly group: WholeGroup | null };
+
+interface OpenGroup {
+  readonly done: Map<number, readonly RolloutRow[]>;
+  /** Members that have not ended. */
+  alive: number;
+  refills: number;
+}
+
+/** Options of {@linkcode Groups}. */
+export interface GroupsOptions {
+  readonly plan: GroupPlan;
+  readonly tasks: TaskQueue;
+  /** Ends the members of a group that still run. */
+  readonly abandon: (group: number) => void;
+  /** Told when dialogs that came to their end are not given out, because their group is not. */
+  readonly onDropped: (dialogs: number) => void;
+}
+
+/** Keeps the members of each group together until the group is whole or cannot become so. */
+export class Groups {
+  readonly #options: GroupsOptions;
+  readonly #open = new Map<number, OpenGroup>();
+
+  constructor(options: GroupsOptions) {
+    this.#options = options;
+  }
+
+  /** Takes a dialog that came to its end; gives its group when that is whole. */
+  addTrajectory({ rows }: Trajectory): WholeGroup | null {
+    const { group, member } = rows[0]!;
+    const open = this.#of(group);
+    open.done.set(member, rows);
+    open.alive--;
+    return this.#settle(group, open);
+  }
+
+  /** Takes a dialog that failed in all its tries. */
+  addFailure({ group }: Task): MemberOutcome {
+    const { incomplete, size, maxRefills } = this.#options.plan;
+    const open = this.#of(group);
+    const canBeWhole = open.done.size + open.alive - 1 >= size;
+    if (incomplete === "fill" && !canBeWhole && open.refills < maxRefills) {
+      open.refills++;
+      return { kind: "again" };
+    }
+    open.alive--;
+    if (canBeWhole || incomplete === "keep") {
+      return { kind: "given up", group: this.#settle(group, open) };
+    }
+    this.#options.onDropped(open.done.size);
+    this.#close(group, open);
+    return { kind: "given up", group: null };
+  }
+
+  /** Takes a group back whose members are all run again. */
+  reopen(group: WholeGroup): void {
+    const rows = group.map((dialog) => dialog[0]!);
+    this.#open.set(rows[0]!.group, { done: new Map(), alive: rows.length, refills: 0 });
+    for (const row of rows) this.#options.tasks.again(row);
+  }
+
+  #of(group: number): OpenGroup {
+    const known = this.#open.get(group);
+    if (known !== undefined) return known;
+    const { size, spares } = this.#options.plan;
+    const made = { done: new Map(), alive: size + spares, refills: 0 };
+    this.#open.set(group, made);
+    return made;
+  }
+
+  #settle(group: number, open: OpenGroup): WholeGroup | null {
+    const isWhole = open.done.size >= this.#options.plan.size;
+    if (!isWhole && open.alive > 0) return null;
+    this.#close(group, open);
+    if (open.done.size === 0) return null;
+    return [...open.done].sort(([a], [b]) => a - b).map(([, rows]) => rows);
+  }
+
+  #close(group: number, open: OpenGroup): void {
+    this.#open.delete(group);
+    if (open.alive === 0) return;
+    this.#options.tasks.dropGroup(group);
+    this.#options.abandon(group);
+  }
+}
