@@ -1,0 +1,184 @@
+/**
+ * Dialogs with the real tokenizers and templates of several families, on both real servers and the
+ * embedded one: every row is what the server was sent and what it sampled.
+ *
+ * `SGLANG_RL_DIALOGS` is the number of dialogs of each family (default 20); `SGLANG_RL_FAMILIES` and
+ * `SGLANG_RL_SERVED_BY` choose some.
+ */
+import assert from "node:assert/strict";
+import { EmbeddedServer } from "../../../src/embedded/mod.ts";
+import { AsyncSGLang } from "../../../src/engine/mod.ts";
+import {
+  type Environment,
+  EnvironmentPool,
+  type JoinedDialogRow,
+  LLMCollector,
+  type RolloutRow,
+} from "../../../src/collector/mod.ts";
+import { LocalTokenizer, type Message, SGLangWrapper } from "../../../src/policy/mod.ts";
+import {
+  type RealModel,
+  type SglangVersion,
+  startRealServer,
+  tinyOnRealTokenizer,
+  tokenizerFolder,
+} from "../../_support/real.ts";
+import { keyOf, type RecordingProxy, recordingProxy } from "../../_support/recording_proxy.ts";
+import { checkRows, type Served } from "../../_support/turn_checks.ts";
+
+const DIALOGS = Number(Deno.env.get("SGLANG_RL_DIALOGS") ?? 20);
+const TURNS = 5;
+
+/** Models that share a tokenizer, and so a server. */
+const families: Readonly<Record<string, readonly Family[]>> = {
+  qwen: [
+    { name: "Qwen3, thinking", model: "qwen3" },
+    { name: "Qwen3, not thinking", model: "qwen3", variables: { enable_thinking: false } },
+    { name: "Qwen2.5", model: "qwen2.5" },
+  ],
+  llama: [{ name: "Llama 3.1", model: "llama3.1" }],
+  deepseek: [
+    { name: "DeepSeek V3", model: "deepseek-v3" },
+    { name: "DeepSeek R1", model: "deepseek-r1" },
+  ],
+};
+
+interface Family {
+  readonly name: string;
+  readonly model: RealModel;
+  readonly variables?: Record<string, unknown>;
+}
+
+const chosen = Deno.env.get("SGLANG_RL_FAMILIES")?.split(",") ?? Object.keys(families);
+const servedBy = Deno.env.get("SGLANG_RL_SERVED_BY")?.split(",") ??
+  ["0.5.16", "0.5.23", "embedded"];
+
+/** Texts that tokenizers and templates trip over. */
+const SAID = [
+  "q",
+  "",
+  " ",
+  "ünï 😀",
+  "<think>\nno\n</think>\n\nyes",
+  "a <",
+  "<|im_end|>",
+  "\n\n1. x\n",
+];
+
+function environment(): Environment {
+  let number = 0;
+  const say = (turn: number): Message => ({
+    role: "user",
+    content: `${SAID[(number + turn) % SAID.length]} ${number}`,
+  });
+  return {
+    reset: ({ dialog }) => {
+      number = dialog;
+      const system: Message[] = dialog % 3 === 0 ? [{ role: "system", content: "be brief" }] : [];
+      return { messages: [...system, say(0)] };
+    },
+    step: ({ turn, ids }) => ({
+      reward: ids.length,
+      done: turn + 1 === TURNS,
+      messages: turn + 1 === TURNS ? [] : [say(turn + 1)],
+    }),
+  };
+}
+
+async function policiesOf(family: Family, engine: AsyncSGLang): Promise<SGLangWrapper[]> {
+  const tokenizer = await LocalTokenizer.fromFolder(tokenizerFolder(family.model));
+  const { eosToken } = tokenizer.specialTokens;
+  const bias = (tokens: readonly (string | null)[], by: number) =>
+    Object.fromEntries(
+      tokens.flatMap((token) => token === null ? [] : Array.from(tokenizer.encode(token)))
+        .map((id) => [id, by]),
+    );
+  const kinds = [
+    // Mostly cut, of any tokens at all.
+    {},
+    // Ends by its end token, after few tokens.
+    { logitBias: bias([eosToken], 9) },
+    // Thoughts, white space and pieces of markers.
+    { logitBias: bias([eosToken, "<think>", "</think>", "\n\n", "<", " hello"], 9) },
+    // Ends by a stop string.
+    { logitBias: bias([" hello"], 9), stop: [" hello hello"] },
+  ];
+  return kinds.map((sampling) =>
+    new SGLangWrapper(engine, {
+      tokenizer,
+      chatTemplateName: "model",
+      tokenizerKwargs: family.variables,
+      generateKwargs: { maxNewTokens: 8, temperature: 1, ...sampling },
+    })
+  );
+}
+
+/** What the collector gave, against what the proxy saw. */
+function check(
+  rows: readonly RolloutRow[],
+  joined: readonly JoinedDialogRow[],
+  proxy: RecordingProxy,
+): void {
+  const byDialog = new Map<number, Served[]>();
+  for (const row of rows) {
+    const served = proxy.served.get(keyOf(row.promptIds!, row.responseIds))?.shift();
+    assert.ok(served, `dialog ${row.dialog}, turn ${row.turn} is not what was sent and sampled`);
+    assert.deepEqual(row.logProbs, Float32Array.from(served.logProbs));
+    byDialog.set(row.dialog, [...byDialog.get(row.dialog) ?? [], served]);
+  }
+  for (const [dialog, served] of byDialog) {
+    checkRows(joined.filter((row) => row.dialog === dialog), served);
+  }
+}
+
+async function serve(kind: string, model: RealModel): Promise<AsyncDisposable & { url: string }> {
+  const folder = tinyOnRealTokenizer(model);
+  if (kind === "embedded") return await EmbeddedServer.start({ model: folder });
+  return await startRealServer({
+    model: folder,
+    version: kind as SglangVersion,
+    memFractionStatic: 0.3,
+  });
+}
+
+for (const served of servedBy) {
+  for (const kind of chosen) {
+    const members = families[kind]!;
+    Deno.test(`dialogs are what was sent and sampled: ${kind} on ${served}`, async (t) => {
+      await using server = await serve(served, members[0]!.model);
+      for (const family of members) {
+        await t.step(family.name, async () => {
+          await using proxy = recordingProxy(server.url);
+          await using engine = await AsyncSGLang.connect(proxy.url);
+          const kinds = { start: 0, append: 0, branch: 0, drift: 0 };
+          const policies = await policiesOf(family, engine);
+          for (const policy of policies) {
+            await using collector = new LLMCollector(
+              new EnvironmentPool(environment, { size: 16 }),
+              {
+                policy,
+                dialogTurnsPerBatch: TURNS * DIALOGS,
+                totalDialogs: Math.ceil(DIALOGS / policies.length),
+                yieldCompletedTrajectories: true,
+              },
+            );
+            for await (const batch of collector) {
+              const joined = batch.joined();
+              check(batch.rows, joined, proxy);
+              kinds.start += batch.trajectories().length;
+              kinds.branch += joined.length - batch.trajectories().length;
+              kinds.append += batch.rows.length - joined.length;
+              kinds.drift += batch.rows.filter(({ drift }) => drift !== null).length;
+            }
+            assert.equal(collector.stats.dialogsFailed, 0);
+          }
+          const left = proxy.served.values().toArray().flat().length;
+          // The engine asks once for the size of the vocabulary.
+          assert.ok(left <= 1, `${left} samples are in no row`);
+          // deno-lint-ignore no-console
+          console.log(`${family.name} on ${served}:`, JSON.stringify(kinds));
+        });
+      }
+    });
+  }
+}
