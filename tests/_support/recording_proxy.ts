@@ -26,7 +26,6 @@ export function recordingProxy(target: string): RecordingProxy {
       method: request.method,
       headers: { "content-type": "application/json" },
       ...(body === undefined ? {} : { body }),
-      signal: request.signal,
     });
     const text = await answer.text();
     if (pathname === "/generate" && answer.ok) {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { TokenDriftError } from "../../../src/errors.ts";
-import { History, masked } from "../../../src/policy/mod.ts";
+import { History, masked, type Tokens } from "../../../src/policy/mod.ts";
 import type { LLMWrapperOptions, PolicyOutput } from "../../../src/policy/mod.ts";
 import { bytes, lists, named, wrap } from "./support.ts";
 
@@ -125,4 +125,47 @@ Deno.test("sampled ids are refused once they say something else", async () => {
   await isRefused(wrapper.logProb({ history, tokens: { full: [full.slice(0, -1)] } }));
   full[full.length - 1]! += 1;
   await isRefused(wrapper.logProb({ history, tokens }));
+});
+
+/** What is left of an output that was written down and read again. */
+function copied(output: PolicyOutput) {
+  const { tokens, history, text } = JSON.parse(JSON.stringify({
+    tokens: { prompt: lists(output.tokens.prompt), full: lists(output.tokens.full) },
+    text: { prompt: output.text!.prompt, full: output.text!.full },
+    history: output.history && {
+      prompt: output.history.prompt!.chats,
+      full: output.history.full!.chats,
+    },
+  }));
+  return { tokens, text, history };
+}
+
+Deno.test("a copy of own ids is taken, with the tokens that the server puts before a text", async () => {
+  const begin = bytes.idOf("<|endoftext|>")!;
+  const encode: typeof bytes.encode = (text, options) =>
+    Int32Array.of(...options?.addSpecialTokens ? [begin] : [], ...bytes.encode(text));
+  const { wrapper, engine } = wrap(
+    { inputMode: "text", inplace: false, tokenizer: named("begins", { encode }) },
+    { change: ({ promptIds }) => ({ promptIds: Int32Array.of(begin, ...promptIds!) }) },
+  );
+  const output = await wrapper.call({ text: ["Hi", "é 😀"] });
+  const { text, tokens } = copied(output);
+  await wrapper.call({ text, tokens });
+  assert.deepEqual(lists(engine.lastIds), lists(output.tokens.prompt));
+});
+
+Deno.test("a copy of an output goes on and is scored as the output does", async () => {
+  const sample = ids("ok", "<|im_end|>");
+  const { wrapper, engine } = sampling(sample);
+  const output = await wrapper.call({ history: [HI, HELLO] });
+  const copy = copied(output);
+  await wrapper.logProb({ history: copy.history, tokens: { full: copy.tokens.full } });
+  assert.deepEqual(lists(engine.lastIds), lists(output.tokens.full));
+  const more = [{ role: "user", content: "x" }];
+  const next = await wrapper.nextTurn(output, [more, more]);
+  await wrapper.call({
+    history: { prompt: copy.history.full.map((chat: []) => [...chat, ...more]) },
+    tokens: { full: copy.tokens.full },
+  });
+  assert.deepEqual(lists(engine.lastIds), lists((next.tokens as Tokens).prompt));
 });
