@@ -1,0 +1,77 @@
+/**
+ * What a template may use while it renders. A template comes from a model folder, so it is a program
+ * of somebody else: it may neither hang this process nor fill its memory.
+ */
+export interface TemplateLimits {
+  /**
+   * Steps: one for each expression and statement, one for each 16 characters or entries that an
+   * operation reads or makes. Default 20 million, about two seconds.
+   */
+  readonly maxSteps: number;
+  /** Characters of the output, and of any text on the way to it. Default 64 Mi. */
+  readonly maxCharacters: number;
+  /** Calls of macros, and loops over themselves, inside each other. Default 100. */
+  readonly maxDepth: number;
+}
+
+/** The limits where nothing else is said. */
+export const defaultTemplateLimits: TemplateLimits = {
+  maxSteps: 20_000_000,
+  maxCharacters: 64 * 1024 * 1024,
+  maxDepth: 100,
+};
+
+/** A template used more than its {@linkcode TemplateLimits}; `limit` says which. */
+export class OverBudget extends Error {
+  /** Makes the error. */
+  constructor(readonly limit: keyof TemplateLimits, readonly allowed: number) {
+    super(`${limit} ${allowed}`);
+  }
+}
+
+/** Counts what one rendering uses. */
+export class Budget {
+  readonly #limits: TemplateLimits;
+  #steps = 0;
+  #depth = 0;
+
+  constructor(limits: TemplateLimits) {
+    this.#limits = limits;
+  }
+
+  /** Steps so far. */
+  get steps(): number {
+    return this.#steps;
+  }
+
+  /** One expression or statement. */
+  step(): void {
+    if (++this.#steps > this.#limits.maxSteps) this.#over("maxSteps");
+  }
+
+  /** An operation over so many characters or entries. */
+  work(size: number): void {
+    this.#steps += 1 + size / 16;
+    if (this.#steps > this.#limits.maxSteps) this.#over("maxSteps");
+  }
+
+  /** A text or list of a size that is not made yet. */
+  make(size: number): void {
+    if (!(size <= this.#limits.maxCharacters)) this.#over("maxCharacters");
+    this.work(size);
+  }
+
+  /** Runs something one level deeper. */
+  deeper<T>(run: () => T): T {
+    if (++this.#depth > this.#limits.maxDepth) this.#over("maxDepth");
+    try {
+      return run();
+    } finally {
+      this.#depth--;
+    }
+  }
+
+  #over(limit: keyof TemplateLimits): never {
+    throw new OverBudget(limit, this.#limits[limit]);
+  }
+}

@@ -1,0 +1,85 @@
+/**
+ * Jinja as transformers runs it on chat templates: jinja2's sandbox with `trim_blocks`,
+ * `lstrip_blocks`, loop controls, `{% generation %}`, and its own `tojson`, `strftime_now` and
+ * `raise_exception`. Values and their texts are Python's.
+ */
+import { defaultTemplateLimits, OverBudget, type TemplateLimits } from "./budget.ts";
+import { type Rendered, runTemplate } from "./interpreter.ts";
+import type { Body } from "./nodes.ts";
+import { parseTemplate } from "./parser.ts";
+import { fromJs, JinjaError } from "./values.ts";
+
+export { defaultTemplateLimits, OverBudget, type TemplateLimits } from "./budget.ts";
+export type { Rendered, Stretch } from "./interpreter.ts";
+export { dumps, parseJson } from "./json.ts";
+export { CallArgumentsValue, fromJs, JinjaError, PythonFloat } from "./values.ts";
+
+/** How to render. */
+export interface JinjaOptions {
+  /** Variables of the template, as JavaScript's values. */
+  readonly variables: Readonly<Record<string, unknown>>;
+  /** What it may use. */
+  readonly limits?: Partial<TemplateLimits> | undefined;
+  /** For `strftime_now`. Default the time of the call. */
+  readonly now?: (() => Date) | undefined;
+}
+
+/** Characters of a template's source. */
+const maxSource = 1024 * 1024;
+
+/** A template, parsed. */
+export class JinjaTemplate {
+  readonly #body: Body;
+
+  /**
+   * Parses a template.
+   *
+   * @throws {JinjaError} It has a syntax error.
+   * @throws {OverBudget} It is too long.
+   */
+  constructor(source: string) {
+    if (source.length > maxSource) throw new OverBudget("maxCharacters", maxSource);
+    this.#body = withStackError(() => parseTemplate(source));
+  }
+
+  /**
+   * Renders it. `turns` of what comes back name the messages by their place in `messages`.
+   *
+   * @throws {JinjaError} What Python or the template would raise.
+   * @throws {OverBudget} It used more than its limits.
+   */
+  render(options: JinjaOptions): Rendered & { turns: readonly { message: number }[] } {
+    const { limits, now = () => new Date() } = options;
+    return withStackError(() => {
+      const variables = new Map<string, unknown>();
+      for (const [name, value] of Object.entries(options.variables)) {
+        if (value !== undefined) variables.set(name, fromJs(value));
+      }
+      const list = variables.get("messages");
+      const messages = new Map(Array.isArray(list) ? list.map((item, at) => [item, at]) : []);
+      const rendered = runTemplate(this.#body, {
+        variables,
+        messages: new Set(messages.keys()),
+        limits: { ...defaultTemplateLimits, ...limits },
+        now,
+      });
+      const turns = rendered.turns.map((turn) => ({
+        ...turn,
+        message: messages.get(turn.message)!,
+      }));
+      return { ...rendered, turns };
+    });
+  }
+}
+
+/** What is nested too deep for the stack is an error like any other. */
+function withStackError<T>(run: () => T): T {
+  try {
+    return run();
+  } catch (error) {
+    if (error instanceof RangeError && /call stack/i.test(error.message)) {
+      throw new JinjaError("RecursionError", "maximum recursion depth exceeded");
+    }
+    throw error;
+  }
+}

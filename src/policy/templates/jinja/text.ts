@@ -1,0 +1,188 @@
+/** Python's `str()` and `repr()`, and its idea of white space. */
+import {
+  Callable,
+  CallArgumentsValue,
+  DictView,
+  JinjaError,
+  Namespace,
+  OneTime,
+  Range,
+  Tuple,
+  typeName,
+  Undefined,
+} from "./values.ts";
+
+/** Characters that Python's `str.isspace()` knows, which are not JavaScript's. */
+export const whiteSpace: ReadonlySet<string> = new Set(
+  [
+    ...[0x9, 0xa, 0xb, 0xc, 0xd, 0x1c, 0x1d, 0x1e, 0x1f, 0x20, 0x85, 0xa0, 0x1680],
+    ...[0x2000, 0x2001, 0x2002, 0x2003, 0x2004, 0x2005, 0x2006, 0x2007, 0x2008, 0x2009, 0x200a],
+    ...[0x2028, 0x2029, 0x202f, 0x205f, 0x3000],
+  ].map((code) => String.fromCharCode(code)),
+);
+
+/** Python's `str(value)`. */
+export function toText(value: unknown): string {
+  if (typeof value === "string") return value;
+  if (value instanceof Undefined) return "";
+  if (value instanceof CallArgumentsValue) return value.isText ? value.text : repr(value.dict);
+  return repr(value);
+}
+
+/** Python's `repr(value)`. */
+export function repr(value: unknown): string {
+  if (value === null) return "None";
+  switch (typeof value) {
+    case "string":
+      return textRepr(value);
+    case "boolean":
+      return value ? "True" : "False";
+    case "bigint":
+      return integerText(value);
+    case "number":
+      return floatRepr(value);
+  }
+  if (Array.isArray(value)) return `[${value.map(repr).join(", ")}]`;
+  if (value instanceof Tuple) {
+    return value.items.length === 1
+      ? `(${repr(value.items[0])},)`
+      : `(${value.items.map(repr).join(", ")})`;
+  }
+  if (value instanceof Map) return `{${pairs(value)}}`;
+  if (value instanceof DictView) return `${value.name}([${value.items.map(repr).join(", ")}])`;
+  if (value instanceof Range) {
+    const stride = value.stride === 1n ? "" : `, ${value.stride}`;
+    return `range(${value.start}, ${value.stop}${stride})`;
+  }
+  if (value instanceof Namespace) return `<Namespace {${pairs(value.values)}}>`;
+  if (value instanceof Undefined) return "Undefined";
+  if (value instanceof CallArgumentsValue) return repr(value.isText ? value.text : value.dict);
+  if (value instanceof Callable) return `<function ${value.name}>`;
+  if (value instanceof OneTime) return `<${value.name} object>`;
+  return `<${typeName(value)}>`;
+}
+
+function pairs(map: ReadonlyMap<unknown, unknown>): string {
+  return [...map].map(([key, entry]) => `${repr(key)}: ${repr(entry)}`).join(", ");
+}
+
+/** An int as text; Python refuses more than 4300 digits. */
+export function integerText(value: bigint): string {
+  if (value < 10n ** 4300n && value > -(10n ** 4300n)) return String(value);
+  throw new JinjaError(
+    "ValueError",
+    "Exceeds the limit (4300 digits) for integer string conversion",
+  );
+}
+
+/** A float as the shortest text that gives it back, as Python writes it. */
+export function floatRepr(value: number): string {
+  if (Number.isNaN(value)) return "nan";
+  if (!Number.isFinite(value)) return value > 0 ? "inf" : "-inf";
+  if (Object.is(value, -0)) return "-0.0";
+  const [mantissa = "", power = ""] = value.toExponential().split("e");
+  const exponent = Number(power);
+  if (exponent < -4 || exponent >= 16) {
+    return `${mantissa}e${exponent < 0 ? "-" : "+"}${String(Math.abs(exponent)).padStart(2, "0")}`;
+  }
+  const text = positional(mantissa, exponent);
+  return text.includes(".") ? text : `${text}.0`;
+}
+
+/** A decimal mantissa and its exponent as digits with a point. */
+function positional(mantissa: string, exponent: number): string {
+  const sign = mantissa.startsWith("-") ? "-" : "";
+  const digits = mantissa.replace("-", "").replace(".", "");
+  if (exponent < 0) return `${sign}0.${"0".repeat(-exponent - 1)}${digits}`;
+  const whole = digits.slice(0, exponent + 1).padEnd(exponent + 1, "0");
+  const rest = digits.slice(exponent + 1);
+  return sign + whole + (rest === "" ? "" : `.${rest}`);
+}
+
+const named: Readonly<Record<string, string>> = {
+  "\n": "\\n",
+  "\r": "\\r",
+  "\t": "\\t",
+  "\\": "\\\\",
+};
+
+function textRepr(text: string): string {
+  const quote = text.includes("'") && !text.includes('"') ? '"' : "'";
+  const inner = text.replace(/[\\'"\p{C}\p{Z}]/gu, (char) => {
+    if (char === " " || char === '"' && quote === "'") return char;
+    if (char === "'" || char === '"') return char === quote ? `\\${char}` : char;
+    if (char in named) return named[char]!;
+    return escaped(char.codePointAt(0)!);
+  });
+  return quote + inner + quote;
+}
+
+function escaped(code: number): string {
+  const hex = code.toString(16);
+  if (code < 0x100) return `\\x${hex.padStart(2, "0")}`;
+  return code < 0x10000 ? `\\u${hex.padStart(4, "0")}` : `\\U${hex.padStart(8, "0")}`;
+}
+
+/** Python's `ascii(value)`. */
+export function ascii(value: unknown): string {
+  // deno-lint-ignore no-control-regex
+  return repr(value).replace(/[^\x00-\x7f]/gu, (char) => escaped(char.codePointAt(0)!));
+}
+
+/** A text without some characters at its ends. `null` stands for white space. */
+export function strip(text: string, chars: string | null, ends: "both" | "left" | "right"): string {
+  const set = chars === null ? whiteSpace : new Set(chars);
+  let start = 0;
+  let end = text.length;
+  if (ends !== "right") {
+    while (start < end) {
+      const char = String.fromCodePoint(text.codePointAt(start)!);
+      if (!set.has(char)) break;
+      start += char.length;
+    }
+  }
+  if (ends !== "left") {
+    while (end > start) {
+      const isPair = end - 2 >= start && (text.codePointAt(end - 2) ?? 0) > 0xffff;
+      const char = text.slice(isPair ? end - 2 : end - 1, end);
+      if (!set.has(char)) break;
+      end -= char.length;
+    }
+  }
+  return text.slice(start, end);
+}
+
+/** The code points of a text; a text without pairs is its own list. */
+export function codePoints(text: string): string | readonly string[] {
+  return /[\ud800-\udbff]/.test(text) ? Array.from(text) : text;
+}
+
+/** Code points from `start` to `end`. */
+export function sliceText(text: string, start: number, end: number): string {
+  const points = codePoints(text);
+  return typeof points === "string" ? points.slice(start, end) : points.slice(start, end).join("");
+}
+
+/** Upper case of the first code point, lower case of the rest. */
+export function capitalize(text: string): string {
+  const [first = ""] = text;
+  return titleCase(first) + lower(text.slice(first.length));
+}
+
+/** Title case of one character: upper case, but for the few that have their own. */
+export function titleCase(char: string): string {
+  const upper = char.toUpperCase();
+  const special: Readonly<Record<string, string>> = {
+    "ß": "Ss",
+    "ﬁ": "Fi",
+    "ﬂ": "Fl",
+    "Ǆ": "ǅ",
+    "ǆ": "ǅ",
+  };
+  return special[char] ?? upper;
+}
+
+/** Lower case, as Python has it. */
+export function lower(text: string): string {
+  return text.toLowerCase();
+}
