@@ -41,7 +41,8 @@ export type ErrorCode =
   | "library"
   | "token_drift"
   | "context_overflow"
-  | "partial";
+  | "partial"
+  | "template_limit";
 
 /** The root of all errors of this library. */
 export class SGLangError extends Error {
@@ -349,5 +350,25 @@ export class PartialResultError<Result = unknown> extends SGLangError {
     this.failures = failures;
     this.rows = rows;
     this.partial = partial;
+  }
+}
+
+/** A chat template used more than it may: see `TemplateLimits`. It is refused, not run to its end. */
+export class TemplateLimitError extends SGLangError {
+  /** Which limit it reached. */
+  readonly limit: string;
+  /** How much it is. */
+  readonly allowed: number;
+  /** Makes the error. */
+  constructor(limit: string, allowed: number, options?: ErrorOptions) {
+    super(
+      "template_limit",
+      `The chat template was stopped at its limit ${limit} = ${allowed}. A template of a model that ` +
+        "you do not trust may be made to hang a program; if this one is meant to do so much, " +
+        "give larger limits",
+      options,
+    );
+    this.limit = limit;
+    this.allowed = allowed;
   }
 }

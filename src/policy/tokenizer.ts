@@ -6,6 +6,10 @@ export interface SpecialTokens {
   readonly eosToken: string | null;
   /** Padding. */
   readonly padToken: string | null;
+  /** What stands for text that the vocabulary has no token for. */
+  readonly unkToken?: string | null | undefined;
+  /** All tokens at which a server ends a turn, where the model names more than one. */
+  readonly endTokens?: readonly string[] | undefined;
 }
 
 /** What {@linkcode Tokenizer.encode} does beside encoding. */

@@ -1,6 +1,6 @@
 import { nearestName } from "../../internal/suggest.ts";
 import { ValidationError } from "../../errors.ts";
-import type { Message, ToolCall } from "../../policy/message.ts";
+import { callsOf, type Message, type ToolCall } from "../../policy/message.ts";
 import type { Environment, EnvironmentAction } from "../environment.ts";
 import { type PromptTask, toMessages } from "./prompts.ts";
 import { messageOf } from "../../internal/thrown.ts";
@@ -73,7 +73,7 @@ export function toolEnvironment<Task extends PromptTask>(
       return { messages: toMessages(prompt, system), tools: described, info: { prompt: index } };
     },
     async step(action) {
-      const calls = action.message.toolCalls ?? [];
+      const calls = callsOf(action.message);
       if (calls.length === 0) return { reward: await reward(action, prompt), done: true };
       const messages = await Promise.all(
         calls.map((call) => runTool(tools, call, action.signal)),

@@ -93,7 +93,9 @@ function promptIdsOf(row: RolloutRow): Int32Array {
 
 function textOf(row: RolloutRow): string {
   const { content } = row.response;
-  return typeof content === "string" ? content : content.map((part) => part.text ?? "").join("");
+  return typeof content === "string"
+    ? content
+    : (content ?? []).map((part) => part.text ?? "").join("");
 }
 
 /** A column that all rows have or none. */

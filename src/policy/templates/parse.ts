@@ -1,6 +1,6 @@
 import { ValidationError } from "../../errors.ts";
-import type { Message, ToolCall } from "../message.ts";
-import { toolResponsesIn } from "./render.ts";
+import type { Message } from "../message.ts";
+import { toolCallsIn, toolResponsesIn } from "./written_calls.ts";
 import { customParser, unknownTemplate } from "./registry.ts";
 
 /**
@@ -85,23 +85,4 @@ function toMessage(role: string, rawContent: string, isComplete: boolean): Messa
     toolCalls: toolCallsIn(content),
     toolResponses: toolResponsesIn(content),
   };
-}
-
-/** Calls written out in a content, or `null`. What is not JSON stays in the content only. */
-export function toolCallsIn(content: string): ToolCall[] | null {
-  const calls = [...content.matchAll(/<tool_call>\n(.*?)\n<\/tool_call>/gs)]
-    .map((block) => parseCall(block[1]!))
-    .filter((call) => call !== null);
-  return calls.length === 0 ? null : calls;
-}
-
-function parseCall(json: string): ToolCall | null {
-  try {
-    const value: unknown = JSON.parse(json);
-    return typeof value === "object" && value !== null && "name" in value
-      ? value as ToolCall
-      : null;
-  } catch {
-    return null;
-  }
 }

@@ -1,8 +1,9 @@
-import { Template } from "@huggingface/jinja";
-import { ValidationError } from "../../errors.ts";
-import { type Message, NO_ROLE, textOf } from "../message.ts";
-import type { SpecialTokens } from "../tokenizer.ts";
+import { TemplateLimitError, ValidationError } from "../../errors.ts";
 import { messageOf } from "../../internal/thrown.ts";
+import { type Message, NO_ROLE } from "../message.ts";
+import type { SpecialTokens } from "../tokenizer.ts";
+import { JinjaTemplate, OverBudget, type Rendered, type TemplateLimits } from "./jinja/mod.ts";
+import { templateMessages } from "./template_messages.ts";
 
 /** How to render a conversation. */
 export interface RenderOptions {
@@ -12,61 +13,145 @@ export interface RenderOptions {
   readonly specialTokens?: SpecialTokens | undefined;
   /** End with the opening of an assistant's turn. */
   readonly addGenerationPrompt: boolean;
+  /**
+   * End inside the last message, so that a model goes on with it: `true` for its content, or the name
+   * of another field, such as `"reasoning_content"`. Default `false`.
+   */
+  readonly continueFinalMessage?: boolean | string | undefined;
   /** Further template variables, such as `tools` or `enable_thinking`. */
   readonly variables?: Readonly<Record<string, unknown>> | undefined;
+  /** What the template may use; it is a program of somebody else. */
+  readonly limits?: Partial<TemplateLimits> | undefined;
+  /** For templates that tell the date. Default the time of the call. */
+  readonly now?: (() => Date) | undefined;
 }
 
-const parsed = new Map<string, Template>();
-
-/** Renders a conversation with a chat template. Messages of role `<none>` are left out. */
-export function renderChat(messages: readonly Message[], options: RenderOptions): string {
-  const { template, specialTokens, addGenerationPrompt, variables } = options;
-  try {
-    return parsedTemplate(template).render({
-      ...variables,
-      messages: messages.filter((message) => message.role !== NO_ROLE).flatMap(forTemplate),
-      add_generation_prompt: addGenerationPrompt,
-      bos_token: specialTokens?.bosToken ?? "",
-      eos_token: specialTokens?.eosToken ?? "",
-      pad_token: specialTokens?.padToken ?? "",
-    });
-  } catch (error) {
-    const reason = messageOf(error);
-    throw new ValidationError(`The chat template refused this conversation: ${reason}`, {
-      cause: error,
-    });
-  }
+/** A conversation as its template wrote it; `turns` count the dicts that the template saw. */
+export interface RenderedMessages extends Rendered<number> {
+  /** The role of each of those dicts. */
+  readonly roles: readonly string[];
 }
 
-function parsedTemplate(source: string): Template {
-  let template = parsed.get(source);
-  if (template === undefined) {
-    template = new Template(source);
-    parsed.set(source, template);
-  }
-  return template;
-}
+/** Templates that are kept parsed; the oldest goes first. */
+const maxKept = 64;
+const kept = new Map<string, JinjaTemplate>();
+/** Not to be found in any message. */
+const continueTag = "CONTINUE_FINAL_MESSAGE_TAG ";
 
 /**
- * A message as templates expect it. Calls and responses that are already written out in the content
- * are not given a second time, so that a parsed conversation renders as it was.
+ * Renders a conversation with a chat template, as transformers' `apply_chat_template` does. Messages
+ * of role `<none>` are left out.
+ *
+ * @throws {ValidationError} The template or the conversation is wrong.
+ * @throws {TemplateLimitError} The template used more steps, characters or depth than it may.
  */
-function forTemplate(message: Message): Record<string, unknown>[] {
-  const { role } = message;
-  const content = typeof message.content === "string" ? message.content : [...message.content];
-  const text = textOf(message);
-  const responses = toolResponsesIn(text) ?? message.toolResponses;
-  if (role === "tool" && responses && responses.length > 0) {
-    return responses.map((response) => ({ role, content: response }));
-  }
-  const plain: Record<string, unknown> = { role, content };
-  const areCallsInText = text.includes("<tool_call>");
-  if (message.toolCalls && !areCallsInText) plain.tool_calls = message.toolCalls;
-  return [plain];
+export function renderChat(messages: readonly Message[], options: RenderOptions): string {
+  return renderMessages(messages, options).text;
 }
 
-/** Responses written out in a tool's content, or `null`. */
-export function toolResponsesIn(text: string): string[] | null {
-  const blocks = [...text.matchAll(/<tool_response>\n(.*?)\n<\/tool_response>/gs)];
-  return blocks.length === 0 ? null : blocks.map((block) => block[1]!);
+/** The same with the stretches that the template wrote for each message. */
+export function renderMessages(
+  messages: readonly Message[],
+  options: RenderOptions,
+): RenderedMessages {
+  if (messages.length === 0) {
+    throw new ValidationError("A chat template needs at least one message");
+  }
+  const keepsParts = readsParts(options.template);
+  const dicts = messages.filter((message) => message.role !== NO_ROLE)
+    .flatMap((message) => templateMessages(message, { keepsParts }));
+  if (options.continueFinalMessage) return renderOpenEnded(dicts, options);
+  return render(dicts, options);
+}
+
+/** Whether a template loops over the parts of a content; others get their text. */
+function readsParts(template: string): boolean {
+  return /\bin\s+[\w.[\]'"]*\bcontent\b/.test(template);
+}
+
+function render(
+  dicts: readonly Record<string, unknown>[],
+  options: RenderOptions,
+): RenderedMessages {
+  const { template, specialTokens, addGenerationPrompt, variables, limits, now } = options;
+  const tokens = {
+    bos_token: specialTokens?.bosToken,
+    eos_token: specialTokens?.eosToken,
+    pad_token: specialTokens?.padToken,
+    unk_token: specialTokens?.unkToken,
+  };
+  // What a tokenizer has not is not there for the template either.
+  const present = Object.entries(tokens).filter(([, token]) => typeof token === "string");
+  try {
+    const rendered = parsedTemplate(template).render({
+      variables: {
+        tools: null,
+        documents: null,
+        ...Object.fromEntries(present),
+        ...variables,
+        messages: dicts,
+        add_generation_prompt: addGenerationPrompt,
+      },
+      limits,
+      now,
+    });
+    return { ...rendered, roles: dicts.map(({ role }) => String(role)) };
+  } catch (error) {
+    throw asTemplateError(error);
+  }
+}
+
+function asTemplateError(error: unknown): Error {
+  if (error instanceof OverBudget) {
+    return new TemplateLimitError(error.limit, error.allowed, { cause: error });
+  }
+  return new ValidationError(`The chat template refused this conversation: ${messageOf(error)}`, {
+    cause: error,
+  });
+}
+
+function renderOpenEnded(
+  dicts: readonly Record<string, unknown>[],
+  options: RenderOptions,
+): RenderedMessages {
+  const { continueFinalMessage, addGenerationPrompt } = options;
+  if (addGenerationPrompt) {
+    throw new ValidationError(
+      "continueFinalMessage and addGenerationPrompt exclude each other: the one goes on with the " +
+        "last message, the other opens a new one",
+    );
+  }
+  const field = continueFinalMessage === true ? "content" : continueFinalMessage as string;
+  const last = dicts.at(-1)!;
+  const given = last[field];
+  const text = Array.isArray(given) ? given.findLast((part) => "text" in part)?.text : given;
+  if (typeof text !== "string") {
+    throw new ValidationError(`The last message has no "${field}" to go on with`);
+  }
+  const tagged = Array.isArray(given)
+    ? given.with(-1, { ...given.at(-1), text: text + continueTag })
+    : text + continueTag;
+  const changed = Object.fromEntries(
+    Object.entries(last).filter(([, value]) => value === given).map(([name]) => [name, tagged]),
+  );
+  const rendered = render([...dicts.slice(0, -1), { ...last, ...changed }], options);
+  const at = rendered.text.lastIndexOf(continueTag.trim());
+  if (at < 0 || !rendered.text.includes(text.trim())) {
+    throw new ValidationError(
+      "The template does not write the last message as it is, so nothing can go on with it",
+    );
+  }
+  const isWhole = rendered.text.startsWith(continueTag, at);
+  const cut = rendered.text.slice(0, at);
+  return { ...rendered, text: isWhole ? cut : cut.trimEnd() };
+}
+
+function parsedTemplate(source: string): JinjaTemplate {
+  let template = kept.get(source);
+  if (template === undefined) {
+    template = new JinjaTemplate(source);
+    if (kept.size >= maxKept) kept.delete(kept.keys().next().value!);
+    kept.set(source, template);
+  }
+  return template;
 }

@@ -1,5 +1,6 @@
-import { type Message, textOf } from "../message.ts";
-import { renderChat, type RenderOptions } from "./render.ts";
+import { ValidationError } from "../../errors.ts";
+import { type Message, NO_ROLE } from "../message.ts";
+import { type RenderedMessages, renderMessages, type RenderOptions } from "./render.ts";
 
 /** A stretch of a text, `[start, end)` in UTF-16 units. */
 export interface Span {
@@ -17,86 +18,246 @@ export interface RenderedChat {
   readonly spans: readonly Span[];
 }
 
-// Characters of the private use area mark the borders: no template trims them or looks for them.
-const START = "\uE0F0\uE0F1\uE0F0";
-const END = "\uE0F1\uE0F0\uE0F1";
-
 /**
- * Renders a conversation and finds what assistants wrote: by the template's `{% generation %}` blocks
- * where it has them, else by the contents of the assistants' messages.
+ * Renders a conversation and finds what assistants wrote in it.
  *
- * Either way the conversation is rendered a second time with markers around those places, and the
- * result is used only if the text without markers is the text that the model sees.
+ * Where the template has `{% generation %}` blocks, it is what they hold, as in transformers. Else it
+ * is what the template's loop over the messages wrote for each assistant, without the opening that
+ * stands in the prompt, and with the token that ends the turn: what a server samples. Nothing is
+ * searched for in the text.
+ *
+ * @throws {ValidationError} An assistant's turn is not in the text, or cannot be told from the rest.
  */
 export function renderWithSpans(
   messages: readonly Message[],
   options: RenderOptions,
 ): RenderedChat {
-  const text = renderChat(messages, options);
-  if (!messages.some(({ role }) => role === "assistant")) return { text, spans: [] };
-  const marked = withMarkedBlocks(options.template);
-  const spans =
-    (marked === null
-      ? null
-      : spansIn(() => renderChat(messages, { ...options, template: marked }), text)) ??
-      spansIn(() => renderChat(messages.map(withMarkers), options), text) ??
-      searchedSpans(messages, text);
-  return { text, spans };
+  const rendered = renderMessages(messages, options);
+  const { text, generated, roles } = rendered;
+  const assistants = roles.flatMap((role, index) => role === "assistant" ? [index] : []);
+  if (assistants.length === 0) return { text, spans: [] };
+  const blocks = generated.filter((block) => block !== null && block.end > block.start) as Span[];
+  if (blocks.length > 0 && !generated.includes(null)) {
+    checkCovered(blocks, assistants, rendered);
+    return { text, spans: blocks };
+  }
+  let contents: readonly (Span | null)[] | undefined;
+  const spans = turnSpans(assistants, rendered, {
+    openingOf: openings(messages, options),
+    contentOf: (assistant) =>
+      (contents ??= contentSpans(messages, options, text))[assistant] ?? null,
+  });
+  return { text, spans: merged(withEndTokens(spans, text, options)) };
 }
 
-function withMarkedBlocks(template: string): string | null {
-  const marked = template.replace(
-    /\{%([-+]?)\s*(end)?generation\s*[-+]?%\}/g,
-    (block, dash: string, end: string | undefined) =>
-      `{{${dash === "-" ? "-" : ""} "${end ? END : START}" }}${block}`,
+/** Each assistant's turn must have a block: a template may have forgotten those with calls only. */
+function checkCovered(
+  blocks: readonly Span[],
+  assistants: readonly number[],
+  { turns, text }: RenderedMessages,
+): void {
+  let next = 0;
+  for (const turn of turns) {
+    if (!assistants.includes(turn.message)) continue;
+    if (text.slice(turn.start, turn.end).trim() === "") continue;
+    while (next < blocks.length && blocks[next]!.end <= turn.start) next++;
+    const block = blocks[next];
+    if (block === undefined || block.start >= turn.end) throw notFound(turn.message);
+  }
+}
+
+function notFound(message: number): ValidationError {
+  return new ValidationError(
+    `The chat template does not show what the assistant wrote in message ${message}, so its tokens ` +
+      "cannot be marked: use a template with {% generation %} blocks, or one that writes each " +
+      "message in its own turn of a loop",
   );
-  return marked === template ? null : marked;
 }
 
-function withMarkers(message: Message): Message {
-  if (message.role !== "assistant" || typeof message.content !== "string") return message;
-  return { ...message, content: START + message.content + END };
+/** Openings of the n-th assistant's turn, as a prompt ends with them. */
+type Openings = (assistant: number) => readonly string[];
+
+/**
+ * How a prompt opens an assistant's turn: what the template adds when it is asked to. It may depend
+ * on who spoke before, so it is asked once for each such role.
+ */
+function openings(messages: readonly Message[], options: RenderOptions): Openings {
+  const spoken = messages.filter(({ role }) => role !== NO_ROLE);
+  const places = spoken.flatMap(({ role }, index) => role === "assistant" ? [index] : []);
+  const known = new Map<string, readonly string[]>();
+  return (assistant) => {
+    const place = places[assistant]!;
+    const before = spoken[place - 1]?.role ?? "";
+    let found = known.get(before);
+    if (found === undefined) {
+      const after = variants(openingAfter(spoken.slice(0, place), options));
+      const usual = before === "user" ? [] : variants(openingAfter([], options));
+      found = [...after, ...usual.filter((opening) => opening !== "")];
+      known.set(before, found);
+    }
+    return found;
+  };
 }
 
-/** The marked stretches, or `null` when the markers changed what was rendered. */
-function spansIn(render: () => string, expected: string): Span[] | null {
-  const parts = renderedParts(render);
-  if (parts === null || parts.map(({ text }) => text).join("") !== expected) return null;
-  const spans: Span[] = [];
-  let at = 0;
-  for (const { text, isInside } of parts) {
-    if (isInside && text !== "") spans.push({ start: at, end: at + text.length });
-    at += text.length;
-  }
-  return spans;
-}
-
-function renderedParts(render: () => string): { text: string; isInside: boolean }[] | null {
-  let marked: string;
+function openingAfter(start: readonly Message[], options: RenderOptions): string | null {
+  const before = start.length === 0 ? [{ role: "user", content: "" }] : start;
   try {
-    marked = render();
-  } catch {
-    // A template may look into contents; the next way does not change them.
-    return null;
+    const plain = { ...options, continueFinalMessage: false };
+    const closed = renderMessages(before, { ...plain, addGenerationPrompt: false }).text;
+    const open = renderMessages(before, { ...plain, addGenerationPrompt: true }).text;
+    let same = 0;
+    while (same < closed.length && closed[same] === open[same]) same++;
+    // Not from inside a token: what closes a text may begin as what opens a turn does.
+    const token = /<[^<>\s]*$/.exec(open.slice(Math.max(0, same - 64), same));
+    return open.slice(same - (token?.[0].length ?? 0));
+  } catch (error) {
+    if (error instanceof ValidationError) return null;
+    throw error;
   }
-  return marked.split(START).flatMap((piece, index) => {
-    const [inside = "", ...outside] = piece.split(END);
-    if (index === 0) return [{ text: piece.replaceAll(END, ""), isInside: false }];
-    return [{ text: inside, isInside: true }, { text: outside.join(""), isInside: false }];
+}
+
+/** Where a template opens the reasoning too: an earlier turn may stand there without it. */
+const reasoning =
+  /<think>|<\/think>|<seed:think>|\[THINK\]|<\|channel\|>|<\|START_THINKING\|>|<\|channel>|<mm:think>/;
+
+/** The opening as it is, and without the reasoning that it opens or closes. */
+function variants(opening: string | null): readonly string[] {
+  if (opening === null) return [];
+  const at = opening.search(reasoning);
+  const plain = at < 0 ? opening : opening.slice(0, at);
+  return [...new Set([opening, plain, plain.trimEnd()])];
+}
+
+/** What turns are cut by. */
+interface Borders {
+  /** How a prompt opens the n-th assistant's turn. */
+  readonly openingOf: Openings;
+  /** Where the n-th assistant's content stands, or `null`. */
+  readonly contentOf: (assistant: number) => Span | null;
+}
+
+function turnSpans(
+  assistants: readonly number[],
+  { text, turns }: RenderedMessages,
+  { openingOf, contentOf }: Borders,
+): Span[] {
+  const stretches = new Map<number, Span[]>();
+  for (const { message, start, end } of turns) {
+    const list = stretches.get(message) ?? [];
+    list.push({ start, end });
+    stretches.set(message, list);
+  }
+  return assistants.flatMap((message, assistant) => {
+    const [first, ...more] = stretches.get(message) ?? [];
+    if (first === undefined) {
+      // The template does not loop over the messages themselves.
+      const content = contentOf(assistant);
+      if (content === null) throw notFound(message);
+      return [content];
+    }
+    const options = openingOf(assistant);
+    const isUnmarked = options.every((opening) => opening === "");
+    const start = isUnmarked
+      ? contentOf(assistant)?.start ?? first.start
+      : afterOpening(first, text, options);
+    if (start === null) throw notFound(message);
+    const spans = [{ start, end: first.end }, ...more].map((span) => {
+      const end = beforeGlue(span, text);
+      return { start: span.start, end: end ?? contentOf(assistant)?.end ?? span.end };
+    });
+    return spans.filter(({ start, end }) => end > start);
   });
 }
 
-/** Contents looked up one after the other: for templates that rewrite what they are given. */
-function searchedSpans(messages: readonly Message[], text: string): Span[] {
-  const spans: Span[] = [];
-  let from = 0;
-  for (const message of messages) {
-    const content = textOf(message).trim();
-    if (content === "") continue;
-    const start = text.indexOf(content, from);
-    if (start < 0) continue;
-    from = start + content.length;
-    if (message.role === "assistant") spans.push({ start, end: from });
+// Characters of the private use area mark the borders: no template trims them or looks for them.
+const START = "\uE0F0\uE0F1\uE0F0";
+const END = "\uE0F1\uE0F0\uE0F1";
+
+/**
+ * Where the contents of assistants stand, for templates that write no opening or no end: by rendering
+ * once more with marks at their first and last character. `null` where the marks changed the text.
+ */
+function contentSpans(
+  messages: readonly Message[],
+  options: RenderOptions,
+  expected: string,
+): readonly (Span | null)[] {
+  const assistants = messages.filter(({ role }) => role === "assistant");
+  const nothing = assistants.map(() => null);
+  let marked: string;
+  try {
+    marked = renderMessages(messages.map(withMarks), options).text;
+  } catch (error) {
+    if (error instanceof ValidationError) return nothing;
+    throw error;
   }
-  return spans;
+  const found: Span[] = [];
+  const [first = "", ...pieces] = marked.split(START);
+  let plain = first;
+  for (const piece of pieces) {
+    const parts = piece.split(END);
+    if (parts.length !== 2) return nothing;
+    const start = plain.length;
+    plain += parts[0];
+    found.push({ start, end: plain.length });
+    plain += parts[1];
+  }
+  const withContent = assistants.filter((message) => withMarks(message) !== message);
+  if (plain !== expected || found.length !== withContent.length) return nothing;
+  return assistants.map((message) => withMarks(message) === message ? null : found.shift()!);
+}
+
+function withMarks(message: Message): Message {
+  const { role, content, tool_calls, toolCalls } = message;
+  const hasCalls = (tool_calls ?? toolCalls ?? []).length > 0;
+  if (role !== "assistant" || typeof content !== "string" || hasCalls) return message;
+  const start = content.search(/\S/);
+  if (start < 0) return message;
+  const end = content.trimEnd().length;
+  const said = content.slice(start, end);
+  return { ...message, content: content.slice(0, start) + START + said + END + content.slice(end) };
+}
+
+/** Where the assistant begins in its stretch, or `null` when the opening is nowhere. */
+function afterOpening(span: Span, text: string, options: readonly string[]): number | null {
+  for (const opening of options) {
+    const end = span.start + opening.length;
+    if (end <= span.end && text.startsWith(opening, span.start)) return end;
+    if (text.endsWith(opening, span.start)) return span.start;
+    // A template may write the first token of the sequence, or a line break, before it.
+    const glue = text.slice(span.start, Math.min(span.end, span.start + 64)).indexOf(opening);
+    if (glue > 0 && /^(?:\s|<[^<>\s]+>)*$/.test(text.slice(span.start, span.start + glue))) {
+      return end + glue;
+    }
+  }
+  return null;
+}
+
+const endToken = /(?:<\|[^<>|\s]+\|>|<｜[^<>｜\s]+｜>|<[/a-z_]+>|<[a-z_]+\|>)$/;
+
+/** The end of the token that ends a turn, or `null`. White space behind it is the template's. */
+function beforeGlue({ start, end }: Span, text: string): number | null {
+  const trimmed = text.slice(start, end).trimEnd();
+  return endToken.test(trimmed.slice(-64)) ? start + trimmed.length : null;
+}
+
+/** Models that end a turn with the opening of the next one sample that token too. */
+function withEndTokens(spans: readonly Span[], text: string, options: RenderOptions): Span[] {
+  const ends = options.specialTokens?.endTokens ?? [];
+  return spans.map(({ start, end }) => {
+    if (ends.some((token) => text.slice(start, end).endsWith(token))) return { start, end };
+    const next = ends.find((token) => text.startsWith(token, end));
+    return { start, end: end + (next?.length ?? 0) };
+  });
+}
+
+/** Stretches in order; those that touch become one. */
+function merged(spans: readonly Span[]): Span[] {
+  const result: { start: number; end: number }[] = [];
+  for (const { start, end } of spans.toSorted((a, b) => a.start - b.start)) {
+    const last = result.at(-1);
+    if (last !== undefined && start < last.end) last.end = Math.max(last.end, end);
+    else result.push({ start, end });
+  }
+  return result;
 }

@@ -5,7 +5,7 @@ import { PiecewiseTokenizer } from "../../rollout/piecewise_tokenizer.ts";
 import type { KnownSample } from "../../rollout/sample.ts";
 import { encodeWithMask } from "../assistant_mask.ts";
 import type { Message } from "../message.ts";
-import { toolCallsIn } from "../templates/parse.ts";
+import { toolCallsIn } from "../templates/written_calls.ts";
 import { chooseTemplate } from "../templates/registry.ts";
 import { renderChat, type RenderOptions } from "../templates/render.ts";
 import { renderWithSpans, type Span } from "../templates/spans.ts";

@@ -25,7 +25,7 @@ Deno.test("a prompt environment goes through its prompts by the dialog's number"
   await using collector = new LLMCollector(
     promptEnvironment({
       prompts: ["short", "a longer one"],
-      reward: ({ message }, prompt) => prompt.length - message.content.length,
+      reward: ({ message }, prompt) => prompt.length - String(message.content).length,
       system: "Be brief",
     }),
     { policy, dialogTurnsPerBatch: 3 },

@@ -17,9 +17,9 @@ import {
   toText,
 } from "./text.ts";
 import {
+  ArgumentsText,
   asNumber,
   type CallArguments,
-  CallArgumentsValue,
   compare,
   equals,
   isTrue,
@@ -306,7 +306,7 @@ export const filters: Readonly<Record<string, Filter>> = {
   },
   items(value) {
     if (value instanceof Undefined) return new OneTime([]);
-    const dict = value instanceof CallArgumentsValue ? value.dict : value;
+    const dict = value instanceof ArgumentsText ? value.dict : value;
     if (dict instanceof Map) return new OneTime([...dict].map((pair) => new Tuple(pair)));
     throw new JinjaError("TypeError", "Can only get item pairs from a mapping.");
   },

@@ -8,9 +8,9 @@ import { binary, sign } from "./operators.ts";
 import { codePoints, repr, toText } from "./text.ts";
 import { contains, tests } from "./tests.ts";
 import {
+  ArgumentsText,
   Callable,
   type CallArguments,
-  CallArgumentsValue,
   compare,
   equals,
   isTrue,
@@ -34,14 +34,14 @@ export interface Stretch {
   readonly end: number;
 }
 
-/** What rendering gave. */
-export interface Rendered {
+/** What rendering gave; `Message` is what stands for a message in `turns`. */
+export interface Rendered<Message = unknown> {
   /** The output. */
   readonly text: string;
   /** What stands inside `{% generation %}`; `null` where such a block was not written straight out. */
   readonly generated: readonly (Stretch | null)[];
   /** What a loop over the messages wrote for each of them. */
-  readonly turns: readonly (Stretch & { readonly message: unknown })[];
+  readonly turns: readonly (Stretch & { readonly message: Message })[];
   /** Steps that it took. */
   readonly steps: number;
 }
@@ -458,7 +458,7 @@ class Interpreter implements Tools {
     if (of instanceof Callable) return of.attributes.get(name) ?? missing(of, name);
     const method = methodOf(of, name, this.budget, this);
     if (method !== undefined) return method;
-    const dict = of instanceof CallArgumentsValue ? of.dict : of;
+    const dict = of instanceof ArgumentsText ? of.dict : of;
     return dict instanceof Map && dict.has(name) ? dict.get(name) : missing(of, name);
   }
 
@@ -486,7 +486,7 @@ class Interpreter implements Tools {
 
   #slice(of: unknown, start: number | null, stop: number | null, by: number): unknown {
     if (by === 0) throw new JinjaError("ValueError", "slice step cannot be zero");
-    const text = of instanceof CallArgumentsValue && of.isText ? of.text : of;
+    const text = of instanceof ArgumentsText ? of.text : of;
     const list = typeof text === "string"
       ? codePoints(text)
       : Array.isArray(text)
@@ -616,7 +616,7 @@ function loopValue(
 }
 
 function itemOf(of: unknown, key: unknown): unknown {
-  const value = of instanceof CallArgumentsValue ? of.dict : of;
+  const value = of instanceof ArgumentsText ? of.dict : of;
   if (value instanceof Map) return value.get(keyOf(key));
   const at = typeof key === "bigint" || typeof key === "boolean" ? toIndex(BigInt(key)) : null;
   if (at === null) return undefined;

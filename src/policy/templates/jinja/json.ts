@@ -1,7 +1,7 @@
 /** JSON as Python's `json` module reads and writes it. */
 import type { Budget } from "./budget.ts";
 import { floatRepr, integerText } from "./text.ts";
-import { CallArgumentsValue, compare, JinjaError, PythonFloat, Tuple, typeName } from "./values.ts";
+import { ArgumentsText, compare, JinjaError, PythonFloat, Tuple, typeName } from "./values.ts";
 
 /** Options of `json.dumps`. */
 export interface DumpOptions {
@@ -39,7 +39,7 @@ export function dumps(value: unknown, budget?: Budget, options: DumpOptions = pl
     if (typeof value === "boolean") return String(value);
     if (typeof value === "bigint") return integerText(value);
     if (typeof value === "number") return float(value);
-    if (value instanceof CallArgumentsValue) return write(value.dict, level);
+    if (value instanceof ArgumentsText) return write(value.dict, level);
     if (Array.isArray(value) || value instanceof Tuple) {
       const items = Array.isArray(value) ? value : value.items;
       return block("[", "]", items.map((item) => write(item, level + 1)), level);

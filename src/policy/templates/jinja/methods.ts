@@ -13,9 +13,9 @@ import {
   whiteSpace,
 } from "./text.ts";
 import {
+  ArgumentsText,
   Callable,
   type CallArguments,
-  CallArgumentsValue,
   DictView,
   equals,
   iterate,
@@ -37,11 +37,9 @@ const unsafe: Readonly<Record<string, readonly string[]>> = {
 /** An attribute of a value of Python, or `undefined`. */
 export function methodOf(value: unknown, name: string, budget: Budget, reader: Reader): unknown {
   if (name.startsWith("__")) return undefined;
-  const self = value instanceof CallArgumentsValue
-    ? (value.isText ? value.text : value.dict)
-    : value;
+  const self = value instanceof ArgumentsText ? value.text : value;
   // Text of a call's arguments that a template uses as a dict.
-  const dict = value instanceof CallArgumentsValue && !Object.hasOwn(textMethods, name)
+  const dict = value instanceof ArgumentsText && !Object.hasOwn(textMethods, name)
     ? value.dict
     : self;
   if (typeof self === "string" && dict === self) {

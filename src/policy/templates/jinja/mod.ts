@@ -12,7 +12,7 @@ import { fromJs, JinjaError } from "./values.ts";
 export { defaultTemplateLimits, OverBudget, type TemplateLimits } from "./budget.ts";
 export type { Rendered, Stretch } from "./interpreter.ts";
 export { dumps, parseJson } from "./json.ts";
-export { CallArgumentsValue, fromJs, JinjaError, PythonFloat } from "./values.ts";
+export { ArgumentsDict, ArgumentsText, fromJs, JinjaError, PythonFloat } from "./values.ts";
 
 /** How to render. */
 export interface JinjaOptions {
@@ -48,7 +48,7 @@ export class JinjaTemplate {
    * @throws {JinjaError} What Python or the template would raise.
    * @throws {OverBudget} It used more than its limits.
    */
-  render(options: JinjaOptions): Rendered & { turns: readonly { message: number }[] } {
+  render(options: JinjaOptions): Rendered<number> {
     const { limits, now = () => new Date() } = options;
     return withStackError(() => {
       const variables = new Map<string, unknown>();

@@ -2,8 +2,9 @@
 import type { Budget } from "./budget.ts";
 import { percent } from "./format.ts";
 import {
+  ArgumentsDict,
+  ArgumentsText,
   asNumber,
-  CallArgumentsValue,
   JinjaError,
   toIndex,
   Tuple,
@@ -59,11 +60,16 @@ function joined(left: unknown, right: unknown, budget: Budget): unknown {
     return new Tuple([...left.items, ...right.items]);
   }
   // A call's arguments are their JSON where a template puts them behind a text.
-  const a = left instanceof CallArgumentsValue && typeof right === "string" ? left.text : left;
-  const b = right instanceof CallArgumentsValue && typeof left === "string" ? right.text : right;
+  const a = typeof right === "string" || right instanceof ArgumentsText ? textOf(left) : left;
+  const b = typeof a === "string" ? textOf(right) : right;
   if (typeof a !== "string" || typeof b !== "string") return undefined;
   budget.make(a.length + b.length);
   return a + b;
+}
+
+function textOf(value: unknown): unknown {
+  if (value instanceof ArgumentsText) return value.text;
+  return value instanceof ArgumentsDict ? value.toJsonText() : value;
 }
 
 function repeated(value: unknown, by: unknown, budget: Budget): unknown {

@@ -3,10 +3,10 @@ import { Arguments } from "./arguments.ts";
 import { filters } from "./filters.ts";
 import { toText } from "./text.ts";
 import {
+  ArgumentsText,
   asNumber,
   Callable,
   type CallArguments,
-  CallArgumentsValue,
   compare,
   DictView,
   equals,
@@ -60,28 +60,27 @@ function isUpper(text: string): boolean {
   return /\p{Lu}/u.test(text) && !/[\p{Ll}\p{Lt}]/u.test(text);
 }
 
-const isText: Test = (value) =>
-  typeof value === "string" || value instanceof CallArgumentsValue && value.isText;
+const isText: Test = (value) => typeof value === "string" || value instanceof ArgumentsText;
 
 function isSequence(value: unknown): boolean {
   return typeof value === "string" || Array.isArray(value) || value instanceof Map ||
-    value instanceof Tuple || value instanceof Range || value instanceof CallArgumentsValue ||
+    value instanceof Tuple || value instanceof Range || value instanceof ArgumentsText ||
     value instanceof Undefined;
 }
 
 /** Python's `item in container`. */
 export function contains(container: unknown, item: unknown): boolean {
   if (
-    typeof container === "string" || container instanceof CallArgumentsValue && container.isText
+    typeof container === "string" || container instanceof ArgumentsText
   ) {
-    const text = typeof container === "string" ? container : (container as CallArgumentsValue).text;
+    const text = typeof container === "string" ? container : (container as ArgumentsText).text;
     if (typeof item === "string") return text.includes(item);
     throw new JinjaError(
       "TypeError",
       `'in <string>' requires string as left operand, not ${typeName(item)}`,
     );
   }
-  const dict = container instanceof CallArgumentsValue ? container.dict : container;
+  const dict = container instanceof ArgumentsText ? container.dict : container;
   if (dict instanceof Map) {
     const key = keyOf(item);
     if (dict.has(key)) return true;
@@ -123,7 +122,7 @@ export const tests: Readonly<Record<string, Test>> = {
   lt: less,
   "<": less,
   lessthan: less,
-  mapping: (value) => value instanceof Map || value instanceof CallArgumentsValue && !value.isText,
+  mapping: (value) => value instanceof Map,
   ne: unequal,
   "!=": unequal,
   none: (value) => value === null,

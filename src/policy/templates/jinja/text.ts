@@ -1,7 +1,7 @@
 /** Python's `str()` and `repr()`, and its idea of white space. */
 import {
+  ArgumentsText,
   Callable,
-  CallArgumentsValue,
   DictView,
   JinjaError,
   Namespace,
@@ -25,7 +25,7 @@ export const whiteSpace: ReadonlySet<string> = new Set(
 export function toText(value: unknown): string {
   if (typeof value === "string") return value;
   if (value instanceof Undefined) return "";
-  if (value instanceof CallArgumentsValue) return value.isText ? value.text : repr(value.dict);
+  if (value instanceof ArgumentsText) return value.text;
   return repr(value);
 }
 
@@ -56,7 +56,7 @@ export function repr(value: unknown): string {
   }
   if (value instanceof Namespace) return `<Namespace {${pairs(value.values)}}>`;
   if (value instanceof Undefined) return "Undefined";
-  if (value instanceof CallArgumentsValue) return repr(value.isText ? value.text : value.dict);
+  if (value instanceof ArgumentsText) return repr(value.text);
   if (value instanceof Callable) return `<function ${value.name}>`;
   if (value instanceof OneTime) return `<${value.name} object>`;
   return `<${typeName(value)}>`;

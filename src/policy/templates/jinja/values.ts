@@ -140,14 +140,18 @@ export class PythonFloat {
   }
 }
 
-/** Arguments of a tool call: templates want a dict or its JSON, and get what they use it as. */
-export class CallArgumentsValue {
-  /** Makes it of both forms; `isText` says which was given. */
-  constructor(
-    readonly text: string,
-    readonly dict: Map<unknown, unknown>,
-    readonly isText: boolean,
-  ) {}
+/** Arguments of a call, given as a dict: a template that puts them behind a text gets their JSON. */
+export class ArgumentsDict extends Map<unknown, unknown> {
+  /** Makes it of a dict. */
+  constructor(dict: ReadonlyMap<unknown, unknown>, readonly toJsonText: () => string) {
+    super(dict);
+  }
+}
+
+/** Arguments of a call, given as JSON: a template that wants a dict gets the dict. */
+export class ArgumentsText {
+  /** Makes it of both forms. */
+  constructor(readonly text: string, readonly dict: Map<unknown, unknown>) {}
 }
 
 /** A value of JavaScript as Python would have it. */
@@ -170,7 +174,7 @@ export function fromJs(value: unknown): unknown {
 
 function objectFromJs(value: object): unknown {
   if (value instanceof PythonFloat) return value.value;
-  if (value instanceof CallArgumentsValue) return value;
+  if (value instanceof ArgumentsText || value instanceof ArgumentsDict) return value;
   if (Array.isArray(value)) return value.map(fromJs);
   if (value instanceof Map) {
     return new Map([...value].map(([key, entry]) => [fromJs(key), fromJs(entry)]));
@@ -196,7 +200,7 @@ export function typeName(value: unknown): string {
   if (value instanceof Range) return "range";
   if (value instanceof Namespace) return "Namespace";
   if (value instanceof Undefined) return "Undefined";
-  if (value instanceof CallArgumentsValue) return value.isText ? "str" : "dict";
+  if (value instanceof ArgumentsText) return "str";
   return value instanceof Callable ? "function" : "object";
 }
 
@@ -217,7 +221,6 @@ export function isTrue(value: unknown): boolean {
   if (value instanceof Map) return value.size > 0;
   if (value instanceof Tuple || value instanceof DictView) return value.items.length > 0;
   if (value instanceof Range) return value.length > 0;
-  if (value instanceof CallArgumentsValue) return value.isText || value.dict.size > 0;
   return true;
 }
 
@@ -234,8 +237,8 @@ export function equals(a: unknown, b: unknown): boolean {
   const y = asNumber(b);
   // Across int and float JavaScript compares exactly, as Python does.
   if (x !== null && y !== null) return x == y;
-  if (a instanceof CallArgumentsValue) return equals(a.isText ? a.text : a.dict, b);
-  if (b instanceof CallArgumentsValue) return equals(b, a);
+  if (a instanceof ArgumentsText) return equals(a.text, b);
+  if (b instanceof ArgumentsText) return equals(a, b.text);
   if (Array.isArray(a) && Array.isArray(b)) return sameItems(a, b);
   if (a instanceof Tuple && b instanceof Tuple) return sameItems(a.items, b.items);
   if (a instanceof Map && b instanceof Map) {
@@ -292,7 +295,7 @@ export function keyOf(value: unknown): unknown {
   if (Array.isArray(value) || value instanceof Map) {
     throw new JinjaError("TypeError", `unhashable type: '${typeName(value)}'`);
   }
-  if (value instanceof CallArgumentsValue) return value.text;
+  if (value instanceof ArgumentsText) return value.text;
   const isWhole = typeof value === "boolean" ||
     typeof value === "number" && Number.isInteger(value);
   return isWhole ? BigInt(value) : value;
@@ -307,7 +310,7 @@ export function iterate(value: unknown): readonly unknown[] {
   if (value instanceof OneTime) return value.take();
   if (value instanceof Range) return value.toArray();
   if (value instanceof Undefined) return [];
-  if (value instanceof CallArgumentsValue) return [...value.dict.keys()];
+  if (value instanceof ArgumentsText) return [...value.dict.keys()];
   throw new JinjaError("TypeError", `'${typeName(value)}' object is not iterable`);
 }
 
@@ -318,9 +321,7 @@ export function lengthOf(value: unknown): number {
   if (value instanceof Map) return value.size;
   if (value instanceof Tuple || value instanceof DictView) return value.items.length;
   if (value instanceof Undefined) return 0;
-  if (value instanceof CallArgumentsValue) {
-    return value.isText ? textLength(value.text) : value.dict.size;
-  }
+  if (value instanceof ArgumentsText) return textLength(value.text);
   throw new JinjaError("TypeError", `object of type '${typeName(value)}' has no len()`);
 }
 

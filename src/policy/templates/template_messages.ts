@@ -1,0 +1,139 @@
+/** Messages as chat templates see them. */
+import { ValidationError } from "../../errors.ts";
+import { type ContentPart, type Message, textOf } from "../message.ts";
+import { ArgumentsDict, ArgumentsText, dumps, fromJs, parseJson } from "./jinja/mod.ts";
+import { toolCallsIn, toolResponsesIn } from "./written_calls.ts";
+
+/** Keys of a message that have a meaning here, and what templates call them. */
+const known: Readonly<Record<string, string | null>> = {
+  role: "role",
+  content: "content",
+  isComplete: null,
+  toolCalls: "tool_calls",
+  tool_calls: "tool_calls",
+  toolResponses: null,
+  reasoning_content: "reasoning_content",
+  reasoningContent: "reasoning_content",
+  reasoning: "reasoning",
+  thinking: "thinking",
+  tool_call_id: "tool_call_id",
+  toolCallId: "tool_call_id",
+  name: "name",
+};
+
+/** Names that reasoning goes by; the first is the one that most templates read. */
+const reasoningNames = ["reasoning_content", "thinking", "reasoning"];
+
+/**
+ * A message as templates expect it: one dict, or one for each answer of a tool. Keys whose value is
+ * `null` are left out, as transformers leaves them out; reasoning is there under each of its names.
+ *
+ * Calls and answers that the content has written out already are not given a second time, so that a
+ * conversation that was read from text renders as it was.
+ *
+ * @throws {ValidationError} A part is not text, or a key is a misspelt one.
+ */
+export function templateMessages(
+  message: Message,
+  { keepsParts }: { keepsParts: boolean },
+): Record<string, unknown>[] {
+  const dict: Record<string, unknown> = {};
+  for (const [key, value] of Object.entries(message)) {
+    const name = Object.hasOwn(known, key) ? known[key]! : passedThrough(key);
+    if (name !== null && value !== null && value !== undefined) dict[name] = value;
+  }
+  const content = contentOf(message, keepsParts);
+  if (content !== null) dict.content = content;
+  addReasoning(dict);
+  const { role } = message;
+  if (role === "tool") {
+    const answers = toolResponsesIn(textOf(message)) ?? message.toolResponses ?? [];
+    if (answers.length > 0) return answers.map((answer) => ({ ...dict, content: answer }));
+  }
+  const calls = message.tool_calls ?? message.toolCalls ?? [];
+  delete dict.tool_calls;
+  const areWritten = message.tool_calls === undefined && calls.length > 0 &&
+    sameCalls(calls, toolCallsIn(textOf(message)));
+  if (calls.length > 0 && !areWritten) dict.tool_calls = calls.map(templateCall);
+  return [dict];
+}
+
+function passedThrough(key: string): string {
+  const plain = (name: string) => name.replaceAll("_", "").toLowerCase().replace(/s$/, "");
+  const near = Object.keys(known).find((name) => plain(name) === plain(key));
+  if (near === undefined) return key;
+  throw new ValidationError(`A message has no "${key}"; did you mean "${near}"?`);
+}
+
+function contentOf({ content }: Message, keepsParts: boolean): unknown {
+  if (content === null || content === undefined || typeof content === "string") {
+    return content ?? null;
+  }
+  const texts = content.map(textOfPart);
+  return keepsParts ? [...content] : texts.join("");
+}
+
+function textOfPart(part: ContentPart): string {
+  if (part.type === "text" && typeof part.text === "string") return part.text;
+  throw new ValidationError(
+    `A message has a part of type ${JSON.stringify(part.type)}; only text parts can be rendered. ` +
+      "Images and other media are not supported",
+  );
+}
+
+function addReasoning(dict: Record<string, unknown>): void {
+  const reasoning = reasoningNames.map((name) => dict[name]).find((value) => value !== undefined);
+  if (reasoning === undefined) return;
+  dict.thinking ??= reasoning;
+  dict.reasoning_content = reasoning;
+}
+
+/** Whether calls are those that a text has written out. */
+function sameCalls(
+  calls: readonly Record<string, unknown>[],
+  written: readonly Record<string, unknown>[] | null,
+): boolean {
+  if (written === null || written.length !== calls.length) return false;
+  return calls.every((call, index) => JSON.stringify(call) === JSON.stringify(written[index]));
+}
+
+/** A call as templates expect it: OpenAI's shape. */
+function templateCall(call: Record<string, unknown>): Record<string, unknown> {
+  const wrapped = call.function;
+  if (typeof wrapped === "object" && wrapped !== null) {
+    const { arguments: given } = wrapped as { arguments?: unknown };
+    return { ...call, function: { ...wrapped, arguments: argumentsOf(given) } };
+  }
+  const { name, arguments: given, id, type: _, ...rest } = call;
+  const value = argumentsOf(given);
+  return {
+    ...rest,
+    ...(id === undefined ? {} : { id }),
+    type: "function",
+    function: { name, arguments: value },
+    // Templates that know no other shape read them here.
+    name,
+    arguments: value,
+  };
+}
+
+/**
+ * Arguments that a template can use as a dict and as JSON: some write them with `tojson`, some put
+ * them behind a text, some loop over them. JSON as a text is read without losing what Python keeps.
+ */
+function argumentsOf(given: unknown): unknown {
+  if (typeof given === "string") {
+    const value = parsed(given);
+    return value instanceof Map ? new ArgumentsText(given, value) : given;
+  }
+  const value = fromJs(given);
+  return value instanceof Map ? new ArgumentsDict(value, () => dumps(value)) : given;
+}
+
+function parsed(json: string): unknown {
+  try {
+    return fromJs(parseJson(json));
+  } catch {
+    return undefined;
+  }
+}
