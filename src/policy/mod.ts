@@ -11,7 +11,7 @@ export { type PadOptions, Tokens, type TokensKey } from "./tokens.ts";
 export { LogProbs, type LogProbsKey } from "./log_probs.ts";
 export { masked, Masks, type MasksKey } from "./masks.ts";
 export { Text, type TextKey } from "./text.ts";
-export type { ContentPart, Message, ToolCall } from "./message.ts";
+export type { ContentPart, Message, OpenAIToolCall, ToolCall } from "./message.ts";
 export { type ChangeOptions, type ChatTemplateOptions, History } from "./history.ts";
 export { ChatHistory, type ChatHistoryParts } from "./chat_history.ts";
 export {
