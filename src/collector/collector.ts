@@ -4,6 +4,7 @@ import { systemClock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
 import { silentLogger } from "../internal/logger.ts";
 import { Semaphore } from "../internal/semaphore.ts";
+import { asError } from "../internal/thrown.ts";
 import type { RolloutBatch } from "./batch.ts";
 import { Bell } from "./bell.ts";
 import { type CollectorStats, emptyLedger } from "./ledger.ts";
@@ -18,13 +19,15 @@ import { bindPolicy } from "./bind_policy.ts";
 import { Outlet } from "./outlet.ts";
 import { describePlaces, type Places } from "./places.ts";
 import type { CollectorPolicy } from "./policy.ts";
-import type { VersionEntry } from "./policy_version.ts";
+import { UNKNOWN_VERSION, type VersionEntry } from "./policy_version.ts";
+import type { RolloutRow } from "./row.ts";
 import { Scheduler } from "./scheduler.ts";
 import { TaskQueue } from "./tasks.ts";
 
 const DEFAULT_TURN_TIMEOUT_MS = 600_000;
 const DEFAULT_ENVIRONMENT_TIMEOUT_MS = 60_000;
 const SHUTDOWN_TIMEOUT_MS = 30_000;
+const MOST_WARNINGS = 1_000;
 
 /** Options of a single wait for a batch. */
 export interface RolloutOptions {
@@ -62,12 +65,15 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
   readonly #outlet: Outlet;
   readonly #scheduler: Scheduler;
   readonly #ledger = emptyLedger();
+  readonly #tasks: TaskQueue;
+  readonly #warnedOf = new Set<string>();
   readonly #stopping = new AbortController();
   readonly #bell = new Bell();
   readonly #turn = new Semaphore(1);
   readonly #unlinkSignal: () => void;
   #postproc: LLMCollectorOptions<Item>["postproc"];
   #started: Promise<void> | null = null;
+  #isShutDown = false;
   #pump: Promise<void> | null = null;
 
   /**
@@ -88,7 +94,7 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
     this.#postproc = options.postproc;
     const places = describePlaces(environments);
     const { totalDialogs, groups } = this.#plan;
-    const tasks = new TaskQueue({
+    const tasks = this.#tasks = new TaskQueue({
       groups: totalDialogs / (groups?.size ?? 1),
       membersPerGroup: (groups?.size ?? 1) + (groups?.spares ?? 0),
     });
@@ -124,7 +130,7 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
 
   /** What was done so far. */
   get stats(): CollectorStats {
-    return { ...this.#ledger };
+    return { ...this.#ledger, retriesWaiting: this.#tasks.waitingAgain };
   }
 
   /** Dialogs that run at this moment. */
@@ -167,6 +173,15 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
   }
 
   /**
+   * Says that a sync is about to bring weights of this name; a sender calls it. Rows of servers that
+   * have them already then count as the next version; a name that nobody announced is unknown. Does
+   * nothing without a tracker.
+   */
+  announceVersion(weightVersion: string): void {
+    this.#plan.versions?.announce(weightVersion);
+  }
+
+  /**
    * Says what weight syncs do with running requests; a sender calls it when the collector is
    * registered. As long as all say `"abort"`, no request goes through a sync, so that the version at
    * its end is that of all its tokens. Does nothing without a tracker.
@@ -183,12 +198,12 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
   /**
    * Collects one batch; `null` at the end. It goes to the caller even with a sink. Throws the error
    * of a dialog (`onDialogError: "throw"`), after which the next call goes on; a timeout; an abort
-   * error after a shutdown.
+   * error after a shutdown. Dialogs that failed after the last batch (`"skip"`) come in one without
+   * rows.
    */
   async rollout(options: RolloutOptions = {}): Promise<RolloutBatch | null> {
-    if (this.#outlet.isClosed) return null;
     using _turn = await this.#turn.acquire(options.signal);
-    if (this.#outlet.isClosed) return null;
+    if (this.#outlet.isClosed) return this.#afterEnd();
     await this.#start();
     if (this.#options.resetAtEachIter) this.#scheduler.restartAll();
     this.#outlet.hasReader = true;
@@ -245,6 +260,7 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
    * stays for {@linkcode LLMCollector.drain}. Rethrows an error of the background run.
    */
   async asyncShutdown(): Promise<void> {
+    this.#isShutDown = true;
     await this.#stop("the collector was shut down");
     const pump = this.#pump;
     this.#pump = null;
@@ -268,7 +284,23 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
   }
 
   async #run(): Promise<void> {
-    for await (const _item of this) { /* The sink has it. */ }
+    const sink = this.#options.replayBuffer ?? this.#options.queue;
+    sink?.begin?.();
+    try {
+      for await (const _item of this) { /* The sink has it. */ }
+    } catch (error) {
+      // A shutdown is an end, not a failure.
+      if (this.#stopping.signal.aborted && error instanceof AbortedError) sink?.end?.();
+      else sink?.end?.(asError(error));
+      throw error;
+    }
+    sink?.end?.();
+  }
+
+  /** What came when everything was given out: errors and failures are not lost for that. */
+  #afterEnd(): RolloutBatch | null {
+    if (!this.#isShutDown) this.#outlet.throwPending();
+    return this.#isShutDown ? null : this.#outlet.takeFailures();
   }
 
   #start(): Promise<void> {
@@ -287,7 +319,8 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
           signal: this.#stopping.signal,
           clock: this.#options.clock,
         }, (signal) => this.#policy.weightVersions!({ signal }));
-        for (const name of names) versions.bindCurrent(name);
+        versions.begin(names);
+        if (versions.currentIndex > 0) this.#warnOfMixed(names);
       } catch (error) {
         logger.warn(`The servers' weight version is not known: ${error}`);
       }
@@ -310,6 +343,8 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
         this.#scheduler.update();
         const batch = this.#outlet.take(false) ?? this.#takeLast();
         if (batch !== null || this.#outlet.isClosed) return batch;
+        // Taking may have sent stale dialogs back to be run anew, for which nobody else rings.
+        this.#scheduler.update();
         await rung;
       }
       return null;
@@ -322,8 +357,32 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
     if (!this.#scheduler.isExhausted && !this.#scheduler.isStalled) return null;
     const last = this.#outlet.take(true);
     // Taking may have sent stale dialogs back to be run anew.
-    if (last === null && this.#scheduler.isExhausted) this.#outlet.close();
-    return last;
+    if (last !== null || !this.#scheduler.isExhausted) return last;
+    this.#outlet.close();
+    return this.#outlet.takeFailures();
+  }
+
+  #warnOfMixed(names: readonly string[]): void {
+    this.#options.logger?.warn(
+      `The servers have different weights at the start (${names.join(", ")}); they count as ` +
+        `different versions, of which the present one is ${this.policyVersion}`,
+    );
+  }
+
+  /** Takes a turn; rows of weights that nobody here knows are told of once for each server. */
+  #onRow(row: RolloutRow): void {
+    this.#outlet.addRow(row);
+    if (row.tokenVersions?.includes(UNKNOWN_VERSION) !== true) return;
+    const names = row.weightVersions?.map(({ version }) => version).join(", ");
+    const key = `${row.server} ${names}`;
+    if (this.#warnedOf.has(key)) return;
+    // Enough for any fleet; a server with ever new names must not fill the memory.
+    if (this.#warnedOf.size >= MOST_WARNINGS) return;
+    this.#warnedOf.add(key);
+    this.#options.logger?.warn(
+      `${row.server ?? "A server"} made tokens with weights "${names}", which no sync announced: ` +
+        "they count as stale",
+    );
   }
 
   #changed(): void {
@@ -340,6 +399,8 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
       { phase: "ending dialogs", timeoutMs: SHUTDOWN_TIMEOUT_MS, clock },
       () => this.#scheduler.stopped(),
     );
+    this.#ledger.dialogsAbandoned += this.#tasks.forgetAgain();
+    this.#outlet.forgetGroups();
   }
 
   #makeScheduler(places: Places, tasks: TaskQueue): Scheduler {
@@ -366,7 +427,8 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
       signal: this.#stopping.signal,
       events: {
         wants: (passage) => this.#outlet.wants(passage),
-        onRow: (row) => this.#outlet.addRow(row),
+        onRow: (row) => this.#onRow(row),
+        onDiscard: (rows) => this.#outlet.discard(rows),
         onTrajectory: (trajectory) => this.#outlet.addTrajectory(trajectory),
         onFailure: (task, error) => this.#outlet.addFailure(task, error),
         onCrash: (error) => this.#outlet.fail(error),

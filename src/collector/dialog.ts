@@ -110,6 +110,7 @@ export async function* runDialog(
       done,
       truncated,
       finishReason: sample.finishReason,
+      server: sample.server ?? null,
       weightVersions: sample.weightVersions ?? wholeSpan(sample),
       tokenVersions: tags?.versions ?? null,
       versionsExact: tags?.exact ?? false,

@@ -40,7 +40,7 @@ export interface GroupsOptions {
   /** Ends the members of a group that still run. */
   readonly abandon: (group: number) => void;
   /** Told when dialogs that came to their end are not given out, because their group is not. */
-  readonly onDropped: (dialogs: number) => void;
+  readonly onDropped: (dialogs: WholeGroup) => void;
 }
 
 /** Keeps the members of each group together until the group is whole or cannot become so. */
@@ -74,7 +74,7 @@ export class Groups {
     if (canBeWhole || incomplete === "keep") {
       return { kind: "given up", group: this.#settle(group, open) };
     }
-    this.#options.onDropped(open.done.size);
+    this.#options.onDropped([...open.done.values()]);
     this.#close(group, open);
     return { kind: "given up", group: null };
   }
@@ -84,6 +84,13 @@ export class Groups {
     const rows = group.map((dialog) => dialog[0]!);
     this.#open.set(rows[0]!.group, { done: new Map(), alive: rows.length, refills: 0 });
     for (const row of rows) this.#options.tasks.again(row);
+  }
+
+  /** Lets go of the groups that are not whole; gives the dialogs that they had. */
+  forget(): WholeGroup {
+    const left = [...this.#open.values()].flatMap(({ done }) => [...done.values()]);
+    this.#open.clear();
+    return left;
   }
 
   #of(group: number): OpenGroup {

@@ -1,11 +1,15 @@
 /**
- * What a collector did so far. Dialogs that began are those that came to their end, those that were
- * given up, those that were left unfinished, and those that still run or wait for another try.
+ * What a collector did so far. It adds up at any moment:
+ *
+ * - `dialogsStarted` = `dialogsCompleted` + `dialogsFailed` + `dialogsAbandoned` + those that run
+ *   ({@linkcode LLMCollector.running}) + `retriesWaiting`;
+ * - `turns` = `rowsYielded` + `rowsStale` + `rowsUnused` + those that wait for the reader + where
+ *   dialogs or groups are given out whole, those of dialogs that run and of groups that are not whole.
  */
 export interface CollectorStats {
   /** Dialogs that began, without retries. */
   readonly dialogsStarted: number;
-  /** Dialogs that came to their end. */
+  /** Dialogs that came to their end and are not to be run anew. */
   readonly dialogsCompleted: number;
   /** Dialogs that were given up after their tries. */
   readonly dialogsFailed: number;
@@ -25,16 +29,28 @@ export interface CollectorStats {
   readonly staleKept: number;
   /** Times that a dialog was run anew, after a failure or because it was stale. */
   readonly retries: number;
+  /** Dialogs that wait to be run anew. */
+  readonly retriesWaiting: number;
   /** Turns that were taken. */
   readonly turns: number;
   /** Tokens that were sampled. */
   readonly tokens: number;
   /** Rows that were given out. */
   readonly rowsYielded: number;
+  /** Rows left out because they were older than the staleness bound, or of unknown weights. */
+  readonly rowsStale: number;
+  /**
+   * Rows that belong to no batch for another reason: of tries that failed or were left unfinished,
+   * where dialogs are given out whole; of groups that are left out; and all but the last with
+   * `yieldOnlyLastSteps`.
+   */
+  readonly rowsUnused: number;
 }
 
 /** The same numbers, to be counted up. */
-export type Ledger = { -readonly [Key in keyof CollectorStats]: CollectorStats[Key] };
+export type Ledger = {
+  -readonly [Key in Exclude<keyof CollectorStats, "retriesWaiting">]: CollectorStats[Key];
+};
 
 /** A ledger with nothing in it. */
 export function emptyLedger(): Ledger {
@@ -53,5 +69,7 @@ export function emptyLedger(): Ledger {
     turns: 0,
     tokens: 0,
     rowsYielded: 0,
+    rowsStale: 0,
+    rowsUnused: 0,
   };
 }

@@ -13,7 +13,13 @@ export {
   RolloutBatch,
   type RolloutBatchInit,
 } from "./batch.ts";
-export { PolicyVersion, type VersionEntry, type VersionKind } from "./policy_version.ts";
+export {
+  type KnownVersion,
+  PolicyVersion,
+  UNKNOWN_VERSION,
+  type VersionEntry,
+  type VersionKind,
+} from "./policy_version.ts";
 export { ReplayBuffer, type ReplayBufferOptions } from "./replay_buffer.ts";
 export type { CollectorStats } from "./ledger.ts";
 export type { IncompleteGroups } from "./groups.ts";

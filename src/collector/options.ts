@@ -17,6 +17,10 @@ import type { OnStale } from "./staleness.ts";
 export interface BatchSink<Item> {
   /** Takes a batch; the collector waits for it, so a slow sink slows the collector down. */
   accept(batch: RolloutBatch, options: { signal: AbortSignal }): Item | Promise<Item>;
+  /** A collector that fills it in the background begins. */
+  begin?(): void;
+  /** A collector that had begun has ended: by this error, or because it was done or shut down. */
+  end?(error?: Error): void;
 }
 
 /** Options of {@linkcode LLMCollector}. */

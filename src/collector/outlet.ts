@@ -9,7 +9,7 @@ import { Groups, type WholeGroup } from "./groups.ts";
 import type { Ledger } from "./ledger.ts";
 import type { CollectorPlan } from "./options.ts";
 import type { RolloutRow, Trajectory } from "./row.ts";
-import { staleness } from "./staleness.ts";
+import { isStale } from "./staleness.ts";
 import type { Task, TaskQueue } from "./tasks.ts";
 
 /** Options of {@linkcode Outlet}. */
@@ -67,6 +67,13 @@ export class Outlet {
     this.#isClosed = true;
   }
 
+  /** No dialog runs any more: groups that are not whole never will be. */
+  forgetGroups(): void {
+    const left = this.#groups?.forget() ?? [];
+    this.#ledger.groupDialogsDropped += left.length;
+    this.#ledger.rowsUnused += this.#rowsOf(left);
+  }
+
   /** Whether a turn or a new dialog is wanted now. */
   wants({ environment, begins }: Passage): boolean {
     if (this.#isClosed || this.#fatal !== null || this.#errors.length > 0) return false;
@@ -88,8 +95,19 @@ export class Outlet {
   /** Takes a dialog that came to its end. */
   addTrajectory(trajectory: Trajectory): void {
     this.#consecutiveFailures = 0;
+    if (this.#plan.grouping === "last_steps") {
+      this.#ledger.rowsUnused += trajectory.rows.length - 1;
+    }
     if (this.#groups === null) this.#assembler.addDialogs([trajectory.rows]);
     else this.#takeGroup(this.#groups.addTrajectory(trajectory));
+  }
+
+  /** Takes the rows of a try that did not come to its end. */
+  discard(rows: readonly RolloutRow[]): void {
+    const { grouping } = this.#plan;
+    // Where turns are given out one by one, these are already on their way.
+    if (grouping === "grid" || grouping === "steps") return;
+    this.#ledger.rowsUnused += rows.length;
   }
 
   /** Takes the error of a dialog that failed in all its tries; tells what becomes of it. */
@@ -131,10 +149,19 @@ export class Outlet {
   take(final: boolean): RolloutBatch | null {
     const assembled = this.#assembler.take((rows) => this.#admit(rows), final);
     if (assembled !== null) return this.#toBatch(assembled);
-    if (final) return null;
+    this.throwPending();
+    return null;
+  }
+
+  /** Throws the error that is next, so that none is lost, whatever ended since it came. */
+  throwPending(): void {
     const error = this.#fatal ?? this.#errors.shift();
     if (error !== undefined) throw error;
-    return null;
+  }
+
+  /** The failures that no batch told, as a batch without rows; `null` when there are none. */
+  takeFailures(): RolloutBatch | null {
+    return this.#failures.length === 0 ? null : this.#toBatch({ rows: [], shape: [0] });
   }
 
   /** Everything that waits, whatever its age; `null` when nothing does. */
@@ -145,14 +172,16 @@ export class Outlet {
       if (assembled === null) break;
       rows.push(...assembled.rows);
     }
-    return rows.length === 0 ? null : this.#toBatch({ rows, shape: [rows.length] });
+    if (rows.length === 0) return this.takeFailures();
+    return this.#toBatch({ rows, shape: [rows.length] });
   }
 
   /** Whether dialogs that belong together may be given out; the others are dropped or run anew. */
   #admit(dialogs: WholeGroup): boolean {
     const { versions, maxStaleness, onStale } = this.#plan;
-    if (versions === null || onStale === "keep") return true;
-    if (dialogs.every((rows) => staleness(rows, versions) <= maxStaleness)) return true;
+    if (versions === null || onStale === "keep" || maxStaleness === Infinity) return true;
+    if (!dialogs.some((rows) => isStale(rows, versions, maxStaleness))) return true;
+    this.#ledger.rowsStale += this.#rowsOf(dialogs);
     const attempt = Math.max(...dialogs.map((rows) => rows[0]!.attempt));
     if (onStale === "retry" && attempt < MAX_STALE_RETRIES) {
       this.#ledger.retries += dialogs.length;
@@ -176,9 +205,16 @@ export class Outlet {
       },
       onDropped: (dialogs) => {
         ledger.groupsDropped++;
-        ledger.groupDialogsDropped += dialogs;
+        ledger.groupDialogsDropped += dialogs.length;
+        ledger.rowsUnused += this.#rowsOf(dialogs);
       },
     });
+  }
+
+  /** The rows of dialogs that would be given out. */
+  #rowsOf(dialogs: WholeGroup): number {
+    if (this.#plan.grouping === "last_steps") return dialogs.length;
+    return dialogs.reduce((sum, rows) => sum + rows.length, 0);
   }
 
   #takeGroup(group: WholeGroup | null): void {
@@ -187,6 +223,7 @@ export class Outlet {
     if (this.#isRefused(group)) {
       this.#ledger.groupsRefused++;
       this.#ledger.groupDialogsDropped += group.length;
+      this.#ledger.rowsUnused += this.#rowsOf(group);
       return;
     }
     this.#assembler.addDialogs(group);
@@ -212,7 +249,7 @@ export class Outlet {
     const { versions, maxStaleness, totalTurns } = this.#plan;
     const stale = versions === null
       ? new Set<RolloutRow>()
-      : new Set(rows.filter((row) => staleness([row], versions) > maxStaleness));
+      : new Set(rows.filter((row) => isStale([row], versions, maxStaleness)));
     this.#ledger.rowsYielded += rows.length;
     this.#ledger.staleKept += stale.size;
     this.#delivered += rows.length;

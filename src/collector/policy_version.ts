@@ -1,8 +1,12 @@
 import type { PauseMode } from "../client/types.ts";
 import { ValidationError } from "../errors.ts";
+import { isMark } from "../internal/version_marks.ts";
 
 /** How versions are named: 0, 1, 2, … or a UUID each. */
 export type VersionKind = "int" | "uuid";
+
+/** Stands for the version of a token whose weights nobody here knows. */
+export const UNKNOWN_VERSION = -1;
 
 /** One version of the policy. */
 export interface VersionEntry {
@@ -14,28 +18,48 @@ export interface VersionEntry {
   readonly weightVersion: string | null;
 }
 
+/** Which version a name that a server said belongs to. */
+export interface KnownVersion {
+  /** Index of the version. */
+  readonly index: number;
+  /** Whether it can be no other. */
+  readonly isSure: boolean;
+}
+
+/** The versions that the servers have called by one name: mostly one. */
+interface NameRange {
+  first: number;
+  last: number;
+}
+
 /**
  * The versions that a policy went through. A weight sync calls {@linkcode PolicyVersion.increment};
- * {@linkcode PolicyVersion.indexOf} tells to which version a server's own name belongs.
+ * {@linkcode PolicyVersion.find} tells to which version a server's own name belongs.
  *
- * A server can answer with new weights a moment before the sync reports its success. A name that is
- * not known yet therefore announces the next version: it gets the next index at once, and the
- * increment that follows takes that index.
+ * A name counts only when somebody said what it stands for: the servers at the start, a sync that
+ * {@linkcode PolicyVersion.announce | announced} it, or the increment. A server can answer with new
+ * weights a moment before the sync reports its success; the announced name then gets the next index
+ * at once, and the increment that follows takes that index. Any other name is unknown, and so are the
+ * marks that a sync leaves while it writes (`updating:…`, `incomplete:…`).
  *
  * @example
  * ```ts
  * import { PolicyVersion } from "./policy_version.ts";
  *
  * const versions = new PolicyVersion("int");
+ * versions.begin(["default"]);
  * versions.increment("step-1");
  * console.log(versions.current); // 1
+ * console.log(versions.find("default")?.index); // 0
+ * console.log(versions.find("base")); // undefined
  * ```
  */
 export class PolicyVersion {
   /** How versions are named. */
   readonly kind: VersionKind;
   readonly #entries: { version: number | string; weightVersion: string | null }[] = [];
-  readonly #indexByName = new Map<string, number>();
+  readonly #ranges = new Map<string, NameRange>();
+  readonly #announced = new Set<string>();
   readonly #pauseModes = new Set<PauseMode>();
   #currentIndex = 0;
 
@@ -55,7 +79,7 @@ export class PolicyVersion {
     return this.#entries[this.#currentIndex]!.version;
   }
 
-  /** Index of the present version: the number of increments so far. */
+  /** Index of the present version. */
   get currentIndex(): number {
     return this.#currentIndex;
   }
@@ -73,17 +97,41 @@ export class PolicyVersion {
     return this.#entries.map((entry) => String(entry.version));
   }
 
-  /** Goes to the next version; `weightVersion` is the servers' name for it. */
-  increment(weightVersion?: string): number | string {
-    this.#currentIndex++;
-    if (this.#currentIndex === this.#entries.length) this.#append();
-    if (weightVersion !== undefined) this.#bind(weightVersion, this.#currentIndex);
-    return this.current;
+  /**
+   * Says what the servers call their weights at the start. More than one name are as many versions,
+   * the oldest first: `default`, SGLang's own first name, comes before all, then those that end in a
+   * number by that, others as they are given. Marks are left out. Does nothing once there is a name.
+   */
+  begin(weightVersions: readonly string[]): void {
+    if (this.#ranges.size > 0) return;
+    const names = [...new Set(weightVersions)].filter((name) => !isMark(name))
+      .sort((a, b) => ageRank(a) - ageRank(b));
+    for (const [i, name] of names.entries()) {
+      if (i > 0) this.#currentIndex = this.#append();
+      this.#bind(name, this.#currentIndex);
+    }
   }
 
-  /** Says that the servers call the present version `weightVersion`. */
-  bindCurrent(weightVersion: string): void {
-    this.#bind(weightVersion, this.#currentIndex);
+  /** Says that a sync is about to bring weights of this name; they become the next version. */
+  announce(weightVersion: string): void {
+    if (!this.#ranges.has(weightVersion)) this.#announced.add(weightVersion);
+  }
+
+  /**
+   * Goes to the next version; `weightVersion` is the servers' name for it. Without one, and with the
+   * name of an earlier version, the servers' names tell no more since when weights are served.
+   */
+  increment(weightVersion?: string): number | string {
+    const seen = weightVersion === undefined ? undefined : this.#ranges.get(weightVersion);
+    // A version that tokens were seen of before its sync reported has its index already.
+    const isAhead = seen !== undefined && seen.first > this.#currentIndex;
+    const before = this.#entries[this.#currentIndex]!.weightVersion;
+    this.#currentIndex = isAhead ? seen.first : this.#append();
+    const name = weightVersion ?? before;
+    if (name !== null) this.#bind(name, this.#currentIndex);
+    // What was announced before and not seen is on no server that this sync reached.
+    this.#announced.clear();
+    return this.current;
   }
 
   /** Says what some syncs do with running requests. */
@@ -96,23 +144,46 @@ export class PolicyVersion {
     return this.#pauseModes.size === 1 && this.#pauseModes.has("abort");
   }
 
-  /** Index of the version that the servers call `weightVersion`. */
-  indexOf(weightVersion: string): number {
-    const known = this.#indexByName.get(weightVersion);
-    if (known !== undefined) return known;
-    const current = this.#entries[this.#currentIndex]!;
-    if (current.weightVersion === null) {
-      this.#bind(weightVersion, this.#currentIndex);
-      return this.#currentIndex;
+  /**
+   * The version that a server calls `weightVersion`; `undefined` when nobody said what that is.
+   *
+   * @param stampedIndex The version when the request began, for a name that several versions had.
+   */
+  find(weightVersion: string, stampedIndex: number = this.#currentIndex): KnownVersion | undefined {
+    if (isMark(weightVersion)) return undefined;
+    const range = this.#ranges.get(weightVersion);
+    if (range !== undefined) {
+      const index = Math.min(Math.max(range.first, stampedIndex), range.last);
+      return {
+        index,
+        isSure: range.first === range.last || stampedIndex === this.#currentIndex,
+      };
     }
-    const announced = this.#append();
-    this.#bind(weightVersion, announced);
-    return announced;
+    if (this.#announced.has(weightVersion)) {
+      this.#forgetAnnouncedBefore(weightVersion);
+      const index = this.#append();
+      this.#bind(weightVersion, index);
+      return { index, isSure: true };
+    }
+    if (this.#ranges.size > 0) return undefined;
+    // Nobody could tell what the servers call the present version: they do so now.
+    this.#bind(weightVersion, this.#currentIndex);
+    return { index: this.#currentIndex, isSure: true };
   }
 
   #bind(weightVersion: string, index: number): void {
-    this.#indexByName.set(weightVersion, index);
+    const range = this.#ranges.get(weightVersion);
+    if (range === undefined) this.#ranges.set(weightVersion, { first: index, last: index });
+    else range.last = index;
     this.#entries[index]!.weightVersion = weightVersion;
+  }
+
+  /** Of two announced versions the later one is newer: the earlier can get no index any more. */
+  #forgetAnnouncedBefore(weightVersion: string): void {
+    for (const name of this.#announced) {
+      this.#announced.delete(name);
+      if (name === weightVersion) return;
+    }
   }
 
   #append(): number {
@@ -121,4 +192,11 @@ export class PolicyVersion {
     this.#entries.push({ version, weightVersion: null });
     return index;
   }
+}
+
+/** What the names of weights are put in order by. */
+function ageRank(name: string): number {
+  if (name === "default") return -1;
+  const [number] = /\d{1,15}$/.exec(name) ?? [];
+  return number === undefined ? Number.MAX_SAFE_INTEGER : Number(number);
 }

@@ -1,9 +1,17 @@
-import { StateError, ValidationError } from "../errors.ts";
+import { SGLangError, StateError, ValidationError } from "../errors.ts";
 import { type Clock, systemClock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
+import { messageOf } from "../internal/thrown.ts";
 import type { RolloutBatch } from "./batch.ts";
 import type { BatchSink } from "./options.ts";
 import type { RolloutRow } from "./row.ts";
+
+/** Somebody who waits for rows. */
+interface Waiter {
+  readonly count: number;
+  readonly resolve: () => void;
+  readonly reject: (error: Error) => void;
+}
 
 /** Options of {@linkcode ReplayBuffer}. */
 export interface ReplayBufferOptions {
@@ -32,9 +40,11 @@ export class ReplayBuffer implements BatchSink<null> {
   readonly #rows: RolloutRow[] = [];
   readonly #random: () => number;
   readonly #clock: Clock;
-  readonly #waiting = new Set<{ count: number; resolve: () => void }>();
+  readonly #waiting = new Set<Waiter>();
   #next = 0;
   #added = 0;
+  #producers = 0;
+  #end: Error | undefined;
 
   /** Makes an empty buffer; throws a {@linkcode ValidationError} for a wrong capacity. */
   constructor(options: ReplayBufferOptions) {
@@ -57,6 +67,23 @@ export class ReplayBuffer implements BatchSink<null> {
   /** Rows that were ever added. */
   get added(): number {
     return this.#added;
+  }
+
+  /** A collector begins to fill it; those who wait are told when the last one ends. */
+  begin(): void {
+    this.#producers++;
+    this.#end = undefined;
+  }
+
+  /**
+   * A collector that had begun has ended, by an error or because it was done. Those who wait for more
+   * rows than there are get the error at once, or a {@linkcode StateError} when the last one ended.
+   */
+  end(error?: Error): void {
+    this.#producers--;
+    if (error === undefined && this.#producers > 0) return;
+    this.#end = error ?? new StateError("The collector that fills the replay buffer has ended");
+    for (const waiter of this.#waiting) this.#refuse(waiter);
   }
 
   /** Takes a batch of a collector; the collector's reader gets `null`. */
@@ -102,7 +129,8 @@ export class ReplayBuffer implements BatchSink<null> {
 
   /**
    * Waits until it holds at least `count` rows. Default deadline 10 minutes. Throws a
-   * {@linkcode ValidationError} when `count` is above the capacity, or a timeout or abort error.
+   * {@linkcode ValidationError} when `count` is above the capacity, a timeout or abort error, and at
+   * once the error of a collector that was started to fill it and failed.
    */
   async waitFor(
     count: number,
@@ -114,9 +142,10 @@ export class ReplayBuffer implements BatchSink<null> {
       );
     }
     if (this.length >= count) return;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const entry = { count, resolve };
-    this.#waiting.add(entry);
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const entry: Waiter = { count, resolve, reject };
+    if (this.#end !== undefined) this.#refuse(entry);
+    else this.#waiting.add(entry);
     const { signal, timeoutMs = 600_000 } = options;
     try {
       await withDeadline({
@@ -130,6 +159,17 @@ export class ReplayBuffer implements BatchSink<null> {
     } finally {
       this.#waiting.delete(entry);
     }
+  }
+
+  #refuse(waiter: Waiter): void {
+    this.#waiting.delete(waiter);
+    const end = this.#end!;
+    const held = `the buffer has ${this.length} of ${waiter.count} rows`;
+    waiter.reject(
+      end instanceof SGLangError
+        ? new SGLangError(end.code, `${end.message}; ${held}`, { cause: end })
+        : new StateError(`${messageOf(end)}; ${held}`, { cause: end }),
+    );
   }
 
   /** Removes all rows. */

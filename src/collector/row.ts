@@ -50,14 +50,18 @@ export interface RolloutRow {
   readonly finishReason: FinishReason;
   /** Which of the servers' weight versions made which tokens, when the servers tell. */
   readonly weightVersions: readonly VersionSpan[] | null;
+  /** Address of the server that answered, or of the router before it; `null` when not known. */
+  readonly server: string | null;
   /**
    * The policy version that made each sampled id `(R)`, as an index into the version history; with
-   * integer versions the index is the version. `null` without a version tracker.
+   * integer versions the index is the version. -1 where a server named weights that nobody here
+   * knows. `null` without a version tracker.
    */
   readonly tokenVersions: Int32Array | null;
   /**
    * Whether `tokenVersions` is exact. When it is not, a sync happened within the call and the server
-   * does not tell where: every token then has the oldest version that it can have.
+   * does not tell where, and every token then has the oldest version that it can have; or the weights
+   * are not known.
    */
   readonly versionsExact: boolean;
   /** What the environment wanted to keep of `reset` and of this step. */

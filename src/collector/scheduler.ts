@@ -18,6 +18,8 @@ export interface SchedulerEvents {
   onRow(row: RolloutRow): void;
   /** A dialog came to its end. */
   onTrajectory(trajectory: Trajectory): void;
+  /** A try did not come to its end; these are the rows that it made. */
+  onDiscard(rows: readonly RolloutRow[]): void;
   /** A dialog failed in all its tries; tells whether it is given up or run again all the same. */
   onFailure(task: Task, error: Error): "given up" | "again";
   /** A place stopped for a reason that no dialog explains. */
@@ -118,10 +120,9 @@ export class Scheduler {
     if (!events.wants(passage)) return false;
     // Booked here and not when the place wakes, so that two cannot be promised one dialog.
     if (passage.begins) {
-      this.#booked.set(passage.environment, {
-        task: tasks.take()!,
-        ending: new AbortController(),
-      });
+      const task = tasks.take()!;
+      this.#booked.set(passage.environment, { task, ending: new AbortController() });
+      if (task.attempt === 0) this.#options.ledger.dialogsStarted++;
     }
     return true;
   }
@@ -140,7 +141,6 @@ export class Scheduler {
         await this.#gate.pass({ environment: index, begins: true });
         const booking = this.#booked.get(index)!;
         const { task, ending } = booking;
-        if (task.attempt === 0) ledger.dialogsStarted++;
         try {
           environment ??= await this.#open(index);
           await this.#runTask({ ...task, index, environment, signal: ending.signal });
@@ -168,6 +168,8 @@ export class Scheduler {
     const { events, ledger, setting } = this.#options;
     const epoch = this.#epoch;
     const rows: RolloutRow[] = [];
+    let isWhole = false;
+    using _left = { [Symbol.dispose]: () => isWhole || events.onDiscard(rows) };
     for await (const row of runDialog(run, setting)) {
       throwIfAborted(run.signal, `dialog ${run.dialog}`);
       rows.push(row);
@@ -176,6 +178,7 @@ export class Scheduler {
       events.onRow(row);
       if (row.done) {
         ledger.dialogsCompleted++;
+        isWhole = true;
         events.onTrajectory({ dialog: run.dialog, attempt: run.attempt, rows });
         return;
       }

@@ -50,6 +50,16 @@ export class TaskQueue {
     return { dialog, attempt: 0, ...this.#placeOf(dialog) };
   }
 
+  /** Dialogs that wait to be run once more. */
+  get waitingAgain(): number {
+    return this.#again.length;
+  }
+
+  /** Lets them go; tells how many they were. */
+  forgetAgain(): number {
+    return this.#again.splice(0).length;
+  }
+
   /** Puts a dialog back to be run once more. */
   again({ dialog, attempt }: Pick<Task, "dialog" | "attempt">): void {
     this.#again.push({ dialog, attempt: attempt + 1, ...this.#placeOf(dialog) });

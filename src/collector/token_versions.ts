@@ -1,41 +1,54 @@
 import type { PolicySample } from "./policy.ts";
-import type { PolicyVersion } from "./policy_version.ts";
+import { type PolicyVersion, UNKNOWN_VERSION } from "./policy_version.ts";
 
 /** The version of each sampled token. */
 export interface TokenVersions {
-  /** Index of the policy version of each token `(R)`. */
+  /** Index of the policy version of each token `(R)`; {@linkcode UNKNOWN_VERSION} where unknown. */
   readonly versions: Int32Array;
   /** Whether each is known, rather than the oldest possible. */
   readonly exact: boolean;
 }
 
 /**
- * Tells which policy version made each token of a sample.
- *
- * `stampedIndex` is the version at the moment the call began. Weights only move on, so no token is
- * older than it, whatever a server says: a server whose name for its weights never changes would
- * otherwise date every sample to the first version.
+ * Tells which policy version made each token of a sample: the one that the server said, also where it
+ * is older than it should be. A name that nobody gave makes its tokens unknown. Only where a server
+ * says nothing is it `stampedIndex`, the version at the moment the call began.
  */
 export function tokenVersions(
   sample: Pick<PolicySample, "ids" | "weightVersion" | "weightVersions">,
   options: { stampedIndex: number; history: PolicyVersion },
 ): TokenVersions {
   const { stampedIndex, history } = options;
-  const versions = new Int32Array(sample.ids.length).fill(stampedIndex);
+  const versions = new Int32Array(sample.ids.length);
   if (sample.weightVersions !== null) {
-    for (const span of sample.weightVersions) {
-      const index = Math.max(stampedIndex, history.indexOf(span.version));
-      versions.fill(index, span.start, span.end);
+    // Tokens without a span were not spoken of.
+    versions.fill(stampedIndex);
+    let told = 0;
+    let exact = true;
+    for (const { version, start, end } of sample.weightVersions) {
+      const known = history.find(version, stampedIndex);
+      versions.fill(known?.index ?? UNKNOWN_VERSION, start, end);
+      exact &&= known?.isSure === true || start === end;
+      told += end - start;
     }
-    return { versions, exact: true };
+    return { versions, exact: exact && told >= versions.length };
   }
   if (sample.weightVersion === null) {
-    return { versions, exact: history.currentIndex === stampedIndex };
+    return {
+      versions: versions.fill(stampedIndex),
+      exact: history.currentIndex === stampedIndex,
+    };
   }
-  const endIndex = history.indexOf(sample.weightVersion);
-  if (endIndex <= stampedIndex) return { versions, exact: true };
-  // The call began before the sync reported, and maybe waited for it: the name at the end is that of
-  // the last token, and of all only where no request goes through a sync.
-  if (!history.isRequestOfOneVersion) return { versions, exact: false };
-  return { versions: versions.fill(endIndex), exact: true };
+  const known = history.find(sample.weightVersion, stampedIndex);
+  if (known === undefined) return { versions: versions.fill(UNKNOWN_VERSION), exact: false };
+  const { index, isSure } = known;
+  if (index === stampedIndex) return { versions: versions.fill(index), exact: isSure };
+  // The name at the end is that of the last token, and of all only where no request goes through a
+  // sync. Otherwise an older server's tokens are at most as new, and a newer one's may be as old as
+  // the call.
+  const isOfOne = history.isRequestOfOneVersion;
+  if (index < stampedIndex) {
+    return { versions: versions.fill(index), exact: isSure && (isOfOne || index === 0) };
+  }
+  return { versions: versions.fill(isOfOne ? index : stampedIndex), exact: isSure && isOfOne };
 }

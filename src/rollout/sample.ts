@@ -18,6 +18,8 @@ export interface Sample {
   readonly weightVersion: string | null;
   /** Which version made which ids; `null` where the server does not tell. */
   readonly weightVersions: readonly VersionSpan[] | null;
+  /** Address of the server that answered, or of the router before it, when known. */
+  readonly server?: string | undefined;
 }
 
 /** A sample of known prompt ids. */
@@ -37,13 +39,14 @@ export function sampleOf(
   generation: Generation,
   sentIds: Int32Array | null = generation.promptIds,
 ): KnownSample {
-  const { ids, logProbs, finishReason, weightVersion, weightVersions, text } = generation;
+  const { ids, logProbs, finishReason, weightVersion, weightVersions, server, text } = generation;
   if (sentIds === null) {
     throw new ProtocolError(
       "The server was sent text and did not return the ids of the prompt, so tokens are not known",
     );
   }
-  return { promptIds: sentIds, ids, logProbs, finishReason, weightVersion, weightVersions, text };
+  const told = { finishReason, weightVersion, weightVersions, server };
+  return { promptIds: sentIds, ids, logProbs, ...told, text };
 }
 
 /** The id of the stop token that ended a sample; `null` when it ended in another way. */

@@ -32,9 +32,10 @@ function toRecord(batch: RolloutBatch, row: RolloutRow): Record<string, unknown>
     log_probs: list(row.logProbs),
     token_versions: row.tokenVersions === null
       ? null
-      : Array.from(row.tokenVersions, (index) => versionName(versionNames[index]!)),
+      : Array.from(row.tokenVersions, (index) => versionName(versionNames[index])),
     versions_exact: row.versionsExact,
     weight_versions: row.weightVersions,
+    server: row.server,
     reward: row.reward,
     done: row.done,
     truncated: row.truncated,
@@ -44,8 +45,9 @@ function toRecord(batch: RolloutBatch, row: RolloutRow): Record<string, unknown>
   };
 }
 
-/** Integer versions as numbers, UUIDs as they are. */
-function versionName(name: string): number | string {
+/** Integer versions as numbers, UUIDs as they are; `null` for weights that nobody knows. */
+function versionName(name: string | undefined): number | string | null {
+  if (name === undefined) return null;
   return /^\d+$/.test(name) ? Number(name) : name;
 }
 

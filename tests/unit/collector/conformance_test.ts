@@ -231,6 +231,7 @@ Deno.test("case 108: a turn that spans a sync has the version of each token", as
     totalDialogTurns: 1,
     trackPolicyVersion: "uuid",
   });
+  collector.announceVersion("step-1");
   const batch = await collector.rollout();
   assert.deepEqual([...batch?.rows[0]?.tokenVersions ?? []], [0, 0, 1]);
   assert.equal(batch?.rows[0]?.versionsExact, true);

@@ -52,6 +52,7 @@ Deno.test("JSON lines have one row a line with everything that is known of it", 
     done: true,
     truncated: false,
     finish_reason: "stop",
+    server: null,
     stale: false,
     info: {},
   });

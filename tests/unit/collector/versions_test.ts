@@ -21,7 +21,8 @@ function tagsOf(
 
 Deno.test("a server that answers with new weights before the sync reports announces the version", () => {
   const history = new PolicyVersion("int");
-  history.bindCurrent("default");
+  history.begin(["default"]);
+  history.announce("1");
   assert.deepEqual(tagsOf(history, 0, { weightVersion: "1" }), [[0, 0, 0], false]);
   const spans = [{ version: "1", start: 0, end: 3 }];
   assert.deepEqual(tagsOf(history, 0, { weightVersions: spans }), [[1, 1, 1], true]);
@@ -33,8 +34,9 @@ Deno.test("a server that answers with new weights before the sync reports announ
 
 Deno.test("where syncs abort all requests, the name at the end is that of all tokens", () => {
   const history = new PolicyVersion("int");
-  history.bindCurrent("a");
+  history.begin(["a"]);
   history.expectPauseMode("abort");
+  history.announce("b");
   assert.deepEqual(tagsOf(history, 0, { weightVersion: "a" }), [[0, 0, 0], true]);
   assert.deepEqual(tagsOf(history, 0, { weightVersion: "b" }), [[1, 1, 1], true]);
   assert.equal(history.increment("b"), 1);
@@ -58,15 +60,106 @@ Deno.test("a call that a sync may have cut has its oldest version and says that 
   assert.deepEqual(tagsOf(history, 1, {}), [[1, 1, 1], true]);
 });
 
-Deno.test("tokens without a span keep the version at the call's beginning", () => {
+Deno.test("tokens without a span have the version at the call's beginning, which is not exact", () => {
   const history = new PolicyVersion("int");
-  history.bindCurrent("a");
+  history.begin(["a"]);
   history.increment("b");
   const weightVersions = [
     { version: "a", start: 0, end: 1 },
     { version: "b", start: 2, end: 3 },
   ];
-  assert.deepEqual(tagsOf(history, 0, { weightVersions }), [[0, 0, 1], true]);
+  assert.deepEqual(tagsOf(history, 0, { weightVersions }), [[0, 0, 1], false]);
+});
+
+/** A name that a server says, as spans and as the name at the end. */
+const said = (version: string): Partial<PolicySample>[] => [
+  { weightVersion: version },
+  { weightVersion: version, weightVersions: [{ version, start: 0, end: 3 }] },
+];
+
+Deno.test("a server with older weights dates its tokens to them, however new the call is", () => {
+  const history = new PolicyVersion("int");
+  history.expectPauseMode("abort");
+  history.begin(["default"]);
+  for (const name of ["1", "2", "3"]) history.increment(name);
+  for (const [name, index] of [["default", 0], ["1", 1], ["2", 2], ["3", 3]] as const) {
+    for (const sample of said(name)) {
+      assert.deepEqual(tagsOf(history, 3, sample), [[index, index, index], true]);
+    }
+  }
+});
+
+Deno.test("a name that nobody gave is unknown, never exact and never a version to come", () => {
+  const names = ["base", "4", "incomplete:4", "updating:owner:4"];
+  const history = new PolicyVersion("int");
+  history.begin(["default"]);
+  history.increment("3");
+  for (const name of names) {
+    for (const sample of said(name)) {
+      assert.deepEqual(tagsOf(history, 1, sample), [[-1, -1, -1], false], name);
+    }
+  }
+  assert.equal(history.increment("4"), 2);
+  assert.equal(history.names.length, 3);
+  assert.deepEqual(tagsOf(history, 1, said("3")[1]!), [[1, 1, 1], true]);
+});
+
+Deno.test("the marks of a sync never stand for weights, not even when nothing else is known", () => {
+  for (const name of ["incomplete:1", "updating:owner:1"]) {
+    const history = new PolicyVersion("int");
+    history.begin([name]);
+    assert.deepEqual(tagsOf(history, 0, { weightVersion: name }), [[-1, -1, -1], false]);
+    history.announce(name);
+    assert.deepEqual(tagsOf(history, 0, { weightVersion: name }), [[-1, -1, -1], false]);
+  }
+});
+
+Deno.test("a fleet in two versions at the start is two versions, the older first", () => {
+  for (
+    const [names, order] of [
+      [["step-5", "default"], ["default", "step-5"]],
+      [["default", "step-5", "default"], ["default", "step-5"]],
+      [["12", "9"], ["9", "12"]],
+      [["b", "a"], ["b", "a"]],
+      [["incomplete:7", "6"], ["6"]],
+    ] as const
+  ) {
+    const history = new PolicyVersion("int");
+    history.begin(names);
+    assert.deepEqual(history.history.map((entry) => entry.weightVersion), order);
+    assert.equal(history.currentIndex, order.length - 1);
+    for (const [index, name] of order.entries()) {
+      assert.deepEqual(tagsOf(history, history.currentIndex, said(name)[1]!), [
+        [index, index, index],
+        true,
+      ]);
+    }
+  }
+});
+
+Deno.test("a version of a failed sync that a server has all the same is its own, older than the next", () => {
+  const history = new PolicyVersion("int");
+  history.begin(["3"]);
+  history.announce("4");
+  assert.deepEqual(tagsOf(history, 0, said("4")[1]!), [[1, 1, 1], true]);
+  history.announce("5");
+  history.increment("5");
+  assert.deepEqual(tagsOf(history, 2, said("4")[1]!), [[1, 1, 1], true]);
+  assert.deepEqual(tagsOf(history, 2, said("5")[1]!), [[2, 2, 2], true]);
+  // What was announced and never seen is nobody's any more.
+  history.announce("6");
+  history.announce("7");
+  assert.deepEqual(tagsOf(history, 2, said("7")[1]!), [[3, 3, 3], true]);
+  assert.deepEqual(tagsOf(history, 2, said("6")[1]!), [[-1, -1, -1], false]);
+});
+
+Deno.test("a name that is used again tells only since when: what it may be is not exact", () => {
+  const history = new PolicyVersion("int");
+  history.begin(["a"]);
+  history.increment("b");
+  history.increment("a");
+  assert.deepEqual(tagsOf(history, 2, said("a")[1]!), [[2, 2, 2], true]);
+  assert.deepEqual(tagsOf(history, 1, said("a")[1]!), [[1, 1, 1], false]);
 });
 
 Deno.test("however syncs and answers follow each other, every token has the version of its sync", () => {
@@ -74,7 +167,7 @@ Deno.test("however syncs and answers follow each other, every token has the vers
     fc.array(fc.constantFrom("sync", "lateSync", "answer"), { maxLength: 40 }),
     (events) => {
       const history = new PolicyVersion("int");
-      history.bindCurrent("w0");
+      history.begin(["w0"]);
       let served = 0;
       let reported = 0;
       const report = () => {
@@ -95,6 +188,7 @@ Deno.test("however syncs and answers follow each other, every token has the vers
         }
         // A late sync has resumed the servers, but its report comes with the next event.
         report();
+        history.announce(`w${served + 1}`);
         served++;
         if (event === "sync") report();
       }
@@ -181,7 +275,9 @@ Deno.test("the servers' version at the start is the first one, whatever its name
     trackPolicyVersion: true,
   });
   // The servers went on between the collector's question and its first row.
-  assert.deepEqual([...(await collector.rollout())?.rows[0]?.tokenVersions ?? []], [1]);
+  collector.announceVersion("step-41");
+  const row = (await collector.rollout())?.rows[0];
+  assert.deepEqual([...row?.tokenVersions ?? []], [1]);
   collector.incrementVersion("step-41");
   assert.equal(collector.policyVersion, 1);
 });
