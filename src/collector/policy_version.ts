@@ -6,7 +6,7 @@ import { isMark } from "../internal/version_marks.ts";
 export type VersionKind = "int" | "uuid";
 
 /** Stands for the version of a token whose weights nobody here knows. */
-export const UNKNOWN_VERSION = -1;
+export const UNKNOWN_VERSION: number = -1;
 
 /** One version of the policy. */
 export interface VersionEntry {
