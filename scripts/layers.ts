@@ -24,12 +24,13 @@ export const layers: Readonly<Record<string, Layer>> = {
   "src/errors.ts": { values: [] },
   "src/internal": { values: ["src/errors.ts"] },
   "src/checkpoint": { values: base },
-  "src/client": { values: base },
+  "src/http": { values: base },
+  "src/client": { values: [...base, "src/http"] },
   "src/process": { values: base },
   "src/rendezvous": { values: base },
-  "src/server": { values: [...base, "src/process", "src/client"] },
-  "src/router": { values: [...base, "src/process", "src/client"] },
   "src/collective": { values: [...base, "src/rendezvous"], types: ["src/checkpoint"] },
+  "src/server": { values: [...base, "src/process", "src/client", "src/http"] },
+  "src/router": { values: [...base, "src/process", "src/client", "src/http"] },
   "src/weights": {
     values: [...base, "src/client", "src/rendezvous", "src/checkpoint", "src/collective"],
     // An engine is only one of the things that weights can be sent to.

@@ -42,7 +42,12 @@ export type ErrorCode =
   | "token_drift"
   | "context_overflow"
   | "partial"
-  | "template_limit";
+  | "template_limit"
+  | "limit"
+  | "exhausted";
+
+/** Longest message of an error; of a longer one the middle is left out. */
+const MAX_MESSAGE_CHARS = 16_384;
 
 /** The root of all errors of this library. */
 export class SGLangError extends Error {
@@ -51,10 +56,18 @@ export class SGLangError extends Error {
 
   /** Makes an error of the given kind; `message` says what was wrong, expected and what to do. */
   constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
-    super(message, options);
+    super(shortened(message), options);
     this.code = code;
     this.name = new.target.name;
   }
+}
+
+/** What a peer or a file says may be in a message, so its length is limited for all of them here. */
+function shortened(message: string): string {
+  if (message.length <= MAX_MESSAGE_CHARS) return message;
+  const half = MAX_MESSAGE_CHARS / 2;
+  const left = message.length - 2 * half;
+  return `${message.slice(0, half)} […${left} characters left out…] ${message.slice(-half)}`;
 }
 
 /** An argument was wrong; nothing was sent. */
@@ -65,14 +78,31 @@ export class ValidationError extends SGLangError {
   }
 }
 
+/** Why a peer could not be reached. */
+export type UnreachableReason =
+  /** Nothing listens: the request was not received. */
+  | "refused"
+  /** The host's name is not known. */
+  | "dns"
+  /** The connection ended before the answer was complete; the request may have been received. */
+  | "lost"
+  /** Anything else. */
+  | "other";
+
 /** Nobody answered at the given address. */
 export class UnreachableError extends SGLangError {
   /** The address that was tried, without credentials. */
   readonly url: string;
+  /** Why, as far as it is known. */
+  readonly reason: UnreachableReason;
   /** Makes the error. */
-  constructor(message: string, options: ErrorOptions & { url: string }) {
+  constructor(
+    message: string,
+    options: ErrorOptions & { url: string; reason?: UnreachableReason | undefined },
+  ) {
     super("unreachable", message, options);
     this.url = options.url;
+    this.reason = options.reason ?? "other";
   }
 }
 
@@ -370,5 +400,30 @@ export class TemplateLimitError extends SGLangError {
     );
     this.limit = limit;
     this.allowed = allowed;
+  }
+}
+
+/** A peer or a file holds more than the limit allows; the rest was not read. */
+export class LimitError extends SGLangError {
+  /** Name of the limit, for example `"answerBytes"`. */
+  readonly limit: string;
+  /** Its value. */
+  readonly max: number;
+  /** Makes the error. */
+  constructor(message: string, options: ErrorOptions & { limit: string; max: number }) {
+    super("limit", message, options);
+    this.limit = options.limit;
+    this.max = options.max;
+  }
+}
+
+/** The machine has no more of something: room on a disk, open files, memory. */
+export class ExhaustedError extends SGLangError {
+  /** What there is no more of. */
+  readonly resource: "disk" | "files" | "ports" | "memory";
+  /** Makes the error. */
+  constructor(message: string, options: ErrorOptions & { resource: ExhaustedError["resource"] }) {
+    super("exhausted", message, options);
+    this.resource = options.resource;
   }
 }

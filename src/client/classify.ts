@@ -1,77 +1,29 @@
-import { HttpError, PermissionError, SGLangError, UnreachableError } from "../errors.ts";
-import { asPermissionError } from "../internal/permission.ts";
+import { HttpError } from "../errors.ts";
+import { parseJson } from "../internal/json.ts";
 
-/** How a request failed to get an answer. */
-export type UnreachableReason =
-  /** Nothing listens: the request was not received. */
-  | "refused"
-  /** The host's name is not known. */
-  | "dns"
-  /** The connection ended before the answer was complete; the request may have been received. */
-  | "lost"
-  /** Anything else. */
-  | "other";
-
-/** What failed, for the words of the error. */
-interface FailedRequest {
-  readonly url: URL;
-  readonly endpoint: string;
-}
-
-/**
- * Turns whatever `fetch` or reading a body threw into an error of this library.
- *
- * Deno gives `TypeError("fetch failed")` whose cause has a text but no code, so the text decides.
- */
-export function classifyFetchError(error: unknown, request: FailedRequest): unknown {
-  if (error instanceof SGLangError) return error;
-  const { url, endpoint } = request;
-  const port = url.port || (url.protocol === "https:" ? "443" : "80");
-  const permission = asPermissionError(
-    error,
-    `--allow-net=${url.hostname}:${port}`,
-    `connect to ${url.origin}`,
-  );
-  if (permission instanceof PermissionError) return permission;
-  if (!(error instanceof Error) || error.name === "AbortError") return error;
-
-  const text = error.cause instanceof Error ? error.cause.message : error.message;
-  const reason = reasonOf(text);
-  const told = { refused: "connection refused", dns: "unknown host", lost: "connection lost" };
-  const detail = reason === "other" ? text : told[reason];
-  return new UnreachableError(
-    `Cannot connect to SGLang server at ${url.origin} (${endpoint}): ${detail}. ` +
-      (reason === "lost"
-        ? "The server closed the connection; read its log"
-        : "Check that it runs and that the address is right"),
-    { url: url.origin, cause: error },
-  );
-}
-
-/** Why a server could not be reached, read from the cause of an {@linkcode UnreachableError}. */
-export function unreachableReason(error: UnreachableError): UnreachableReason {
-  const { cause } = error;
-  if (!(cause instanceof Error)) return "other";
-  return reasonOf(cause.cause instanceof Error ? cause.cause.message : cause.message);
-}
-
-function reasonOf(text: string): UnreachableReason {
-  if (/connection refused/i.test(text)) return "refused";
-  if (/dns error|failed to lookup/i.test(text)) return "dns";
-  if (/connection closed|connection reset|broken pipe|reading a body|unexpected eof/i.test(text)) {
-    return "lost";
-  }
-  return "other";
-}
+/** How much of a server's words is in the message of an error. */
+const MESSAGE_CHARS = 2000;
 
 /** Makes the error of an answer whose status is not 2xx. */
 export function httpError(
-  options: { status: number; endpoint: string; body: string; server: string },
+  options: {
+    status: number;
+    endpoint: string;
+    body: string;
+    server: string;
+    /** Who answered in the server's place, when the answer tells. */
+    proxy?: string | undefined;
+  },
 ): HttpError {
-  const { status, endpoint, server } = options;
+  const { status, endpoint, server, proxy } = options;
   const serverMessage = serverMessageOf(options.body);
+  const told = serverMessage.length > MESSAGE_CHARS
+    ? `${serverMessage.slice(0, MESSAGE_CHARS)}… (more in serverMessage)`
+    : serverMessage || "(no text)";
+  const through = proxy === undefined ? "" : `. It came through a proxy (${proxy})`;
   return new HttpError(
-    `${endpoint} at ${server} answered ${status}: ${serverMessage || "(no text)"}${hintOf(status)}`,
+    `${endpoint} at ${server} answered ${status}: ${told}` +
+      hintOf(status) + through,
     { status, endpoint, serverMessage },
   );
 }
@@ -90,7 +42,7 @@ function hintOf(status: number): string {
 export function serverMessageOf(body: string): string {
   let parsed: unknown;
   try {
-    parsed = JSON.parse(body);
+    parsed = parseJson(body, "The server");
   } catch {
     return body.trim();
   }

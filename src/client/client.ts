@@ -1,15 +1,18 @@
 import {
   AbortedError,
   HttpError,
+  LimitError,
   PausedError,
   ProtocolError,
   TimeoutError,
   ValidationError,
 } from "../errors.ts";
-import { withDeadline } from "../internal/deadline.ts";
 import { checkDemandingFields, demandingFields } from "./capabilities.ts";
 import { parseGeneration } from "./generation.ts";
+import type { HttpCall } from "./http.ts";
+import { generateBytes } from "./limits.ts";
 import { buildRequest, checkVocabulary, holdsIds, type WireRequest } from "./request.ts";
+import { SentRid } from "./sent_rid.ts";
 import { readEvents } from "./sse.ts";
 import { StreamAssembler } from "./stream.ts";
 import type { CallOptions, GenerateRequest, Generation, GenerationDelta } from "./types.ts";
@@ -54,8 +57,8 @@ export class SGLangClient extends WeightControl {
         `generate() makes one sample, got n = ${wire.n}: use generateMany()`,
       );
     }
-    const { value, latencyMs } = await this.#post(wire, options);
-    return this.#parse(value, wire, latencyMs);
+    const { value, latencyMs, sent } = await this.#post(wire, options);
+    return sent.named(this.#parse(value, wire, latencyMs));
   }
 
   /**
@@ -89,7 +92,7 @@ export class SGLangClient extends WeightControl {
    * Generates one sample as an async iterator of steps; the last has `final` set. Leaving the loop
    * early aborts the request on the server.
    *
-   * @param options `timeoutMs` limits the wait for each part of the stream; default
+   * @param options `timeoutMs` limits the whole stream, the time that the loop takes too; default
    * `generateTimeoutMs` of the client.
    * @throws {HttpError} The server refused, before or within the stream.
    */
@@ -102,26 +105,34 @@ export class SGLangClient extends WeightControl {
     const { streamMode } = await this.capabilities(options);
     const started = this.clock.now();
     const assembler = new StreamAssembler(streamMode, this.#context(wire));
-    const stop = new AbortController();
+    const { answer: eventBytes, stream } = generateBytes(
+      wire.body,
+      this.settings.limits.generateBytes,
+    );
+    const streamBytes = streamMode === "incremental" ? stream : Infinity;
+    using end = this.#endOfStream(options);
+    const sent = new SentRid(wire);
     let mayRun = true;
     try {
-      const call = this.#call({ ...wire.body, stream: true }, options);
-      const onLost = () => this.abandon(wire.rid);
-      const body = await this.connection.open({ ...call, onLost }, stop.signal);
-      for await (const event of readEvents(this.#withReadDeadlines(body, options))) {
+      using answer = await this.connection.open({
+        ...this.#call({ ...wire.body, stream: true }, options, sent),
+        // The head and the events have one deadline together.
+        signal: end.signal,
+        timeoutMs: Infinity,
+      }, end.signal);
+      for await (const event of readEvents(() => answer.read(), { eventBytes, streamBytes })) {
         const delta = assembler.add(event, this.clock.now() - started);
         mayRun = delta.final === null;
-        yield delta;
+        yield mayRun ? delta : { ...delta, final: sent.named(delta.final!) };
         if (!mayRun) return;
       }
       throw new ProtocolError(`The stream of ${this.url} ended before the generation did`);
     } catch (error) {
       // The server answered with an error: there is nothing left to abort.
       if (error instanceof HttpError) mayRun = false;
-      throw this.#explain(this.connection.classify({ method: "POST", path: "/generate" }, error));
+      throw this.#explain(end.signal.aborted ? end.signal.reason : withServer(error, this.url));
     } finally {
-      stop.abort();
-      if (mayRun) await this.abandon(wire.rid);
+      if (mayRun) this.abandonLater(sent.rid);
     }
   }
 
@@ -137,32 +148,55 @@ export class SGLangClient extends WeightControl {
   async #post(
     wire: WireRequest,
     options: CallOptions,
-  ): Promise<{ value: unknown; latencyMs: number }> {
+  ): Promise<{ value: unknown; latencyMs: number; sent: SentRid }> {
     const started = this.clock.now();
+    const sent = new SentRid(wire);
     try {
-      const call = this.#call(wire.body, options);
-      const onLost = () => this.abandon(wire.rid);
-      const value = await this.connection.json({ ...call, onLost });
-      return { value, latencyMs: this.clock.now() - started };
+      const value = await this.connection.json(this.#call(wire.body, options, sent));
+      return { value, latencyMs: this.clock.now() - started, sent };
     } catch (error) {
-      const isCancelled = error instanceof AbortedError || error instanceof TimeoutError;
+      const isLeft = error instanceof AbortedError || error instanceof TimeoutError ||
+        error instanceof LimitError;
       // The server notices a closed connection only seconds later.
-      if (isCancelled) await this.abandon(wire.rid);
+      if (isLeft) this.abandonLater(sent.rid);
       throw this.#explain(error);
     }
   }
 
-  #call(body: Readonly<Record<string, unknown>>, options: CallOptions) {
+  #call(body: Readonly<Record<string, unknown>>, options: CallOptions, sent?: SentRid): HttpCall {
+    const { answer: bytes } = generateBytes(body, this.settings.limits.generateBytes);
     return {
       method: "POST",
       path: "/generate",
-      body,
+      body: (attempt) => sent === undefined ? body : { ...body, rid: sent.forAttempt(attempt) },
       phase: "generate",
       timeoutMs: options.timeoutMs ?? this.settings.generateTimeoutMs,
       hint: PAUSED_HINT,
       signal: options.signal,
+      maxBytes: { name: "limits.generateBytes", bytes },
       retries: this.settings.retry.retries,
-    } as const;
+      onLost: sent === undefined ? undefined : () => this.abandon(sent.rid),
+    };
+  }
+
+  /** The signal of a stream: it fires with the caller's, and at the deadline of the whole stream. */
+  #endOfStream(options: CallOptions): Disposable & { readonly signal: AbortSignal } {
+    const { signal, timeoutMs = this.settings.generateTimeoutMs } = options;
+    const end = new AbortController();
+    const onAbort = () => end.abort(new AbortedError("stream", { cause: signal?.reason }));
+    if (signal?.aborted) onAbort();
+    signal?.addEventListener("abort", onAbort, { once: true });
+    const peer = this.url;
+    const cancel = this.clock.schedule(timeoutMs, () => {
+      end.abort(new TimeoutError({ phase: "stream", timeoutMs, peer, hint: PAUSED_HINT }));
+    });
+    return {
+      signal: end.signal,
+      [Symbol.dispose]: () => {
+        cancel();
+        signal?.removeEventListener("abort", onAbort);
+      },
+    };
   }
 
   #parse(value: unknown, wire: WireRequest, latencyMs: number): Generation {
@@ -185,27 +219,12 @@ export class SGLangClient extends WeightControl {
       { cause: error },
     );
   }
+}
 
-  #withReadDeadlines(
-    body: ReadableStream<Uint8Array>,
-    options: CallOptions,
-  ): ReadableStream<Uint8Array> {
-    const reader = body.getReader();
-    const wait = {
-      phase: "stream",
-      timeoutMs: options.timeoutMs ?? this.settings.generateTimeoutMs,
-      peer: this.url,
-      hint: PAUSED_HINT,
-      signal: options.signal,
-      clock: this.clock,
-    };
-    return new ReadableStream({
-      async pull(controller) {
-        const { done, value } = await withDeadline(wait, () => reader.read());
-        if (done) controller.close();
-        else controller.enqueue(value);
-      },
-      cancel: (reason) => reader.cancel(reason),
-    }, { highWaterMark: 0 });
-  }
+/** A limit that was met in a stream, with the address of the server in its message. */
+function withServer(error: unknown, server: string): unknown {
+  if (!(error instanceof LimitError)) return error;
+  const { limit, max, message, cause } = error;
+  if (message.includes(server)) return error;
+  return new LimitError(`POST /generate at ${server}: ${message}`, { limit, max, cause });
 }

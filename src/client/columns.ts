@@ -1,4 +1,5 @@
 import { ProtocolError } from "../errors.ts";
+import { inBrief } from "../internal/brief.ts";
 import type { TopLogProbs } from "./types.ts";
 
 /** Token ids of an answer as a typed array. */
@@ -34,7 +35,7 @@ export function toLogProbs(
     }
     if (typeof logProb !== "number" || !Number.isFinite(logProb)) {
       throw new ProtocolError(
-        `${name}[${i}] is a non-finite log-probability: ${describe(logProb)}. ` +
+        `${name}[${i}] is a non-finite log-probability: ${inBrief(logProb)}. ` +
           "The model's logits may hold NaN or infinity; check the weights last sent",
       );
     }
@@ -50,7 +51,7 @@ export function toLogProbs(
 function checkId(told: unknown, sampled: number, name: string): void {
   if (told === sampled) return;
   throw new ProtocolError(
-    `${name} of the answer is the log-probability of token ${describe(told)}, but output_ids has ` +
+    `${name} of the answer is the log-probability of token ${inBrief(told)}, but output_ids has ` +
       `${sampled} there: they do not belong to one sample`,
   );
 }
@@ -76,9 +77,5 @@ export function toTopLogProbs(value: unknown, name: string): (TopLogProbs | null
 }
 
 function wrong(name: string, expected: string, got: unknown): ProtocolError {
-  return new ProtocolError(`${name} of the answer should be ${expected}, got ${describe(got)}`);
-}
-
-function describe(value: unknown): string {
-  return (JSON.stringify(value) ?? String(value)).slice(0, 100);
+  return new ProtocolError(`${name} of the answer should be ${expected}, got ${inBrief(got)}`);
 }

@@ -33,6 +33,7 @@ export abstract class ServerControl implements Disposable, AsyncDisposable {
   readonly #options: SGLangClientOptions;
   #capabilities: Promise<Capabilities> | undefined;
   #vocabSize: Promise<number | null> | undefined;
+  readonly #abandoned = new Set<Promise<void>>();
   #isPaused = false;
 
   /**
@@ -43,7 +44,8 @@ export abstract class ServerControl implements Disposable, AsyncDisposable {
   constructor(options: SGLangClientOptions) {
     this.settings = clientSettings(options);
     this.#options = options;
-    this.connection = new HttpConnection({ ...options, retryPauses: this.settings.retry });
+    const { retry: retryPauses, clock, limits } = this.settings;
+    this.connection = new HttpConnection({ ...options, clock, limits, retryPauses });
     this.url = this.connection.url;
   }
 
@@ -203,10 +205,10 @@ export abstract class ServerControl implements Disposable, AsyncDisposable {
     this.close();
   }
 
-  /** The same as {@linkcode ServerControl.close}. */
-  [Symbol.asyncDispose](): Promise<void> {
+  /** Waits for the aborts of requests that were left early, at most 5 seconds, and closes. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.#abandoned);
     this.close();
-    return Promise.resolve();
   }
 
   /** @internal */
@@ -222,6 +224,15 @@ export abstract class ServerControl implements Disposable, AsyncDisposable {
   /** @internal */
   protected get samplingDefaults(): SamplingParams {
     return this.settings.samplingDefaults;
+  }
+
+  /**
+   * Aborts a request that was left early, while the caller goes on: its deadline is over, or it does
+   * not care any more. @internal
+   */
+  protected abandonLater(rid: string): void {
+    const done = this.abandon(rid).finally(() => this.#abandoned.delete(done));
+    this.#abandoned.add(done);
   }
 
   /** Aborts a request that was left early; a failure is only logged. @internal */
@@ -246,7 +257,7 @@ export abstract class ServerControl implements Disposable, AsyncDisposable {
 
   /** A POST that changes nothing. @internal */
   protected ask(path: string, body: unknown, options: CallOptions): Promise<unknown> {
-    return this.connection.json({ ...this.#question("POST", path, options), body });
+    return this.connection.json({ ...this.#question("POST", path, options), body: () => body });
   }
 
   /** A POST that changes the server: sent exactly once. @internal */
@@ -254,11 +265,11 @@ export abstract class ServerControl implements Disposable, AsyncDisposable {
     const { text } = await this.connection.text({
       method: "POST",
       path,
-      body,
+      body: () => body,
       key: "admin",
       timeoutMs: options.timeoutMs ?? this.settings.controlTimeoutMs,
       signal: options.signal,
-      sentOnce: true,
+      isSentOnce: true,
     });
     return text;
   }

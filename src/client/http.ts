@@ -1,34 +1,42 @@
-import { HttpError, ProtocolError, UnreachableError, ValidationError } from "../errors.ts";
-import { type Clock, systemClock } from "../internal/clock.ts";
+import { HttpError, UnreachableError } from "../errors.ts";
+import { type HttpAnswer, HttpPool } from "../http/mod.ts";
+import { checkHeaders } from "../http/mod.ts";
+import type { Clock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
+import { parseJson } from "../internal/json.ts";
 import { retry, type RetryOptions } from "../internal/retry.ts";
-import { classifyFetchError, httpError, unreachableReason } from "./classify.ts";
+import { messageOf } from "../internal/thrown.ts";
+import { httpError } from "./classify.ts";
+import type { ClientLimitSettings } from "./limits.ts";
 
 /** Which key a call carries (`srt/utils/auth.py`). */
 export type KeyLevel = "api" | "admin";
 
 /** One request to the server. */
 export interface HttpCall {
-  readonly method: "GET" | "POST";
+  readonly method: "GET" | "POST" | "DELETE";
   /** Path with query, from the root of the address. */
   readonly path: string;
-  /** JSON body of a POST. */
-  readonly body?: unknown;
-  readonly key?: KeyLevel;
+  /** JSON body of a POST; the number of the attempt, from 0, may matter. */
+  readonly body?: ((attempt: number) => unknown) | undefined;
+  readonly key?: KeyLevel | undefined;
   /** Name of the wait; default method and path. */
-  readonly phase?: string;
+  readonly phase?: string | undefined;
+  /** For all attempts together. */
   readonly timeoutMs: number;
   readonly hint?: string | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** Longest answer. Default `answerBytes` of the limits. */
+  readonly maxBytes?: { readonly name: string; readonly bytes: number } | undefined;
   /**
-   * The body travels as a stream, which `fetch` never sends again. Deno otherwise re-sends a POST
-   * when a kept-alive connection dies, which would run a control call twice.
+   * For a call that must not be done twice: it travels over a connection of its own, so that a lost
+   * connection is never one that had ended before.
    */
-  readonly sentOnce?: boolean;
+  readonly isSentOnce?: boolean | undefined;
   /** Tries after the first; default 0. */
-  readonly retries?: number;
+  readonly retries?: number | undefined;
   /** Called when the connection was lost and the request may still run, before any other try. */
-  readonly onLost?: () => Promise<void>;
+  readonly onLost?: (() => Promise<void>) | undefined;
 }
 
 /** How a connection is made. */
@@ -37,172 +45,138 @@ export interface HttpConnectionOptions {
   readonly apiKey?: string | undefined;
   readonly adminApiKey?: string | undefined;
   readonly headers?: Readonly<Record<string, string>> | undefined;
-  readonly httpClient?: Deno.HttpClient | undefined;
-  readonly clock?: Clock | undefined;
+  readonly proxy?: string | undefined;
+  readonly caCerts?: readonly string[] | undefined;
+  readonly clock: Clock;
+  readonly limits: ClientLimitSettings;
   readonly retryPauses: Pick<RetryOptions, "initialDelayMs" | "maxDelayMs" | "jitter">;
 }
 
-/** HTTP to one server: address, keys, deadlines, retries and the errors of the library. */
+/** HTTP to one server: address, keys, deadlines, limits, retries and the errors of the library. */
 export class HttpConnection implements Disposable {
-  /** Address without credentials, path or trailing slash. */
+  /** Address without credentials or trailing slash. */
   readonly url: string;
-  readonly #base: string;
   readonly #headers: Readonly<Record<KeyLevel, Readonly<Record<string, string>>>>;
-  readonly #client: Deno.HttpClient;
-  readonly #ownsClient: boolean;
-  readonly #clock: Clock;
-  readonly #retryPauses: HttpConnectionOptions["retryPauses"];
+  readonly #pool: HttpPool;
+  readonly #options: HttpConnectionOptions;
 
   constructor(options: HttpConnectionOptions) {
-    const address = parseAddress(options.url);
-    this.#base = address.origin + address.pathname.replace(/\/+$/, "");
-    this.url = this.#base;
-    const apiKey = options.apiKey;
-    const adminKey = options.adminApiKey ?? apiKey;
+    this.#options = options;
+    this.#pool = new HttpPool(options);
+    this.url = this.#pool.address.origin + this.#pool.address.basePath;
+    const { apiKey, adminApiKey = apiKey, headers } = options;
     this.#headers = {
-      api: { ...options.headers, ...bearer(apiKey) },
-      admin: { ...options.headers, ...bearer(adminKey) },
+      api: { ...headers, ...bearer(apiKey) },
+      admin: { ...headers, ...bearer(adminApiKey) },
     };
-    this.#ownsClient = options.httpClient === undefined;
-    this.#client = options.httpClient ?? createPool();
-    this.#clock = options.clock ?? systemClock;
-    this.#retryPauses = options.retryPauses;
+    checkHeaders(this.#headers.api);
+    checkHeaders(this.#headers.admin);
   }
 
   /** Sends and reads the whole answer as text. */
   text(call: HttpCall): Promise<{ status: number; text: string }> {
-    return this.#retrying(call, () =>
-      this.#withDeadline(call, async (signal) => {
-        const response = await this.#fetch(call, signal);
-        const text = await this.#readText(call, response);
-        if (!response.ok) throw this.#errorOf(call, response.status, text);
-        return { status: response.status, text };
-      }));
+    return this.#attempts(call, async (attempt, signal) => {
+      using answer = await this.#send(call, attempt, signal);
+      const { name, bytes } = call.maxBytes ??
+        { name: "limits.answerBytes", bytes: this.#options.limits.answerBytes };
+      const text = await answer.text(name, bytes);
+      return { status: answer.head.status, text };
+    });
   }
 
   /** Sends and reads the answer as JSON. */
   async json(call: HttpCall): Promise<unknown> {
-    // Parsed by hand: the router answers JSON as text/plain.
+    // Whatever the content type: the router answers JSON as text/plain.
     const { text } = await this.text(call);
-    try {
-      return JSON.parse(text);
-    } catch (cause) {
-      throw new ProtocolError(
-        `${endpointOf(call)} at ${this.url} should answer JSON, got: ${text.slice(0, 200)}`,
-        { cause },
-      );
-    }
+    return parseJson(text, `${endpointOf(call)} at ${this.url}`);
   }
 
-  /** Sends and returns once the head of a 2xx answer is here; the caller reads the body. */
-  open(call: HttpCall, bodySignal: AbortSignal): Promise<ReadableStream<Uint8Array>> {
-    return this.#retrying(call, () =>
-      this.#withDeadline(call, async () => {
-        const response = await this.#fetch(call, bodySignal);
-        if (!response.ok) {
-          throw this.#errorOf(call, response.status, await this.#readText(call, response));
-        }
-        if (response.body === null) {
-          throw new ProtocolError(`${endpointOf(call)} at ${this.url} answered without a body`);
-        }
-        return response.body;
-      }));
+  /**
+   * Sends and returns once the head of a 2xx answer is here; the caller reads the body, which ends
+   * with `bodySignal`.
+   */
+  open(call: HttpCall, bodySignal: AbortSignal): Promise<HttpAnswer> {
+    return this.#attempts(call, (attempt) => this.#send(call, attempt, bodySignal));
   }
 
   /** Closes idle connections. */
   [Symbol.dispose](): void {
-    if (this.#ownsClient) this.#client.close();
+    this.#pool[Symbol.dispose]();
   }
 
-  /** Words for an error while a body is read. */
-  classify(call: Pick<HttpCall, "method" | "path">, error: unknown): unknown {
-    return classifyFetchError(error, { url: new URL(this.#base), endpoint: endpointOf(call) });
-  }
-
-  async #retrying<T>(call: HttpCall, work: () => Promise<T>): Promise<T> {
-    const attempt = async () => {
-      try {
-        return await work();
-      } catch (error) {
-        const isLost = error instanceof UnreachableError && unreachableReason(error) === "lost";
-        if (isLost) await call.onLost?.();
-        throw error;
-      }
-    };
-    if (!call.retries) return await attempt();
-    return await retry({
-      retries: call.retries,
-      ...this.#retryPauses,
-      shouldRetry: isWorthAnotherTry,
-      signal: call.signal,
-      clock: this.#clock,
-    }, attempt);
-  }
-
-  #withDeadline<T>(call: HttpCall, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  /** Tries as often as the call says, within one deadline. */
+  #attempts<T>(
+    call: HttpCall,
+    work: (attempt: number, signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const { clock, retryPauses } = this.#options;
+    let failure: unknown;
     return withDeadline({
       phase: call.phase ?? endpointOf(call),
       timeoutMs: call.timeoutMs,
       peer: this.url,
+      lastHeard: () => failure === undefined ? undefined : messageOf(failure),
       hint: call.hint,
       signal: call.signal,
-      clock: this.#clock,
-    }, work);
-  }
-
-  async #fetch(call: HttpCall, signal: AbortSignal): Promise<Response> {
-    const headers: Record<string, string> = { ...this.#headers[call.key ?? "api"] };
-    let body: BodyInit | null = null;
-    if (call.method === "POST") {
-      headers["content-type"] = "application/json";
-      const json = JSON.stringify(call.body ?? {});
-      body = call.sentOnce ? new Blob([json]).stream() : json;
-    }
-    try {
-      return await fetch(this.#base + call.path, {
-        method: call.method,
-        headers,
-        body,
+      clock,
+    }, (signal) =>
+      retry({
+        ...retryPauses,
+        retries: call.retries ?? 0,
+        shouldRetry: isWorthAnotherTry,
         signal,
-        client: this.#client,
-        // A redirect would carry the key to another place.
-        redirect: "manual",
-      });
-    } catch (error) {
-      throw this.classify(call, error);
-    }
+        clock,
+      }, async (attempt) => {
+        try {
+          return await work(attempt, signal);
+        } catch (error) {
+          failure = error;
+          const isLost = error instanceof UnreachableError && error.reason === "lost";
+          if (isLost && !signal.aborted) await call.onLost?.();
+          throw error;
+        }
+      }));
   }
 
-  async #readText(call: HttpCall, response: Response): Promise<string> {
-    try {
-      return await response.text();
-    } catch (error) {
-      throw this.classify(call, error);
-    }
+  /** Sends once; an answer that is not 2xx is an error. */
+  async #send(call: HttpCall, attempt: number, signal: AbortSignal): Promise<HttpAnswer> {
+    const answer = await this.#pool.send({
+      method: call.method,
+      path: call.path,
+      headers: this.#headers[call.key ?? "api"],
+      body: call.method === "POST" ? JSON.stringify(call.body?.(attempt) ?? {}) : undefined,
+      isFresh: call.isSentOnce,
+    }, signal);
+    const { status, headers } = answer.head;
+    if (status >= 200 && status < 300) return answer;
+    using _ = answer;
+    throw httpError({
+      status,
+      endpoint: endpointOf(call),
+      body: await answer.beginning(this.#options.limits.errorBytes),
+      server: this.url,
+      proxy: proxyThatAnswered(status, headers, this.#pool.proxyOrigin),
+    });
   }
-
-  #errorOf(call: HttpCall, status: number, body: string): HttpError {
-    return httpError({ status, endpoint: endpointOf(call), body, server: this.url });
-  }
-}
-
-/** A connection pool with the settings measured best for many calls to one server. */
-export function createPool(): Deno.HttpClient {
-  return Deno.createHttpClient({
-    http2: false,
-    poolMaxIdlePerHost: 1024,
-    // Below the 5 s after which uvicorn closes an idle connection.
-    poolIdleTimeout: 4000,
-  });
 }
 
 /** Whether the same request can succeed when sent again, without harm. */
 export function isWorthAnotherTry(error: unknown): boolean {
-  if (error instanceof UnreachableError) {
-    const reason = unreachableReason(error);
-    return reason === "refused" || reason === "lost";
-  }
+  if (error instanceof UnreachableError) return ["refused", "lost"].includes(error.reason);
   return error instanceof HttpError && [408, 429, 502, 503, 504].includes(error.status);
+}
+
+/** Who answered in the server's place, as far as the answer tells; proxies sign their answers. */
+function proxyThatAnswered(
+  status: number,
+  headers: ReadonlyMap<string, string>,
+  configured: string | undefined,
+): string | undefined {
+  const signs = ["via", "proxy-agent", "proxy-connection", "proxy-authenticate", "x-squid-error"];
+  const sign = signs.find((name) => headers.has(name));
+  if (sign === undefined && status !== 407) return configured;
+  const found = sign === undefined ? "" : `${sign}: ${headers.get(sign)!.slice(0, 80)}`;
+  return [configured, found].filter(Boolean).join(", ") || "status 407";
 }
 
 function endpointOf(call: Pick<HttpCall, "method" | "path">): string {
@@ -211,24 +185,4 @@ function endpointOf(call: Pick<HttpCall, "method" | "path">): string {
 
 function bearer(key: string | undefined): Record<string, string> {
   return key === undefined ? {} : { authorization: `Bearer ${key}` };
-}
-
-function parseAddress(url: string): URL {
-  const address = URL.parse(url);
-  if (address === null || !/^https?:$/.test(address.protocol)) {
-    throw new ValidationError(
-      `Server address must be an http or https URL such as "http://127.0.0.1:30000", got ` +
-        JSON.stringify(withoutCredentials(url)),
-    );
-  }
-  if (address.username !== "" || address.password !== "") {
-    throw new ValidationError(
-      `Server address ${address.host} must not carry a user or password: give the key as apiKey`,
-    );
-  }
-  return address;
-}
-
-function withoutCredentials(url: string): string {
-  return url.replace(/\/\/[^@/]*@/, "//");
 }

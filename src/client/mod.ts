@@ -14,6 +14,7 @@ export {
   type WeightUpdateOptions,
 } from "./weight_control.ts";
 export type { Capabilities, StreamMode } from "./capabilities.ts";
+export type { ClientLimits } from "./limits.ts";
 export type { RetrySettings, SGLangClientOptions } from "./options.ts";
 export type { SamplingAliases } from "./sampling_aliases.ts";
 export {

@@ -1,6 +1,7 @@
 import { ValidationError } from "../errors.ts";
 import { type Clock, systemClock } from "../internal/clock.ts";
 import type { Capabilities } from "./capabilities.ts";
+import { type ClientLimits, clientLimits, type ClientLimitSettings } from "./limits.ts";
 import { type Logger, silentLogger } from "../internal/logger.ts";
 import { TORCHRL_SAMPLING_DEFAULTS } from "./sampling_params.ts";
 import type { SamplingParams } from "./types.ts";
@@ -49,8 +50,17 @@ export interface SGLangClientOptions {
    * it has to reach the workers.
    */
   readonly abandon?: ((rid: string) => Promise<void>) | undefined;
-  /** A connection pool to share; the client does not close it. */
-  readonly httpClient?: Deno.HttpClient | undefined;
+  /** How much is read of what the server sends. */
+  readonly limits?: ClientLimits | undefined;
+  /**
+   * HTTP proxy for the connections: its address, such as `http://proxy:3128`, or `"environment"` for
+   * what `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` say (needs `--allow-env` for them).
+   * Default none: servers are given by address, and a proxy that the environment has for the
+   * internet can rarely reach them.
+   */
+  readonly proxy?: string | undefined;
+  /** Certificates, in PEM, that are trusted for https besides the system's. */
+  readonly caCerts?: readonly string[] | undefined;
   /** Where the client reports. Default nowhere. */
   readonly logger?: Logger | undefined;
   /** The time to use. */
@@ -64,6 +74,7 @@ export interface ClientSettings {
   readonly controlTimeoutMs: number;
   readonly retry: Required<{ [K in keyof RetrySettings]: number }>;
   readonly samplingDefaults: SamplingParams;
+  readonly limits: ClientLimitSettings;
   readonly logger: Logger;
   readonly clock: Clock;
 }
@@ -82,6 +93,7 @@ export function clientSettings(options: SGLangClientOptions): ClientSettings {
       jitter: retry.jitter ?? 0.5,
     },
     samplingDefaults: options.samplingDefaults ?? TORCHRL_SAMPLING_DEFAULTS,
+    limits: clientLimits(options.limits),
     logger: options.logger ?? silentLogger,
     clock: options.clock ?? systemClock,
   };

@@ -1,4 +1,5 @@
 import { HttpError, ProtocolError } from "../errors.ts";
+import { parseJson } from "../internal/json.ts";
 import { serverMessageOf } from "./classify.ts";
 import { toIds, toLogProbs } from "./columns.ts";
 import {
@@ -59,14 +60,7 @@ export class StreamAssembler {
   }
 
   #parse(event: string): unknown {
-    let parsed: unknown;
-    try {
-      parsed = JSON.parse(event);
-    } catch (cause) {
-      throw new ProtocolError(`An event of the stream is not JSON: ${event.slice(0, 200)}`, {
-        cause,
-      });
-    }
+    const parsed = parseJson(event, `The stream of ${this.#context.server}`);
     const error = (parsed as { error?: unknown } | null)?.error;
     if (error === undefined || error === null) return parsed;
     const serverMessage = serverMessageOf(event);

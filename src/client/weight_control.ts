@@ -1,4 +1,5 @@
-import { HttpError, ProtocolError } from "../errors.ts";
+import { HttpError } from "../errors.ts";
+import { parseJson } from "../internal/json.ts";
 import { serverMessageOf } from "./classify.ts";
 import { ServerControl } from "./control.ts";
 import { loraOutcome, outcome } from "./schema/control.ts";
@@ -241,14 +242,4 @@ function updateFields(options: WeightUpdateOptions): Record<string, unknown> {
 
 function tagsBody(tags: readonly MemoryTag[] | undefined): Record<string, unknown> {
   return tags === undefined ? {} : { tags };
-}
-
-function parseJson(text: string, endpoint: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    throw new ProtocolError(`${endpoint} should answer JSON, got: ${text.slice(0, 200)}`, {
-      cause,
-    });
-  }
 }

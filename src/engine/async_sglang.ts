@@ -75,7 +75,7 @@ export class AsyncSGLang extends FleetEngine {
   readonly #dispatcher: Dispatcher;
   readonly #options: EngineOptions;
   readonly #settings: ClientSettings;
-  readonly #httpClient: Deno.HttpClient;
+  readonly #clients: AsyncDisposable;
   readonly #owned: AsyncDisposable | undefined;
   readonly #weights: EngineWeights;
   #shutdown: Promise<void> | undefined;
@@ -93,7 +93,7 @@ export class AsyncSGLang extends FleetEngine {
       this.#dispatcher.maxConcurrency = this.#mostAtOnce();
     });
     this.#router = connection.router;
-    this.#httpClient = connection.httpClient;
+    this.#clients = connection.clients;
     this.#owned = parts.owned;
     this.#options = options;
     this.#settings = settings;
@@ -427,7 +427,7 @@ export class AsyncSGLang extends FleetEngine {
     // A stack ends in reverse and goes on after a failure: no managed server may be left.
     await using ending = new AsyncDisposableStack();
     if (this.#owned !== undefined) ending.use(this.#owned);
-    ending.defer(() => this.#httpClient.close());
+    ending.use(this.#clients);
     // Calls that were ended tell the servers so: leave them the connections until then.
     ending.defer(() => this.#dispatcher.idle());
     ending.defer(() => this.#dispatcher.close());

@@ -1,5 +1,4 @@
 import { SGLangClient } from "../client/client.ts";
-import { createPool } from "../client/http.ts";
 import { type CrashedError, HttpError, ValidationError } from "../errors.ts";
 import { SGLangRouter } from "../router/mod.ts";
 import type { ConnectOptions, ConnectTarget, RouterTarget } from "./options.ts";
@@ -17,12 +16,12 @@ export interface ConnectedServers {
   readonly routerControl: SGLangRouter | undefined;
   /** Whether the servers are those that the router told. */
   readonly followsRouter: boolean | undefined;
-  /** The connection pool that all clients share. */
-  readonly httpClient: Deno.HttpClient;
 }
 
 /** A connection that can grow. */
 export interface Connection extends ConnectedServers {
+  /** Waits for aborts that are on their way, and closes all connections. */
+  readonly clients: AsyncDisposable;
   /** Asks one more server. */
   readonly open: (
     url: string,
@@ -44,9 +43,9 @@ export async function connectServers(
   options: ConnectOptions,
   exits: ExitPromises = new Map(),
 ): Promise<Connection> {
-  const httpClient = createPool();
+  const clients = new AsyncDisposableStack();
   let present: readonly { readonly client: SGLangClient }[] = [];
-  const context: ConnectContext = { options, httpClient, exits, present: () => present };
+  const context: ConnectContext = { options, clients, exits, present: () => present };
   const connect = (): Promise<ConnectedServers> => {
     if (typeof target === "string") return connectOne(target, context);
     if (!isRouterTarget(target)) return connectMany(target, context);
@@ -57,6 +56,7 @@ export async function connectServers(
     present = connected.workers;
     return {
       ...connected,
+      clients,
       open: (url, more) =>
         openWorker(url, {
           ...context,
@@ -66,7 +66,7 @@ export async function connectServers(
       showPresent: (members) => present = members,
     };
   } catch (error) {
-    httpClient.close();
+    await clients.disposeAsync();
     throw error;
   }
 }
@@ -74,7 +74,8 @@ export async function connectServers(
 /** What is needed to ask a server what it is. */
 export interface ConnectContext {
   readonly options: ConnectOptions;
-  readonly httpClient: Deno.HttpClient;
+  /** Every client that is made, to be closed. */
+  readonly clients: AsyncDisposableStack;
   readonly exits: ExitPromises;
   /** The servers that there are now. */
   readonly present: () => readonly { readonly client: SGLangClient }[];
@@ -102,14 +103,7 @@ async function connectMany(
   }
   const workers = await Promise.all(urls.map((url) => openWorker(url, context)));
   checkSameModel(workers);
-  const { httpClient } = context;
-  return {
-    workers,
-    router: undefined,
-    routerControl: undefined,
-    followsRouter: undefined,
-    httpClient,
-  };
+  return { workers, router: undefined, routerControl: undefined, followsRouter: undefined };
 }
 
 async function connectRouter(
@@ -119,39 +113,42 @@ async function connectRouter(
   const { options } = context;
   const routerControl = SGLangRouter.connect(target.router, {
     apiKey: options.routerApiKey ?? options.apiKey,
+    proxy: options.proxy,
+    caCerts: options.caCerts,
   });
   const urls = target.workers ??
     (await routerControl.workers({ signal: options.signal })).map(({ url }) => url);
   if (urls.length === 0) {
     throw new ValidationError(`Router ${target.router} has no workers: add some, or give workers`);
   }
-  const { workers, httpClient } = await connectMany(urls, context);
+  const { workers } = await connectMany(urls, context);
   const [first] = workers;
-  const router = new SGLangClient({
-    ...options,
-    url: target.router,
-    apiKey: options.routerApiKey ?? options.apiKey,
-    httpClient,
-    // The router cannot be asked for these, and knows no abort.
-    vocabSize: await first!.client.vocabSize(options) ?? undefined,
-    capabilities: await first!.client.capabilities(options),
-    abandon: async (rid) => {
-      await Promise.allSettled(
-        context.present().map(({ client }) =>
-          client.abort([rid], { timeoutMs: ABANDON_TIMEOUT_MS })
-        ),
-      );
-    },
-  });
+  const router = context.clients.use(
+    new SGLangClient({
+      ...options,
+      url: target.router,
+      apiKey: options.routerApiKey ?? options.apiKey,
+      // The router cannot be asked for these, and knows no abort.
+      vocabSize: await first!.client.vocabSize(options) ?? undefined,
+      capabilities: await first!.client.capabilities(options),
+      abandon: async (rid) => {
+        await Promise.allSettled(
+          context.present().map(({ client }) =>
+            client.abort([rid], { timeoutMs: ABANDON_TIMEOUT_MS })
+          ),
+        );
+      },
+    }),
+  );
   await router.checkHealth(options);
   const followsRouter = target.workers === undefined ? true : undefined;
-  return { workers, router, routerControl, followsRouter, httpClient };
+  return { workers, router, routerControl, followsRouter };
 }
 
 /** Asks a server whether it is healthy and what it is. */
 export async function openWorker(url: string, context: ConnectContext): Promise<WorkerFacts> {
-  const { options, httpClient, exits } = context;
-  const client = new SGLangClient({ ...options, url, httpClient });
+  const { options, clients, exits } = context;
+  const client = clients.use(new SGLangClient({ ...options, url }));
   const { signal } = options;
   await client.checkHealth({ signal });
   const info = await client.serverInfo({ signal });

@@ -109,7 +109,7 @@ export class Dispatcher {
     planned: PlannedRequest,
     options: GenerateOptions,
   ): AsyncGenerator<GenerationDelta, void, undefined> {
-    // The deadline is the client's here: it limits each wait, not how long the caller takes.
+    // The deadline is the client's here, which has a phase of its own for it.
     using stop = this.#stopOn({ signal: options.signal });
     using open = this.#register(planned);
     const call = { signal: stop.signal, timeoutMs: options.timeoutMs };

@@ -7,7 +7,7 @@ import type { SglangServerOptions } from "../server/mod.ts";
 export interface EngineOptions extends
   Omit<
     SGLangClientOptions,
-    "url" | "abandon" | "httpClient" | "capabilities"
+    "url" | "abandon" | "capabilities"
   > {
   /**
    * Most requests in flight at once; further ones wait, first come, first served. Default twice what
@@ -78,6 +78,9 @@ export const engineOptionKeys = [
   "retry",
   "vocabSize",
   "samplingDefaults",
+  "limits",
+  "proxy",
+  "caCerts",
   "logger",
   "clock",
   "maxConcurrency",

@@ -6,11 +6,15 @@ export interface Clock {
   schedule(delayMs: number, callback: () => void): () => void;
 }
 
+/** What a timer of the system can wait; it fires at once for more. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
 /** The real time. */
 export const systemClock: Clock = {
   now: () => performance.now(),
   schedule(delayMs, callback) {
-    const timer = setTimeout(callback, delayMs);
+    if (delayMs === Infinity) return () => {};
+    const timer = setTimeout(callback, Math.min(delayMs, LONGEST_TIMER_MS));
     return () => clearTimeout(timer);
   },
 };

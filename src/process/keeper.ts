@@ -9,6 +9,9 @@ import type { ProcessExit, ProcessTreeOptions } from "./options.ts";
 /** What a scoped `--allow-run` refuses to hand on; the keeper puts the inherited value back. */
 const refusedVariables = ["LD_LIBRARY_PATH", "LD_PRELOAD"] as const;
 
+/** The keeper cuts the lines of the process at 64 KiB; its own are short. */
+const keeperLine = { name: "keeperLineBytes", maxBytes: 256 * 1024, cuts: true } as const;
+
 /** How a keeper's process ended. */
 export interface KeeperEnd extends Omit<ProcessExit, "logFile"> {
   /** Whether the log file is still there. */
@@ -116,13 +119,13 @@ function follow(parts: Followed): Pick<Keeper, "started" | "ended"> {
   const complaints = new LineTail(20);
 
   const readLog = async () => {
-    for await (const line of readLines(child.stdout)) {
+    for await (const line of readLines(child.stdout, keeperLine)) {
       tail.push(line);
       callBack(parts.onLine, line);
     }
   };
   const readEvents = async () => {
-    for await (const line of readLines(child.stderr)) {
+    for await (const line of readLines(child.stderr, keeperLine)) {
       const event = parseKeeperEvent(line);
       if (event === undefined) complaints.push(line);
       else events.push(event);

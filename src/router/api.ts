@@ -1,6 +1,8 @@
 import { HttpError, UnreachableError } from "../errors.ts";
+import { checkHeaders, HttpPool } from "../http/mod.ts";
+import { systemClock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
-import { asPermissionError } from "../internal/permission.ts";
+import { parseJson } from "../internal/json.ts";
 import { normalUrl, parseAccepted, parseWorkers, type RouterWorker } from "./worker.ts";
 
 /** Deadline and cancellation of one call. */
@@ -17,15 +19,32 @@ interface Answer {
 }
 
 const defaultTimeoutMs = 30_000;
+/** Longest answer of a router; a thousand servers take one of them. */
+const answerBytes = 8 * 2 ** 20;
+
+/** How a router is reached. */
+export interface RouterApiOptions {
+  /** Its key. */
+  readonly apiKey?: string | undefined;
+  /** HTTP proxy for the connections: its address, or `"environment"`. Default none. */
+  readonly proxy?: string | undefined;
+  /** Certificates, in PEM, that are trusted for https besides the system's. */
+  readonly caCerts?: readonly string[] | undefined;
+}
 
 /** The calls of a router's own HTTP interface. All of them may be repeated without harm. */
 export class RouterApi {
   readonly #url: string;
-  readonly #apiKey: string | undefined;
+  readonly #headers: Readonly<Record<string, string>>;
+  readonly #pool: HttpPool;
 
-  constructor(url: string, apiKey: string | undefined) {
+  constructor(url: string, options: RouterApiOptions = {}) {
     this.#url = normalUrl(url);
-    this.#apiKey = apiKey;
+    const { apiKey, proxy, caCerts } = options;
+    this.#headers = apiKey ? { authorization: `Bearer ${apiKey}` } : {};
+    checkHeaders(this.#headers);
+    // Asked rarely, and nobody has to close a router that is not ours.
+    this.#pool = new HttpPool({ url: this.#url, proxy, caCerts, maxIdle: 0, clock: systemClock });
   }
 
   get url(): string {
@@ -64,7 +83,7 @@ export class RouterApi {
     const answer = await this.#call(endpoint, options, body);
     this.#check(endpoint, answer);
     try {
-      return JSON.parse(answer.body);
+      return parseJson(answer.body, endpoint);
     } catch {
       // Not even JSON: what the schema then says about text is clear enough.
       return answer.body;
@@ -72,27 +91,18 @@ export class RouterApi {
   }
 
   async #call(endpoint: string, options: RouterCallOptions, body?: unknown): Promise<Answer> {
-    const [method, path] = endpoint.split(" ") as [string, string];
-    const headers = new Headers();
-    if (body !== undefined) headers.set("content-type", "application/json");
-    if (this.#apiKey) headers.set("authorization", `Bearer ${this.#apiKey}`);
-    const work = async (signal: AbortSignal): Promise<Answer> => {
-      const response = await fetch(this.#url + path, {
-        method,
-        headers,
-        body: body === undefined ? null : JSON.stringify(body),
-        signal,
-      });
-      return { status: response.status, body: await response.text() };
-    };
+    const [method, path] = endpoint.split(" ") as ["GET" | "POST" | "DELETE", string];
     return await withDeadline({
       phase: `router ${endpoint}`,
       timeoutMs: options.timeoutMs ?? defaultTimeoutMs,
       peer: this.#url,
       signal: options.signal,
     }, async (signal) => {
+      const text = body === undefined ? undefined : JSON.stringify(body);
+      const request = { method, path, headers: this.#headers, body: text };
       try {
-        return await work(signal);
+        using answer = await this.#pool.send(request, signal);
+        return { status: answer.head.status, body: await answer.text("answerBytes", answerBytes) };
       } catch (error) {
         throw signal.aborted ? error : this.#connectError(error);
       }
@@ -100,11 +110,10 @@ export class RouterApi {
   }
 
   #connectError(error: unknown): unknown {
-    const host = new URL(this.#url).host;
-    const known = asPermissionError(error, `--allow-net=${host}`, `connect to ${host}`);
-    if (known !== error || !(error instanceof TypeError)) return known;
+    if (!(error instanceof UnreachableError)) return error;
     return new UnreachableError(`No router answers at ${this.#url}: is it running?`, {
       url: this.#url,
+      reason: error.reason,
       cause: error,
     });
   }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-export type { RouterCallOptions } from "./api.ts";
+export type { RouterApiOptions, RouterCallOptions } from "./api.ts";
 export type { RouterPolicy, SGLangRouterOptions } from "./options.ts";
 export { SGLangRouter } from "./router.ts";
 export type { RouterWorker } from "./worker.ts";

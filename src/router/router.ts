@@ -8,7 +8,7 @@ import {
   reservePorts,
   waitUntilReady,
 } from "../process/mod.ts";
-import { RouterApi, type RouterCallOptions } from "./api.ts";
+import { RouterApi, type RouterApiOptions, type RouterCallOptions } from "./api.ts";
 import { checkRouterOptions, routerArgs } from "./command.ts";
 import type { SGLangRouterOptions } from "./options.ts";
 import { normalUrl, type RouterWorker } from "./worker.ts";
@@ -71,7 +71,7 @@ export class SGLangRouter implements AsyncDisposable {
       secrets: options.apiKey === undefined ? [] : [options.apiKey],
       stopGraceMs: options.stopGraceMs ?? 5000,
     });
-    const api = new RouterApi(`http://${local}:${port}`, options.apiKey);
+    const api = new RouterApi(`http://${local}:${port}`, { apiKey: options.apiKey });
     let missing: readonly string[] = [];
     await waitUntilReady({
       name,
@@ -95,8 +95,8 @@ export class SGLangRouter implements AsyncDisposable {
    *
    * @throws {ValidationError} when `url` is not an http address.
    */
-  static connect(url: string, options: { apiKey?: string | undefined } = {}): SGLangRouter {
-    return new SGLangRouter(new RouterApi(url, options.apiKey));
+  static connect(url: string, options: RouterApiOptions = {}): SGLangRouter {
+    return new SGLangRouter(new RouterApi(url, options));
   }
 
   /** Address, such as `http://127.0.0.1:12000`. */

@@ -1,4 +1,6 @@
 import { StateError, ValidationError } from "../errors.ts";
+import { HttpPool } from "../http/mod.ts";
+import { systemClock } from "../internal/clock.ts";
 import {
   findPython,
   isPortFree,
@@ -129,11 +131,12 @@ async function launch({ options, python, ports, release }: Launch): Promise<Sgla
     stopGraceMs: options.stopGraceMs,
   });
   const url = `http://${reachable(host)}:${ports.port}`;
+  using http = new HttpPool({ url, clock: systemClock });
   await waitUntilReady({
     name,
     tree,
     address: url.slice("http://".length),
-    probe: (probeSignal) => isHealthy(url, probeSignal),
+    probe: (probeSignal) => isHealthy(http, probeSignal),
     timeoutMs: options.readyTimeoutMs ?? 600_000,
     intervalMs: 500,
     onProgress: options.onProgress,
@@ -143,10 +146,9 @@ async function launch({ options, python, ports, release }: Launch): Promise<Sgla
   return new SglangServer({ tree, url, port: ports.port, tpSize, dpSize });
 }
 
-async function isHealthy(url: string, signal: AbortSignal): Promise<boolean> {
-  const response = await fetch(`${url}/health`, { signal });
-  await response.body?.cancel();
-  return response.status === 200;
+async function isHealthy(http: HttpPool, signal: AbortSignal): Promise<boolean> {
+  using answer = await http.send({ method: "GET", path: "/health" }, signal);
+  return answer.head.status === 200;
 }
 
 /** SGLang compiles kernels with tools that live beside its Python. */

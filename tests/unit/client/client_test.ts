@@ -150,6 +150,7 @@ Deno.test("a deadline names the phase, the peer and the hint, and aborts on the 
   await until(() => server.calls.includes("POST /generate"));
   await clock.advance(20);
   await late;
+  await client[Symbol.asyncDispose]();
   assert.deepEqual(server.calls, ["POST /generate", "POST /abort_request"]);
   held.resolve(new Response(null));
 });
@@ -171,6 +172,7 @@ Deno.test("a generation that waits for a server we paused says so", async () => 
   await until(() => server.calls.includes("POST /generate"));
   await clock.advance(20);
   await late;
+  await client[Symbol.asyncDispose]();
   held.resolve(new Response(null));
 });
 
@@ -187,6 +189,7 @@ Deno.test("the caller's signal aborts on the server too and its reason is the ca
   using client = new SGLangClient({ url: server.url });
   const call = client.generate({ text: "a" }, { signal: caller.signal });
   await assert.rejects(call, { code: "aborted", cause: "enough" });
+  await client[Symbol.asyncDispose]();
   assert.equal(server.calls.at(-1), "POST /abort_request");
   held.resolve(new Response(null));
 });

@@ -157,6 +157,7 @@ Deno.test("leaving the loop aborts the request on the server", async () => {
     break;
   }
   assert.equal(steps.length, 1);
+  await client[Symbol.asyncDispose]();
   assert.equal(server.calls.at(-1), "POST /abort_request");
   assert.deepEqual(server.requests.at(-1)?.body, { rid: "r7", abort_all: false });
 });
@@ -169,6 +170,7 @@ Deno.test("a stream that falls silent reaches its deadline and is aborted", asyn
   const late = assert.rejects(Array.fromAsync(stream), { code: "timeout", phase: "stream" });
   await until(() => server.calls.includes("POST /generate"));
   await clock.pass(late, { ms: 30, isStuck: () => clock.pending > 0 });
+  await client[Symbol.asyncDispose]();
   assert.equal(server.calls.at(-1), "POST /abort_request");
 });
 

@@ -62,10 +62,12 @@ Deno.test("cancelling ends what is queued here and what runs on the server", asy
   await two;
   caller.abort("enough");
   await assert.rejects(call, { code: "aborted", cause: "enough" });
+  assert.deepEqual(engine.requests, { inFlight: 0, queued: 0 });
+  // The aborts go on when the call has ended, until then.
+  await engine.shutdown();
   const aborts = server.calls.filter((line) => line === "POST /abort_request");
   assert.equal(aborts.length, 2);
   assert.equal(seen.order.length, 2);
-  assert.deepEqual(engine.requests, { inFlight: 0, queued: 0 });
   release();
 });
 
@@ -235,6 +237,7 @@ Deno.test("behind a router control goes to every server, and so does the abort o
   await using engine = await AsyncSGLang.connect(target, options);
   await engine.pause("abort");
   for await (const _ of engine.stream("x", { rids: ["r1"] })) break;
+  await engine.shutdown();
   assert.deepEqual(worker.calls.slice(-2), ["POST /pause_generation", "POST /abort_request"]);
   assert.equal(worker.requests.at(-1)?.body?.rid, "r1");
   assert.deepEqual(router.calls.filter((line) => /pause|abort/.test(line)), []);

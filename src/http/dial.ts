@@ -1,0 +1,147 @@
+import { PermissionError, ProtocolError, SGLangError, UnreachableError } from "../errors.ts";
+import { asExhaustedError } from "../internal/exhausted.ts";
+import { asPermissionError } from "../internal/permission.ts";
+import { messageOf } from "../internal/thrown.ts";
+import type { Address } from "./address.ts";
+import { ByteReader } from "./byte_reader.ts";
+import { encodeHead, parseHead } from "./message.ts";
+import type { Proxy } from "./proxy.ts";
+import { readHead } from "./read_head.ts";
+
+/** What a connection is made of. */
+export interface DialOptions {
+  readonly address: Address;
+  readonly proxy: Proxy | undefined;
+  /** Certificates, in PEM, that are trusted besides the system's. */
+  readonly caCerts: readonly string[] | undefined;
+}
+
+/** Connects to a server; an error says why in the words of the library. */
+export async function dial(options: DialOptions, signal: AbortSignal): Promise<Deno.Conn> {
+  const { address, proxy } = options;
+  const next = proxy?.address ?? address;
+  try {
+    if (!address.isSecure) return await connect(next, signal);
+    if (proxy === undefined) return await secured(await connect(next, signal), options, signal);
+    const socket = await connect(next, signal);
+    await closingOnFailure(socket, () => tunnel(socket, options, signal));
+    return await secured(socket, options, signal);
+  } catch (error) {
+    if (signal.aborted) throw signal.reason;
+    throw dialError(error, options);
+  }
+}
+
+/** Which addresses a name is tried at: Deno tries only the first of a name. */
+function hostsOf({ hostname }: Address): readonly string[] {
+  return hostname === "localhost" ? ["localhost", "127.0.0.1", "::1"] : [hostname];
+}
+
+async function connect(address: Address, signal: AbortSignal): Promise<Deno.TcpConn> {
+  const { port } = address;
+  let first: unknown;
+  for (const hostname of hostsOf(address)) {
+    try {
+      const socket = await Deno.connect({ hostname, port, signal });
+      socket.setNoDelay(true);
+      return socket;
+    } catch (error) {
+      first ??= error;
+      if (!(error instanceof Deno.errors.ConnectionRefused)) break;
+    }
+  }
+  throw first;
+}
+
+async function secured(
+  socket: Deno.TcpConn,
+  { address, caCerts = [] }: DialOptions,
+  signal: AbortSignal,
+): Promise<Deno.Conn> {
+  const onAbort = () => socket.close();
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    return await closingOnFailure(socket, async () => {
+      const secure = await Deno.startTls(socket, {
+        hostname: address.hostname,
+        caCerts: [...caCerts],
+        alpnProtocols: ["http/1.1"],
+      });
+      await closingOnFailure(secure, () => secure.handshake());
+      return secure;
+    });
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}
+
+/** Lets a proxy connect us to the server. */
+async function tunnel(
+  socket: Deno.TcpConn,
+  { address, proxy }: DialOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  const target = `${address.hostname.includes(":") ? `[${address.hostname}]` : address.hostname}:` +
+    address.port;
+  const onAbort = () => socket.close();
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    const head = encodeHead({
+      method: "CONNECT",
+      target,
+      headers: { host: target, ...proxy!.headers },
+    });
+    await socket.write(new TextEncoder().encode(head));
+    const { status } = parseHead(await readHead(new ByteReader((part) => socket.read(part))));
+    if (status < 200 || status > 299) {
+      throw new ProtocolError(`The proxy ${proxy!.address.origin} refused with status ${status}`);
+    }
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}
+
+async function closingOnFailure<T>(socket: Deno.Conn, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    closeQuietly(socket);
+    throw error;
+  }
+}
+
+/** Closes a connection that may be closed already. */
+export function closeQuietly(socket: Deno.Conn): void {
+  try {
+    socket.close();
+  } catch {
+    // It was closed already.
+  }
+}
+
+function dialError(error: unknown, { address, proxy }: DialOptions): unknown {
+  if (error instanceof SGLangError) return error;
+  const next = proxy?.address ?? address;
+  const purpose = `connect to ${next.origin}`;
+  const flag =
+    `--allow-net=${next.hostname.includes(":") ? `[${next.hostname}]` : next.hostname}:` +
+    next.port;
+  const permission = asPermissionError(error, flag, purpose);
+  if (permission instanceof PermissionError) return permission;
+  const known = asExhaustedError(error, purpose);
+  if (known !== error) return known;
+  const reason = reasonOf(error);
+  const told = { refused: "connection refused", dns: "unknown host", lost: "", other: "" }[reason];
+  const through = proxy === undefined ? "" : `, through the proxy ${proxy.address.origin}`;
+  return new UnreachableError(
+    `Cannot connect to SGLang server at ${address.origin}${through}: ` +
+      `${told || messageOf(error)}. Check that it runs and that the address is right`,
+    { url: address.origin, reason, cause: error },
+  );
+}
+
+function reasonOf(error: unknown): UnreachableError["reason"] {
+  if (error instanceof Deno.errors.ConnectionRefused) return "refused";
+  // Deno gives no class and no code for a name that nobody knows.
+  return /failed to lookup|dns/i.test(messageOf(error)) ? "dns" : "other";
+}

@@ -1,0 +1,87 @@
+import { LimitError, ProtocolError, SGLangError, UnreachableError } from "../errors.ts";
+import { messageOf } from "../internal/thrown.ts";
+import { BodyReader } from "./body.ts";
+import { ByteReader } from "./byte_reader.ts";
+import { closeQuietly } from "./dial.ts";
+import { framingOf, parseHead, type ResponseHead } from "./message.ts";
+import { readHead } from "./read_head.ts";
+
+/** Answers before the answer, such as `100 Continue`, that are passed over. */
+const INTERIM_ANSWERS = 8;
+
+/** One connection to a server, on which one request follows another. */
+export class HttpSocket implements Disposable {
+  readonly #socket: Deno.Conn;
+  readonly #bytes: ByteReader;
+
+  constructor(socket: Deno.Conn) {
+    this.#socket = socket;
+    this.#bytes = new ByteReader((target) => socket.read(target));
+  }
+
+  /** Bytes that nobody asked for: the connection is of no use any more. */
+  get hasLeftovers(): boolean {
+    return this.#bytes.buffered > 0;
+  }
+
+  /** Writes a request and reads the head of its answer. */
+  async exchange(request: Uint8Array): Promise<{ head: ResponseHead; body: BodyReader }> {
+    const unwritten = await this.#write(request);
+    try {
+      return await this.#answer();
+    } catch (error) {
+      throw unwritten ?? error;
+    }
+  }
+
+  /** Writes; a peer may answer and close before it has read everything, so a failure is only kept. */
+  async #write(request: Uint8Array): Promise<unknown> {
+    try {
+      for (let written = 0; written < request.length;) {
+        written += await this.#socket.write(request.subarray(written));
+      }
+      return undefined;
+    } catch (error) {
+      return error;
+    }
+  }
+
+  async #answer(): Promise<{ head: ResponseHead; body: BodyReader }> {
+    for (let i = 0; i <= INTERIM_ANSWERS; i++) {
+      const head = parseHead(await readHead(this.#bytes));
+      if (head.status === 101) break;
+      if (head.status >= 200) return { head, body: new BodyReader(this.#bytes, framingOf(head)) };
+    }
+    throw new ProtocolError(`not HTTP: more than ${INTERIM_ANSWERS} answers before the answer`);
+  }
+
+  /** Closes it; what is under way on it fails. */
+  [Symbol.dispose](): void {
+    closeQuietly(this.#socket);
+  }
+}
+
+/** Puts the endpoint and the address into what went wrong on a connection. */
+export function exchangeError(
+  error: unknown,
+  { endpoint, origin }: { endpoint: string; origin: string },
+): unknown {
+  if (error instanceof ProtocolError) {
+    return new ProtocolError(`${endpoint} at ${origin}: ${error.message}`, { cause: error });
+  }
+  if (error instanceof LimitError) {
+    const { limit, max } = error;
+    return new LimitError(`${endpoint} at ${origin}: ${error.message}`, {
+      limit,
+      max,
+      cause: error,
+    });
+  }
+  if (error instanceof SGLangError && !(error instanceof UnreachableError)) return error;
+  if (error instanceof UnreachableError && error.url !== "") return error;
+  return new UnreachableError(
+    `Cannot connect to SGLang server at ${origin} (${endpoint}): connection lost ` +
+      `(${messageOf(error)}). The server closed the connection; read its log`,
+    { url: origin, reason: "lost", cause: error },
+  );
+}

@@ -1,0 +1,58 @@
+import { ValidationError } from "../errors.ts";
+import { grantedEnv } from "../internal/granted_env.ts";
+import { type Address, addressOf } from "./address.ts";
+
+/** A proxy between us and a server. */
+export interface Proxy {
+  readonly address: Address;
+  /** What the proxy is told of who asks. */
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+/**
+ * The proxy for connections to `target`, or `undefined` for none.
+ *
+ * @param option Address of a proxy; `"environment"` for what `http_proxy`, `https_proxy`,
+ * `all_proxy` and `no_proxy` say, as far as Deno may read them. Without it there is no proxy,
+ * whatever the environment says.
+ * @throws {ValidationError} when the address is not one of an HTTP proxy.
+ */
+export function findProxy(target: Address, option: string | undefined): Proxy | undefined {
+  if (option === undefined) return undefined;
+  if (option !== "environment") return parseProxy(option, "`proxy`");
+  const names = [target.isSecure ? "https_proxy" : "http_proxy", "all_proxy"];
+  const found = names.map(fromEnvironment).find((value) => value !== undefined);
+  if (found === undefined || isExcepted(target.hostname, fromEnvironment("no_proxy") ?? "")) {
+    return undefined;
+  }
+  return parseProxy(
+    found.includes("://") ? found : `http://${found}`,
+    "The proxy of the environment",
+  );
+}
+
+function fromEnvironment(name: string): string | undefined {
+  return grantedEnv(name) || grantedEnv(name.toUpperCase()) || undefined;
+}
+
+function parseProxy(text: string, what: string): Proxy {
+  const url = URL.parse(text);
+  if (url === null || url.protocol !== "http:") {
+    throw new ValidationError(
+      `${what} must be "environment" or the http address of a proxy, such as "http://proxy:3128"`,
+    );
+  }
+  const { username, password } = url;
+  const key = btoa(`${decodeURIComponent(username)}:${decodeURIComponent(password)}`);
+  const headers = username === "" ? {} : { "proxy-authorization": `Basic ${key}` };
+  return { address: addressOf(url), headers: headers as Record<string, string> };
+}
+
+/** Whether `no_proxy` names a host: itself, a domain above it, or `*`. */
+function isExcepted(hostname: string, noProxy: string): boolean {
+  return noProxy.split(",").map((entry) => entry.trim().toLowerCase()).some((entry) => {
+    if (entry === "") return false;
+    const name = entry.replace(/^\*?\./, "").replace(/:\d+$/, "");
+    return entry === "*" || hostname === name || hostname.endsWith(`.${name}`);
+  });
+}

@@ -1,0 +1,62 @@
+import { ProtocolError } from "../errors.ts";
+
+/** Deepest nesting that is read: what walks over a value must not overflow the stack. */
+const MAX_DEPTH = 256;
+
+const QUOTE = 34, BACKSLASH = 92, OPEN_LIST = 91, CLOSE_LIST = 93, OPEN_MAP = 123, CLOSE_MAP = 125;
+
+/**
+ * Parses JSON of a peer. A text may be small and its value large: a list in a list takes one byte
+ * and a hundred times the memory, so the nesting is counted before anything is built.
+ *
+ * @param what Who should have sent it, for the error: `GET /server_info at http://…`.
+ * @throws {ProtocolError} when it is no JSON, or nested deeper than 256.
+ */
+export function parseJson(text: string, what: string): unknown {
+  if (isTooDeep(text)) {
+    throw new ProtocolError(`${what} should answer JSON, got one nested deeper than ${MAX_DEPTH}`);
+  }
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new ProtocolError(
+      `${what} should answer JSON, got: ${text.slice(0, 200)}`,
+      { cause },
+    );
+  }
+}
+
+/** Whether lists and maps are nested deeper than is read. Linear; strings are passed over. */
+export function isTooDeep(text: string, maxDepth = MAX_DEPTH): boolean {
+  // Most texts hold fewer brackets than would be too many.
+  if (text.length <= maxDepth) return false;
+  let depth = 0;
+  for (let i = 0; i < text.length; i++) {
+    switch (text.charCodeAt(i)) {
+      case QUOTE:
+        i = endOfString(text, i);
+        break;
+      case OPEN_LIST:
+      case OPEN_MAP:
+        if (++depth > maxDepth) return true;
+        break;
+      case CLOSE_LIST:
+      case CLOSE_MAP:
+        depth--;
+        break;
+    }
+  }
+  return false;
+}
+
+/** Where the string ends that begins at `start`. */
+function endOfString(text: string, start: number): number {
+  for (let i = start + 1;;) {
+    const end = text.indexOf('"', i);
+    if (end < 0) return text.length;
+    let backslashes = 0;
+    while (text.charCodeAt(end - 1 - backslashes) === BACKSLASH) backslashes++;
+    if (backslashes % 2 === 0) return end;
+    i = end + 1;
+  }
+}

@@ -1,0 +1,217 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { HttpPool } from "../../../src/http/mod.ts";
+import { SGLangError } from "../../../src/errors.ts";
+import { systemClock } from "../../../src/internal/clock.ts";
+import { rawServer, send } from "../../_support/raw_server.ts";
+
+const { signal } = new AbortController();
+
+function poolOf(url: string, options: { proxy?: string; maxIdle?: number } = {}): HttpPool {
+  return new HttpPool({ url, clock: systemClock, ...options });
+}
+
+async function getText(pool: HttpPool, path = "/"): Promise<string> {
+  using answer = await pool.send({ method: "GET", path }, signal);
+  return await answer.text("answerBytes", 1 << 20);
+}
+
+/** The body as an answer in one of the three forms that HTTP has. */
+function framed(form: "length" | "chunked" | "close", body: Uint8Array): Uint8Array<ArrayBuffer> {
+  const text = new TextEncoder();
+  if (form === "length") {
+    return join(text.encode(`HTTP/1.1 200 OK\r\ncontent-length: ${body.length}\r\n\r\n`), body);
+  }
+  if (form === "close") {
+    return join(text.encode("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"), body);
+  }
+  const parts = [text.encode("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")];
+  for (let i = 0; i < body.length; i += 7) {
+    const chunk = body.slice(i, i + 7);
+    parts.push(text.encode(`${chunk.length.toString(16)};x=y\r\n`), chunk, text.encode("\r\n"));
+  }
+  return join(...parts, text.encode("0\r\ntrailer: 1\r\n\r\n"));
+}
+
+function join(...parts: Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
+
+Deno.test("an answer is the same however it is framed and into whatever parts it is cut", async () => {
+  let next: Uint8Array<ArrayBuffer>[] = [];
+  await using server = rawServer(async (connection) => {
+    for (const part of next) await send(connection, part);
+  });
+  await fc.assert(
+    fc.asyncProperty(
+      fc.string({ unit: "grapheme", maxLength: 200 }),
+      fc.constantFrom("length", "chunked", "close"),
+      fc.array(fc.nat(400), { maxLength: 6 }),
+      async (text, form, cuts) => {
+        const bytes = framed(form as "length", new TextEncoder().encode(text));
+        const places = [0, ...cuts.map((cut) => cut % bytes.length).sort((a, b) => a - b)];
+        next = places.map((place, i) => bytes.slice(place, places[i + 1] ?? bytes.length));
+        using pool = poolOf(server.url);
+        assert.equal(await getText(pool), text);
+      },
+    ),
+    { numRuns: 100 },
+  );
+});
+
+const notHttp: Readonly<Record<string, string>> = {
+  "another protocol": "SSH-2.0-OpenSSH_9.2\r\n\r\n",
+  "a blank line": "\r\n\r\n",
+  "a header without a colon": "HTTP/1.1 200 OK\r\nnonsense\r\n\r\n",
+  "a folded header": "HTTP/1.1 200 OK\r\na: b\r\n c: d\r\n\r\n",
+  "a length that is none": "HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n",
+  "two lengths": "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
+  "a length and chunks":
+    "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+  "an unknown coding": "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n",
+  "a chunk that is longer than it said":
+    "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nabc\r\n0\r\n\r\n",
+  "a chunk size that is none": "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+  "a packed body that nobody asked for":
+    "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 4\r\n\r\nabcd",
+  "only interim answers": "HTTP/1.1 100 Continue\r\n\r\n".repeat(50),
+};
+for (const [what, bytes] of Object.entries(notHttp)) {
+  Deno.test(`${what} is a protocol error that names the call`, async () => {
+    await using server = rawServer((connection) => send(connection, bytes));
+    using pool = poolOf(server.url);
+    await assert.rejects(getText(pool, "/x?y"), (error: SGLangError) => {
+      assert.equal(error.code, "protocol");
+      assert.match(error.message, /^GET \/x at http:\/\/127/);
+      return true;
+    });
+  });
+}
+
+Deno.test("endless heads, headers and bodies end at their limits", async () => {
+  const endless: readonly [string, string, string][] = [
+    ["HTTP/1.1 200 OK\r\na: ", "a".repeat(65_536), "headBytes"],
+    ["HTTP/1.1 200 OK\r\n", "a: b\r\n".repeat(1000), "headLines"],
+    ["HTTP/1.1 200 OK\r\n\r\n", "x".repeat(65_536), "answerBytes"],
+    ["HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n", "x", "answerBytes"],
+    [
+      "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+      "1\r\nx\r\n".repeat(9999),
+      "answerBytes",
+    ],
+    [
+      "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1;",
+      "x".repeat(65_536),
+      "chunkLineBytes",
+    ],
+  ];
+  for (const [beginning, rest, limit] of endless) {
+    await using server = rawServer(async (connection) => {
+      await send(connection, beginning);
+      for (;;) await send(connection, rest);
+    });
+    using pool = poolOf(server.url);
+    await assert.rejects(getText(pool), (error: SGLangError & { limit?: string }) => {
+      assert.equal(error.code, "limit", error.message);
+      assert.equal(error.limit, limit);
+      return true;
+    });
+  }
+});
+
+Deno.test("a request whose connection ends is sent once, whenever it ends", async () => {
+  for (
+    const sent of ["", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc"]
+  ) {
+    await using server = rawServer((connection) => send(connection, sent));
+    using pool = poolOf(server.url);
+    await assert.rejects(getText(pool), { code: "unreachable", reason: "lost" });
+    assert.equal(server.requests.length, 1);
+  }
+});
+
+Deno.test("the signal ends a request at any point with its own reason", async () => {
+  for (
+    const sent of ["", "HTTP/1.1 200 OK\r\na", "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\na"]
+  ) {
+    const wrote = Promise.withResolvers<void>();
+    await using server = rawServer(async (connection) => {
+      await send(connection, sent);
+      wrote.resolve();
+      await connection.read(new Uint8Array(1));
+    });
+    using pool = poolOf(server.url);
+    const end = new AbortController();
+    const reason = new Error("mine");
+    const work = (async () => {
+      using answer = await pool.send({ method: "GET", path: "/" }, end.signal);
+      return await answer.text("answerBytes", 100);
+    })();
+    await wrote.promise;
+    end.abort(reason);
+    await assert.rejects(work, reason);
+  }
+});
+
+Deno.test("connections are used again after a whole answer, and not after half of one", async () => {
+  const ports = new Set<number>();
+  const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, (_, info) => {
+    ports.add((info.remoteAddr as Deno.NetAddr).port);
+    return new Response("x".repeat(1_000_000));
+  });
+  using pool = poolOf(`http://127.0.0.1:${server.addr.port}`);
+  const get = async () => {
+    using answer = await pool.send({ method: "GET", path: "/" }, signal);
+    return await answer.text("answerBytes", 1_000_000);
+  };
+  for (let i = 0; i < 3; i++) assert.equal((await get()).length, 1_000_000);
+  assert.equal(ports.size, 1);
+  for (let i = 0; i < 3; i++) {
+    using _ = await pool.send({ method: "GET", path: "/" }, signal);
+  }
+  assert.equal(ports.size, 3);
+  await pool.send({ method: "GET", path: "/", isFresh: true }, signal).then((answer) => {
+    answer[Symbol.dispose]();
+  });
+  assert.equal(ports.size, 4);
+  await server.shutdown();
+});
+
+Deno.test("an http proxy that was asked for gets the whole address and its password", async () => {
+  await using proxy = rawServer((connection, request) =>
+    send(connection, `HTTP/1.1 200 OK\r\ncontent-length: ${request.length}\r\n\r\n${request}`)
+  );
+  const { host } = new URL(proxy.url);
+  using pool = poolOf("http://servers.example:30000/base", { proxy: `http://me:pw@${host}` });
+  const seen = await getText(pool, "/x");
+  assert.match(seen, /^GET http:\/\/servers\.example:30000\/base\/x HTTP\/1\.1\r\nhost: servers/);
+  assert.match(seen, /proxy-authorization: Basic bWU6cHc=/);
+});
+
+Deno.test("a proxy that refuses a tunnel is named, and its password is not", async () => {
+  await using proxy = rawServer((connection) => send(connection, "HTTP/1.1 403 No\r\n\r\n"));
+  const { host } = new URL(proxy.url);
+  using pool = poolOf("https://servers.example", { proxy: `http://me:pw@${host}` });
+  await assert.rejects(getText(pool), (error: Error) => {
+    assert.match(error.message, /The proxy http:\/\/127.* refused with status 403/);
+    return !Deno.inspect(error).includes("pw");
+  });
+  assert.deepEqual(proxy.requests, ["CONNECT servers.example:443 HTTP/1.1"]);
+});
+
+Deno.test("a header that would be two is refused before anything is opened", async () => {
+  using pool = poolOf("http://127.0.0.1:1");
+  for (const value of ["a\r\nb: c", "a\nb", "a\0", "ключ"]) {
+    const request = { method: "GET", path: "/", headers: { authorization: value } } as const;
+    await assert.rejects(pool.send(request, signal), (error: SGLangError) => {
+      assert.equal(error.code, "validation");
+      return !error.message.includes(value);
+    });
+  }
+});
