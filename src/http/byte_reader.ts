@@ -10,6 +10,7 @@ export class ByteReader {
   #buffer = new Uint8Array(FIRST_BYTES);
   #start = 0;
   #end = 0;
+  #coming: Promise<boolean> | undefined;
 
   /** Reads through `read`, which fills a part of its target and gives `null` at the end. */
   constructor(read: (target: Uint8Array) => Promise<number | null>) {
@@ -21,8 +22,27 @@ export class ByteReader {
     return this.#end - this.#start;
   }
 
+  /**
+   * Begins to read before anybody needs it; the next `fill` gets what comes. Resolves, never
+   * rejects, when something came: bytes, the end, or an error.
+   */
+  async watch(): Promise<void> {
+    this.#coming = this.#fill();
+    try {
+      await this.#coming;
+    } catch {
+      // Who reads next is told.
+    }
+  }
+
   /** Reads more; `false` at the end. */
-  async fill(): Promise<boolean> {
+  fill(): Promise<boolean> {
+    const coming = this.#coming ?? this.#fill();
+    this.#coming = undefined;
+    return coming;
+  }
+
+  async #fill(): Promise<boolean> {
     if (this.#start === this.#end) this.#start = this.#end = 0;
     if (this.#end === this.#buffer.length) this.#makeRoom();
     const length = await this.#read(this.#buffer.subarray(this.#end));

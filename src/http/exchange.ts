@@ -13,6 +13,7 @@ const INTERIM_ANSWERS = 8;
 export class HttpSocket implements Disposable {
   readonly #socket: Deno.Conn;
   readonly #bytes: ByteReader;
+  #isResting = false;
 
   constructor(socket: Deno.Conn) {
     this.#socket = socket;
@@ -22,6 +23,24 @@ export class HttpSocket implements Disposable {
   /** Bytes that nobody asked for: the connection is of no use any more. */
   get hasLeftovers(): boolean {
     return this.#bytes.buffered > 0;
+  }
+
+  /**
+   * Is idle from now on, without holding the event loop. `onEnd` is called as soon as the connection
+   * is of no use: a server that ends or restarts closes it, and then no request may be lost on it.
+   */
+  rest(onEnd: () => void): void {
+    hold(this.#socket, false);
+    this.#isResting = true;
+    this.#bytes.watch().then(() => {
+      if (this.#isResting) onEnd();
+    });
+  }
+
+  /** Is in use again. */
+  wake(): void {
+    this.#isResting = false;
+    hold(this.#socket, true);
   }
 
   /** Writes a request and reads the head of its answer. */
@@ -57,6 +76,7 @@ export class HttpSocket implements Disposable {
 
   /** Closes it; what is under way on it fails. */
   [Symbol.dispose](): void {
+    this.#isResting = false;
     closeQuietly(this.#socket);
   }
 }
@@ -84,4 +104,10 @@ export function exchangeError(
       `(${messageOf(error)}). The server closed the connection; read its log`,
     { url: origin, reason: "lost", cause: error },
   );
+}
+
+/** Whether what is under way on a connection keeps the process alive. */
+function hold(socket: Deno.Conn, holds: boolean): void {
+  const { ref, unref } = socket as Partial<Pick<Deno.TcpConn, "ref" | "unref">>;
+  (holds ? ref : unref)?.call(socket);
 }

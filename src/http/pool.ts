@@ -160,6 +160,7 @@ export class HttpPool implements Disposable {
       const { socket, since } = this.#idle.pop()!;
       if (since < oldest) socket[Symbol.dispose]();
       else {
+        socket.wake();
         this.#busy++;
         return socket;
       }
@@ -201,6 +202,10 @@ export class HttpPool implements Disposable {
     const isOfUse = isWhole && !this.#closed && !socket.hasLeftovers;
     if (isOfUse && this.#idle.length < (this.#options.maxIdle ?? MAX_IDLE)) {
       this.#idle.push({ socket, since: this.#options.clock.now() });
+      socket.rest(() => {
+        socket[Symbol.dispose]();
+        this.#idle = this.#idle.filter((idle) => idle.socket !== socket);
+      });
       this.#sweepLater();
     } else socket[Symbol.dispose]();
     const [next] = this.#waiting;

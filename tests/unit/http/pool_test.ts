@@ -215,3 +215,16 @@ Deno.test("a header that would be two is refused before anything is opened", asy
     });
   }
 });
+
+Deno.test("a server that ended and came back costs no request, however many connections were idle", async () => {
+  const start = (port: number, word: string) =>
+    Deno.serve({ port, hostname: "127.0.0.1", onListen() {} }, () => new Response(word));
+  const first = start(0, "first");
+  const { port } = first.addr;
+  using pool = poolOf(`http://127.0.0.1:${port}`);
+  await Promise.all(Array.from({ length: 5 }, () => getText(pool)));
+  await first.shutdown();
+  const second = start(port, "second");
+  assert.equal(await getText(pool), "second");
+  await second.shutdown();
+});
