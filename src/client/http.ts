@@ -145,7 +145,8 @@ export class HttpConnection implements Disposable {
       path: call.path,
       headers: this.#headers[call.key ?? "api"],
       body: call.method === "POST" ? JSON.stringify(call.body?.(attempt) ?? {}) : undefined,
-      isFresh: call.isSentOnce,
+      // After a lost connection the other idle ones are probably lost too.
+      isFresh: call.isSentOnce || attempt > 0,
     }, signal);
     const { status, headers } = answer.head;
     if (status >= 200 && status < 300) return answer;

@@ -14,10 +14,16 @@ export class HttpSocket implements Disposable {
   readonly #socket: Deno.Conn;
   readonly #bytes: ByteReader;
   #isResting = false;
+  #answers = 0;
 
   constructor(socket: Deno.Conn) {
     this.#socket = socket;
     this.#bytes = new ByteReader((target) => socket.read(target));
+  }
+
+  /** Answers that came over it. */
+  get answers(): number {
+    return this.#answers;
   }
 
   /** Bytes that nobody asked for: the connection is of no use any more. */
@@ -69,7 +75,10 @@ export class HttpSocket implements Disposable {
     for (let i = 0; i <= INTERIM_ANSWERS; i++) {
       const head = parseHead(await readHead(this.#bytes));
       if (head.status === 101) break;
-      if (head.status >= 200) return { head, body: new BodyReader(this.#bytes, framingOf(head)) };
+      if (head.status < 200) continue;
+      const body = new BodyReader(this.#bytes, framingOf(head));
+      this.#answers++;
+      return { head, body };
     }
     throw new ProtocolError(`not HTTP: more than ${INTERIM_ANSWERS} answers before the answer`);
   }

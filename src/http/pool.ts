@@ -1,4 +1,4 @@
-import { ExhaustedError } from "../errors.ts";
+import { ExhaustedError, UnreachableError } from "../errors.ts";
 import type { Clock } from "../internal/clock.ts";
 import { orAborted } from "../internal/or_aborted.ts";
 import { type Address, parseAddress } from "./address.ts";
@@ -101,7 +101,11 @@ export class HttpPool implements Disposable {
       return new Answer({ head, body, signal, where, end });
     } catch (error) {
       end(false);
-      throw signal.aborted ? signal.reason : exchangeError(error, where);
+      const known = signal.aborted ? signal.reason : exchangeError(error, where);
+      const mayBeOld = socket.answers > 0 && known instanceof UnreachableError;
+      // The server may have closed it a moment ago. A question is asked again on a new connection.
+      if (!mayBeOld || request.method !== "GET") throw known;
+      return await this.send({ ...request, isFresh: true }, signal);
     }
   }
 
