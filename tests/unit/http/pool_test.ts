@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { HttpPool } from "../../../src/http/mod.ts";
-import { SGLangError } from "../../../src/errors.ts";
+import type { SGLangError } from "../../../src/errors.ts";
 import { systemClock } from "../../../src/internal/clock.ts";
 import { rawServer, send } from "../../_support/raw_server.ts";
 
