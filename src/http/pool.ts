@@ -12,8 +12,6 @@ import { findProxy, type Proxy } from "./proxy.ts";
 const IDLE_MS = 4000;
 /** Idle connections that are kept. */
 const MAX_IDLE = 1024;
-/** How often idle connections are looked at. */
-const SWEEP_MS = 5000;
 
 /** How connections to one server are made. */
 export interface HttpPoolOptions {
@@ -69,7 +67,6 @@ export class HttpPool implements Disposable {
   /** Who waits for a connection because the system gives no more. */
   readonly #waiting = new Set<() => void>();
   #closed = false;
-  #sweep: ReturnType<typeof setTimeout> | undefined;
 
   /** Makes it; nothing is opened until the first request. */
   constructor(options: HttpPoolOptions) {
@@ -112,7 +109,6 @@ export class HttpPool implements Disposable {
   /** Closes idle connections, and others once they are not used any more. */
   [Symbol.dispose](): void {
     this.#closed = true;
-    clearTimeout(this.#sweep);
     for (const { socket } of this.#idle.splice(0)) socket[Symbol.dispose]();
   }
 
@@ -172,21 +168,6 @@ export class HttpPool implements Disposable {
     return undefined;
   }
 
-  /** Closes what was idle for too long, also for an owner that forgot to. Holds no event loop. */
-  #sweepLater(): void {
-    if (this.#sweep !== undefined) return;
-    const timer = setTimeout(() => {
-      this.#sweep = undefined;
-      const oldest = this.#options.clock.now() - IDLE_MS;
-      const isOld = ({ since }: { since: number }) => since < oldest;
-      for (const { socket } of this.#idle.filter(isOld)) socket[Symbol.dispose]();
-      this.#idle = this.#idle.filter((idle) => !isOld(idle));
-      if (this.#idle.length > 0) this.#sweepLater();
-    }, SWEEP_MS);
-    Deno.unrefTimer(timer);
-    this.#sweep = timer;
-  }
-
   /** Resolves when a connection of ours has become free. */
   async #someEnd(signal: AbortSignal): Promise<void> {
     // An idle one that a fresh connection has to make room for.
@@ -210,8 +191,11 @@ export class HttpPool implements Disposable {
         socket[Symbol.dispose]();
         this.#idle = this.#idle.filter((idle) => idle.socket !== socket);
       });
-      this.#sweepLater();
     } else socket[Symbol.dispose]();
+    const oldest = this.#options.clock.now() - IDLE_MS;
+    while (this.#idle.length > 0 && this.#idle[0]!.since < oldest) {
+      this.#idle.shift()!.socket[Symbol.dispose]();
+    }
     const [next] = this.#waiting;
     next?.();
   }
