@@ -15,8 +15,10 @@ export interface FileIdentity {
   readonly size: number;
   /** Inode number, where the system has one. */
   readonly ino: number | null;
-  /** Last change, in milliseconds. */
+  /** Last change of the content, in milliseconds. */
   readonly mtimeMs: number | null;
+  /** Last change of content or file, which cannot be set back; Deno tells whole seconds. */
+  readonly ctimeMs: number | null;
 }
 
 interface OpenFile {
@@ -78,6 +80,21 @@ export class FilePool {
     }
   }
 
+  /**
+   * Looks at every file again, by its path: one that was written to in place, replaced or removed
+   * since it was first looked at makes a `CheckpointError`.
+   */
+  async confirm(signal?: AbortSignal): Promise<void> {
+    await forEachAtOnce([...this.#identities], { limit: READS_AT_ONCE, signal }, async (entry) => {
+      const [path, known] = entry;
+      const info = await Deno.stat(path).catch((error) => {
+        if (error instanceof Deno.errors.NotFound) throw changed(path, "it is gone");
+        throw asPermissionError(error, `--allow-read=${path}`, `read ${path}`);
+      });
+      if (!isSame(known, identityOf(info))) throw changed(path, "it was replaced or written to");
+    });
+  }
+
   /** Closes the files; reads under way end by themselves. */
   close(): void {
     this.#closed = true;
@@ -99,14 +116,11 @@ export class FilePool {
   }
 
   #identify(path: string, info: Deno.FileInfo): void {
-    const { size, ino, mtime } = info;
     if (!info.isFile) throw new CheckpointError(`${path} is no regular file`);
     const known = this.#identities.get(path);
-    const identity = { size, ino, mtimeMs: mtime?.getTime() ?? null };
+    const identity = identityOf(info);
     if (known === undefined) this.#identities.set(path, identity);
-    else if (known.size !== size || known.ino !== ino || known.mtimeMs !== identity.mtimeMs) {
-      throw changed(path, "it was replaced or written to");
-    }
+    else if (!isSame(known, identity)) throw changed(path, "it was replaced or written to");
   }
 
   #release(open: OpenFile): void {
@@ -117,6 +131,14 @@ export class FilePool {
     this.#idle.push(open);
     if (this.#idle.length > READS_AT_ONCE) this.#idle.shift()!.file.close();
   }
+}
+
+function identityOf({ size, ino, mtime, ctime }: Deno.FileInfo): FileIdentity {
+  return { size, ino, mtimeMs: mtime?.getTime() ?? null, ctimeMs: ctime?.getTime() ?? null };
+}
+
+function isSame(a: FileIdentity, b: FileIdentity): boolean {
+  return a.size === b.size && a.ino === b.ino && a.mtimeMs === b.mtimeMs && a.ctimeMs === b.ctimeMs;
 }
 
 async function openFile(path: string): Promise<Deno.FsFile> {

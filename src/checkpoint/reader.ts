@@ -44,6 +44,11 @@ export interface Checkpoint extends AsyncDisposable {
     target: Uint8Array,
     options?: ReadOptions & { readonly byteOffset?: number | undefined },
   ): Promise<void>;
+  /**
+   * Looks at every file once more; a `CheckpointError` names one that was written to, replaced or
+   * removed since it was opened. What was read before is of one piece only if this resolves.
+   */
+  confirmUnchanged(options?: ReadOptions): Promise<void>;
 }
 
 /**
@@ -55,7 +60,8 @@ export interface Checkpoint extends AsyncDisposable {
  *
  * Throws a `CheckpointError` that names the file and what is wrong with it: damaged or hostile
  * headers, gaps, overlaps, sizes that do not fit the shape, a file cut short, tensors that the index
- * names but no file has. A file that changes after it was opened is refused when it is read.
+ * names but no file has. A file that changes after it was opened is refused when it is opened again;
+ * call `confirmUnchanged()` after the last read, because one may be written to in place meanwhile.
  *
  * @example
  * ```ts
@@ -132,6 +138,10 @@ class OpenCheckpoint implements Checkpoint {
       position: tensor.byteOffset + byteOffset,
       signal,
     });
+  }
+
+  async confirmUnchanged({ signal }: ReadOptions = {}): Promise<void> {
+    await this.#pool.confirm(signal);
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -181,8 +181,19 @@ export interface WeightSyncOptions {
   readonly verify?: VerifyLevel | undefined;
   /** What the names are checked with when none are declared. Default `"servers"`. */
   readonly nameCheck?: "servers" | "off" | undefined;
-  /** Weights that share memory: tied name to kept name. Default lm_head with the embedding. */
+  /**
+   * Your word that weights share memory: tied name to kept name. A tied one may stay behind when the
+   * kept one is sent. Default: `lm_head` with the embedding, if the config of the servers' model says
+   * `tie_word_embeddings` and its checkpoint has no head; else none.
+   */
   readonly tiedWeights?: Readonly<Record<string, string>> | undefined;
+  /**
+   * Refuse weights with NaN or infinities, as after a training step that diverged: of memory and of
+   * files before anything is sent, of an iterator as it gives them. Default true for `verify`
+   * `"sample"` and `"checksum"`, else false. Weights in memory of a GPU are not looked at: true refuses
+   * them, the default lets them through.
+   */
+  readonly finite?: boolean | undefined;
   /** What a second `updateWeights` does while one runs. Default `"wait"`. */
   readonly whenBusy?: "wait" | "throw" | undefined;
   /**
@@ -236,7 +247,9 @@ export interface ResolvedOptions {
   readonly flushCache: boolean | undefined;
   readonly verify: VerifyLevel;
   readonly nameCheck: "servers" | "off";
-  readonly tiedWeights: ReadonlyMap<string, string>;
+  readonly tiedWeights: ReadonlyMap<string, string> | undefined;
+  /** `"where_possible"`: weights in memory of a GPU are let through, and the report says so. */
+  readonly finite: boolean | "where_possible";
   readonly whenBusy: "wait" | "throw";
   readonly soleTrainer: boolean;
   readonly whenUnreachable: "throw" | "skip";
@@ -267,6 +280,7 @@ export function resolveOptions(options: WeightSyncOptions): ResolvedOptions {
     );
   }
   requireOneOf("verify", options.verify, ["version", "sample", "checksum", "off"]);
+  const verify = options.verify ?? "version";
   requireOneOf("nameCheck", options.nameCheck, ["servers", "off"]);
   requireOneOf("whenBusy", options.whenBusy, ["wait", "throw"]);
   requireOneOf("whenUnreachable", options.whenUnreachable, ["throw", "skip"]);
@@ -302,13 +316,10 @@ export function resolveOptions(options: WeightSyncOptions): ResolvedOptions {
     castFloat32To: options.castFloat32To,
     pauseMode,
     flushCache,
-    verify: options.verify ?? "version",
+    verify,
     nameCheck: options.nameCheck ?? "servers",
-    tiedWeights: new Map(
-      Object.entries(
-        options.tiedWeights ?? { "lm_head.weight": "model.embed_tokens.weight" },
-      ),
-    ),
+    tiedWeights: options.tiedWeights && new Map(Object.entries(options.tiedWeights)),
+    finite: options.finite ?? (verify === "version" || verify === "off" ? false : "where_possible"),
     whenBusy: options.whenBusy ?? "wait",
     soleTrainer: options.soleTrainer ?? false,
     whenUnreachable: options.whenUnreachable ?? "throw",

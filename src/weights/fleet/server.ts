@@ -281,9 +281,13 @@ export class FleetServer {
     if (this.#condition !== "foreign") this.#condition = "partial";
   }
 
-  /** Every update was answered and the session closed; only a GPU's answer does not count. */
-  settleTaken(): void {
+  /**
+   * The sync failed and the session is closed. Of a server that answered every update only a GPU's
+   * answers do not count; one that answered some of them has a part.
+   */
+  settleFailed(): void {
     if (this.#condition === "taken" && this.isCpu) this.#condition = "complete";
+    if (this.#condition === "updating") this.#condition = "partial";
   }
 
   /** It holds and tells the new weights. */

@@ -7,6 +7,7 @@ import type { OpenWeightSource, WeightSource } from "./source.ts";
 export function castToBFloat16(source: WeightSource): WeightSource {
   return {
     label: `${source.label}, float32 as bfloat16`,
+    ...(source.fingerprint && { fingerprint: source.fingerprint.bind(source) }),
     async open(options) {
       return new CastingSource(await source.open(options));
     },
@@ -50,6 +51,10 @@ class CastingSource implements OpenWeightSource {
       return;
     }
     target.set(new Uint8Array(float32ToBFloat16(wide).buffer));
+  }
+
+  async confirm(options: { signal: AbortSignal }): Promise<void> {
+    await this.#inner.confirm?.(options);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -6,7 +6,8 @@ import type { OpenWeightSource, WeightSource } from "./source.ts";
 /**
  * Weights from a safetensors file, a folder, or the index of a sharded checkpoint. Headers are read
  * first; tensors go from the file straight into the memory they are sent from, so a checkpoint may
- * be larger than memory. The files are opened anew for every sync.
+ * be larger than memory. The files are opened anew for every sync, and looked at again after the last
+ * byte: one that changed meanwhile fails the sync.
  *
  * Needs `--allow-read` for the path.
  *
@@ -40,6 +41,7 @@ export function safetensors(path: string): WeightSource {
         readsAtOnce: READS_AT_ONCE,
         read: (index, target, options) =>
           checkpoint.readInto(places[index]!.name, target, { signal: options.signal }),
+        confirm: (options) => checkpoint.confirmUnchanged(options),
         [Symbol.asyncDispose]: () => checkpoint[Symbol.asyncDispose](),
       };
     },

@@ -37,6 +37,11 @@ export interface OpenWeightSource extends AsyncDisposable {
    * their size. Called with growing indexes, each at most once.
    */
   read(index: number, target: Uint8Array, options: { signal: AbortSignal }): Promise<void>;
+  /**
+   * Called after the last byte was read: throws when what was read need not be of one piece, because
+   * a file was written to, replaced or removed meanwhile.
+   */
+  confirm?(options: { signal: AbortSignal }): Promise<void>;
 }
 
 /** The first tensor that lies in memory of a GPU, if any does. */

@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import type { DType, TensorInfo } from "../../checkpoint/dtype.ts";
 import { openCheckpoint } from "../../checkpoint/reader.ts";
 import { SGLangError, ValidationError } from "../../errors.ts";
@@ -23,8 +24,8 @@ export interface CheckOptions {
   readonly referenceLabel: string;
   /**
    * `"declared"`: the trainer told the weights at set-up, so a type must be equal, and names that it
-   * did not declare stay behind. `"model"`: they were read from the servers' checkpoint, so floating
-   * types may differ (the server casts), and unknown names are errors.
+   * did not declare stay behind. `"model"`: they were read from the servers' checkpoint, so a type
+   * must be equal or one that the model's holds exactly, and unknown names are errors.
    */
   readonly kind: "declared" | "model";
   /** Weights that share their memory with another: tied name to the name that is kept. */
@@ -88,18 +89,25 @@ function differenceOf(
   got: TensorInfo,
   kind: "declared" | "model",
 ): string | undefined {
-  const sameType = expected.dtype === got.dtype ||
-    (kind === "model" && isPlainFloat(expected.dtype) && isPlainFloat(got.dtype));
-  if (sameType && expected.shape.join() === got.shape.join()) return undefined;
+  const fits = expected.dtype === got.dtype ||
+    (kind === "model" && (HELD_EXACTLY[expected.dtype]?.includes(got.dtype) ?? false));
+  if (fits && expected.shape.join() === got.shape.join()) return undefined;
+  const hint = expected.dtype === "bfloat16" && got.dtype === "float32"
+    ? ' Set castFloat32To: "bfloat16" to round it on the way.'
+    : "";
   return `Weight '${got.name}' metadata changed before SGLang sync: expected ` +
     `dtype=${expected.dtype}, shape=(${expected.shape.join(", ")}), got dtype=${got.dtype}, ` +
-    `shape=(${got.shape.join(", ")}).`;
+    `shape=(${got.shape.join(", ")}).${hint}`;
 }
 
-/** float8 needs scales, so only these may be cast by the server. */
-function isPlainFloat(dtype: DType): boolean {
-  return dtype === "float64" || dtype === "float32" || dtype === "float16" || dtype === "bfloat16";
-}
+/**
+ * Types whose every value a type holds, so that the server's cast changes none. All other casts lose
+ * something (float8 would also need scales), and a server makes them without a word.
+ */
+const HELD_EXACTLY: Partial<Record<DType, readonly DType[]>> = {
+  float32: ["bfloat16", "float16"],
+  float64: ["float32", "bfloat16", "float16"],
+};
 
 function unknownWeight(name: string, reference: ModelMetadata): string {
   const near = nearestName(name, reference.keys());
@@ -159,7 +167,7 @@ export async function referenceOf(
       reference: declared,
       referenceLabel: "what initAllWorkersGroup() was told",
       kind: "declared",
-      tied: tiedWeights,
+      tied: tiedWeights ?? new Map(),
     };
   }
   if (nameCheck === "off") {
@@ -174,12 +182,32 @@ export async function referenceOf(
     signal,
     timeoutMs: request.options.deadlines.controlMs,
   });
+  const model = await readModel(modelPath, tokenizerPath, signal);
   return {
-    reference: await readModel(modelPath, tokenizerPath, signal),
+    reference: model.names,
     referenceLabel: `the servers' model ${modelPath}`,
     kind: "model",
-    tied: tiedWeights,
+    tied: tiedWeights ?? tiedHead(model, open),
   };
+}
+
+/** The weights of a model's checkpoint. */
+interface Model {
+  readonly names: ModelMetadata;
+  /** Whether its config says that the output head is the embedding. */
+  readonly isTied: boolean;
+}
+
+/**
+ * The output head that may stay behind: only of a model whose config says that it is tied, and whose
+ * checkpoint has none. Left out of any other it would leave the servers with their old head.
+ */
+function tiedHead({ names, isTied }: Model, open: OpenWeightSource): ReadonlyMap<string, string> {
+  const endsWith = (end: string) => open.tensors.find(({ name }) => name.endsWith(end))?.name;
+  const head = endsWith("lm_head.weight");
+  const embedding = endsWith("embed_tokens.weight");
+  const isExcused = isTied && head !== undefined && embedding !== undefined && !names.has(head);
+  return new Map(isExcused ? [[head, embedding]] : []);
 }
 
 /**
@@ -190,14 +218,14 @@ async function readModel(
   modelPath: string,
   tokenizerPath: string | null,
   signal: AbortSignal | undefined,
-): Promise<ModelMetadata> {
+): Promise<Model> {
   try {
-    return await readNames(modelPath, signal);
+    return await readFolder(modelPath, signal);
   } catch (cause) {
     if (!(cause instanceof SGLangError) || cause.code === "aborted") throw cause;
     const second = tokenizerPath === null || tokenizerPath === modelPath
       ? undefined
-      : await readNames(tokenizerPath, signal).catch(() => undefined);
+      : await readFolder(tokenizerPath, signal).catch(() => undefined);
     if (second !== undefined) return second;
     throw new ValidationError(
       `The names of the weights could not be checked, because the servers' model "${modelPath}" ` +
@@ -209,9 +237,26 @@ async function readModel(
   }
 }
 
-async function readNames(path: string, signal: AbortSignal | undefined): Promise<ModelMetadata> {
+async function readFolder(path: string, signal: AbortSignal | undefined): Promise<Model> {
   await using checkpoint = await openCheckpoint(path, { signal });
-  return new Map(
+  const names = new Map(
     [...checkpoint.tensors.values()].map(({ name, dtype, shape }) => [name, { dtype, shape }]),
   );
+  return { names, isTied: await isHeadTied(path) };
+}
+
+/** A config is a few kilobytes; more is none. */
+const MAX_CONFIG_BYTES = 1024 * 1024;
+
+/** What a model's `config.json` says; one that cannot be read says nothing, so not tied. */
+async function isHeadTied(folder: string): Promise<boolean> {
+  const path = join(folder, "config.json");
+  try {
+    if ((await Deno.stat(path)).size > MAX_CONFIG_BYTES) return false;
+    const config = JSON.parse(await Deno.readTextFile(path));
+    return (config?.text_config ?? config)?.tie_word_embeddings === true ||
+      config?.tie_word_embeddings === true;
+  } catch {
+    return false;
+  }
 }

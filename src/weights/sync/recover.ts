@@ -55,7 +55,7 @@ export async function recover(recovery: Recovery): Promise<void> {
   await leaveGroups(answering.filter(({ condition }) => condition === "foreign"), options);
   const alive = answering.filter(({ condition }) => condition !== "foreign");
   await settle(recovery, alive, "end the session", (server, signal) => server.dropSession(signal));
-  for (const server of alive) server.settleTaken();
+  for (const server of alive) server.settleFailed();
   await leaveGroups(alive, options);
   const isIntact = alive.every(({ condition }) => condition === "untouched");
   await settle(recovery, alive, "set the version", async (server, signal) => {

@@ -1,6 +1,11 @@
+import type { Fleet } from "../fleet/fleet.ts";
 import type { WeightServerState } from "../fleet/server.ts";
-import type { VerifyLevel } from "../options.ts";
-import type { SyncPhase } from "./progress.ts";
+import type { ResolvedOptions, VerifyLevel } from "../options.ts";
+import type { WeightSource } from "../source/source.ts";
+import type { Transport } from "../transport/transport.ts";
+import type { VersionLedger } from "../version_ledger.ts";
+import type { ModelMetadata } from "./names.ts";
+import type { OnProgress, SyncPhase } from "./progress.ts";
 
 /** What a successful sync did. */
 export interface WeightSyncReport {
@@ -26,6 +31,8 @@ export interface WeightSyncReport {
   readonly cacheFlushed: boolean | null;
   /** What was proven; see the levels. */
   readonly verified: VerifyLevel;
+  /** Whether every value that was sent was looked at and is finite. */
+  readonly finite: boolean;
   /** Checksum of every server's weights with `verify: "checksum"`. */
   readonly checksums: readonly string[] | undefined;
   /** Milliseconds from the first request to the last answer. */
@@ -34,4 +41,25 @@ export interface WeightSyncReport {
   readonly pausedMs: number;
   /** Milliseconds by step. */
   readonly phasesMs: Readonly<Partial<Record<SyncPhase, number>>>;
+}
+
+/** What one sync is made of. */
+export interface SyncRequest {
+  readonly fleet: Fleet;
+  readonly options: ResolvedOptions;
+  readonly source: WeightSource;
+  /** Weights that the trainer declared, if it did. */
+  readonly declared: ModelMetadata | undefined;
+  /** The user's name for the weights; `undefined`: the next number. */
+  readonly version: string | undefined;
+  /** Gives the name that the servers get. */
+  readonly versions: VersionLedger;
+  /** Told of that name before the first weight is written. */
+  readonly onAnnounce: (version: string) => void;
+  /** Who syncs; part of the mark on the servers. */
+  readonly owner: string;
+  readonly signal: AbortSignal | undefined;
+  readonly onProgress: OnProgress | undefined;
+  /** Picks the way; called once the servers are known. */
+  readonly openTransport: () => Promise<Transport>;
 }

@@ -2,25 +2,25 @@ import { WeightSyncError } from "../../errors.ts";
 import { throwIfAborted, withDeadline } from "../../internal/deadline.ts";
 import { isMark } from "../../internal/version_marks.ts";
 import { awaitOthers, openSession } from "../fleet/claim.ts";
-import type { Fleet } from "../fleet/fleet.ts";
 import { Lease } from "../fleet/lease.ts";
 import type { Mark } from "../fleet/mark.ts";
 import { onAll } from "../fleet/on_all.ts";
 import type { FleetServer } from "../fleet/server.ts";
-import type { ResolvedOptions } from "../options.ts";
-import type { OpenWeightSource, WeightSource } from "../source/source.ts";
+import type { OpenWeightSource } from "../source/source.ts";
 import type {
   Transport,
   TransportRun,
   TransportServer,
   TransportUpdate,
 } from "../transport/transport.ts";
+import type { ReservedVersion } from "../version_ledger.ts";
 import { stepFailed, syncFailed } from "./failure.ts";
-import { checkTensors, type ModelMetadata, referenceOf } from "./names.ts";
+import { requireFinite } from "./finite.ts";
+import { type CheckedTensor, checkTensors, referenceOf } from "./names.ts";
 import { planBuckets } from "./plan.ts";
-import { type OnProgress, Steps, type SyncPhase } from "./progress.ts";
+import { Steps, type SyncPhase } from "./progress.ts";
 import { recover } from "./recover.ts";
-import type { WeightSyncReport } from "./report.ts";
+import type { SyncRequest, WeightSyncReport } from "./report.ts";
 import {
   compareSample,
   probeGreedily,
@@ -28,28 +28,6 @@ import {
   requireEqualChecksums,
   synchronise,
 } from "./verify.ts";
-import type { ReservedVersion, VersionLedger } from "../version_ledger.ts";
-
-/** What one sync is made of. */
-export interface SyncRequest {
-  readonly fleet: Fleet;
-  readonly options: ResolvedOptions;
-  readonly source: WeightSource;
-  /** Weights that the trainer declared, if it did. */
-  readonly declared: ModelMetadata | undefined;
-  /** The user's name for the weights; `undefined`: the next number. */
-  readonly version: string | undefined;
-  /** Gives the name that the servers get. */
-  readonly versions: VersionLedger;
-  /** Told of that name before the first weight is written. */
-  readonly onAnnounce: (version: string) => void;
-  /** Who syncs; part of the mark on the servers. */
-  readonly owner: string;
-  readonly signal: AbortSignal | undefined;
-  readonly onProgress: OnProgress | undefined;
-  /** Picks the way; called once the servers are known. */
-  readonly openTransport: () => Promise<Transport>;
-}
 
 /** Runs one sync from the first question to the resumed fleet, or cleans up and throws. */
 export async function runSync(request: SyncRequest): Promise<WeightSyncReport> {
@@ -96,7 +74,7 @@ class Sync {
     }
     const { version: name, versions } = this.#request;
     this.#reserved = versions.reserve(name, servers.map(({ weightVersion }) => weightVersion));
-    await using open = await this.#step("source", "open the source", () =>
+    await using opened = await this.#step("source", "open the source", () =>
       withDeadline(
         { phase: "open the source", timeoutMs: deadlines.sourceMs, peer: source.label, signal },
         (inner) => source.open({ signal: inner }),
@@ -104,8 +82,9 @@ class Sync {
     const check = await this.#step(
       "check",
       "check the names",
-      async () => checkTensors(open.tensors, await referenceOf(this.#request, open, servers)),
+      async () => checkTensors(opened.tensors, await referenceOf(this.#request, opened, servers)),
     );
+    const { open, isFinite } = await this.#requireFinite(opened, check.send);
     const buckets = planBuckets(check.send, options);
     const sizeBytes = buckets.reduce((sum, bucket) => sum + bucket.byteLength, 0);
     this.#steps.setTotal(sizeBytes);
@@ -124,6 +103,7 @@ class Sync {
     const updates = await transport.prepare(run);
     const cacheFlushed = await this.#quiesce();
     await this.#send(updates);
+    await this.#confirmSource(open);
     const { checksums, isSynchronised } = await this.#settle();
     await this.#publish(isSynchronised, open);
     return {
@@ -138,6 +118,7 @@ class Sync {
       notSent: [...check.tied, ...check.extra],
       cacheFlushed,
       verified: options.verify,
+      finite: isFinite,
       checksums,
       durationMs: this.#steps.elapsedMs,
       pausedMs: this.#pausedMs,
@@ -285,6 +266,40 @@ class Sync {
           },
         }));
       this.#steps.addBytes(update.byteLength);
+    }
+  }
+
+  /** Looks at the values while the servers still generate. */
+  async #requireFinite(
+    open: OpenWeightSource,
+    sent: readonly CheckedTensor[],
+  ): Promise<{ open: OpenWeightSource; isFinite: boolean }> {
+    const { source, signal, options } = this.#request;
+    if (options.finite === false) return { open, isFinite: false };
+    const sourceIndexes = sent.map(({ sourceIndex }) => sourceIndex);
+    const required = options.finite === true;
+    const finite = await this.#step(
+      "check",
+      "check for NaN and infinities",
+      () => requireFinite(source, open, { sourceIndexes, required, signal }),
+    );
+    return { open: finite.open, isFinite: finite.isComplete };
+  }
+
+  /** What was sent is of one piece only if no file changed before its last byte was read. */
+  async #confirmSource(open: OpenWeightSource): Promise<void> {
+    const { fleet, source, signal, options } = this.#request;
+    const phase = "check that the source is unchanged";
+    const wait = { phase, timeoutMs: options.deadlines.sourceMs, peer: source.label, signal };
+    try {
+      await this.#step(
+        "source",
+        phase,
+        () => withDeadline(wait, async (inner) => await open.confirm?.({ signal: inner })),
+      );
+    } catch (error) {
+      for (const server of fleet.participants) server.distrust();
+      throw error;
     }
   }
 

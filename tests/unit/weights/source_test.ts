@@ -158,17 +158,31 @@ Deno.test("tied weights may be there or not; without their partner they are miss
   assert.throws(() => check(["head"], ["embed"]), /'head' is unknown.*\n.*'embed' not found/);
 });
 
-Deno.test("a model takes other float types, which the server casts, but no float8 and no integers", () => {
-  const check = (got: "bfloat16" | "float8_e4m3fn" | "int32", kind: "model" | "declared") =>
+Deno.test("a type fits a model when it is the same or every value of it is held exactly", () => {
+  const types = ["float64", "float32", "bfloat16", "float16", "float8_e4m3fn", "int32"] as const;
+  const held: Record<string, readonly string[]> = {
+    float64: ["float32", "bfloat16", "float16"],
+    float32: ["bfloat16", "float16"],
+  };
+  const check = (
+    got: typeof types[number],
+    model: typeof types[number],
+    kind: "model" | "declared",
+  ) =>
     checkTensors([{ name: "w", dtype: got, shape: [2] }], {
-      reference: new Map([["w", { dtype: "float32", shape: [2] }]]),
+      reference: new Map([["w", { dtype: model, shape: [2] }]]),
       referenceLabel: "the model",
       kind,
       tied: new Map(),
     });
-  assert.equal(check("bfloat16", "model").send.length, 1);
-  for (const dtype of ["float8_e4m3fn", "int32"] as const) {
-    assert.throws(() => check(dtype, "model"), /metadata changed/);
+  for (const model of types) {
+    for (const got of types) {
+      const fits = got === model || held[model]?.includes(got);
+      if (fits) assert.equal(check(got, model, "model").send.length, 1);
+      else assert.throws(() => check(got, model, "model"), /metadata changed/);
+      if (got === model) assert.equal(check(got, model, "declared").send.length, 1);
+      else assert.throws(() => check(got, model, "declared"), /metadata changed/);
+    }
   }
-  assert.throws(() => check("bfloat16", "declared"), /metadata changed/);
+  assert.throws(() => check("float32", "bfloat16", "model"), /Set castFloat32To: "bfloat16"/);
 });

@@ -1,0 +1,234 @@
+import { setImmediate } from "node:timers/promises";
+import { type DType, type TensorInfo, tensorSizeBytes } from "../../checkpoint/dtype.ts";
+import { UnsupportedError, ValidationError } from "../../errors.ts";
+import { throwIfAborted } from "../../internal/deadline.ts";
+import type { OpenWeightSource, WeightSource } from "../source/source.ts";
+
+/** What is added to the masked bits of a word: it overflows into the tested bit for NaN and infinity. */
+interface Pattern {
+  readonly mask: number;
+  readonly add: number;
+  readonly test: number;
+}
+
+/** By type; float8_e4m3fn has NaN and no infinity. Types without either are not listed. */
+const PATTERNS: Partial<Record<DType, Pattern>> = {
+  float64: { mask: 0x7ff00000, add: 0x00100000, test: 0x80000000 },
+  float32: { mask: 0x7f800000, add: 0x00800000, test: 0x80000000 },
+  bfloat16: { mask: 0x7f807f80, add: 0x00800080, test: 0x80008000 },
+  float16: { mask: 0x7c007c00, add: 0x04000400, test: 0x80008000 },
+  float8_e4m3fn: { mask: 0x7f7f7f7f, add: 0x01010101, test: 0x80808080 },
+  float8_e5m2: { mask: 0x7c7c7c7c, add: 0x04040404, test: 0x80808080 },
+};
+/** float32 that becomes bfloat16: the largest values round to infinity. */
+const CAST: Pattern = { mask: 0x7fffffff, add: 0x00808000, test: 0x80000000 };
+
+/** Words that are looked at before the event loop has a turn: some milliseconds. */
+const SLICE_WORDS = 4 * 1024 * 1024;
+const BLOCK_WORDS = 1024;
+
+/** How values are looked at. */
+export interface FiniteScan {
+  readonly dtype: DType;
+  /** The bytes are float32 and become bfloat16 on the way. */
+  readonly castFrom?: "float32" | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Index of the first element that is NaN or infinite, or -1. Linear, four bytes at a time; it lets
+ * the event loop have its turns.
+ */
+export async function findNonFinite(bytes: Uint8Array, scan: FiniteScan): Promise<number> {
+  const pattern = scan.castFrom === undefined ? PATTERNS[scan.dtype] : CAST;
+  if (pattern === undefined) return -1;
+  const itemBytes = scan.castFrom === undefined ? itemBytesOf(scan.dtype) : 4;
+  const tail = bytes.byteLength % 4;
+  const words = wordsOf(bytes.subarray(0, bytes.byteLength - tail));
+  // Of a float64 only the upper word tells.
+  const step = itemBytes === 8 ? 2 : 1;
+  for (let from = 0; from < words.length; from += SLICE_WORDS) {
+    if (from > 0) await setImmediate();
+    throwIfAborted(scan.signal, "check for NaN");
+    const at = findWord(
+      words,
+      { from, to: Math.min(words.length, from + SLICE_WORDS), step },
+      pattern,
+    );
+    if (at >= 0) return elementIn(words[at]!, at, itemBytes, pattern);
+  }
+  if (tail === 0) return -1;
+  const last = new Uint8Array(4);
+  last.set(bytes.subarray(bytes.byteLength - tail));
+  const word = new Uint32Array(last.buffer)[0]!;
+  return isBad(word, pattern) ? elementIn(word, words.length, itemBytes, pattern) : -1;
+}
+
+function findWord(
+  words: Uint32Array,
+  range: { readonly from: number; readonly to: number; readonly step: 1 | 2 },
+  { mask, add, test }: Pattern,
+): number {
+  const { from, to, step } = range;
+  for (let block = from; block < to; block += BLOCK_WORDS) {
+    const end = Math.min(to, block + BLOCK_WORDS);
+    let found = 0;
+    for (let i = block + step - 1; i < end; i += step) {
+      found |= ((words[i]! & mask) + add) & test;
+    }
+    if (found === 0) continue;
+    for (let i = block + step - 1; i < end; i += step) {
+      if (isBad(words[i]!, { mask, add, test })) return i;
+    }
+  }
+  return -1;
+}
+
+function isBad(word: number, { mask, add, test }: Pattern): boolean {
+  return (((word & mask) + add) & test) !== 0;
+}
+
+function elementIn(word: number, at: number, itemBytes: number, pattern: Pattern): number {
+  if (itemBytes >= 4) return Math.floor(at * 4 / itemBytes);
+  const bits = ((word & pattern.mask) + pattern.add) & pattern.test;
+  const within = 4 / itemBytes;
+  const width = 8 * itemBytes;
+  const first = Array.from({ length: within }, (_, i) => i)
+    .find((i) => ((bits >>> (i * width + width - 1)) & 1) === 1) ?? 0;
+  return at * within + first;
+}
+
+function wordsOf(bytes: Uint8Array): Uint32Array {
+  const isAligned = bytes.byteOffset % 4 === 0;
+  return isAligned
+    ? new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4)
+    : new Uint32Array(bytes.slice().buffer);
+}
+
+function itemBytesOf(dtype: DType): number {
+  return tensorSizeBytes({ dtype, shape: [1] });
+}
+
+/** A source whose values are, or will be as they are read, known to be finite. */
+export interface FiniteSource {
+  /** What to read from instead. */
+  readonly open: OpenWeightSource;
+  /** Whether every value is looked at; those in memory of a GPU are not. */
+  readonly isComplete: boolean;
+}
+
+/**
+ * Refuses NaN and infinities: of a source that can be read twice (memory, files) before anything is
+ * sent, of one that gives its tensors once as they are read.
+ *
+ * @throws {ValidationError} Names the first tensor with such a value.
+ * @throws {UnsupportedError} Weights lie in memory of a GPU, and `required` is set.
+ */
+export async function requireFinite(
+  source: WeightSource,
+  open: OpenWeightSource,
+  options: {
+    readonly sourceIndexes: readonly number[];
+    readonly required: boolean;
+    readonly signal: AbortSignal | undefined;
+  },
+): Promise<FiniteSource> {
+  const { sourceIndexes, required, signal = new AbortController().signal } = options;
+  const unseen: number[] = [];
+  let isComplete = true;
+  for (const index of sourceIndexes) {
+    if ((open.device?.(index) ?? open.wide?.device?.(index)) !== undefined) {
+      if (required) refuseDevice(open.tensors[index]!);
+      isComplete = false;
+      continue;
+    }
+    const seen = open.view(index) ?? castView(open, index);
+    if (seen === undefined) unseen.push(index);
+    else await refuseNonFinite(open.tensors[index]!, seen, castOf(open, index), signal);
+  }
+  if (unseen.length === 0) return { open, isComplete };
+  if (source.fingerprint === undefined) return { open: new ScanningSource(open), isComplete };
+  await using again = await source.open({ signal });
+  const scanned = new ScanningSource(again);
+  const largest = Math.max(...unseen.map((index) => tensorSizeBytes(again.tensors[index]!)));
+  const buffer = new Uint8Array(largest);
+  for (const index of unseen.toSorted((a, b) => a - b)) {
+    const target = buffer.subarray(0, tensorSizeBytes(again.tensors[index]!));
+    await scanned.read(index, target, { signal });
+  }
+  return { open, isComplete };
+}
+
+function castOf(open: OpenWeightSource, index: number): "float32" | undefined {
+  const wide = open.wide?.tensors[index]?.dtype;
+  return wide === undefined || wide === open.tensors[index]!.dtype ? undefined : "float32";
+}
+
+function castView(open: OpenWeightSource, index: number): Uint8Array | undefined {
+  return castOf(open, index) === undefined ? undefined : open.wide!.view(index);
+}
+
+async function refuseNonFinite(
+  { name, dtype, shape }: TensorInfo,
+  bytes: Uint8Array,
+  castFrom: "float32" | undefined,
+  signal: AbortSignal,
+): Promise<void> {
+  const index = await findNonFinite(bytes, { dtype, castFrom, signal });
+  if (index < 0) return;
+  throw new ValidationError(
+    `Weight "${name}" (${dtype} [${
+      shape.join(", ")
+    }]) holds NaN or an infinity at element ${index}` +
+      (castFrom === undefined ? "" : ", or a value that becomes one as bfloat16") +
+      `: such a model makes no sense of any prompt. Look at the training step, or set finite: false`,
+  );
+}
+
+function refuseDevice({ name }: TensorInfo): never {
+  throw new UnsupportedError(
+    `Weight "${name}" lies in device memory, whose values are not looked at here: leave finite unset ` +
+      `or false, and check them on the device`,
+  );
+}
+
+/** Looks at every tensor as it is read. */
+class ScanningSource implements OpenWeightSource {
+  readonly tensors: readonly TensorInfo[];
+  readonly readsAtOnce: number | undefined;
+  readonly wide: OpenWeightSource | undefined;
+  readonly #inner: OpenWeightSource;
+  readonly #castOf: (index: number) => "float32" | undefined;
+
+  constructor(
+    inner: OpenWeightSource,
+    castFrom: (index: number) => "float32" | undefined = () => undefined,
+  ) {
+    this.#inner = inner;
+    this.#castOf = castFrom;
+    this.tensors = inner.tensors;
+    this.readsAtOnce = inner.readsAtOnce;
+    this.wide = inner.wide && new ScanningSource(inner.wide, (index) => castOf(inner, index));
+  }
+
+  view(index: number): Uint8Array | undefined {
+    return this.#inner.view(index);
+  }
+
+  device(index: number): ReturnType<NonNullable<OpenWeightSource["device"]>> {
+    return this.#inner.device?.(index);
+  }
+
+  async read(index: number, target: Uint8Array, call: { signal: AbortSignal }): Promise<void> {
+    await this.#inner.read(index, target, call);
+    await refuseNonFinite(this.tensors[index]!, target, this.#castOf(index), call.signal);
+  }
+
+  async confirm(call: { signal: AbortSignal }): Promise<void> {
+    await this.#inner.confirm?.(call);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#inner[Symbol.asyncDispose]();
+  }
+}
