@@ -31,6 +31,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   "src/collective": { values: [...base, "src/rendezvous"], types: ["src/checkpoint"] },
   "src/server": { values: [...base, "src/process", "src/client", "src/http"] },
   "src/router": { values: [...base, "src/process", "src/client", "src/http"] },
+  "src/fleet": { values: [...base, "src/client"] },
   "src/weights": {
     values: [...base, "src/client", "src/rendezvous", "src/checkpoint", "src/collective"],
     // An engine is only one of the things that weights can be sent to.
@@ -46,6 +47,7 @@ export const layers: Readonly<Record<string, Layer>> = {
       "src/process",
       "src/server",
       "src/router",
+      "src/fleet",
       "src/weights",
     ],
   },
@@ -77,6 +79,7 @@ export const layers: Readonly<Record<string, Layer>> = {
       "src/process",
       "src/server",
       "src/router",
+      "src/fleet",
       "src/weights",
       "src/engine",
       "src/rollout",

@@ -1,0 +1,26 @@
+/**
+ * Supervision of a fleet of servers: who is dead is taken out and started again, and serves only
+ * once it holds the fleet's weights.
+ *
+ * @module
+ */
+export type { FleetEvent } from "./events.ts";
+export { defaultRules, type FleetRules } from "./machine.ts";
+export type {
+  FleetSupervisorOptions,
+  FleetWorker,
+  StartableServer,
+  SupervisedFleet,
+} from "./options.ts";
+export type { SupervisedServer } from "./supervised.ts";
+export { FleetSupervisor } from "./supervisor.ts";
+export {
+  inputMeanings,
+  type ServerAction,
+  type ServerGuard,
+  type ServerInput,
+  type ServerState,
+  stateMeanings,
+  type Transition,
+  transitions,
+} from "./transitions.ts";

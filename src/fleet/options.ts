@@ -1,0 +1,113 @@
+import { ValidationError } from "../errors.ts";
+import type { Clock } from "../internal/clock.ts";
+import type { Logger } from "../internal/logger.ts";
+import type { FleetEvent } from "./events.ts";
+import { defaultRules, type FleetRules } from "./machine.ts";
+
+/** A server that can be started again. */
+export interface StartableServer {
+  /** Address; the same after a restart. */
+  readonly url: string;
+  /** Resolves when its process has ended. */
+  readonly exited: Promise<{
+    /** Whether it was told to end. */
+    readonly requested: boolean;
+    readonly exitCode: number | null;
+    readonly signal: string | null;
+  }>;
+  /** Ends what is left of it and starts it anew; resolves when it answers. */
+  restart(options: { readonly signal: AbortSignal }): Promise<StartableServer>;
+}
+
+/** A server of a fleet, as its supervisor sees it; `SGLangWorker` is one. */
+export interface FleetWorker {
+  /** Address. */
+  readonly url: string;
+  /** `serving` when it gets requests. */
+  readonly state: string;
+  /** Why it stands there. */
+  readonly reason: string;
+}
+
+/** What is supervised; `AsyncSGLang` is one. */
+export interface SupervisedFleet {
+  /** The servers that are there now. */
+  readonly workers: readonly FleetWorker[];
+  /** Takes a server in: brings it the fleet's weights first, then lets it serve. */
+  addWorker(url: string, options: { readonly signal?: AbortSignal }): Promise<FleetWorker>;
+  /** Lets a server go. */
+  removeWorker(
+    url: string,
+    options: { readonly drainMs?: number; readonly signal?: AbortSignal },
+  ): Promise<void>;
+  /** Lets a server get no requests until a sync reached it. */
+  quarantineWorker(url: string, reason: string): Promise<void>;
+  /** Asks every server what it holds. */
+  refreshWorkers(options: { readonly signal?: AbortSignal }): Promise<unknown>;
+  /** Calls back whenever a server's state changes. */
+  onWorkerEvent(
+    listener: (
+      event: { readonly url: string; readonly to: string; readonly reason: string },
+    ) => void,
+  ): Disposable;
+}
+
+/** Options of {@linkcode FleetSupervisor}; all have a default. */
+export interface FleetSupervisorOptions extends Partial<FleetRules> {
+  /** Pause between two probes of a server, in milliseconds. Default 2,000. */
+  readonly probeMs?: number | undefined;
+  /** Longest wait for the answer to a probe, in milliseconds. Default 5,000. */
+  readonly probeTimeoutMs?: number | undefined;
+  /** Longest wait for running requests of a server that is drained. Default 30,000. */
+  readonly drainMs?: number | undefined;
+  /** Called with every event. */
+  readonly onEvent?: ((event: FleetEvent) => void) | undefined;
+  /**
+   * Asks a server whether it lives and what its weights are; rejects when it does not answer.
+   * Default `GET /model_info`, which a paused server answers too.
+   */
+  readonly probe?:
+    | ((url: string, signal: AbortSignal) => Promise<{ readonly weightVersion: string | null }>)
+    | undefined;
+  /** Key of the servers. */
+  readonly apiKey?: string | undefined;
+  /** Further headers of every probe. */
+  readonly headers?: Readonly<Record<string, string>> | undefined;
+  /** The servers that are ours to start; the others are only watched. */
+  readonly servers?: readonly StartableServer[] | undefined;
+  /** Where to report. Default nowhere. */
+  readonly logger?: Logger | undefined;
+  /** The time to use. */
+  readonly clock?: Clock | undefined;
+}
+
+/** Numbers of {@linkcode FleetSupervisorOptions}, and the least that each may be. */
+const least = {
+  missedLimit: 1,
+  failedLimit: 1,
+  restartLimit: 0,
+  steadyMs: 0,
+  backoffMs: 0,
+  maxBackoffMs: 0,
+  minHealthy: 0,
+  probeMs: 1,
+  probeTimeoutMs: 1,
+  drainMs: 0,
+} as const;
+
+/**
+ * The rules of the options, with the defaults.
+ *
+ * @throws {ValidationError} A number is none, or too small.
+ */
+export function rulesOf(options: FleetSupervisorOptions): FleetRules {
+  for (const [name, bound] of Object.entries(least)) {
+    const value = options[name as keyof typeof least];
+    if (value === undefined || (Number.isFinite(value) && value >= bound)) continue;
+    throw new ValidationError(`${name} must be a number of at least ${bound}, got ${value}`);
+  }
+  const given = Object.entries(options).filter(([name, value]) =>
+    name in defaultRules && value !== undefined
+  );
+  return { ...defaultRules, ...Object.fromEntries(given) };
+}

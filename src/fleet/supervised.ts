@@ -1,0 +1,96 @@
+import { SGLangClient } from "../client/mod.ts";
+import type { ServerRecord } from "./machine.ts";
+import type { StartableServer } from "./options.ts";
+import type { ServerState } from "./transitions.ts";
+
+/** What is known of a supervised server. */
+export interface SupervisedServer {
+  /** Address. */
+  readonly url: string;
+  /** Where it stands. */
+  readonly state: ServerState;
+  /** Why it stands there. */
+  readonly reason: string;
+  /** Restarts since it was steady last. */
+  readonly restarts: number;
+  /** Probes that it missed in a row. */
+  readonly missed: number;
+  /** Requests that broke on it in a row. */
+  readonly failed: number;
+  /** Whether somebody took it out of rotation. */
+  readonly isDrained: boolean;
+  /** Weight version that it last told. */
+  readonly weightVersion: string | null;
+}
+
+/** One server of a supervisor: its record, what is to be done, and how to ask it. */
+export class Supervised {
+  readonly url: string;
+  readonly client: SGLangClient;
+  record: ServerRecord;
+  reason = "it is new";
+  weightVersion: string | null = null;
+  isDrained = false;
+  /** Whether the fleet has it not any more because of us. */
+  isWithdrawn = false;
+  /** Longest wait for its requests when it is taken out, in milliseconds; set by who does it. */
+  drainMs = 0;
+  /** Why it is to be taken out, when it is. */
+  withdrawal: string | undefined;
+  /** Whether it was told that there is nothing to bring it. */
+  isToldToWait = false;
+  /** The process, when it is ours. */
+  server: StartableServer | undefined;
+  #wake = Promise.withResolvers<void>();
+  #work = new AbortController();
+
+  constructor(
+    url: string,
+    record: ServerRecord,
+    options: {
+      readonly apiKey?: string | undefined;
+      readonly headers?: Readonly<Record<string, string>> | undefined;
+      readonly server?: StartableServer | undefined;
+    },
+  ) {
+    this.url = url;
+    this.record = record;
+    this.server = options.server;
+    this.client = new SGLangClient({
+      url,
+      apiKey: options.apiKey,
+      headers: options.headers,
+      retry: { retries: 0 },
+    });
+  }
+
+  /** A copy of what is known. */
+  get told(): SupervisedServer {
+    const { url, reason, isDrained, weightVersion, record } = this;
+    const { state, restarts, missed, failed } = record;
+    return { url, state, reason, restarts, missed, failed, isDrained, weightVersion };
+  }
+
+  /** Fires when what is being done has lost its sense. */
+  get signal(): AbortSignal {
+    return this.#work.signal;
+  }
+
+  /** Resolves when something happened since the last call. */
+  async woken(): Promise<void> {
+    await this.#wake.promise;
+    this.#wake = Promise.withResolvers();
+  }
+
+  /** Ends the present wait. */
+  wake(): void {
+    this.#wake.resolve();
+  }
+
+  /** Ends the present work: the state that it was for is over. */
+  interrupt(why: Error): void {
+    this.#work.abort(why);
+    this.#work = new AbortController();
+    this.wake();
+  }
+}

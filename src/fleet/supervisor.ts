@@ -1,0 +1,433 @@
+import { StateError } from "../errors.ts";
+import { type Clock, systemClock } from "../internal/clock.ts";
+import { sleep, withDeadline } from "../internal/deadline.ts";
+import { type Logger, silentLogger } from "../internal/logger.ts";
+import { messageOf } from "../internal/thrown.ts";
+import { type FleetEvent, FleetEvents } from "./events.ts";
+import { type FleetRules, newRecord, step } from "./machine.ts";
+import {
+  type FleetSupervisorOptions,
+  rulesOf,
+  type StartableServer,
+  type SupervisedFleet,
+} from "./options.ts";
+import { Supervised, type SupervisedServer } from "./supervised.ts";
+import { inputMeanings, type ServerInput } from "./transitions.ts";
+
+/**
+ * Keeps a fleet of servers whole: probes them, takes out who is dead, starts again who is ours to
+ * start, and lets nobody serve before it holds the fleet's weights. What leads from which state to
+ * which is the table of `docs/servers.md`.
+ *
+ * Needs `--allow-net` of the servers; starting them again what starting them took.
+ *
+ * @example
+ * ```ts
+ * import { AsyncSGLang } from "@sglang-rl/sglang-rl";
+ * import { FleetSupervisor } from "@sglang-rl/sglang-rl/fleet";
+ *
+ * await using engine = await AsyncSGLang.connect(["http://gpu-1:30000", "http://gpu-2:30000"]);
+ * await using fleet = FleetSupervisor.start(engine, {
+ *   onEvent: ({ url, to, reason }) => console.log(`${url} is ${to}: ${reason}`),
+ * });
+ * console.log(fleet.servers);
+ * ```
+ */
+export class FleetSupervisor implements AsyncDisposable {
+  readonly #fleet: SupervisedFleet;
+  readonly #options: FleetSupervisorOptions;
+  readonly #rules: FleetRules;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #members = new Map<string, Supervised>();
+  readonly #events = new FleetEvents();
+  readonly #closing = new AbortController();
+  readonly #loops = new Set<Promise<void>>();
+  readonly #listening: Disposable;
+  #isBelowMinimum = false;
+
+  private constructor(fleet: SupervisedFleet, options: FleetSupervisorOptions) {
+    this.#rules = rulesOf(options);
+    this.#fleet = fleet;
+    this.#options = options;
+    this.#clock = options.clock ?? systemClock;
+    this.#logger = options.logger ?? silentLogger;
+    const ours = new Map(options.servers?.map((server) => [server.url, server]));
+    for (const { url, state } of fleet.workers) {
+      this.#add(url, state === "serving" ? "healthy" : "stale", ours.get(url));
+    }
+    this.#listening = fleet.onWorkerEvent((event) => this.#onWorkerEvent(event));
+  }
+
+  /**
+   * Begins to watch a fleet, such as an `AsyncSGLang`.
+   *
+   * @throws {ValidationError} An option is wrong.
+   */
+  static start(fleet: SupervisedFleet, options: FleetSupervisorOptions = {}): FleetSupervisor {
+    return new FleetSupervisor(fleet, options);
+  }
+
+  /** Every server and where it stands. */
+  get servers(): readonly SupervisedServer[] {
+    return [...this.#members.values()].map((member) => member.told);
+  }
+
+  /**
+   * Events from now on; the loop ends with the supervision or when the signal fires. A reader that
+   * is more than 1,000 events behind loses the oldest.
+   */
+  events(options: { readonly signal?: AbortSignal | undefined } = {}): AsyncIterableIterator<
+    FleetEvent
+  > {
+    return this.#events.read(options.signal);
+  }
+
+  /**
+   * How a request of ours went on a server; counted apart from the probes. `failed` is for a broken
+   * connection or an error of the server, not for a request that it rightly refused.
+   */
+  report(url: string, outcome: "served" | "failed"): void {
+    const member = this.#members.get(url);
+    // Most requests go well on servers that are well: nothing to count.
+    if (member === undefined || (outcome === "served" && member.record.failed === 0)) return;
+    this.#feed(member, outcome);
+  }
+
+  /** Watches one more server; it is taken into the fleet as soon as it answers. */
+  add(url: string, server?: StartableServer): void {
+    this.#requireOpen();
+    const key = url.replace(/\/+$/, "");
+    if (!this.#members.has(key)) this.#add(key, "starting", server);
+  }
+
+  /** Watches a server no more and lets the fleet forget it; the server itself goes on. */
+  async remove(url: string): Promise<void> {
+    const member = this.#find(url);
+    this.#members.delete(member.url);
+    member.interrupt(new StateError("it was removed"));
+    await this.#withdraw(member, this.#options.drainMs ?? 30_000).catch((error) =>
+      this.#logger.warn(`${url} could not be taken out: ${messageOf(error)}`)
+    );
+    member.client.close();
+  }
+
+  /**
+   * Starts a server anew: its requests may end first, then it is ended, started, refitted and let in
+   * again. Resolves when it serves.
+   *
+   * @throws {StateError} It is not ours to start, or it is the only one that is healthy and `force`
+   * is not given.
+   * @throws {CrashedError} It did not come up.
+   */
+  async restart(
+    url: string,
+    options: { readonly force?: boolean; readonly signal?: AbortSignal } = {},
+  ): Promise<void> {
+    const member = this.#find(url);
+    if (!member.record.isOurs) {
+      throw new StateError(
+        `${member.url} was not started here: start it anew where it was started`,
+      );
+    }
+    const isNeeded = isServing(member) && this.#othersHealthy(member) < this.#rules.minHealthy;
+    if (isNeeded && options.force !== true) {
+      throw new StateError(
+        `${member.url} is needed: without it fewer than ${this.#rules.minHealthy} server(s) are ` +
+          "healthy. Wait for the others, or give force",
+      );
+    }
+    member.isDrained = false;
+    member.drainMs = this.#options.drainMs ?? 30_000;
+    const events = this.events(options);
+    this.#feed(member, "ordered");
+    for await (const event of events) {
+      if (event.url !== member.url || event.kind !== "state") continue;
+      if (event.to === "healthy") return;
+      if (event.to === "dead" || event.to === "retired") {
+        throw new StateError(`${member.url} did not come back: ${event.reason}`);
+      }
+    }
+    throw new StateError(`The restart of ${member.url} was not waited for to its end`);
+  }
+
+  /**
+   * Lets a server get no more requests and waits for those that run, for maintenance. It is watched
+   * on, and comes back by {@linkcode FleetSupervisor.undrain}.
+   *
+   * @throws {StateError} It is the last one that serves.
+   */
+  async drain(url: string): Promise<void> {
+    const member = this.#find(url);
+    if (isServing(member) && this.#othersHealthy(member) === 0) {
+      throw new StateError(`${member.url} is the last server that serves`);
+    }
+    member.isDrained = true;
+    this.#feed(member, "strange", "it is drained");
+    member.withdrawal = undefined;
+    await this.#withdraw(member, this.#options.drainMs ?? 30_000);
+  }
+
+  /** Lets a drained server come back: it is refitted and gets requests again. */
+  undrain(url: string): void {
+    const member = this.#find(url);
+    member.isDrained = false;
+    member.wake();
+  }
+
+  /** Gives a server up: it is left alone until {@linkcode FleetSupervisor.restart}. */
+  retire(url: string, reason = inputMeanings.retire): void {
+    this.#feed(this.#find(url), "retire", reason);
+  }
+
+  /** Ends the supervision; the servers stay as they are. */
+  async close(): Promise<void> {
+    if (this.#closing.signal.aborted) return;
+    this.#listening[Symbol.dispose]();
+    this.#closing.abort(new StateError("The supervisor was closed"));
+    for (const member of this.#members.values()) {
+      member.interrupt(this.#closing.signal.reason);
+    }
+    await Promise.all(this.#loops);
+    for (const member of this.#members.values()) member.client.close();
+    this.#events.close();
+  }
+
+  /** The same as {@linkcode FleetSupervisor.close}. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #add(
+    url: string,
+    state: "starting" | "healthy" | "stale",
+    server: StartableServer | undefined,
+  ): Supervised {
+    const record = newRecord({ state, isOurs: server !== undefined, now: this.#clock.now() });
+    const { apiKey, headers } = this.#options;
+    const member = new Supervised(url, record, { apiKey, headers, server });
+    this.#members.set(url, member);
+    if (server !== undefined) this.#watchExit(member, server);
+    this.#emit(member, { kind: "state", from: null, reason: "it is watched from now on" });
+    const loop = this.#run(member).finally(() => this.#loops.delete(loop));
+    this.#loops.add(loop);
+    return member;
+  }
+
+  #find(url: string): Supervised {
+    this.#requireOpen();
+    const member = this.#members.get(url.replace(/\/+$/, ""));
+    if (member !== undefined) return member;
+    const known = [...this.#members.keys()].join(", ");
+    throw new StateError(`${url} is not supervised; these are: ${known}`);
+  }
+
+  #requireOpen(): void {
+    if (this.#closing.signal.aborted) throw this.#closing.signal.reason;
+  }
+
+  /** What the fleet itself found out about a server. */
+  #onWorkerEvent({ url, to, reason }: { url: string; to: string; reason: string }): void {
+    const member = this.#members.get(url);
+    if (member === undefined) {
+      if (to === "joining") this.#add(url, "starting", undefined);
+      return;
+    }
+    if (to === "quarantined" && !member.isWithdrawn) this.#feed(member, "strange", reason);
+    if (to === "serving") {
+      member.isWithdrawn = false;
+      if (!member.isDrained) this.#feed(member, "fitted", reason);
+    }
+    if (to !== "gone" || member.isWithdrawn) return;
+    // Somebody else let it go: it is no business of ours any more.
+    this.#members.delete(url);
+    member.interrupt(new StateError("it was removed"));
+    member.client.close();
+  }
+
+  #watchExit(member: Supervised, server: StartableServer): void {
+    server.exited.then(({ requested, exitCode, signal }) => {
+      // One that was replaced or told to end is no news.
+      if (requested || member.server !== server || this.#closing.signal.aborted) return;
+      const how = signal === null ? `exit code ${exitCode}` : signal;
+      this.#feed(member, "exited", `its process ended with ${how}`);
+    });
+  }
+
+  /** Something happened: the next state by the table, and what follows from it. */
+  #feed(member: Supervised, input: ServerInput, reason = inputMeanings[input]): void {
+    if (this.#closing.signal.aborted) return;
+    const before = member.record;
+    const { record, actions } = step(before, input, {
+      rules: this.#rules,
+      now: this.#clock.now(),
+      othersHealthy: this.#othersHealthy(member),
+    });
+    member.record = record;
+    if (actions.includes("withdraw")) member.withdrawal = reason;
+    if (record.state === before.state) return;
+    member.reason = reason;
+    member.isToldToWait = false;
+    this.#emit(member, { kind: "state", from: before.state, reason });
+    this.#checkMinimum(member);
+    member.interrupt(new StateError(`it is ${record.state} now`));
+  }
+
+  #othersHealthy(member: Supervised): number {
+    return [...this.#members.values()].filter((one) => one !== member && isServing(one)).length;
+  }
+
+  #checkMinimum(member: Supervised): void {
+    const { minHealthy } = this.#rules;
+    const healthy = [...this.#members.values()].filter(isServing).length;
+    const isBelow = healthy < minHealthy;
+    if (isBelow && !this.#isBelowMinimum) {
+      const reason = `${healthy} server(s) are healthy, ${minHealthy} should be`;
+      this.#emit(member, { kind: "below_minimum", from: member.record.state, reason });
+    }
+    this.#isBelowMinimum = isBelow;
+  }
+
+  #emit(
+    member: Supervised,
+    { kind, from, reason }: Pick<FleetEvent, "kind" | "from" | "reason">,
+  ): void {
+    const to = member.record.state;
+    const event: FleetEvent = { at: Date.now(), url: member.url, kind, from, to, reason };
+    const isGood = kind === "state" && (to === "healthy" || from === null);
+    this.#logger[isGood ? "info" : "warn"](`${member.url} is ${to}: ${reason}`);
+    this.#events.push(event);
+    try {
+      this.#options.onEvent?.(event);
+    } catch (error) {
+      this.#logger.error(`onEvent threw: ${messageOf(error)}`);
+    }
+  }
+
+  /** The life of one server: one thing after the other, so that nothing overlaps. */
+  async #run(member: Supervised): Promise<void> {
+    while (!this.#closing.signal.aborted && this.#members.get(member.url) === member) {
+      try {
+        await this.#turn(member);
+      } catch (error) {
+        // Work that lost its sense ends so; all else is told and tried again after a pause.
+        if (this.#closing.signal.aborted || !this.#members.has(member.url)) return;
+        this.#logger.error(`${member.url}: ${messageOf(error)}`);
+        await this.#pause(member, this.#options.probeMs ?? 2_000);
+      }
+    }
+  }
+
+  async #turn(member: Supervised): Promise<void> {
+    const { signal } = member;
+    if (member.withdrawal !== undefined) {
+      const { drainMs } = member;
+      member.withdrawal = undefined;
+      member.drainMs = 0;
+      await this.#withdraw(member, drainMs);
+      if (signal.aborted) return;
+    }
+    const { state, dueAt, isOurs } = member.record;
+    if (state === "restarting") return await this.#launch(member, signal);
+    if (state === "retired") return await member.woken();
+    if (state === "dead" && isOurs) {
+      const pauseMs = (dueAt ?? 0) - this.#clock.now();
+      if (pauseMs > 0) await this.#pause(member, pauseMs);
+      if (!signal.aborted && this.#clock.now() >= (dueAt ?? 0)) this.#feed(member, "due", "");
+      return;
+    }
+    await this.#probe(member, signal);
+    if (member.record.state === "stale" && !member.isDrained) await this.#refit(member);
+    if (signal.aborted) return;
+    await this.#pause(member, this.#options.probeMs ?? 2_000);
+  }
+
+  async #pause(member: Supervised, delayMs: number): Promise<void> {
+    const over = new AbortController();
+    const wait = sleep(delayMs, { signal: over.signal, clock: this.#clock }).catch(() => {});
+    await Promise.race([wait, member.woken()]);
+    over.abort();
+  }
+
+  async #probe(member: Supervised, signal: AbortSignal): Promise<void> {
+    try {
+      const { weightVersion } = await withDeadline({
+        phase: "probe",
+        timeoutMs: this.#options.probeTimeoutMs ?? 5_000,
+        peer: member.url,
+        signal,
+        clock: this.#clock,
+      }, (inner) => this.#ask(member, inner));
+      member.weightVersion = weightVersion;
+    } catch (error) {
+      if (!signal.aborted) this.#feed(member, "missed", messageOf(error));
+      return;
+    }
+    if (!signal.aborted) this.#feed(member, "answered");
+  }
+
+  #ask(member: Supervised, signal: AbortSignal): Promise<{ weightVersion: string | null }> {
+    const { probe } = this.#options;
+    if (probe !== undefined) return probe(member.url, signal);
+    // The deadline is that of the probe, by the supervisor's clock.
+    return member.client.modelInfo({ signal, timeoutMs: 3_600_000 });
+  }
+
+  async #launch(member: Supervised, signal: AbortSignal): Promise<void> {
+    try {
+      const server = await member.server!.restart({ signal });
+      member.server = server;
+      this.#watchExit(member, server);
+    } catch (error) {
+      if (!signal.aborted) this.#feed(member, "not launched", messageOf(error));
+      return;
+    }
+    this.#feed(member, "launched");
+  }
+
+  /** Lets the fleet bring its weights; whether it serves then is what the fleet says. */
+  async #refit(member: Supervised): Promise<void> {
+    const { signal } = member;
+    const known = this.#fleet.workers.find(({ url }) => url === member.url);
+    try {
+      if (known?.state === "quarantined") await this.#fleet.refreshWorkers({ signal });
+      const worker = known?.state === "serving"
+        ? known
+        : await this.#fleet.addWorker(member.url, { signal });
+      member.isWithdrawn = false;
+      if (signal.aborted) return;
+      if (worker.state === "serving") return this.#feed(member, "fitted", worker.reason);
+      if (member.isToldToWait) return;
+      member.isToldToWait = true;
+      this.#emit(member, {
+        kind: "waits",
+        from: "stale",
+        reason: `it waits for the next sync: ${worker.reason}`,
+      });
+    } catch (error) {
+      if (signal.aborted) return;
+      member.isWithdrawn = false;
+      this.#emit(member, { kind: "refit_failed", from: "stale", reason: messageOf(error) });
+    }
+  }
+
+  /** Lets the fleet send nothing to a server any more. */
+  async #withdraw(member: Supervised, drainMs: number): Promise<void> {
+    const { workers } = this.#fleet;
+    if (!workers.some(({ url }) => url === member.url)) return;
+    member.isWithdrawn = true;
+    // Syncs go to all servers of the fleet: one that cannot answer must not be among them.
+    const mayStay = member.record.state === "stale" && !member.isDrained;
+    try {
+      if (!mayStay) return await this.#fleet.removeWorker(member.url, { drainMs });
+    } catch (error) {
+      this.#logger.debug(`${member.url} stays in the list: ${messageOf(error)}`);
+    }
+    await this.#fleet.quarantineWorker(member.url, member.reason);
+  }
+}
+
+function isServing(member: Supervised): boolean {
+  const { state } = member.record;
+  return state === "healthy" || state === "suspect";
+}
