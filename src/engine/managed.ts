@@ -1,19 +1,23 @@
 import { CrashedError } from "../errors.ts";
 import { SGLangRouter, type SGLangRouterOptions } from "../router/mod.ts";
-import {
-  assignGpus,
-  makeSglangServer,
-  type ProcessExit,
-  type SglangServer,
-  type SglangServerOptions,
-} from "../server/mod.ts";
+import { assignGpus, type ProcessExit, type SglangServerOptions } from "../server/mod.ts";
 import { ValidationError } from "../errors.ts";
-import { engineOptionKeys, type FromPretrainedOptions, type RouterTarget } from "./options.ts";
+import { CurrentServers, Replica } from "./replica.ts";
+import {
+  engineOptionKeys,
+  type FromPretrainedOptions,
+  managedOptionKeys,
+  type RouterTarget,
+} from "./options.ts";
 
 /** Servers that were started, and the router in front of them. */
 export interface ManagedServers extends AsyncDisposable {
   readonly target: readonly string[] | RouterTarget;
   readonly exits: ReadonlyMap<string, Promise<CrashedError>>;
+  /** The servers, which can be started again. */
+  readonly replicas: readonly Replica[];
+  /** The router, when there is one. */
+  readonly router: SGLangRouter | undefined;
 }
 
 /**
@@ -29,42 +33,49 @@ export async function launchServers(
     throw new ValidationError(`numReplicas must be an integer of at least 1, got ${numReplicas}`);
   }
   await using stack = new AsyncDisposableStack();
-  const servers = await launchReplicas(serverOptions(model, options, numReplicas), signal);
-  stack.defer(() => stopAll(servers));
-  const urls = servers.map(({ url }) => url);
-  const exits = new Map(servers.map((server) => [server.url, crashOf(server)]));
+  const current = new CurrentServers();
+  stack.defer(() => current.stop());
+  const all = serverOptions(model, options, numReplicas);
+  const replicas = await launchReplicas(all, current, signal);
+  const urls = replicas.map(({ url }) => url);
+  const exits = new Map(replicas.map((replica) => [replica.url, crashOf(replica)]));
+  const parts = { exits, replicas };
   const routerOptions = options.router ?? numReplicas > 1;
-  if (routerOptions === false) return owning(stack.move(), { target: urls, exits });
+  if (routerOptions === false) {
+    return owning(stack.move(), { ...parts, target: urls, router: undefined });
+  }
   const router = stack.use(
     await SGLangRouter.launch(
       {
         apiKey: options.apiKey,
         signal,
+        logFile: logFile(options, "router"),
         ...(routerOptions === true ? {} : routerOptions),
         workers: urls,
       } satisfies SGLangRouterOptions,
     ),
   );
-  return owning(stack.move(), { target: { router: router.url, workers: urls }, exits });
+  return owning(stack.move(), { ...parts, target: { router: router.url, workers: urls }, router });
 }
 
 function owning(
   stack: AsyncDisposableStack,
-  parts: Pick<ManagedServers, "target" | "exits">,
+  parts: Omit<ManagedServers, typeof Symbol.asyncDispose>,
 ): ManagedServers {
   return { ...parts, [Symbol.asyncDispose]: () => stack.disposeAsync() };
 }
 
 async function launchReplicas(
-  replicas: readonly SglangServerOptions[],
+  all: readonly SglangServerOptions[],
+  current: CurrentServers,
   signal: AbortSignal | undefined,
-): Promise<SglangServer[]> {
+): Promise<Replica[]> {
   const giveUp = new AbortController();
   const either = signal === undefined ? giveUp.signal : AbortSignal.any([signal, giveUp.signal]);
   let firstError: unknown;
-  const launches = replicas.map(async (replica) => {
+  const launches = all.map(async (options) => {
     try {
-      return await makeSglangServer({ ...replica, signal: either });
+      return await Replica.start({ ...options, signal: either }, current);
     } catch (error) {
       firstError ??= error;
       giveUp.abort(error);
@@ -72,14 +83,14 @@ async function launchReplicas(
     }
   });
   const settled = await Promise.allSettled(launches);
-  const servers = settled.flatMap((launch) => launch.status === "fulfilled" ? [launch.value] : []);
-  if (servers.length === replicas.length) return servers;
-  await stopAll(servers);
-  throw firstError;
+  const replicas = settled.flatMap((launch) => launch.status === "fulfilled" ? [launch.value] : []);
+  // Those that were started end with the stack of who asked.
+  if (replicas.length < all.length) throw firstError;
+  return replicas;
 }
 
-async function stopAll(servers: readonly SglangServer[]): Promise<void> {
-  await Promise.all(servers.map((server) => server.stop()));
+function logFile({ logFolder }: FromPretrainedOptions, name: string): string | undefined {
+  return logFolder === undefined ? undefined : `${logFolder.replace(/\/+$/, "")}/${name}.log`;
 }
 
 /** The options of each replica: those of the engine left out, GPUs handed out. */
@@ -88,7 +99,7 @@ function serverOptions(
   options: FromPretrainedOptions,
   numReplicas: number,
 ): SglangServerOptions[] {
-  const notForServers = new Set<string>([...engineOptionKeys, "numReplicas", "router", "gpus"]);
+  const notForServers = new Set<string>([...engineOptionKeys, ...managedOptionKeys, "gpus"]);
   const shared = Object.fromEntries(
     Object.entries(options).filter(([name]) => !notForServers.has(name)),
   );
@@ -103,17 +114,18 @@ function serverOptions(
     apiKey,
     adminApiKey,
     gpus: assigned?.[i],
+    logFile: logFile(options, `server-${i}`) ?? options.logFile,
   }));
 }
 
 /** Resolves when the server ends although it should run; never when it was told to end. */
-async function crashOf(server: SglangServer): Promise<CrashedError> {
+async function crashOf(server: Replica): Promise<CrashedError> {
   const exit = await server.exited;
   if (exit.requested) return await new Promise<never>(() => {});
   return crashedError(server, exit);
 }
 
-function crashedError(server: SglangServer, exit: ProcessExit): CrashedError {
+function crashedError(server: Replica, exit: ProcessExit): CrashedError {
   const { exitCode, signal, logTail } = exit;
   const how = signal === null ? `with exit code ${exitCode}` : `by ${signal}`;
   const lines = logTail.split("\n").slice(-20).join("\n");

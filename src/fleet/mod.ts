@@ -4,6 +4,12 @@
  *
  * @module
  */
+export {
+  type ControlledServer,
+  FleetControl,
+  type FleetControlOptions,
+  type SyncedFleet,
+} from "./control.ts";
 export type { FleetEvent } from "./events.ts";
 export { defaultRules, type FleetRules } from "./machine.ts";
 export type {

@@ -1,0 +1,187 @@
+import { SGLangError, StateError, ValidationError } from "../errors.ts";
+import { asPermissionError } from "../internal/permission.ts";
+import { messageOf } from "../internal/thrown.ts";
+import type { SupervisedServer } from "./supervised.ts";
+import type { FleetSupervisor } from "./supervisor.ts";
+
+/** Options of {@linkcode FleetControl.start}. */
+export interface FleetControlOptions {
+  /** Port to listen on. Default a free one. */
+  readonly port?: number | undefined;
+  /** Key that every call must carry as `authorization: Bearer KEY`. Default none. */
+  readonly key?: string | undefined;
+  /** File with the log of a server, when it is known. */
+  readonly logFile?: ((url: string) => string | undefined) | undefined;
+  /** Told when somebody has synced the fleet from a checkpoint. */
+  readonly onSynced?: ((sync: SyncedFleet) => Promise<void>) | undefined;
+}
+
+/** What a sync from outside tells the supervisor of a fleet. */
+export interface SyncedFleet {
+  /** The version that all servers were given. */
+  readonly version: string;
+  /** Folder or file of the checkpoint, as this machine sees it. */
+  readonly checkpoint: string;
+  /** The servers that were synced. */
+  readonly servers: readonly string[];
+}
+
+/** A server as a control endpoint tells it. */
+export interface ControlledServer extends SupervisedServer {
+  /** File with its log, where it is known. */
+  readonly logFile: string | null;
+}
+
+/** Most bytes of a request. */
+const BODY_LIMIT = 65_536;
+
+/**
+ * Lets other processes of this machine see and steer a supervised fleet over HTTP, on 127.0.0.1
+ * only: `GET /fleet`, `POST /restart`, `/drain`, `/undrain`, `/retire` with `{"url": …}`, and
+ * `POST /synced`. The commands `drain`, `restart`, `logs` and `sync` of the command line use it.
+ *
+ * Needs `--allow-net=127.0.0.1`.
+ */
+export class FleetControl implements AsyncDisposable {
+  readonly #server: Deno.HttpServer<Deno.NetAddr>;
+
+  private constructor(server: Deno.HttpServer<Deno.NetAddr>) {
+    this.#server = server;
+  }
+
+  /**
+   * Begins to listen.
+   *
+   * @throws {StateError} The port is taken.
+   * @throws {PermissionError} Deno may not listen.
+   */
+  static start(supervisor: FleetSupervisor, options: FleetControlOptions = {}): FleetControl {
+    const { port = 0 } = options;
+    const hostname = "127.0.0.1";
+    try {
+      const server = Deno.serve(
+        { port, hostname, onListen() {} },
+        (request) => answer(request, supervisor, options),
+      );
+      return new FleetControl(server);
+    } catch (error) {
+      if (error instanceof Deno.errors.AddrInUse) {
+        throw new StateError(`Port ${port} of ${hostname} is taken by another program`, {
+          cause: error,
+        });
+      }
+      throw asPermissionError(error, `--allow-net=${hostname}:${port}`, "listen");
+    }
+  }
+
+  /** Address. */
+  get url(): string {
+    return `http://127.0.0.1:${this.#server.addr.port}`;
+  }
+
+  /** Listens no more; calls under way are answered first. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#server.shutdown();
+  }
+}
+
+async function answer(
+  request: Request,
+  supervisor: FleetSupervisor,
+  options: FleetControlOptions,
+): Promise<Response> {
+  const refusal = refuse(request, options.key);
+  if (refusal !== undefined) return refusal;
+  const { pathname } = new URL(request.url);
+  try {
+    if (request.method === "GET" && pathname === "/fleet") {
+      return Response.json({ servers: told(supervisor, options) });
+    }
+    if (request.method !== "POST") return problem(404, "There is no such page");
+    const body = await readBody(request);
+    await steer(pathname, { body, supervisor, options, signal: request.signal });
+    return Response.json({ servers: told(supervisor, options) });
+  } catch (error) {
+    const isTheirs = error instanceof ValidationError;
+    return problem(isTheirs ? 400 : error instanceof SGLangError ? 409 : 500, messageOf(error));
+  }
+}
+
+function told(supervisor: FleetSupervisor, { logFile }: FleetControlOptions): ControlledServer[] {
+  return supervisor.servers.map((server) => ({
+    ...server,
+    logFile: logFile?.(server.url) ?? null,
+  }));
+}
+
+/** Who may not ask: pages in a browser, other machines under a borrowed name, wrong keys. */
+function refuse(request: Request, key: string | undefined): Response | undefined {
+  const { hostname } = new URL(request.url);
+  if (hostname !== "127.0.0.1" && hostname !== "localhost") {
+    return problem(403, "Call it as 127.0.0.1");
+  }
+  if (request.headers.get("origin") !== null) return problem(403, "Not from a browser");
+  const isJson = request.headers.get("content-type")?.startsWith("application/json");
+  if (request.method === "POST" && !isJson) return problem(415, "Send application/json");
+  if (key === undefined || request.headers.get("authorization") === `Bearer ${key}`) return;
+  return problem(401, "The key is missing or wrong");
+}
+
+function problem(status: number, message: string): Response {
+  return Response.json({ error: message }, { status });
+}
+
+async function readBody(request: Request): Promise<Readonly<Record<string, unknown>>> {
+  const length = Number(request.headers.get("content-length") ?? Infinity);
+  if (!(length <= BODY_LIMIT)) {
+    throw new ValidationError(`A request must tell its length, of at most ${BODY_LIMIT} bytes`);
+  }
+  try {
+    const body: unknown = JSON.parse(await request.text());
+    if (typeof body === "object" && body !== null) return body as Record<string, unknown>;
+  } catch {
+    // Told below.
+  }
+  throw new ValidationError("The body must be a JSON object");
+}
+
+interface Steering {
+  readonly body: Readonly<Record<string, unknown>>;
+  readonly supervisor: FleetSupervisor;
+  readonly options: FleetControlOptions;
+  readonly signal: AbortSignal;
+}
+
+async function steer(path: string, { body, supervisor, options, signal }: Steering): Promise<void> {
+  const url = () => text(body, "url");
+  switch (path) {
+    case "/restart":
+      return await supervisor.restart(url(), { force: body.force === true, signal });
+    case "/drain":
+      return await supervisor.drain(url());
+    case "/undrain":
+      return supervisor.undrain(url());
+    case "/retire":
+      return supervisor.retire(url());
+    case "/synced": {
+      const servers = body.servers;
+      if (!Array.isArray(servers) || !servers.every((one) => typeof one === "string")) {
+        throw new ValidationError('"servers" must be a list of addresses');
+      }
+      await options.onSynced?.({
+        version: text(body, "version"),
+        checkpoint: text(body, "checkpoint"),
+        servers,
+      });
+      return;
+    }
+    default:
+      throw new ValidationError(`There is no ${path}`);
+  }
+}
+
+function text(body: Readonly<Record<string, unknown>>, name: string): string {
+  const value = body[name];
+  if (typeof value === "string" && value !== "") return value;
+  throw new ValidationError(`"${name}" must be a text`);
+}
