@@ -19,7 +19,8 @@ import { FleetEngine } from "./fleet_engine.ts";
 import type { GenerateOptions, Prompt, PromptFields, WorkerLoad } from "./engine.ts";
 import { type GeneratePlan, planGenerate } from "./generate_plan.ts";
 import { readModelMetadata } from "./model_metadata.ts";
-import { launchServers } from "./managed.ts";
+import { FleetSupervisor } from "../fleet/mod.ts";
+import { launchServers, type ManagedServers } from "./managed.ts";
 import type {
   ConnectOptions,
   ConnectTarget,
@@ -43,7 +44,26 @@ interface EngineParts {
   readonly connection: Connection;
   readonly options: EngineOptions;
   /** Servers and router that this engine started; ended at shutdown. */
-  readonly owned?: AsyncDisposable | undefined;
+  readonly owned?: ManagedServers | undefined;
+  /** How the owned servers are supervised, when they are. */
+  readonly supervise?: FromPretrainedOptions["supervise"];
+}
+
+/** Servers and router that an engine started. */
+export interface ManagedFleet {
+  /** Each server, with id and log of the process that it has now, or had last. */
+  readonly servers: readonly {
+    readonly url: string;
+    readonly pid: number | undefined;
+    readonly logFile: string | undefined;
+  }[];
+  /** The router, when there is one. */
+  readonly router: {
+    readonly url: string;
+    readonly logFile: string | undefined;
+    /** Where Prometheus finds its metrics. */
+    readonly metricsUrl: string | undefined;
+  } | undefined;
 }
 
 /**
@@ -76,7 +96,8 @@ export class AsyncSGLang extends FleetEngine {
   readonly #options: EngineOptions;
   readonly #settings: ClientSettings;
   readonly #clients: AsyncDisposable;
-  readonly #owned: AsyncDisposable | undefined;
+  readonly #owned: ManagedServers | undefined;
+  readonly #supervisor: FleetSupervisor | undefined;
   readonly #weights: EngineWeights;
   #shutdown: Promise<void> | undefined;
 
@@ -104,9 +125,11 @@ export class AsyncSGLang extends FleetEngine {
       servingTimeoutMs: options.servingTimeoutMs ?? DEFAULT_SERVING_TIMEOUT_MS,
       router: this.#router,
       maxConcurrency: this.#mostAtOnce(),
+      report: (url, outcome) => this.#supervisor?.report(url, outcome),
       logger: this.#settings.logger,
       clock: this.#settings.clock,
     });
+    this.#supervisor = this.#supervise(parts);
   }
 
   /**
@@ -140,7 +163,7 @@ export class AsyncSGLang extends FleetEngine {
     const owned = await launchServers(model, options);
     try {
       const connection = await connectServers(owned.target, options, owned.exits);
-      return new AsyncSGLang({ connection, options, owned });
+      return new AsyncSGLang({ connection, options, owned, supervise: options.supervise ?? true });
     } catch (error) {
       await owned[Symbol.asyncDispose]();
       throw error;
@@ -163,6 +186,27 @@ export class AsyncSGLang extends FleetEngine {
   /** Address of the router, or of the first server. */
   override get url(): string {
     return this.#router?.url ?? this.#pool.workers[0]!.url;
+  }
+
+  /** What keeps managed servers alive; `undefined` for servers of others or `supervise: false`. */
+  get supervisor(): FleetSupervisor | undefined {
+    return this.#supervisor;
+  }
+
+  /** The servers and the router that this engine started; `undefined` for servers of others. */
+  get managed(): ManagedFleet | undefined {
+    const owned = this.#owned;
+    if (owned === undefined) return undefined;
+    const { router } = owned;
+    return {
+      servers: owned.replicas.map(({ url }) => {
+        const server = owned.serverAt(url);
+        return { url, pid: server?.pid, logFile: server?.logFile };
+      }),
+      router: router === undefined
+        ? undefined
+        : { url: router.url, logFile: router.logFile, metricsUrl: router.metricsUrl },
+    };
   }
 
   /** Requests that the servers have, and those that wait for their turn. */
@@ -433,6 +477,21 @@ export class AsyncSGLang extends FleetEngine {
     ending.defer(() => this.#dispatcher.close());
     ending.use(this.#weights);
     ending.use(this.#fleet);
+    if (this.#supervisor !== undefined) ending.use(this.#supervisor);
+  }
+
+  #supervise({ owned, supervise = false }: EngineParts): FleetSupervisor | undefined {
+    if (owned === undefined || supervise === false) return undefined;
+    const { apiKey, headers } = this.#options;
+    const { logger, clock } = this.#settings;
+    return FleetSupervisor.start(this, {
+      apiKey,
+      headers,
+      logger,
+      clock,
+      ...(supervise === true ? {} : supervise),
+      servers: owned.replicas,
+    });
   }
 
   #mostAtOnce(): number {

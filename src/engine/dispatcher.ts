@@ -32,6 +32,8 @@ export interface DispatcherOptions {
   readonly servingTimeoutMs: number;
   /** The router in front of the servers, when there is one. */
   readonly router: SGLangClient | undefined;
+  /** Told how each request went that was sent to a server directly. */
+  readonly report: (url: string, outcome: "served" | "failed") => void;
   /** Most requests in flight. */
   readonly maxConcurrency: number;
   readonly logger: Logger;
@@ -237,16 +239,19 @@ export class Dispatcher {
     n: number,
     signal: AbortSignal,
   ): Promise<Generation[]> {
-    const { pool, logger } = this.#options;
+    const { pool, logger, report } = this.#options;
     const failed = new Set<SGLangWorker>();
     for (;;) {
       await this.#untilServing(signal);
       using lease = pool.lease(failed);
       const { worker } = lease;
       try {
-        return this.#heard(await ask(worker.client, planned, n, signal), worker);
+        const samples = await ask(worker.client, planned, n, signal);
+        report(worker.url, "served");
+        return this.#heard(samples, worker);
       } catch (error) {
         failed.add(worker);
+        if (error instanceof UnreachableError) report(worker.url, "failed");
         const isLast = pool.serving.every((one) => failed.has(one));
         if (!(error instanceof UnreachableError)) throw error;
         if (isLast) throw worker.crash ?? error;

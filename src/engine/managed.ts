@@ -1,6 +1,11 @@
 import { CrashedError } from "../errors.ts";
 import { SGLangRouter, type SGLangRouterOptions } from "../router/mod.ts";
-import { assignGpus, type ProcessExit, type SglangServerOptions } from "../server/mod.ts";
+import {
+  assignGpus,
+  type ProcessExit,
+  type SglangServer,
+  type SglangServerOptions,
+} from "../server/mod.ts";
 import { ValidationError } from "../errors.ts";
 import { CurrentServers, Replica } from "./replica.ts";
 import {
@@ -18,6 +23,8 @@ export interface ManagedServers extends AsyncDisposable {
   readonly replicas: readonly Replica[];
   /** The router, when there is one. */
   readonly router: SGLangRouter | undefined;
+  /** The process that an address has now, or had last. */
+  readonly serverAt: (url: string) => SglangServer | undefined;
 }
 
 /**
@@ -32,6 +39,10 @@ export async function launchServers(
   if (!Number.isSafeInteger(numReplicas) || numReplicas < 1) {
     throw new ValidationError(`numReplicas must be an integer of at least 1, got ${numReplicas}`);
   }
+  const routerOptions = options.router ?? numReplicas > 1;
+  if (routerOptions === false && numReplicas > 1 && options.port !== undefined) {
+    throw new ValidationError("port needs the router, or a single server");
+  }
   await using stack = new AsyncDisposableStack();
   const current = new CurrentServers();
   stack.defer(() => current.stop());
@@ -39,8 +50,7 @@ export async function launchServers(
   const replicas = await launchReplicas(all, current, signal);
   const urls = replicas.map(({ url }) => url);
   const exits = new Map(replicas.map((replica) => [replica.url, crashOf(replica)]));
-  const parts = { exits, replicas };
-  const routerOptions = options.router ?? numReplicas > 1;
+  const parts = { exits, replicas, serverAt: (url: string) => current.at(url) };
   if (routerOptions === false) {
     return owning(stack.move(), { ...parts, target: urls, router: undefined });
   }
@@ -49,7 +59,8 @@ export async function launchServers(
       {
         apiKey: options.apiKey,
         signal,
-        logFile: logFile(options, "router"),
+        port: options.port,
+        logFile: logPath(options, "router"),
         ...(routerOptions === true ? {} : routerOptions),
         workers: urls,
       } satisfies SGLangRouterOptions,
@@ -89,7 +100,7 @@ async function launchReplicas(
   return replicas;
 }
 
-function logFile({ logFolder }: FromPretrainedOptions, name: string): string | undefined {
+function logPath({ logFolder }: FromPretrainedOptions, name: string): string | undefined {
   return logFolder === undefined ? undefined : `${logFolder.replace(/\/+$/, "")}/${name}.log`;
 }
 
@@ -113,8 +124,9 @@ function serverOptions(
     model,
     apiKey,
     adminApiKey,
+    port: (options.router ?? numReplicas > 1) === false ? options.port : undefined,
     gpus: assigned?.[i],
-    logFile: logFile(options, `server-${i}`) ?? options.logFile,
+    logFile: logPath(options, `server-${i}`) ?? options.logFile,
   }));
 }
 

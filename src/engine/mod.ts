@@ -11,7 +11,7 @@ export {
   RLSGLangEngine,
   type WorkerLoad,
 } from "./engine.ts";
-export { AsyncSGLang } from "./async_sglang.ts";
+export { AsyncSGLang, type ManagedFleet } from "./async_sglang.ts";
 export { FleetEngine } from "./fleet_engine.ts";
 export { type WorkerEvent, type WorkerState, workerTransitions } from "./member.ts";
 export type { AddWorkerOptions, RefitOptions, RemoveWorkerOptions } from "./membership.ts";

@@ -1,5 +1,6 @@
 import type { SGLangClientOptions } from "../client/options.ts";
 import type { CallOptions } from "../client/types.ts";
+import type { FleetSupervisorOptions } from "../fleet/mod.ts";
 import type { SGLangRouterOptions } from "../router/mod.ts";
 import type { SglangServerOptions } from "../server/mod.ts";
 
@@ -58,6 +59,8 @@ export type ConnectTarget = string | readonly string[] | RouterTarget;
  */
 export interface FromPretrainedOptions
   extends EngineOptions, Omit<SglangServerOptions, "model" | "port" | "ncclPort"> {
+  /** Port of the router, or of the only server where there is none. Default a free one. */
+  readonly port?: number | undefined;
   /** Number of servers, each with its own GPUs. Default 1. */
   readonly numReplicas?: number | undefined;
   /**
@@ -65,7 +68,23 @@ export interface FromPretrainedOptions
    * than one replica. Without it the engine itself spreads the requests, fewest in flight first.
    */
   readonly router?: boolean | Omit<SGLangRouterOptions, "workers"> | undefined;
+  /**
+   * Whether servers that end or freeze are started again, refitted and then let in again; options
+   * say how. Default `true`. See `docs/servers.md`.
+   */
+  readonly supervise?: boolean | Omit<FleetSupervisorOptions, "servers"> | undefined;
+  /** Folder for the logs `server-0.log`, `server-1.log`, … and `router.log`. Default temporary files. */
+  readonly logFolder?: string | undefined;
 }
+
+/** Names of {@linkcode FromPretrainedOptions} that are for the fleet, not for each server. */
+export const managedOptionKeys = [
+  "port",
+  "numReplicas",
+  "router",
+  "supervise",
+  "logFolder",
+] as const satisfies readonly (keyof FromPretrainedOptions)[];
 
 /** Names of {@linkcode EngineOptions}, which are not for servers. */
 export const engineOptionKeys = [

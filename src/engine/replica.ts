@@ -58,9 +58,9 @@ export class CurrentServers {
     if (this.#isStopped) void server.stop({ graceMs: 0 });
   }
 
-  /** File with the log of the process at an address. */
-  logFile(url: string): string | undefined {
-    return this.#servers.get(url)?.logFile;
+  /** The process that an address has now, or had last. */
+  at(url: string): SglangServer | undefined {
+    return this.#servers.get(url);
   }
 
   /** Ends all. */

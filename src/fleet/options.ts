@@ -69,6 +69,13 @@ export interface FleetSupervisorOptions extends Partial<FleetRules> {
   readonly probe?:
     | ((url: string, signal: AbortSignal) => Promise<{ readonly weightVersion: string | null }>)
     | undefined;
+  /**
+   * Brings the fleet's weights to a server that the fleet cannot refit by itself, from a checkpoint
+   * that somebody named for example; `false` when there is nothing to bring.
+   */
+  readonly refit?:
+    | ((url: string, options: { readonly signal: AbortSignal }) => Promise<boolean>)
+    | undefined;
   /** Key of the servers. */
   readonly apiKey?: string | undefined;
   /** Further headers of every probe. */

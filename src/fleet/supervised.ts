@@ -37,6 +37,8 @@ export class Supervised {
   drainMs = 0;
   /** Why it is to be taken out, when it is. */
   withdrawal: string | undefined;
+  /** Refits in a row that failed. */
+  refitFailures = 0;
   /** Whether it was told that there is nothing to bring it. */
   isToldToWait = false;
   /** The process, when it is ours. */

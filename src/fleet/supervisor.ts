@@ -7,6 +7,7 @@ import { type FleetEvent, FleetEvents } from "./events.ts";
 import { type FleetRules, newRecord, step } from "./machine.ts";
 import {
   type FleetSupervisorOptions,
+  type FleetWorker,
   rulesOf,
   type StartableServer,
   type SupervisedFleet,
@@ -387,28 +388,40 @@ export class FleetSupervisor implements AsyncDisposable {
 
   /** Lets the fleet bring its weights; whether it serves then is what the fleet says. */
   async #refit(member: Supervised): Promise<void> {
-    const { signal } = member;
-    const known = this.#fleet.workers.find(({ url }) => url === member.url);
+    const { signal, url } = member;
     try {
-      if (known?.state === "quarantined") await this.#fleet.refreshWorkers({ signal });
-      const worker = known?.state === "serving"
-        ? known
-        : await this.#fleet.addWorker(member.url, { signal });
-      member.isWithdrawn = false;
+      const worker = await this.#bring(member, signal);
       if (signal.aborted) return;
+      member.refitFailures = 0;
       if (worker.state === "serving") return this.#feed(member, "fitted", worker.reason);
       if (member.isToldToWait) return;
       member.isToldToWait = true;
-      this.#emit(member, {
-        kind: "waits",
-        from: "stale",
-        reason: `it waits for the next sync: ${worker.reason}`,
-      });
+      const reason = `it waits for the next sync: ${worker.reason}`;
+      this.#emit(member, { kind: "waits", from: "stale", reason });
     } catch (error) {
       if (signal.aborted) return;
-      member.isWithdrawn = false;
       this.#emit(member, { kind: "refit_failed", from: "stale", reason: messageOf(error) });
+      const { backoffMs, maxBackoffMs } = this.#rules;
+      await this.#pause(member, Math.min(maxBackoffMs, backoffMs * 2 ** member.refitFailures++));
+    } finally {
+      if (this.#worker(url) !== undefined) member.isWithdrawn = false;
     }
+  }
+
+  async #bring({ url }: Supervised, signal: AbortSignal): Promise<FleetWorker> {
+    const known = this.#worker(url);
+    if (known?.state === "quarantined") await this.#fleet.refreshWorkers({ signal });
+    const worker = known?.state === "serving"
+      ? known
+      : await this.#fleet.addWorker(url, { signal });
+    if (worker.state === "serving" || this.#options.refit === undefined) return worker;
+    if (!await this.#options.refit(url, { signal })) return worker;
+    await this.#fleet.refreshWorkers({ signal });
+    return this.#worker(url) ?? worker;
+  }
+
+  #worker(url: string): FleetWorker | undefined {
+    return this.#fleet.workers.find((worker) => worker.url === url);
   }
 
   /** Lets the fleet send nothing to a server any more. */

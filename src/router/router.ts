@@ -32,10 +32,13 @@ const pollMs = 100;
 export class SGLangRouter implements AsyncDisposable {
   readonly #api: RouterApi;
   readonly #tree: ProcessTree | undefined;
+  /** Where Prometheus finds its metrics, when the router is ours. */
+  readonly metricsUrl: string | undefined;
 
-  private constructor(api: RouterApi, tree?: ProcessTree) {
+  private constructor(api: RouterApi, tree?: ProcessTree, metricsUrl?: string) {
     this.#api = api;
     this.#tree = tree;
+    this.metricsUrl = metricsUrl;
   }
 
   /**
@@ -87,7 +90,7 @@ export class SGLangRouter implements AsyncDisposable {
       onProgress: options.onProgress,
       signal: options.signal,
     });
-    return new SGLangRouter(api, tree);
+    return new SGLangRouter(api, tree, `http://${local}:${prometheusPort}/metrics`);
   }
 
   /**

@@ -1,0 +1,11 @@
+/** A fleet that heals, on the real SGLang and router. `KILLS=20` makes the long form. */
+import assert from "node:assert/strict";
+import { killReplicas } from "./_killing.ts";
+
+Deno.test("a replica killed under load comes back with the fleet's weights, and no request fails", async () => {
+  const report = await killReplicas(Number(Deno.env.get("KILLS") ?? 2));
+  console.log(JSON.stringify({ ...report, errors: report.errors.length }));
+  assert.deepEqual(report.errors, []);
+  assert.deepEqual(report.strange, []);
+  assert.ok(report.samples > 0 && report.streams > 0);
+});
