@@ -1,6 +1,7 @@
 import { Command } from "commander";
 import { addBench } from "./commands/bench.ts";
 import { addCompletion } from "./commands/completion.ts";
+import { addControl } from "./commands/control.ts";
 import { addDoctor } from "./commands/doctor.ts";
 import { addGenerate } from "./commands/generate.ts";
 import { addMetrics } from "./commands/metrics.ts";
@@ -42,6 +43,7 @@ const commands = [
   addSync,
   addStatus,
   addPause,
+  addControl,
   addMetrics,
   addDoctor,
   addBench,

@@ -30,6 +30,7 @@ import type {
 import { type SerializedEngine, withoutKeys } from "./serialized_engine.ts";
 import { EngineWeights, type WeightUpdateGroupOptions } from "./weights.ts";
 import type { WorkerPool } from "./workers.ts";
+import type { ProcessExit } from "../process/mod.ts";
 import type {
   ModelInput,
   ReceiverUpdate,
@@ -64,6 +65,8 @@ export interface ManagedFleet {
     /** Where Prometheus finds its metrics. */
     readonly metricsUrl: string | undefined;
   } | undefined;
+  /** Resolves when the router has ended. */
+  readonly routerExited: Promise<ProcessExit> | undefined;
 }
 
 /**
@@ -125,6 +128,8 @@ export class AsyncSGLang extends FleetEngine {
       servingTimeoutMs: options.servingTimeoutMs ?? DEFAULT_SERVING_TIMEOUT_MS,
       router: this.#router,
       maxConcurrency: this.#mostAtOnce(),
+      samplingDefaults: options.samplingDefaults,
+      isHealing: () => this.#supervisor !== undefined,
       report: (url, outcome) => this.#supervisor?.report(url, outcome),
       logger: this.#settings.logger,
       clock: this.#settings.clock,
@@ -206,6 +211,7 @@ export class AsyncSGLang extends FleetEngine {
       router: router === undefined
         ? undefined
         : { url: router.url, logFile: router.logFile, metricsUrl: router.metricsUrl },
+      routerExited: router?.exited,
     };
   }
 

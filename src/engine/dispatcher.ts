@@ -1,5 +1,11 @@
 import type { SGLangClient } from "../client/client.ts";
-import type { Generation, GenerationDelta } from "../client/types.ts";
+import { buildRequest } from "../client/request.ts";
+import type {
+  Generation,
+  GenerationDelta,
+  SamplingInput,
+  SamplingParams,
+} from "../client/types.ts";
 import {
   AbortedError,
   StateError,
@@ -14,6 +20,7 @@ import { Semaphore } from "../internal/semaphore.ts";
 import type { GenerateOptions } from "./engine.ts";
 import { type GeneratePlan, type PlannedRequest, samplesOf } from "./generate_plan.ts";
 import { droppedSample } from "./dropped_sample.ts";
+import { isBreak, resumedStream } from "./resumed_stream.ts";
 import { lostByRouter } from "./router_rules.ts";
 import type { Member } from "./member.ts";
 import type { Rotation } from "./rotation.ts";
@@ -22,6 +29,11 @@ import type { SGLangWorker, WorkerPool } from "./workers.ts";
 /** How often an abort is sent while a request still runs, and how far apart. */
 const ABORT_ROUNDS = 3;
 const ABORT_PAUSE_MS = 500;
+
+/** How often a request is sent again while servers come back, and how far apart. */
+const MAX_AGAIN = 8;
+const FIRST_PAUSE_MS = 50;
+const LONGEST_PAUSE_MS = 2_000;
 
 /** What a dispatcher works with. */
 export interface DispatcherOptions {
@@ -32,6 +44,10 @@ export interface DispatcherOptions {
   readonly servingTimeoutMs: number;
   /** The router in front of the servers, when there is one. */
   readonly router: SGLangClient | undefined;
+  /** Sampling parameters of requests that give none. */
+  readonly samplingDefaults: SamplingParams | undefined;
+  /** Whether servers that die come back. */
+  readonly isHealing: () => boolean;
   /** Told how each request went that was sent to a server directly. */
   readonly report: (url: string, outcome: "served" | "failed") => void;
   /** Most requests in flight. */
@@ -121,14 +137,76 @@ export class Dispatcher {
       yield { text: "", ids: final.ids, logProbs: final.logProbs, final };
       return;
     }
-    const { router, pool } = this.#options;
-    await this.#untilServing(stop.signal);
-    if (router !== undefined && lostByRouter({ ...planned.body, stream: true }).length === 0) {
-      yield* this.#listening(router.stream(planned.request, call), undefined);
+    const { clock, logger, pool, router, isHealing } = this.#options;
+    const failed = new Set<SGLangWorker>();
+    yield* resumedStream(planned, {
+      open: (part) => this.#openStream(part, failed, call),
+      continued: (first, ids) => this.#continued(first, { ids, failed, signal: stop.signal }),
+      mayGoOn: () =>
+        isHealing() || router !== undefined || pool.serving.some((one) => !failed.has(one)),
+      onResume: ({ message }, tokens) =>
+        logger.warn(`${message}. The stream goes on elsewhere after ${tokens} tokens`),
+      signal: stop.signal,
+      clock,
+    });
+  }
+
+  /** One stream on the router or on a server that serves. */
+  async *#openStream(
+    { request, body }: PlannedRequest,
+    failed: Set<SGLangWorker>,
+    call: { readonly signal: AbortSignal; readonly timeoutMs: number | undefined },
+  ): AsyncGenerator<GenerationDelta, void, undefined> {
+    const { router, pool, report } = this.#options;
+    await this.#untilServing(call.signal);
+    if (router !== undefined && lostByRouter({ ...body, stream: true }).length === 0) {
+      yield* this.#listening(router.stream(request, call), undefined);
       return;
     }
-    using lease = pool.lease();
-    yield* this.#listening(lease.worker.client.stream(planned.request, call), lease.worker);
+    using lease = pool.lease(failed);
+    const { worker } = lease;
+    try {
+      yield* this.#listening(worker.client.stream(request, call), worker);
+      report(worker.url, "served");
+    } catch (error) {
+      failed.add(worker);
+      if (error instanceof UnreachableError) report(worker.url, "failed");
+      throw error;
+    }
+  }
+
+  /** The request for what is left of a stream that has these ids. */
+  async #continued(
+    { request, body }: PlannedRequest,
+    { ids, failed, signal }: {
+      readonly ids: Int32Array;
+      readonly failed: ReadonlySet<SGLangWorker>;
+      readonly signal: AbortSignal;
+    },
+  ): Promise<PlannedRequest | null> {
+    const wire = (body.sampling_params ?? {}) as Readonly<Record<string, unknown>>;
+    const most = wire.max_new_tokens;
+    const left = typeof most === "number" ? most - ids.length : undefined;
+    if (left !== undefined && left <= 0) return null;
+    await this.#untilServing(signal);
+    using lease = this.#options.pool.lease(failed);
+    const promptIds = request.inputIds ??
+      await lease.worker.client.tokenize(request.text ?? "", { signal });
+    const least = wire.min_new_tokens;
+    const { text: _text, ...rest } = request;
+    const continued = {
+      ...rest,
+      inputIds: Int32Array.from([...Array.from(promptIds), ...ids]),
+      // As it was sent, so that no two names of one parameter meet.
+      samplingParams: {
+        ...wire,
+        ...(left === undefined ? {} : { max_new_tokens: left }),
+        ...(typeof least === "number" ? { min_new_tokens: Math.max(0, least - ids.length) } : {}),
+      } as SamplingInput,
+      logProbStartLen: -1,
+    };
+    const { samplingDefaults: defaults } = this.#options;
+    return { request: continued, body: buildRequest(continued, { defaults }).body };
   }
 
   /**
@@ -222,7 +300,22 @@ export class Dispatcher {
     }
   }
 
+  /** Where servers that die come back, a request that no server answered is sent again. */
   async #send(planned: PlannedRequest, n: number, signal: AbortSignal): Promise<Generation[]> {
+    const { isHealing, clock, logger } = this.#options;
+    for (let again = 0;; again++) {
+      try {
+        return await this.#sendOnce(planned, n, signal);
+      } catch (error) {
+        if (signal.aborted || !isHealing() || !isBreak(error) || again === MAX_AGAIN) throw error;
+        logger.warn(`${error.message}. The request is sent again`);
+      }
+      const delayMs = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** again);
+      await sleep(delayMs, { signal, clock, phase: "pause before a request is sent again" });
+    }
+  }
+
+  async #sendOnce(planned: PlannedRequest, n: number, signal: AbortSignal): Promise<Generation[]> {
     const { router } = this.#options;
     if (router === undefined) return await this.#sendToWorker(planned, n, signal);
     const lost = lostByRouter(planned.body);

@@ -1,16 +1,16 @@
 import type { Command } from "commander";
 import { systemClock } from "../../internal/clock.ts";
 import { EmbeddedServer, type EmulatedVersion, makeTinyCheckpoint } from "../../embedded/mod.ts";
-import { AsyncSGLang } from "../../engine/mod.ts";
-import { CrashedError, ValidationError } from "../../errors.ts";
+import { ValidationError } from "../../errors.ts";
 import { asPermissionError } from "../../internal/permission.ts";
-import { makeSglangServer } from "../../server/mod.ts";
 import { flagKeys } from "../../server/options.ts";
+import { defaultControlPort } from "../control_client.ts";
 import { collect, keysOf, wholeNumber } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
 import { jsonLine } from "../json_lines.ts";
 import type { CommandContext } from "../program.ts";
 import { ProgressLine } from "../progress.ts";
+import { shown, type Started, startFleet } from "../serve/fleet.ts";
 
 interface Options {
   readonly replicas: number;
@@ -22,21 +22,16 @@ interface Options {
   readonly dtype?: string | undefined;
   readonly python?: string | undefined;
   readonly routerPython?: string | undefined;
+  readonly logDir?: string | undefined;
+  readonly supervise: boolean;
+  readonly minHealthy: number;
+  readonly controlPort?: number | undefined;
   readonly arg: readonly string[];
   readonly embedded?: boolean | undefined;
   readonly embeddedVersion: string;
   readonly apiKeyEnv: string;
   readonly adminKeyEnv: string;
   readonly json?: boolean | undefined;
-}
-
-/** Servers that this command started. */
-interface Started extends AsyncDisposable {
-  /** Where to send requests. */
-  readonly url: string;
-  readonly servers: readonly string[];
-  /** Resolves to what went wrong when a server ends by itself. */
-  readonly failed: Promise<Error>;
 }
 
 const examples = `
@@ -46,8 +41,12 @@ Examples:
   sglang-rl serve checkpoints/step-0 --device cpu --python ~/sglang/bin/python
   sglang-rl serve --embedded --port 30000          the test double, on a tiny checkpoint of its own
 
-The servers end with this command, however it ends. Their keys, if they should have any, come from
+The servers end with this command, however it ends. One that dies is started again and gets the
+weights of the last "sync" before it serves. Their keys, if they should have any, come from
 the variables named by --api-key-env and --admin-key-env.`;
+
+const controlHelp = "port for drain, restart, logs and sync of this machine " +
+  `(default: ${defaultControlPort}, or a free one)`;
 
 /** Adds `serve`. */
 export function addServe(program: Command, { io }: CommandContext): void {
@@ -62,6 +61,11 @@ export function addServe(program: Command, { io }: CommandContext): void {
     .option("--tp <count>", "tensor-parallel ranks of each server", wholeNumber(1), 1)
     .option("--device <name>", '"cuda" or "cpu" (default: what SGLang finds)')
     .option("--dtype <name>", "element type, such as bfloat16 (default: the checkpoint's)")
+    .option("--log-dir <folder>", "folder for the logs (default: temporary files)")
+    .option("--supervise", "start servers that die again, with the fleet's weights", true)
+    .option("--no-supervise", "end with the first server that dies")
+    .option("--min-healthy <count>", "tell when fewer servers are healthy", wholeNumber(0), 1)
+    .option("--control-port <port>", controlHelp, wholeNumber(1))
     .option("--python <path>", "Python that has SGLang (default: $SGLANG_PYTHON, python3)")
     .option("--router-python <path>", "Python that has the router (default: the same)")
     .option("--arg <name=value>", "further flag of SGLang; may be repeated", collect, [])
@@ -76,14 +80,7 @@ export function addServe(program: Command, { io }: CommandContext): void {
 
 async function serve(model: string | undefined, options: Options, io: CliIo): Promise<void> {
   await using started = await start(model, options, io);
-  const { url, servers } = started;
-  io.out(
-    options.json
-      ? jsonLine({ url, servers })
-      : `Ready at ${url}${
-        servers.length > 1 ? ` for ${servers.join(", ")}` : ""
-      }; Ctrl-C ends it\n`,
-  );
+  io.out(options.json ? jsonLine(started.told) : shown(started));
   // Managed servers and signal handlers alone would let the process end.
   const release = systemClock.schedule(2 ** 31 - 1, () => {});
   try {
@@ -113,56 +110,28 @@ async function start(model: string | undefined, options: Options, io: CliIo): Pr
   if (model === undefined) {
     throw new ValidationError("Give a model, or --embedded for the test double");
   }
-  const isSingle = options.replicas === 1 && options.router !== true;
-  return isSingle ? await startOne(model, options, io) : await startFleet(model, options, io);
-}
-
-async function startOne(model: string, options: Options, io: CliIo): Promise<Started> {
-  using line = new ProgressLine(io);
-  const server = await makeSglangServer({
-    model,
-    port: options.port,
-    ...serverOptions(options, io, line),
-  });
-  return {
-    url: server.url,
-    servers: [server.url],
-    failed: server.exited.then(({ exitCode, signal, logTail }) => {
-      const lines = logTail.split("\n").slice(-20).join("\n");
-      return new CrashedError(
-        `The server ended ${
-          signal === null ? `with exit code ${exitCode}` : `by ${signal}`
-        }. Its ` +
-          `last lines:\n${lines}`,
-        { exitCode, signal, logTail },
-      );
-    }),
-    [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
-  };
-}
-
-async function startFleet(model: string, options: Options, io: CliIo): Promise<Started> {
   using line = new ProgressLine(io);
   const hasRouter = options.router ?? options.replicas > 1;
-  if (!hasRouter && options.port !== undefined) {
+  if (!hasRouter && options.replicas > 1 && options.port !== undefined) {
     throw new ValidationError("--port needs the router or a single server");
   }
-  const engine = await AsyncSGLang.fromPretrained(model, {
-    ...serverOptions(options, io, line),
-    numReplicas: options.replicas,
-    router: hasRouter && {
-      host: options.host,
+  return await startFleet({
+    model,
+    io,
+    controlPort: options.controlPort,
+    isSupervised: options.supervise,
+    minHealthy: options.minHealthy,
+    launch: {
+      ...serverOptions(options, io, line),
       port: options.port,
-      ...(options.routerPython === undefined ? {} : { python: options.routerPython }),
+      numReplicas: options.replicas,
+      logFolder: options.logDir,
+      router: hasRouter && {
+        host: options.host,
+        ...(options.routerPython === undefined ? {} : { python: options.routerPython }),
+      },
     },
   });
-  const crashes = engine.workers.flatMap(({ exited }) => exited === undefined ? [] : [exited]);
-  return {
-    url: engine.url,
-    servers: engine.workers.map(({ url }) => url),
-    failed: Promise.race(crashes),
-    [Symbol.asyncDispose]: () => engine.shutdown(),
-  };
 }
 
 function serverOptions(options: Options, io: CliIo, line: ProgressLine) {
@@ -245,8 +214,7 @@ async function startEmbedded(model: string | undefined, options: Options): Promi
   }
   const owned = stack.move();
   return {
-    url: servers[0]!,
-    servers,
+    told: { url: servers[0]!, servers, router: null, routerMetrics: null, control: null, logs: [] },
     failed: new Promise(() => {}),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };

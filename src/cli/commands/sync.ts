@@ -10,6 +10,7 @@ import {
   type WeightSyncReport,
 } from "../../weights/mod.ts";
 import type { PauseMode } from "../../client/types.ts";
+import { defaultControlPort, tellSynced } from "../control_client.ts";
 import { watchCheckpoints } from "../checkpoint_watch.ts";
 import {
   addFleetOptions,
@@ -35,6 +36,7 @@ interface Options extends FleetOptions {
   readonly diskFolder?: string | undefined;
   readonly watch?: boolean | undefined;
   readonly interval: number;
+  readonly control: string;
   readonly json?: boolean | undefined;
 }
 
@@ -73,6 +75,11 @@ export function addSync(program: Command, { io }: CommandContext): void {
     .option("--disk-folder <path>", "shared folder for --transport disk")
     .option("-w, --watch", "go on with every newer checkpoint until Ctrl-C")
     .option("--interval <seconds>", "pause between two looks at the folder", numberFrom(0.1), 5)
+    .option(
+      "--control <url>",
+      "control endpoint of a serve, which then refits servers from the checkpoint",
+      `http://127.0.0.1:${defaultControlPort}`,
+    )
     .option("--json", "one JSON object on a line for each push")
     .addHelpText("after", examples)
     .action((checkpoint: string, options: Options) => sync(checkpoint, options, io));
@@ -124,6 +131,15 @@ async function push(
       signal: io.signal,
     });
   }
+  const { apiKey, adminApiKey } = keysOf(options, io);
+  await tellSynced(
+    { url: options.control, key: adminApiKey ?? apiKey, signal: io.signal },
+    {
+      version: report.version,
+      checkpoint: await Deno.realPath(checkpoint).catch(() => checkpoint),
+      servers: report.servers.map(({ url }) => url),
+    },
+  );
   io.out(options.json ? jsonLine(record(checkpoint, report)) : shown(report));
 }
 

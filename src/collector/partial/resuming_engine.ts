@@ -10,7 +10,7 @@ import { type Clock, systemClock } from "../../internal/clock.ts";
 import { sleep } from "../../internal/deadline.ts";
 import { ForwardingEngine } from "./forwarding_engine.ts";
 import { endAtStopAcross } from "./stop_across.ts";
-import { spansOf, stitch } from "./stitch.ts";
+import { spansOf, stitch } from "../../engine/stitch.ts";
 
 /** Options of {@linkcode ResumingEngine}. */
 export interface ResumingEngineOptions {

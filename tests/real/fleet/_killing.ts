@@ -1,7 +1,6 @@
 /** Real replicas behind the real router under load, killed with -9 one after the other. */
 import assert from "node:assert/strict";
 import { AsyncSGLang } from "../../../src/engine/mod.ts";
-import type { FleetEvent } from "../../../src/fleet/mod.ts";
 import { safetensors } from "../../../src/weights/mod.ts";
 import { cpuEnv, modelPath, pythonOf, routerPython } from "../../_support/real.ts";
 
@@ -35,17 +34,12 @@ export const launch = {
 
 /** Kills replicas in turn; each has to be back with the fleet's weights before the next kill. */
 export async function killReplicas(kills: number): Promise<KillingReport> {
-  const events: FleetEvent[] = [];
   await using engine = await AsyncSGLang.fromPretrained(modelPath("tiny"), {
     ...launch,
     numReplicas: 2,
     router: { python: routerPython(), stopGraceMs: 0 },
     supervise: {
       restartLimit: kills,
-      onEvent: (event) => {
-        events.push(event);
-        console.log(`${event.url} ${event.kind} ${event.to}: ${event.reason.split("\n")[0]}`);
-      },
     },
   });
   await engine.initWeightUpdateGroup();

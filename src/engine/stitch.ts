@@ -1,4 +1,4 @@
-import type { Generation, VersionSpan } from "../../client/types.ts";
+import type { Generation, VersionSpan } from "../client/types.ts";
 
 /**
  * Two parts of one answer as one: the second was generated with the prompt and the ids of the first

@@ -1,0 +1,105 @@
+/** Calls to the control endpoint of a `serve` on this machine. */
+import type { ControlledServer, SyncedFleet } from "../fleet/mod.ts";
+import { HttpError, PermissionError, UnreachableError } from "../errors.ts";
+import { withDeadline } from "../internal/deadline.ts";
+import { asPermissionError } from "../internal/permission.ts";
+
+/** Where `serve` listens for the other commands, unless it is taken. */
+export const defaultControlPort = 30_900;
+
+/** Which endpoint to call, and how. */
+export interface ControlCall {
+  /** Address that `serve` printed. */
+  readonly url: string;
+  readonly key: string | undefined;
+  readonly signal: AbortSignal;
+  readonly timeoutMs?: number;
+}
+
+/** The servers of a fleet and where they stand. */
+export async function controlledServers(call: ControlCall): Promise<ControlledServer[]> {
+  return await ask(call, "GET", "/fleet");
+}
+
+/** Orders something of one server; resolves when it is done. */
+export async function order(
+  call: ControlCall,
+  what: "restart" | "drain" | "undrain" | "retire",
+  body: Readonly<Record<string, unknown>>,
+): Promise<ControlledServer[]> {
+  return await ask({ timeoutMs: 900_000, ...call }, "POST", `/${what}`, body);
+}
+
+/**
+ * Tells the fleet on this machine which checkpoint its servers have, so that it can refit one that
+ * comes back. Nobody there, or a fleet of other servers, is no error.
+ */
+export async function tellSynced(call: ControlCall, sync: SyncedFleet): Promise<boolean> {
+  // Without the permission Deno would ask in the terminal, for what most do not need.
+  const { host } = new URL(call.url);
+  if (Deno.permissions.querySync({ name: "net", host }).state !== "granted") return false;
+  try {
+    const servers = await controlledServers({ ...call, timeoutMs: 2_000 });
+    const own = servers.filter(({ url }) => sync.servers.includes(url));
+    if (own.length === 0) return false;
+    await ask({ ...call, timeoutMs: 10_000 }, "POST", "/synced", { ...sync });
+    return true;
+  } catch (error) {
+    const isNobody = error instanceof UnreachableError || error instanceof PermissionError ||
+      error instanceof HttpError;
+    if (isNobody) return false;
+    throw error;
+  }
+}
+
+async function ask(
+  { url, key, signal, timeoutMs = 30_000 }: ControlCall,
+  method: string,
+  path: string,
+  body?: unknown,
+): Promise<ControlledServer[]> {
+  const endpoint = `${method} ${path}`;
+  return await withDeadline({ phase: endpoint, timeoutMs, peer: url, signal }, async (inner) => {
+    const { status, text } = await send(`${url.replace(/\/+$/, "")}${path}`, {
+      method,
+      signal: inner,
+      headers: {
+        "content-type": "application/json",
+        ...(key === undefined ? {} : { authorization: `Bearer ${key}` }),
+      },
+      body: body === undefined ? null : JSON.stringify(body),
+    });
+    const answer = parsed(text);
+    if (status === 200 && answer?.servers !== undefined) return answer.servers;
+    const said = answer?.error ?? text.slice(0, 200);
+    throw new HttpError(`${url} answered ${endpoint} with ${status}: ${said}`, {
+      status,
+      endpoint,
+      serverMessage: said,
+    });
+  });
+}
+
+async function send(url: string, init: RequestInit): Promise<{ status: number; text: string }> {
+  try {
+    const response = await fetch(url, init);
+    return { status: response.status, text: await response.text() };
+  } catch (error) {
+    const { host, origin } = new URL(url);
+    const known = asPermissionError(error, `--allow-net=${host}`, `connect to ${host}`);
+    if (known !== error || !(error instanceof TypeError)) throw known;
+    throw new UnreachableError(
+      `Nobody answers at ${origin}: does "sglang-rl serve" run on this machine? It prints the ` +
+        "address of its control endpoint; give it with --control",
+      { url: origin, cause: error },
+    );
+  }
+}
+
+function parsed(text: string): { servers?: ControlledServer[]; error?: string } | undefined {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

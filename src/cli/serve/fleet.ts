@@ -1,0 +1,180 @@
+/** The servers that `serve` starts: an engine, its supervisor and the control endpoint. */
+import { AsyncSGLang, type FromPretrainedOptions } from "../../engine/mod.ts";
+import { CrashedError, StateError } from "../../errors.ts";
+import { FleetControl, type FleetEvent, type SyncedFleet } from "../../fleet/mod.ts";
+import { safetensors, SGLangWeightSyncScheme } from "../../weights/mod.ts";
+import { defaultControlPort } from "../control_client.ts";
+import type { CliIo } from "../io.ts";
+
+/** What `serve` tells of what it started. */
+export interface ToldFleet {
+  /** Where to send requests. */
+  readonly url: string;
+  readonly servers: readonly string[];
+  readonly router: string | null;
+  /** Where Prometheus finds the router's metrics. */
+  readonly routerMetrics: string | null;
+  /** Where `drain`, `restart`, `logs` and `sync` of this machine reach it. */
+  readonly control: string | null;
+  readonly logs: readonly { readonly server: string; readonly file: string }[];
+}
+
+/** Servers that a command started; they end with it. */
+export interface Started extends AsyncDisposable {
+  readonly told: ToldFleet;
+  /** Resolves to what went wrong when serving cannot go on. */
+  readonly failed: Promise<Error>;
+}
+
+/** What to start. */
+export interface StartOptions {
+  readonly model: string;
+  readonly launch: FromPretrainedOptions;
+  readonly io: CliIo;
+  readonly isSupervised: boolean;
+  readonly minHealthy: number;
+  readonly controlPort: number | undefined;
+}
+
+/** Starts the servers, and the router in front of several. */
+export async function startFleet(options: StartOptions): Promise<Started> {
+  const { model, launch, io, isSupervised, minHealthy } = options;
+  const failed = Promise.withResolvers<Error>();
+  await using stack = new AsyncDisposableStack();
+  const synced: { last: SyncedFleet | undefined } = { last: undefined };
+  const made: { engine?: AsyncSGLang } = {};
+  const onEvent = (event: FleetEvent) => {
+    if (event.from !== null) io.err(`${event.url} ${told(event)}\n`);
+    const servers = made.engine?.supervisor?.servers ?? [];
+    if (event.to !== "retired" || servers.some(({ state }) => state !== "retired")) return;
+    failed.resolve(new StateError(`No server is left: ${event.url} ${told(event)}`));
+  };
+  const engine = stack.use(
+    await AsyncSGLang.fromPretrained(model, {
+      ...launch,
+      supervise: isSupervised && {
+        minHealthy,
+        onEvent,
+        refit: (url, { signal }) => refit(made.engine!, { url, last: synced.last, launch, signal }),
+      },
+    }),
+  );
+  made.engine = engine;
+  if (!isSupervised) {
+    const crashes = engine.workers.flatMap(({ exited }) => exited === undefined ? [] : [exited]);
+    Promise.race(crashes).then(failed.resolve);
+  }
+  engine.managed?.routerExited?.then((exit) => {
+    if (!exit.requested) failed.resolve(routerDied(exit));
+  });
+  const control = startControl(engine, options, synced);
+  if (control !== undefined) stack.use(control);
+  const owned = stack.move();
+  return {
+    told: toldOf(engine, control),
+    failed: failed.promise,
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+function told({ kind, to, reason }: FleetEvent): string {
+  const words = { state: to, refit_failed: "was not refitted", waits: "waits" } as const;
+  return `${kind === "below_minimum" ? "too few" : words[kind]}: ${reason || "it is its turn"}`;
+}
+
+function routerDied(
+  { exitCode, signal, logTail }: {
+    exitCode: number | null;
+    signal: string | null;
+    logTail: string;
+  },
+): CrashedError {
+  const how = signal === null ? `with exit code ${exitCode}` : `by ${signal}`;
+  const lines = logTail.split("\n").slice(-20).join("\n");
+  return new CrashedError(`The router ended ${how}. Its last lines:\n${lines}`, {
+    exitCode,
+    signal,
+    logTail,
+  });
+}
+
+function toldOf(engine: AsyncSGLang, control: FleetControl | undefined): ToldFleet {
+  const { servers = [], router } = engine.managed ?? {};
+  const logs = servers.map(({ url, logFile }) => ({ server: url, file: logFile ?? "" }));
+  return {
+    url: engine.url,
+    servers: engine.workers.map(({ url }) => url),
+    router: router?.url ?? null,
+    routerMetrics: router?.metricsUrl ?? null,
+    control: control?.url ?? null,
+    logs: router?.logFile === undefined
+      ? logs
+      : [...logs, { server: router.url, file: router.logFile }],
+  };
+}
+
+/** It as lines for people; the first is what programs look for. */
+export function shown({ told }: Started): string {
+  const { url, servers, router, routerMetrics, control, logs } = told;
+  const logOf = (address: string) => {
+    const log = logs.find(({ server }) => server === address);
+    return log === undefined ? "" : `, log ${log.file}`;
+  };
+  return [
+    `Ready at ${url}; Ctrl-C ends it`,
+    ...servers.map((server) => `  server ${server}${logOf(server)}`),
+    ...(router === null ? [] : [`  router ${router}, metrics ${routerMetrics}${logOf(router)}`]),
+    ...(control === null ? [] : [`  control ${control}`]),
+  ].map((line) => `${line}\n`).join("");
+}
+
+/** The endpoint; without it `serve` still serves. */
+function startControl(
+  engine: AsyncSGLang,
+  { controlPort, launch, io }: StartOptions,
+  synced: { last: SyncedFleet | undefined },
+): FleetControl | undefined {
+  const { supervisor } = engine;
+  if (supervisor === undefined) return undefined;
+  const options = {
+    key: launch.adminApiKey ?? launch.apiKey,
+    logFile: (url: string) => engine.managed?.servers.find((server) => server.url === url)?.logFile,
+    onSynced: async (sync: SyncedFleet) => {
+      synced.last = sync;
+      await engine.refreshWorkers();
+    },
+  };
+  if (controlPort !== undefined) {
+    return FleetControl.start(supervisor, { ...options, port: controlPort });
+  }
+  try {
+    return FleetControl.start(supervisor, { ...options, port: defaultControlPort });
+  } catch (error) {
+    if (!(error instanceof StateError)) throw error;
+    io.err(`${error.message}; the control endpoint takes a free one\n`);
+    return FleetControl.start(supervisor, options);
+  }
+}
+
+/** Brings the checkpoint of the last `sync` to one server, if the others still have it. */
+async function refit(
+  engine: AsyncSGLang,
+  { url, last, launch, signal }: {
+    url: string;
+    last: SyncedFleet | undefined;
+    launch: FromPretrainedOptions;
+    signal: AbortSignal;
+  },
+): Promise<boolean> {
+  if (last === undefined) return false;
+  const others = engine.workers.filter((worker) =>
+    worker.url !== url && worker.state === "serving"
+  );
+  if (others.some(({ weightVersion }) => weightVersion !== last.version)) return false;
+  const { apiKey, adminApiKey } = launch;
+  const scheme = new SGLangWeightSyncScheme({ workers: [url], apiKey, adminApiKey });
+  await using sender = scheme.createSender();
+  await sender.initAllWorkersGroup(undefined, { signal });
+  await sender.updateWeights(safetensors(last.checkpoint), { version: last.version, signal });
+  return true;
+}
