@@ -70,9 +70,13 @@ export type ServerGuard =
 
 /** One way from a state to a state. */
 export interface Transition {
+  /** Where the server stands. */
   readonly from: ServerState;
+  /** What happens. */
   readonly on: ServerInput;
+  /** Holds only then. Default always. */
   readonly when?: ServerGuard;
+  /** Where it stands afterwards. */
   readonly to: ServerState;
   /** In this order. */
   readonly does?: readonly ServerAction[];
