@@ -1,6 +1,7 @@
 import { TokenDriftError } from "../errors.ts";
 import { isConcatenation } from "./padding.ts";
 import type { Span } from "./templates/spans.ts";
+import { tokensBeyond } from "./token_borders.ts";
 import type { EncodeOptions, Tokenizer } from "./tokenizer.ts";
 
 /** Token ids of a text and which of them lie in the given stretches of it. */
@@ -65,10 +66,12 @@ async function maskByPrefixes(
   const prefix = async (count: number) =>
     (await tokenizer.decode(ids.subarray(0, count), { signal })).length;
   const mask = new Uint8Array(ids.length);
-  for (const { start, end } of spans) {
-    const first = await firstBeyond(ids.length, start, prefix) - 1;
-    const last = await firstBeyond(ids.length, end - 1, prefix);
-    mask.fill(1, first, last);
+  const places = spans.flatMap(({ start, end }) => [start, end - 1]);
+  const found = await tokensBeyond(ids, text, { places, tokenizer, signal });
+  for (const [index, { start, end }] of spans.entries()) {
+    const first = found?.[2 * index] ?? await firstBeyond(ids.length, start, prefix);
+    const last = found?.[2 * index + 1] ?? await firstBeyond(ids.length, end - 1, prefix);
+    mask.fill(1, first - 1, last);
   }
   return mask;
 }

@@ -67,9 +67,7 @@ export class PiecewiseTokenizer implements Tokenizer {
     if (!isPlain || this.#cut === null || !this.#areReliable) {
       return this.#inner.encode(text, options);
     }
-    const pieces = piecesOf(text, this.#cut);
-    if (pieces.length < 2) return this.#inner.encode(text, options);
-    return this.#encodePieces(text, pieces, options);
+    return this.#encodePieces(text, piecesOf(text, this.#cut), options);
   }
 
   /** Text of ids. */
@@ -85,9 +83,9 @@ export class PiecewiseTokenizer implements Tokenizer {
     const parts: Int32Array[] = [];
     for (const piece of pieces) parts.push(await this.#encodePiece(piece, options));
     const ids = concatenated(parts);
-    if (this.#comparisonsLeft === 0) return ids;
-    const whole = await this.#inner.encode(text, options);
+    if (this.#comparisonsLeft === 0 || pieces.length < 2) return ids;
     this.#comparisonsLeft--;
+    const whole = await this.#inner.encode(text, options);
     if (!areSame(ids, whole)) this.#areReliable = false;
     return whole;
   }
