@@ -7,13 +7,14 @@
  *
  * @example
  * ```ts
- * import { SGLangError } from "@sglang-rl/sglang-rl";
+ * import { HttpError, isSGLangError } from "@sglang-rl/sglang-rl";
  *
  * try {
- *   throw new SGLangError("state", "Engine is shut down");
+ *   const endpoint = "POST /generate";
+ *   throw new HttpError("Busy", { status: 503, endpoint, serverMessage: "queue is full" });
  * } catch (error) {
- *   if (error instanceof SGLangError && error.code === "state") {
- *     // start another engine
+ *   if (isSGLangError(error) && error.code === "http") {
+ *     console.log(error.status, error.serverMessage); // the code tells the class and its fields
  *   }
  * }
  * ```
@@ -50,12 +51,12 @@ export type ErrorCode =
 const MAX_MESSAGE_CHARS = 16_384;
 
 /** The root of all errors of this library. */
-export class SGLangError extends Error {
+export class SGLangError<Code extends ErrorCode = ErrorCode> extends Error {
   /** What kind of failure this is. */
-  readonly code: ErrorCode;
+  readonly code: Code;
 
   /** Makes an error of the given kind; `message` says what was wrong, expected and what to do. */
-  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+  constructor(code: Code, message: string, options?: ErrorOptions) {
     super(shortened(message), options);
     this.code = code;
     this.name = new.target.name;
@@ -71,7 +72,7 @@ function shortened(message: string): string {
 }
 
 /** An argument was wrong; nothing was sent. */
-export class ValidationError extends SGLangError {
+export class ValidationError extends SGLangError<"validation"> {
   /** Makes the error. */
   constructor(message: string, options?: ErrorOptions) {
     super("validation", message, options);
@@ -90,7 +91,7 @@ export type UnreachableReason =
   | "other";
 
 /** Nobody answered at the given address. */
-export class UnreachableError extends SGLangError {
+export class UnreachableError extends SGLangError<"unreachable"> {
   /** The address that was tried, without credentials. */
   readonly url: string;
   /** Why, as far as it is known. */
@@ -107,7 +108,7 @@ export class UnreachableError extends SGLangError {
 }
 
 /** A server answered with an error. */
-export class HttpError extends SGLangError {
+export class HttpError extends SGLangError<"http"> {
   /** The HTTP status; for an error inside a stream that began with 200, the code it carried. */
   readonly status: number;
   /** Method and path, for example `POST /generate`. */
@@ -127,7 +128,7 @@ export class HttpError extends SGLangError {
 }
 
 /** A peer answered something that its protocol does not allow. */
-export class ProtocolError extends SGLangError {
+export class ProtocolError extends SGLangError<"protocol"> {
   /** Makes the error. */
   constructor(message: string, options?: ErrorOptions) {
     super("protocol", message, options);
@@ -135,7 +136,7 @@ export class ProtocolError extends SGLangError {
 }
 
 /** A wait reached its deadline. */
-export class TimeoutError extends SGLangError {
+export class TimeoutError extends SGLangError<"timeout"> {
   /** Which wait this was, for example `"server ready"`. */
   readonly phase: string;
   /** How long was waited, in milliseconds. */
@@ -171,7 +172,7 @@ export class TimeoutError extends SGLangError {
 }
 
 /** The caller's `AbortSignal` fired; its reason is the `cause`. */
-export class AbortedError extends SGLangError {
+export class AbortedError extends SGLangError<"aborted"> {
   /** Makes the error; `phase` says what was under way. */
   constructor(phase: string, options?: ErrorOptions) {
     super("aborted", `Aborted in phase "${phase}"`, options);
@@ -179,7 +180,7 @@ export class AbortedError extends SGLangError {
 }
 
 /** A managed process ended although it should run. */
-export class CrashedError extends SGLangError {
+export class CrashedError extends SGLangError<"crashed"> {
   /** The exit code, or `null` when a signal ended it. */
   readonly exitCode: number | null;
   /** The signal that ended it, when one did. */
@@ -199,7 +200,7 @@ export class CrashedError extends SGLangError {
 }
 
 /** A server is paused and would not answer. */
-export class PausedError extends SGLangError {
+export class PausedError extends SGLangError<"paused"> {
   /** Makes the error. */
   constructor(message: string, options?: ErrorOptions) {
     super("paused", message, options);
@@ -207,7 +208,7 @@ export class PausedError extends SGLangError {
 }
 
 /** The server or the platform cannot do what was asked. */
-export class UnsupportedError extends SGLangError {
+export class UnsupportedError extends SGLangError<"unsupported"> {
   /** Makes the error. */
   constructor(message: string, options?: ErrorOptions) {
     super("unsupported", message, options);
@@ -215,7 +216,7 @@ export class UnsupportedError extends SGLangError {
 }
 
 /** Deno refused a permission. */
-export class PermissionError extends SGLangError {
+export class PermissionError extends SGLangError<"permission"> {
   /** The exact flag that would allow it, for example `--allow-net=127.0.0.1:30000`. */
   readonly flag: string;
   /** Makes the error. */
@@ -226,7 +227,7 @@ export class PermissionError extends SGLangError {
 }
 
 /** A call came at a time when it cannot be served, such as after `close()`. */
-export class StateError extends SGLangError {
+export class StateError extends SGLangError<"state"> {
   /** Makes the error. */
   constructor(message: string, options?: ErrorOptions) {
     super("state", message, options);
@@ -234,16 +235,40 @@ export class StateError extends SGLangError {
 }
 
 /** A checkpoint file is damaged or not what was expected. */
-export class CheckpointError extends SGLangError {
+export class CheckpointError extends SGLangError<"checkpoint"> {
   /** Makes the error. */
   constructor(message: string, options?: ErrorOptions) {
     super("checkpoint", message, options);
   }
 }
 
+/** The steps of a weight sync, in order. */
+export type SyncStep =
+  | "probe"
+  | "source"
+  | "check"
+  | "init"
+  | "stage"
+  | "pause"
+  | "drain"
+  | "flush"
+  | "mark"
+  | "begin"
+  | "update"
+  | "end"
+  | "synchronise"
+  | "verify"
+  | "version"
+  | "resume"
+  | "recover";
+
 /** New weights did not reach every server. */
-export class WeightSyncError extends SGLangError {
-  /** The phase that failed, for example `"update bucket 2 of 5"`. */
+export class WeightSyncError<
+  Code extends "weight_sync" | "overtaken" = "weight_sync" | "overtaken",
+> extends SGLangError<Code> {
+  /** The step that failed, to branch on; `undefined` outside of a sync. */
+  readonly step: SyncStep | undefined;
+  /** What failed in words, for example `"update bucket 2 of 5"`. */
   readonly phase: string;
   /** The server that failed, when one did. */
   readonly server: string | undefined;
@@ -252,11 +277,13 @@ export class WeightSyncError extends SGLangError {
     message: string,
     options: ErrorOptions & {
       phase: string;
+      step?: SyncStep | undefined;
       server?: string | undefined;
-      code?: "weight_sync" | "overtaken" | undefined;
+      code?: Code | undefined;
     },
   ) {
-    super(options.code ?? "weight_sync", message, options);
+    super((options.code ?? "weight_sync") as Code, message, options);
+    this.step = options.step;
     this.phase = options.phase;
     this.server = options.server;
   }
@@ -266,7 +293,7 @@ export class WeightSyncError extends SGLangError {
  * Another trainer writes to a server of this sync: from then on nothing more is sent to that server,
  * and nothing is said of what it holds. Sync again when the other is done.
  */
-export class SyncOvertakenError extends WeightSyncError {
+export class SyncOvertakenError extends WeightSyncError<"overtaken"> {
   /** The other: its name while its sync runs, else the version that it left. */
   readonly other: string;
   /** The weight version that was found where our mark should be. */
@@ -276,6 +303,7 @@ export class SyncOvertakenError extends WeightSyncError {
     message: string,
     options: ErrorOptions & {
       phase: string;
+      step?: SyncStep | undefined;
       server?: string | undefined;
       other: string;
       found: string | null;
@@ -288,7 +316,7 @@ export class SyncOvertakenError extends WeightSyncError {
 }
 
 /** A call into CUDA or NCCL failed. */
-export class NativeError extends SGLangError {
+export class NativeError extends SGLangError<"native"> {
   /** The function that failed, for example `ncclBroadcast`. */
   readonly call: string;
   /** Its result code. */
@@ -302,7 +330,7 @@ export class NativeError extends SGLangError {
 }
 
 /** A shared library could not be opened. */
-export class LibraryError extends SGLangError {
+export class LibraryError extends SGLangError<"library"> {
   /** Every place that was tried, with the reason it failed. */
   readonly tried: ReadonlyArray<{ path: string; reason: string }>;
   /** Makes the error. */
@@ -316,7 +344,7 @@ export class LibraryError extends SGLangError {
 }
 
 /** Token ids and the text they came from no longer agree. */
-export class TokenDriftError extends SGLangError {
+export class TokenDriftError extends SGLangError<"token_drift"> {
   /** Index of the first token that differs. */
   readonly index: number;
   /** Makes the error. */
@@ -327,7 +355,7 @@ export class TokenDriftError extends SGLangError {
 }
 
 /** A prompt leaves no room for an answer in the model's context. */
-export class ContextOverflowError extends SGLangError {
+export class ContextOverflowError extends SGLangError<"context_overflow"> {
   /** Tokens of the prompt; `null` when they are not known. */
   readonly promptTokens: number | null;
   /** Most tokens that a prompt may have. */
@@ -356,7 +384,7 @@ export interface RowFailure {
 }
 
 /** Some rows of a batch failed; the others are done and in `partial`. */
-export class PartialResultError<Result = unknown> extends SGLangError {
+export class PartialResultError<Result = unknown> extends SGLangError<"partial"> {
   /** The rows that failed, and why. */
   readonly failures: readonly RowFailure[];
   /** Indices of the rows that are done, in the order of `partial`. */
@@ -384,7 +412,7 @@ export class PartialResultError<Result = unknown> extends SGLangError {
 }
 
 /** A chat template used more than it may: see `TemplateLimits`. It is refused, not run to its end. */
-export class TemplateLimitError extends SGLangError {
+export class TemplateLimitError extends SGLangError<"template_limit"> {
   /** Which limit it reached. */
   readonly limit: string;
   /** How much it is. */
@@ -404,7 +432,7 @@ export class TemplateLimitError extends SGLangError {
 }
 
 /** A peer or a file holds more than the limit allows; the rest was not read. */
-export class LimitError extends SGLangError {
+export class LimitError extends SGLangError<"limit"> {
   /** Name of the limit, for example `"answerBytes"`. */
   readonly limit: string;
   /** Its value. */
@@ -418,7 +446,7 @@ export class LimitError extends SGLangError {
 }
 
 /** The machine has no more of something: room on a disk, open files, memory. */
-export class ExhaustedError extends SGLangError {
+export class ExhaustedError extends SGLangError<"exhausted"> {
   /** What there is no more of. */
   readonly resource: "disk" | "files" | "ports" | "memory";
   /** Makes the error. */
@@ -426,4 +454,46 @@ export class ExhaustedError extends SGLangError {
     super("exhausted", message, options);
     this.resource = options.resource;
   }
+}
+
+/** Every error of this library: its `code` tells the class, and so the fields. */
+export type AnySGLangError =
+  | ValidationError
+  | UnreachableError
+  | HttpError
+  | ProtocolError
+  | TimeoutError
+  | AbortedError
+  | CrashedError
+  | PausedError
+  | UnsupportedError
+  | PermissionError
+  | StateError
+  | CheckpointError
+  | WeightSyncError<"weight_sync">
+  | SyncOvertakenError
+  | NativeError
+  | LibraryError
+  | TokenDriftError
+  | ContextOverflowError
+  | PartialResultError
+  | TemplateLimitError
+  | LimitError
+  | ExhaustedError;
+
+/**
+ * Whether an error is one of this library; its `code` then narrows it to its class.
+ *
+ * @example
+ * ```ts
+ * import { isSGLangError } from "@sglang-rl/sglang-rl";
+ *
+ * function retryAfterMs(error: unknown): number | undefined {
+ *   if (!isSGLangError(error)) return undefined;
+ *   return error.code === "http" && error.status === 503 ? 1000 : undefined;
+ * }
+ * ```
+ */
+export function isSGLangError(error: unknown): error is AnySGLangError {
+  return error instanceof SGLangError;
 }

@@ -5,6 +5,7 @@ import { type ClientLimits, clientLimits, type ClientLimitSettings } from "./lim
 import { type Logger, silentLogger } from "../internal/logger.ts";
 import { TORCHRL_SAMPLING_DEFAULTS } from "./sampling_params.ts";
 import type { SamplingParams } from "./types.ts";
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 
 /** How often and how long apart a call that may be sent again is sent again. */
 export interface RetrySettings {
@@ -79,9 +80,39 @@ export interface ClientSettings {
   readonly clock: Clock;
 }
 
+/** Names of {@linkcode SGLangClientOptions}. */
+export const CLIENT_OPTION_NAMES = {
+  url: true,
+  apiKey: true,
+  adminApiKey: true,
+  headers: true,
+  timeoutMs: true,
+  generateTimeoutMs: true,
+  controlTimeoutMs: true,
+  retry: true,
+  vocabSize: true,
+  capabilities: true,
+  samplingDefaults: true,
+  limits: true,
+  proxy: true,
+  caCerts: true,
+  abandon: true,
+  logger: true,
+  clock: true,
+} as const satisfies OptionNames<SGLangClientOptions>;
+
+const RETRY_NAMES = {
+  retries: true,
+  initialDelayMs: true,
+  maxDelayMs: true,
+  jitter: true,
+} as const satisfies OptionNames<RetrySettings>;
+
 /** Checks options and fills in the defaults. */
 export function clientSettings(options: SGLangClientOptions): ClientSettings {
   const { retry = {} } = options;
+  checkOptionNames(options, CLIENT_OPTION_NAMES, "an SGLangClient");
+  checkOptionNames(retry, RETRY_NAMES, "`retry`");
   const settings = {
     timeoutMs: options.timeoutMs ?? 30_000,
     generateTimeoutMs: options.generateTimeoutMs ?? 1_800_000,

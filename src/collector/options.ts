@@ -1,7 +1,7 @@
 import { ValidationError } from "../errors.ts";
 import type { Clock } from "../internal/clock.ts";
 import type { Logger } from "../internal/logger.ts";
-import { nearestName } from "../internal/suggest.ts";
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import type { RolloutBatch } from "./batch.ts";
 import { EnvironmentPool } from "./pool.ts";
 import type { Environment } from "./environment.ts";
@@ -136,46 +136,46 @@ export interface CollectorPlan {
   readonly maxConsecutiveFailures: number;
 }
 
-const KNOWN: ReadonlySet<string> = new Set<keyof LLMCollectorOptions>([
-  "dialogTurnsPerBatch",
-  "totalDialogTurns",
-  "totalDialogs",
-  "groupSize",
-  "incompleteGroups",
-  "maxGroupRefills",
-  "overSample",
-  "dropFlatGroups",
-  "admitGroup",
-  "yieldOnlyLastSteps",
-  "yieldCompletedTrajectories",
-  "resetAtEachIter",
-  "flattenData",
-  "asyncEnvs",
-  "maxTurns",
-  "replayBuffer",
-  "queue",
-  "postproc",
-  "trackPolicyVersion",
-  "maxStaleness",
-  "onStale",
-  "partialRollouts",
-  "prefetchBatches",
-  "dialogRetries",
-  "onDialogError",
-  "maxConsecutiveFailures",
-  "turnTimeoutMs",
-  "environmentTimeoutMs",
-  "signal",
-  "logger",
-  "clock",
-]);
+const OPTION_NAMES = {
+  dialogTurnsPerBatch: true,
+  totalDialogTurns: true,
+  totalDialogs: true,
+  groupSize: true,
+  incompleteGroups: true,
+  maxGroupRefills: true,
+  overSample: true,
+  dropFlatGroups: true,
+  admitGroup: true,
+  yieldOnlyLastSteps: true,
+  yieldCompletedTrajectories: true,
+  resetAtEachIter: true,
+  flattenData: true,
+  asyncEnvs: true,
+  maxTurns: true,
+  replayBuffer: true,
+  queue: true,
+  postproc: true,
+  trackPolicyVersion: true,
+  maxStaleness: true,
+  onStale: true,
+  partialRollouts: true,
+  prefetchBatches: true,
+  dialogRetries: true,
+  onDialogError: true,
+  maxConsecutiveFailures: true,
+  turnTimeoutMs: true,
+  environmentTimeoutMs: true,
+  signal: true,
+  logger: true,
+  clock: true,
+} as const satisfies OptionNames<LLMCollectorOptions>;
 
 /** Checks the options and fills in defaults; throws a {@linkcode ValidationError}. */
 export function planCollection<Item>(
   source: EnvironmentSource,
   options: LLMCollectorOptions<Item>,
 ): CollectorPlan {
-  checkNames(options);
+  checkOptionNames(options, OPTION_NAMES, "an LLMCollector");
   checkNumbers(options);
   const isPool = source instanceof EnvironmentPool;
   if (options.asyncEnvs === true && !isPool) {
@@ -288,14 +288,6 @@ function makeTracker(track: boolean | VersionKind | PolicyVersion): PolicyVersio
   if (track instanceof PolicyVersion) return track;
   if (track === false) return null;
   return new PolicyVersion(track === true ? "int" : track);
-}
-
-function checkNames(options: object): void {
-  for (const name of Object.keys(options)) {
-    if (KNOWN.has(name)) continue;
-    const near = nearestName(name, KNOWN);
-    refuse(`unknown option ${name}` + (near === undefined ? "" : `; did you mean ${near}?`));
-  }
 }
 
 function checkNumbers<Item>(options: LLMCollectorOptions<Item>): void {

@@ -9,6 +9,7 @@ import { joinGloo } from "./join_gloo.ts";
 import { loadModel } from "./load.ts";
 import { EmbeddedState } from "./state.ts";
 import { ServerTokenizer } from "./tokenizer.ts";
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 
 /** Options of {@linkcode EmbeddedServer.start}. */
 export interface EmbeddedServerOptions {
@@ -41,6 +42,20 @@ export interface EmbeddedServerOptions {
   /** Where to report. Default nowhere. */
   readonly logger?: Logger | undefined;
 }
+
+const OPTION_NAMES = {
+  model: true,
+  port: true,
+  hostname: true,
+  version: true,
+  faults: true,
+  maxRunningRequests: true,
+  maxTotalTokens: true,
+  seed: true,
+  healthTimeoutMs: true,
+  groupTimeoutMs: true,
+  logger: true,
+} as const satisfies OptionNames<EmbeddedServerOptions>;
 
 /**
  * A small SGLang-compatible server in this process: **a test double**, for tests and trials without
@@ -80,6 +95,7 @@ export class EmbeddedServer implements AsyncDisposable {
    * refuses to read or listen.
    */
   static async start(options: EmbeddedServerOptions): Promise<EmbeddedServer> {
+    checkOptionNames(options, OPTION_NAMES, "EmbeddedServer.start()");
     const { version = "0.5.16", port = 0, hostname = "127.0.0.1" } = options;
     const emulated = emulatedVersions[version];
     if (emulated === undefined) {

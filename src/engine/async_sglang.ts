@@ -37,6 +37,9 @@ import type {
   UpdateWeightsOptions,
   WeightSyncReport,
 } from "../weights/mod.ts";
+import { checkOptionNames, onlyNamed } from "../internal/option_names.ts";
+import { CLIENT_OPTION_NAMES } from "../client/options.ts";
+import { ENGINE_OPTION_NAMES, PRETRAINED_OPTION_NAMES } from "./options.ts";
 
 const DEFAULT_SERVING_TIMEOUT_MS = 120_000;
 
@@ -107,7 +110,10 @@ export class AsyncSGLang extends FleetEngine {
   /** @internal */
   private constructor(parts: EngineParts) {
     const { connection, options } = requireParts(parts);
-    const settings = clientSettings({ ...options, url: addressOf(connection) });
+    const settings = clientSettings({
+      ...onlyNamed(options, CLIENT_OPTION_NAMES),
+      url: addressOf(connection),
+    });
     const fleet = new EngineFleet(connection, options, settings);
     super(fleet);
     this.#fleet = fleet;
@@ -145,6 +151,7 @@ export class AsyncSGLang extends FleetEngine {
    * @throws {HttpError} A server is not healthy or refuses the key.
    */
   static async connect(target: ConnectTarget, options: ConnectOptions = {}): Promise<AsyncSGLang> {
+    checkOptionNames(options, ENGINE_OPTION_NAMES, "AsyncSGLang.connect()");
     checkConcurrency(options);
     const connection = await connectServers(target, options);
     return new AsyncSGLang({ connection, options });
@@ -164,6 +171,7 @@ export class AsyncSGLang extends FleetEngine {
     model: string,
     options: FromPretrainedOptions = {},
   ): Promise<AsyncSGLang> {
+    checkOptionNames(options, PRETRAINED_OPTION_NAMES, "AsyncSGLang.fromPretrained()");
     checkConcurrency(options);
     const owned = await launchServers(model, options);
     try {

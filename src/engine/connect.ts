@@ -1,4 +1,6 @@
 import { SGLangClient } from "../client/client.ts";
+import { CLIENT_OPTION_NAMES } from "../client/options.ts";
+import { onlyNamed } from "../internal/option_names.ts";
 import { type CrashedError, HttpError, ValidationError } from "../errors.ts";
 import { SGLangRouter } from "../router/mod.ts";
 import type { ConnectOptions, ConnectTarget, RouterTarget } from "./options.ts";
@@ -125,7 +127,7 @@ async function connectRouter(
   const [first] = workers;
   const router = context.clients.use(
     new SGLangClient({
-      ...options,
+      ...onlyNamed(options, CLIENT_OPTION_NAMES),
       url: target.router,
       apiKey: options.routerApiKey ?? options.apiKey,
       // The router cannot be asked for these, and knows no abort.
@@ -148,7 +150,7 @@ async function connectRouter(
 /** Asks a server whether it is healthy and what it is. */
 export async function openWorker(url: string, context: ConnectContext): Promise<WorkerFacts> {
   const { options, clients, exits } = context;
-  const client = clients.use(new SGLangClient({ ...options, url }));
+  const client = clients.use(new SGLangClient({ ...onlyNamed(options, CLIENT_OPTION_NAMES), url }));
   const { signal } = options;
   await client.checkHealth({ signal });
   const info = await client.serverInfo({ signal });

@@ -9,9 +9,9 @@ import {
 import { ValidationError } from "../errors.ts";
 import { CurrentServers, Replica } from "./replica.ts";
 import {
-  engineOptionKeys,
+  ENGINE_OPTION_NAMES,
   type FromPretrainedOptions,
-  managedOptionKeys,
+  MANAGED_OPTION_NAMES,
   type RouterTarget,
 } from "./options.ts";
 
@@ -110,7 +110,11 @@ function serverOptions(
   options: FromPretrainedOptions,
   numReplicas: number,
 ): SglangServerOptions[] {
-  const notForServers = new Set<string>([...engineOptionKeys, ...managedOptionKeys, "gpus"]);
+  const notForServers = new Set<string>([
+    ...Object.keys(ENGINE_OPTION_NAMES),
+    ...Object.keys(MANAGED_OPTION_NAMES),
+    "gpus",
+  ]);
   const shared = Object.fromEntries(
     Object.entries(options).filter(([name]) => !notForServers.has(name)),
   );

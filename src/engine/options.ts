@@ -3,6 +3,8 @@ import type { CallOptions } from "../client/types.ts";
 import type { FleetSupervisorOptions } from "../fleet/mod.ts";
 import type { SGLangRouterOptions } from "../router/mod.ts";
 import type { SglangServerOptions } from "../server/mod.ts";
+import type { OptionNames } from "../internal/option_names.ts";
+import { SERVER_OPTION_NAMES } from "../server/options.ts";
 
 /** Options of an engine. Those of {@linkcode SGLangClientOptions} hold for every server. */
 export interface EngineOptions extends
@@ -77,36 +79,45 @@ export interface FromPretrainedOptions
   readonly logFolder?: string | undefined;
 }
 
-/** Names of {@linkcode FromPretrainedOptions} that are for the fleet, not for each server. */
-export const managedOptionKeys = [
-  "port",
-  "numReplicas",
-  "router",
-  "supervise",
-  "logFolder",
-] as const satisfies readonly (keyof FromPretrainedOptions)[];
+/** Names of {@linkcode ConnectOptions}, of which none but the keys is for managed servers. */
+export const ENGINE_OPTION_NAMES = {
+  apiKey: true,
+  adminApiKey: true,
+  headers: true,
+  timeoutMs: true,
+  generateTimeoutMs: true,
+  controlTimeoutMs: true,
+  retry: true,
+  vocabSize: true,
+  samplingDefaults: true,
+  limits: true,
+  proxy: true,
+  caCerts: true,
+  logger: true,
+  clock: true,
+  maxConcurrency: true,
+  membershipMs: true,
+  quarantine: true,
+  servingTimeoutMs: true,
+  routerApiKey: true,
+  modelFolder: true,
+  signal: true,
+} as const satisfies OptionNames<ConnectOptions>;
 
-/** Names of {@linkcode EngineOptions}, which are not for servers. */
-export const engineOptionKeys = [
-  "apiKey",
-  "adminApiKey",
-  "headers",
-  "timeoutMs",
-  "generateTimeoutMs",
-  "controlTimeoutMs",
-  "retry",
-  "vocabSize",
-  "samplingDefaults",
-  "limits",
-  "proxy",
-  "caCerts",
-  "logger",
-  "clock",
-  "maxConcurrency",
-  "routerApiKey",
-  "membershipMs",
-  "quarantine",
-  "servingTimeoutMs",
-  "modelFolder",
-  "signal",
-] as const satisfies readonly (keyof EngineOptions | "signal")[];
+/** Names of {@linkcode FromPretrainedOptions} that are for the fleet, not for each server. */
+export const MANAGED_OPTION_NAMES = {
+  port: true,
+  numReplicas: true,
+  router: true,
+  supervise: true,
+  logFolder: true,
+} as const;
+
+const { model: _model, port: _port, ncclPort: _ncclPort, ...replicaNames } = SERVER_OPTION_NAMES;
+
+/** Names of {@linkcode FromPretrainedOptions}. */
+export const PRETRAINED_OPTION_NAMES = {
+  ...replicaNames,
+  ...ENGINE_OPTION_NAMES,
+  ...MANAGED_OPTION_NAMES,
+} as const satisfies OptionNames<FromPretrainedOptions>;

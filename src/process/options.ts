@@ -1,3 +1,5 @@
+import type { OptionNames } from "../internal/option_names.ts";
+
 /** What to run, and how. */
 export interface ProcessTreeOptions {
   /** Program and arguments. */
@@ -30,6 +32,23 @@ export interface ProcessTreeOptions {
   /** Stops the tree when it fires, at any time. */
   readonly signal?: AbortSignal | undefined;
 }
+
+/** Names of {@linkcode ProcessTreeOptions}. */
+export const PROCESS_OPTION_NAMES = {
+  command: true,
+  name: true,
+  keeperPython: true,
+  env: true,
+  prependPath: true,
+  cwd: true,
+  logFile: true,
+  onLine: true,
+  secrets: true,
+  tailLines: true,
+  stopGraceMs: true,
+  orphanGraceMs: true,
+  signal: true,
+} as const satisfies OptionNames<ProcessTreeOptions>;
 
 /** How a process ended. */
 export interface ProcessExit {

@@ -2,6 +2,8 @@ import { TimeoutError, UnsupportedError, ValidationError } from "../errors.ts";
 import { throwIfAborted, withDeadline } from "../internal/deadline.ts";
 import { type Keeper, startKeeper } from "./keeper.ts";
 import type { ProcessExit, ProcessTreeOptions } from "./options.ts";
+import { checkOptionNames } from "../internal/option_names.ts";
+import { PROCESS_OPTION_NAMES } from "./options.ts";
 
 /** How long the keeper may take to start, and to report the end after the last deadline. */
 const keeperStartMs = 20_000;
@@ -139,6 +141,7 @@ export class ProcessTree implements AsyncDisposable {
 }
 
 function checkOptions(options: ProcessTreeOptions): void {
+  checkOptionNames(options, PROCESS_OPTION_NAMES, "ProcessTree.launch()");
   if (Deno.build.os !== "linux") {
     throw new UnsupportedError(
       `Cannot own a process tree on ${Deno.build.os}: only Linux can. ` +

@@ -5,6 +5,7 @@ import { type BufferBudget, StoreConnection } from "./connection.ts";
 import { defaultStoreLimits, type StoreLimits } from "./limits.ts";
 import { KeyTable } from "./table.ts";
 import { messageOf } from "../internal/thrown.ts";
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 
 /** Where a {@linkcode TCPStoreServer} listens and how much it holds. */
 export interface TCPStoreServerOptions extends Partial<StoreLimits> {
@@ -35,6 +36,19 @@ export interface PeersSeen {
   /** Why the last dropped client was dropped. */
   readonly lastError: string | undefined;
 }
+
+const OPTION_NAMES = {
+  hostname: true,
+  port: true,
+  maxKeyBytes: true,
+  maxValueBytes: true,
+  maxKeys: true,
+  maxStoredBytes: true,
+  maxMessageBytes: true,
+  maxBufferedBytes: true,
+  maxConnections: true,
+  helloTimeoutMs: true,
+} as const satisfies OptionNames<TCPStoreServerOptions>;
 
 const DEFAULT_WAIT_MS = 60_000;
 
@@ -83,6 +97,7 @@ export class TCPStoreServer implements AsyncDisposable {
    * the address cannot be listened on.
    */
   static listen(options: TCPStoreServerOptions = {}): TCPStoreServer {
+    checkOptionNames(options, OPTION_NAMES, "TCPStoreServer.listen()");
     const { hostname = "127.0.0.1", port = 0, ...given } = options;
     return new TCPStoreServer(listenTcp(hostname, port), { ...defaultStoreLimits, ...given });
   }

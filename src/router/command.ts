@@ -1,7 +1,7 @@
 import { ValidationError } from "../errors.ts";
-import { nearestName } from "../internal/suggest.ts";
+import { checkOptionNames } from "../internal/option_names.ts";
 import { flagName, flagsToArgs } from "../process/mod.ts";
-import { routerOptionKeys, routerPolicies, type SGLangRouterOptions } from "./options.ts";
+import { ROUTER_OPTION_NAMES, routerPolicies, type SGLangRouterOptions } from "./options.ts";
 import { normalUrl } from "./worker.ts";
 
 const ownedFlags: ReadonlyMap<string, string> = new Map([
@@ -70,15 +70,12 @@ export function routerArgs(
  * @throws {ValidationError} naming the option that is wrong.
  */
 export function checkRouterOptions(options: SGLangRouterOptions): void {
-  for (const key of Object.keys(options)) {
-    if ((routerOptionKeys as readonly string[]).includes(key)) continue;
-    const near = nearestName(key, routerOptionKeys);
-    throw new ValidationError(
-      `"${key}" is not an option of a router` +
-        (near === undefined ? "" : `; is \`${near}\` meant?`) +
-        " Flags without an option of their own go into `args`",
-    );
-  }
+  checkOptionNames(
+    options,
+    ROUTER_OPTION_NAMES,
+    "a router",
+    "Flags without an option of their own go into `args`",
+  );
   if (!Array.isArray(options.workers)) {
     throw new ValidationError("`workers` must be a list of addresses");
   }

@@ -1,4 +1,5 @@
 import type { FlagValue, LaunchProgress } from "../process/mod.ts";
+import type { OptionNames } from "../internal/option_names.ts";
 
 /** How the router chooses a server. */
 export type RouterPolicy = "cache_aware" | "random" | "round_robin" | "power_of_two" | "manual";
@@ -67,28 +68,28 @@ export interface SGLangRouterOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Names of the options. */
-export const routerOptionKeys = [
-  "workers",
-  "policy",
-  "host",
-  "port",
-  "prometheusPort",
-  "apiKey",
-  "circuitBreaker",
-  "attempts",
-  "requestTimeoutMs",
-  "healthCheckIntervalMs",
-  "healthCheckTimeoutMs",
-  "healthFailureThreshold",
-  "logLevel",
-  "args",
-  "env",
-  "python",
-  "logFile",
-  "onLog",
-  "readyTimeoutMs",
-  "onProgress",
-  "stopGraceMs",
-  "signal",
-] as const satisfies readonly (keyof SGLangRouterOptions)[];
+/** Names of {@linkcode SGLangRouterOptions}. */
+export const ROUTER_OPTION_NAMES = {
+  workers: true,
+  policy: true,
+  host: true,
+  port: true,
+  prometheusPort: true,
+  apiKey: true,
+  circuitBreaker: true,
+  attempts: true,
+  requestTimeoutMs: true,
+  healthCheckIntervalMs: true,
+  healthCheckTimeoutMs: true,
+  healthFailureThreshold: true,
+  logLevel: true,
+  args: true,
+  env: true,
+  python: true,
+  logFile: true,
+  onLog: true,
+  readyTimeoutMs: true,
+  onProgress: true,
+  stopGraceMs: true,
+  signal: true,
+} as const satisfies OptionNames<SGLangRouterOptions>;

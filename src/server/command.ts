@@ -1,7 +1,7 @@
 import { ValidationError } from "../errors.ts";
-import { nearestName } from "../internal/suggest.ts";
+import { checkOptionNames } from "../internal/option_names.ts";
 import { flagName, flagsToArgs, type FlagValue } from "../process/mod.ts";
-import { flagKeys, optionKeys, type SglangServerOptions } from "./options.ts";
+import { flagKeys, SERVER_OPTION_NAMES, type SglangServerOptions } from "./options.ts";
 
 /** What SGLang needs to run without a GPU. The tiny test models and small real ones were run so. */
 const cpuFlags = {
@@ -106,16 +106,12 @@ export function launchEnv(options: SglangServerOptions): Record<string, string |
  * @throws {ValidationError} naming the option that is wrong.
  */
 export function checkServerOptions(options: SglangServerOptions): void {
-  const known: readonly string[] = [...optionKeys, ...flagKeys];
-  for (const key of Object.keys(options)) {
-    if (known.includes(key)) continue;
-    const near = nearestName(key, known);
-    throw new ValidationError(
-      `"${key}" is not an option of a server` +
-        (near === undefined ? "" : `; is \`${near}\` meant?`) +
-        " Flags without an option of their own go into `args`",
-    );
-  }
+  checkOptionNames(
+    options,
+    SERVER_OPTION_NAMES,
+    "a server",
+    "Flags without an option of their own go into `args`",
+  );
   if (typeof options.model !== "string" || options.model === "") {
     throw new ValidationError("`model` must be a folder or a Hugging Face name");
   }

@@ -9,6 +9,7 @@ import { grantedEnv } from "../internal/granted_env.ts";
 import { type Logger, silentLogger } from "../internal/logger.ts";
 import { DEFAULT_BUCKET_BYTES } from "./sync/plan.ts";
 import { type OpenTransport, TRANSPORT_NAMES, type TransportName } from "./transport/transport.ts";
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 
 /** How weights that are given as plain objects are read. */
 export type WeightStrategy = "tensordict" | "state_dict";
@@ -223,6 +224,74 @@ export interface WeightSyncOptions {
   readonly env?: ((name: string) => string | undefined) | undefined;
 }
 
+const WEIGHT_SYNC_NAMES = {
+  serverUrl: true,
+  engine: true,
+  workers: true,
+  apiKey: true,
+  adminApiKey: true,
+  headers: true,
+  masterAddress: true,
+  masterPort: true,
+  bindAddress: true,
+  numWorkers: true,
+  rank: true,
+  device: true,
+  serversSeeDevice: true,
+  strategy: true,
+  transport: true,
+  nccl: true,
+  openGroup: true,
+  disk: true,
+  bucketBytes: true,
+  flattened: true,
+  castFloat32To: true,
+  pauseMode: true,
+  flushCache: true,
+  verify: true,
+  nameCheck: true,
+  tiedWeights: true,
+  whenBusy: true,
+  soleTrainer: true,
+  whenUnreachable: true,
+  whenMissed: true,
+  deadlines: true,
+  logger: true,
+  env: true,
+  clock: true,
+  trainer: true,
+} as const satisfies OptionNames<WeightSyncOptions>;
+
+const DISK_NAMES = {
+  folder: true,
+  serverFolder: true,
+  keep: true,
+} as const satisfies OptionNames<DiskOptions>;
+
+const NCCL_NAMES = {
+  nccl: true,
+  cudart: true,
+  cuda: true,
+  python: true,
+} as const satisfies OptionNames<NcclLibraries>;
+
+const DEADLINE_NAMES = {
+  probeMs: true,
+  sourceMs: true,
+  initMs: true,
+  pauseMs: true,
+  drainMs: true,
+  flushMs: true,
+  beginMs: true,
+  updateMs: true,
+  endMs: true,
+  verifyMs: true,
+  controlMs: true,
+  destroyMs: true,
+  takeoverMs: true,
+  turnMs: true,
+} as const satisfies OptionNames<WeightDeadlines>;
+
 /** The options with every default filled in. */
 export interface ResolvedOptions {
   readonly apiKey: string | undefined;
@@ -265,6 +334,10 @@ const FLUSH_ENV = "TORCHRL_SGLANG_WEIGHT_SYNC_FLUSH_CACHE";
 
 /** Checks the options and fills in the defaults. */
 export function resolveOptions(options: WeightSyncOptions): ResolvedOptions {
+  checkOptionNames(options, WEIGHT_SYNC_NAMES, "a weight sync");
+  checkOptionNames(options.deadlines ?? {}, DEADLINE_NAMES, "`deadlines`");
+  checkOptionNames(options.disk ?? {}, DISK_NAMES, "`disk`");
+  checkOptionNames(options.nccl ?? {}, NCCL_NAMES, "`nccl`");
   const logger = options.logger ?? silentLogger;
   const env = options.env ?? grantedEnv;
   const { pauseMode, flushCache } = resolvePause(options, env, logger);
@@ -355,22 +428,25 @@ function resolvePause(
       `${name} must be one of 'abort', 'retract' or 'in_place', got '${pauseMode}'.`,
     );
   }
-  const flushEnv = parseFlag(FLUSH_ENV, env(FLUSH_ENV));
-  if (flushEnv !== undefined) {
-    if (!flushEnv || pauseMode === "abort") return { pauseMode, flushCache: flushEnv };
+  const { flushCache } = options;
+  if (flushCache === undefined) {
+    const fromFlushEnv = parseFlag(FLUSH_ENV, env(FLUSH_ENV));
+    if (fromFlushEnv !== true || pauseMode === "abort") {
+      return { pauseMode, flushCache: fromFlushEnv };
+    }
     logger.warn(
       `${FLUSH_ENV} asks for a flush, which needs pauseMode 'abort'; it is '${pauseMode}', so the ` +
         `cache is flushed only if the server is idle`,
     );
     return { pauseMode, flushCache: undefined };
   }
-  if (options.flushCache && pauseMode !== "abort") {
+  if (flushCache && pauseMode !== "abort") {
     throw new ValidationError(
       `flushCache: true requires pauseMode 'abort', got '${pauseMode}': SGLang only flushes its ` +
         `prefix cache when the scheduler is idle. Leave flushCache unset to flush if it is.`,
     );
   }
-  return { pauseMode, flushCache: options.flushCache };
+  return { pauseMode, flushCache };
 }
 
 function isPauseMode(mode: string): mode is PauseMode {
@@ -386,11 +462,6 @@ function parseFlag(name: string, value: string | undefined): boolean | undefined
 
 function resolveDeadlines(given: Partial<WeightDeadlines> | undefined): WeightDeadlines {
   for (const [name, value] of Object.entries(given ?? {})) {
-    if (!(name in DEFAULT_DEADLINES)) {
-      throw new ValidationError(
-        `deadlines has no "${name}"; known are ${Object.keys(DEFAULT_DEADLINES).join(", ")}`,
-      );
-    }
     if (!(value > 0)) {
       throw new ValidationError(`deadlines.${name} must be above 0 milliseconds, got ${value}`);
     }

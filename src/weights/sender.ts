@@ -132,7 +132,7 @@ export class SGLangWeightSender implements AsyncDisposable {
     try {
       await transport.connect({ servers, step: steps.run.bind(steps), signal });
     } catch (error) {
-      throw stepFailed("init", error);
+      throw stepFailed("init", error, "init");
     }
   }
 

@@ -4,7 +4,7 @@ import type { GenerateOptions } from "../../engine/engine.ts";
 import { ValidationError } from "../../errors.ts";
 import type { Clock } from "../../internal/clock.ts";
 import { type Logger, silentLogger } from "../../internal/logger.ts";
-import { nearestName } from "../../internal/suggest.ts";
+import { checkOptionNames, type OptionNames } from "../../internal/option_names.ts";
 import type { PadLayout } from "../padding.ts";
 import type { Tokenizer } from "../tokenizer.ts";
 
@@ -120,25 +120,36 @@ const DEFAULTS = {
   onTokenDrift: "refuse",
 } as const;
 
-/** Names of all options, for a refusal that names the nearest. */
-const NAMES = [
-  ...Object.keys(DEFAULTS),
-  "tokenizer",
-  "inputKey",
-  "generateKwargs",
-  "requestOptions",
-  "tokenizerKwargs",
-  "padId",
-  "inplace",
-  "numSamples",
-  "chatTemplateName",
-  "chatTemplate",
-  "batching",
-  "minBatchSize",
-  "maxBatchSize",
-  "logger",
-  "clock",
-];
+const OPTION_NAMES = {
+  tokenizer: true,
+  inputMode: true,
+  inputKey: true,
+  generate: true,
+  generateKwargs: true,
+  requestOptions: true,
+  tokenizerKwargs: true,
+  padOutput: true,
+  padLayout: true,
+  padId: true,
+  inplace: true,
+  numSamples: true,
+  chatTemplateName: true,
+  chatTemplate: true,
+  returnLogProbs: true,
+  historyKey: true,
+  textKey: true,
+  tokensKey: true,
+  masksKey: true,
+  logProbsKey: true,
+  batching: true,
+  minBatchSize: true,
+  maxBatchSize: true,
+  batchingTimeoutMs: true,
+  preferTokens: true,
+  onTokenDrift: true,
+  logger: true,
+  clock: true,
+} as const satisfies OptionNames<LLMWrapperOptions>;
 
 /** Options with their defaults, checked. */
 export interface WrapperSettings extends LLMWrapperOptions {
@@ -190,7 +201,7 @@ export interface WrapperSettings extends LLMWrapperOptions {
  * @throws {ValidationError} An option is unknown, out of range, or does not go with another.
  */
 export function checkOptions(options: LLMWrapperOptions): WrapperSettings {
-  checkNames(options);
+  checkOptionNames(options, OPTION_NAMES, "an SGLangWrapper");
   const given = withDefaults(options);
   checkChoice("inputMode", given.inputMode, ["history", "text", "tokens"]);
   checkChoice("padLayout", given.padLayout, ["left", "upstream"]);
@@ -209,16 +220,6 @@ export function checkOptions(options: LLMWrapperOptions): WrapperSettings {
     inplace: checkInplace(options.inplace, numSamples),
     inputPath: inputPath(options.inputKey, given),
   };
-}
-
-function checkNames(options: LLMWrapperOptions): void {
-  for (const name of Object.keys(options)) {
-    if (NAMES.includes(name)) continue;
-    const nearest = nearestName(name, NAMES);
-    throw new ValidationError(
-      `Unknown option "${name}" of the wrapper${nearest ? `; did you mean "${nearest}"?` : ""}`,
-    );
-  }
 }
 
 function withDefaults(options: LLMWrapperOptions): typeof DEFAULTS & LLMWrapperOptions & {

@@ -74,7 +74,7 @@ export class Fleet {
       if (outcome instanceof ServerFailure) this.#leaveOut(server, outcome, call.signal);
       return !(outcome instanceof ServerFailure);
     });
-    if (this.#participants.length === 0) throw stepFailed("probe", outcomes[0]);
+    if (this.#participants.length === 0) throw stepFailed("probe", outcomes[0], "probe");
     assignRanks(this.#participants);
     this.#requireRanks();
   }
@@ -195,7 +195,7 @@ export class Fleet {
       this.#options.logger.warn(`${server.url} is left out of this sync: ${cause.message}`);
       return;
     }
-    throw stepFailed("probe", failure);
+    throw stepFailed("probe", failure, "probe");
   }
 
   #requireRanks(): void {

@@ -3,6 +3,7 @@ import {
   HttpError,
   SGLangError,
   SyncOvertakenError,
+  type SyncStep,
   WeightSyncError,
 } from "../../errors.ts";
 import { messageOf } from "../../internal/thrown.ts";
@@ -13,14 +14,14 @@ import type { FleetServer } from "../fleet/server.ts";
  * The error of a failed step: what the caller did wrong or cancelled stays what it is, all else
  * becomes a {@linkcode WeightSyncError} with step, server and cause.
  */
-export function stepFailed(phase: string, error: unknown): Error {
+export function stepFailed(phase: string, error: unknown, step?: SyncStep): Error {
   const { server, cause } = unwrapFailure(error);
   if (cause instanceof SGLangError && isOwnKind(cause)) return cause;
   return new WeightSyncError(
     `SGLang weight update failed: ${wordsOf(cause)} (phase "${phase}"${
       server === undefined ? "" : `, server ${server.url}`
     })`,
-    { phase, server: server?.url, cause },
+    { phase, step, server: server?.url, cause },
   );
 }
 
@@ -46,14 +47,16 @@ function wordsOf(cause: unknown): string {
 /** The error that a sync ends with: the step's, and what became of the servers. */
 export function syncFailed(
   error: unknown,
-  phase: string,
+  at: { readonly phase: string; readonly step: SyncStep },
   servers: readonly FleetServer[],
 ): Error {
-  const first = stepFailed(phase, error);
+  const { phase, step } = at;
+  const first = stepFailed(phase, error, step);
   const fate = describeFleet(servers);
   if (first instanceof AbortedError) {
     const report = new WeightSyncError(`Aborted in phase "${phase}". ${fate}`, {
       phase,
+      step,
       cause: first.cause,
     });
     return new AbortedError(phase, { cause: report });
@@ -71,6 +74,7 @@ export function syncFailed(
   if (first instanceof WeightSyncError) {
     return new WeightSyncError(`${first.message}. ${fate}`, {
       phase: first.phase,
+      step: first.step ?? step,
       server: first.server,
       cause: first.cause ?? first,
     });
@@ -79,6 +83,7 @@ export function syncFailed(
   if (isHarmless) return first;
   return new WeightSyncError(`SGLang weight update failed: ${first.message}. ${fate}`, {
     phase,
+    step,
     cause: first,
   });
 }

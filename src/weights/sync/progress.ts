@@ -1,24 +1,9 @@
+import type { SyncStep } from "../../errors.ts";
 import { type Clock, systemClock } from "../../internal/clock.ts";
 import type { Logger } from "../../internal/logger.ts";
+
 /** The steps of a sync, in order. */
-export type SyncPhase =
-  | "probe"
-  | "source"
-  | "check"
-  | "init"
-  | "stage"
-  | "pause"
-  | "drain"
-  | "flush"
-  | "mark"
-  | "begin"
-  | "update"
-  | "end"
-  | "synchronise"
-  | "verify"
-  | "version"
-  | "resume"
-  | "recover";
+export type SyncPhase = SyncStep;
 
 /** How far a sync is. */
 export interface SyncProgress {

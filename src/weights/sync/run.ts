@@ -39,10 +39,10 @@ export async function runSync(request: SyncRequest): Promise<WeightSyncReport> {
     throwIfAborted(signal, "probe");
     return await sync.run();
   } catch (error) {
-    const phase = steps.message;
-    const failure = stepFailed(phase, error);
+    const { message: phase, phase: step } = steps;
+    const failure = stepFailed(phase, error, step);
     await steps.run("recover", "recover", () => sync.recover(failure));
-    throw syncFailed(error, phase, fleet.participants);
+    throw syncFailed(error, { phase, step }, fleet.participants);
   }
 }
 

@@ -124,7 +124,10 @@ Deno.test("case 105: options that exclude each other are refused with the reason
     [{ dialogTurnsPerBatch: 0 }, /dialogTurnsPerBatch must be a whole number of at least 1/],
     [{ dialogTurnsPerBatch: undefined }, /dialogTurnsPerBatch .* not undefined/],
     [{ totalDialogTurns: 0 }, /totalDialogTurns .* or -1 for no end/],
-    [{ dialogTurnPerBatch: 4 }, /unknown option dialogTurnPerBatch; did you mean dialogTurns/],
+    [
+      { dialogTurnPerBatch: 4 },
+      /Unknown option "dialogTurnPerBatch".*; did you mean "dialogTurnsPerBatch"/,
+    ],
     [{ maxStaleness: 1, trackPolicyVersion: false }, /maxStaleness needs versions/],
     [{ maxStaleness: 1, onStale: "drop" }, /would leave holes/],
     [{ maxStaleness: -1 }, /maxStaleness must be/],

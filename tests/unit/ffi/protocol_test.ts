@@ -24,7 +24,7 @@ Deno.test("an error keeps its class, message and fields on the way between threa
   ];
   for (const error of errors) {
     const posted = structuredClone(toPlainError(error));
-    const back = fromPlainError(posted) as SGLangError & Partial<NativeError & LibraryError>;
+    const back = fromPlainError(posted) as SGLangError;
     equal(back.constructor, error.constructor);
     equal(back.message, error.message);
     equal(back.code, error.code);

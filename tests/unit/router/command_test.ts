@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { checkRouterOptions, routerArgs } from "../../../src/router/command.ts";
 import type { SGLangRouterOptions } from "../../../src/router/mod.ts";
-import { routerOptionKeys } from "../../../src/router/options.ts";
 
 const ports = { port: 31_000, prometheusPort: 31_001 };
 
@@ -43,7 +42,7 @@ Deno.test("options that are wrong are refused by name", () => {
     [{ policy: "fastest" }, /`policy` must be one of cache_aware, random,/],
     [{ port: 0 }, /`port` must be a whole number from 1 to 65535, not 0/],
     [{ attempts: 0 }, /`attempts` must be a whole number from 1/],
-    [{ polcy: "random" }, /"polcy" is not an option of a router; is `policy` meant\?/],
+    [{ polcy: "random" }, /Unknown option "polcy" of a router; did you mean "policy"\?/],
   ];
   for (const [options, message] of refused) {
     assert.throws(
@@ -51,5 +50,4 @@ Deno.test("options that are wrong are refused by name", () => {
       message,
     );
   }
-  assert.equal(new Set(routerOptionKeys).size, routerOptionKeys.length);
 });
