@@ -260,6 +260,7 @@ const WEIGHT_SYNC_NAMES = {
   env: true,
   clock: true,
   trainer: true,
+  finite: true,
 } as const satisfies OptionNames<WeightSyncOptions>;
 
 const DISK_NAMES = {
