@@ -16,23 +16,19 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
-from rollout_batch import read_rows
+from sglang_rl import collate, read_rows
 
 
 def log_probs_of(model, rows):
     """Log-probability of every sampled token, one tensor a row."""
-    longest = max(len(row.prompt_ids) + len(row.response_ids) for row in rows)
-    ids = torch.zeros(len(rows), longest, dtype=torch.long)
-    for i, row in enumerate(rows):
-        both = torch.cat([row.prompt_ids, row.response_ids])
-        ids[i, : len(both)] = both
     # Pads are on the right and attention is causal, so they change nothing before them.
+    ids = collate(rows)["ids"]
     logits = model(ids).logits.log_softmax(-1)
     result = []
     for i, row in enumerate(rows):
-        start = len(row.prompt_ids) - 1
-        scores = logits[i, start : start + len(row.response_ids)]
-        result.append(scores.gather(-1, row.response_ids[:, None])[:, 0])
+        start, count = len(row.prompt_ids), len(row.response_ids)
+        scores = logits[i, start - 1 : start - 1 + count]
+        result.append(scores.gather(-1, ids[i, start : start + count, None])[:, 0])
     return result
 
 
@@ -43,7 +39,7 @@ def step(model, optimizer, rows):
     advantages = (rewards - rewards.mean()) / (rewards.std() + 1e-6)
     scores = log_probs_of(model, rows)
     # How far the trainer's log-probabilities are from those that the servers sampled with.
-    gap = max(float((s.detach() - row.log_probs).abs().max()) for s, row in zip(scores, rows))
+    gap = max(float((s.detach() - torch.tensor(row.log_probs)).abs().max()) for s, row in zip(scores, rows))
     weighted = [advantage * score.sum() for advantage, score in zip(advantages, scores)]
     loss = -torch.stack(weighted).sum() / sum(len(row.response_ids) for row in rows)
     optimizer.zero_grad()

@@ -52,7 +52,12 @@ export class TrainerProcess implements AsyncDisposable {
         checkpoint,
         `--learning-rate=${learningRate}`,
       ],
-      env: { HF_HUB_OFFLINE: "1", TRANSFORMERS_OFFLINE: "1", CUDA_VISIBLE_DEVICES: "" },
+      env: {
+        PYTHONPATH: new URL("../../python", import.meta.url).pathname,
+        HF_HUB_OFFLINE: "1",
+        TRANSFORMERS_OFFLINE: "1",
+        CUDA_VISIBLE_DEVICES: "",
+      },
       stdin: "piped",
       stdout: "piped",
       stderr: "inherit",

@@ -26,7 +26,13 @@ export type { IncompleteGroups } from "./groups.ts";
 export type { OnStale } from "./staleness.ts";
 export type { BatchSink, EnvironmentSource, LLMCollectorOptions, PolicySource } from "./options.ts";
 export { LLMCollector, type RolloutOptions } from "./collector.ts";
-export { ROLLOUT_SCHEMA, toJsonLines } from "./export/json_lines.ts";
+export {
+  jsonLines,
+  ROLLOUT_SCHEMA,
+  toJsonLines,
+  writeJsonLines,
+  type WriteJsonLinesOptions,
+} from "./export/json_lines.ts";
 export { writeRollout } from "./export/safetensors.ts";
 export { ForwardingEngine } from "./partial/forwarding_engine.ts";
 export { ResumingEngine, type ResumingEngineOptions } from "./partial/resuming_engine.ts";

@@ -1,20 +1,104 @@
+import { ValidationError } from "../../errors.ts";
+import { asPermissionError } from "../../internal/permission.ts";
 import type { RolloutBatch } from "../batch.ts";
 import type { RolloutRow } from "../row.ts";
 
 /** Name and version of the form in which batches go to a trainer; see `docs/collector.md`. */
-export const ROLLOUT_SCHEMA = "sglang-rl.rollout/1";
+export const ROLLOUT_SCHEMA = "sglang-rl.rollout/2";
+
+/** Longest text of {@linkcode toJsonLines}: a text of V8 has at most 2^29 - 24 characters. */
+const LONGEST_TEXT = 2 ** 29 - 24;
+/** Characters that are written to a file at once. */
+const WRITTEN_AT_ONCE = 1 << 20;
 
 /**
- * A batch as JSON lines: one object a row, in the batch's order, with the names of the table in
- * `docs/collector.md`. Numbers that JSON has no form for (a log-probability of -Infinity) are `null`.
+ * A batch as JSON lines, one text for each row: one object, in the batch's order, with the names of
+ * the table in `docs/collector.md`. Numbers that JSON has no form for (a log-probability of
+ * -Infinity) are `null`. Only one line is in memory at a time.
  *
  * @example
  * ```ts ignore
- * await Deno.writeTextFile("batch.jsonl", toJsonLines(batch));
+ * for (const line of jsonLines(batch)) socket.send(line);
  * ```
  */
+export function* jsonLines(batch: RolloutBatch): Generator<string, void, void> {
+  for (const row of batch.rows) yield JSON.stringify(toRecord(batch, row)) + "\n";
+}
+
+/**
+ * The same as one text, for small batches. Throws a {@linkcode ValidationError} when it would be
+ * longer than a text can be.
+ */
 export function toJsonLines(batch: RolloutBatch): string {
-  return batch.rows.map((row) => JSON.stringify(toRecord(batch, row)) + "\n").join("");
+  const lines: string[] = [];
+  let length = 0;
+  for (const line of jsonLines(batch)) {
+    length += line.length;
+    if (length > LONGEST_TEXT) {
+      throw new ValidationError(
+        `A batch of ${batch.length} rows is too long for one text; use jsonLines() or ` +
+          "writeJsonLines()",
+      );
+    }
+    lines.push(line);
+  }
+  return lines.join("");
+}
+
+/** Options of {@linkcode writeJsonLines}. */
+export interface WriteJsonLinesOptions {
+  /** Go on with a file that is there. Default false: it begins anew. */
+  readonly append?: boolean | undefined;
+  /** Cancels the write; whole lines that were written stay. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Writes a batch as JSON lines, about 1 MiB at a time. Needs `--allow-write` of the file.
+ *
+ * @example
+ * ```ts ignore
+ * for await (const batch of collector) await writeJsonLines("rows.jsonl", batch, { append: true });
+ * ```
+ */
+export async function writeJsonLines(
+  path: string,
+  batch: RolloutBatch,
+  options: WriteJsonLinesOptions = {},
+): Promise<void> {
+  const { append = false, signal } = options;
+  try {
+    using file = await Deno.open(path, {
+      write: true,
+      create: true,
+      append,
+      truncate: !append,
+    });
+    for (const text of inPieces(jsonLines(batch))) {
+      signal?.throwIfAborted();
+      await writeAll(file, new TextEncoder().encode(text));
+    }
+  } catch (error) {
+    throw asPermissionError(error, `--allow-write=${path}`, `write ${path}`);
+  }
+}
+
+function* inPieces(lines: Iterable<string>): Generator<string, void, void> {
+  let held: string[] = [];
+  let length = 0;
+  for (const line of lines) {
+    held.push(line);
+    length += line.length;
+    if (length < WRITTEN_AT_ONCE) continue;
+    yield held.join("");
+    held = [];
+    length = 0;
+  }
+  yield held.join("");
+}
+
+async function writeAll(file: Deno.FsFile, bytes: Uint8Array): Promise<void> {
+  for (let at = 0; at < bytes.length;) at += await file.write(bytes.subarray(at));
 }
 
 function toRecord(batch: RolloutBatch, row: RolloutRow): Record<string, unknown> {
@@ -23,8 +107,12 @@ function toRecord(batch: RolloutBatch, row: RolloutRow): Record<string, unknown>
     schema: ROLLOUT_SCHEMA,
     dialog: row.dialog,
     attempt: row.attempt,
+    group: row.group,
+    member: row.member,
     environment: row.environment,
     turn: row.turn,
+    parent: row.parent,
+    branch: row.branch,
     messages: row.messages,
     response: row.response,
     prompt_ids: list(row.promptIds),

@@ -5,40 +5,32 @@ import type { RolloutRow } from "../row.ts";
 import { ROLLOUT_SCHEMA } from "./json_lines.ts";
 
 const FINISH_REASONS = ["stop", "length", "abort"] as const;
+/** Bytes that are put together before they are written. */
+const PIECE_BYTES = 1 << 20;
+
+type DType = TensorToWrite["dtype"];
 
 /**
  * A batch as tensors of a safetensors file. Ragged columns are laid end to end, and row `i` of
  * column `x` is `x[x_offsets[i]:x_offsets[i + 1]]`; the columns of the answer share
- * `response_offsets`. All names, types and shapes: `docs/collector.md`.
+ * `response_offsets`. All names, types and shapes: `docs/collector.md`. The ragged columns are given
+ * piece by piece when they are written, so that they are in memory only as rows.
  *
- * Throws a {@linkcode ValidationError} when a row has no prompt ids, or only some rows have
- * log-probabilities or versions.
+ * Throws a {@linkcode ValidationError} when a row with an answer has no prompt ids, or only some rows
+ * have log-probabilities or versions.
  */
 export function toTensors(batch: RolloutBatch): TensorToWrite[] {
   const { rows } = batch;
-  const count = rows.length;
-  const prompts = rows.map((row) => promptIdsOf(row));
-  const responses = rows.map((row) => row.responseIds);
-  const texts = rows.map((row) => new TextEncoder().encode(textOf(row)));
+  for (const row of rows) checkPrompt(row);
   return [
-    ragged("prompt_ids", "int32", concat(Int32Array, prompts)),
-    offsets("prompt_offsets", prompts),
-    ragged("response_ids", "int32", concat(Int32Array, responses)),
-    offsets("response_offsets", responses),
-    ...optionalColumn(
-      "log_probs",
-      rows,
-      (row) => row.logProbs,
-      (columns) => ragged("log_probs", "float32", concat(Float32Array, columns)),
-    ),
-    ...optionalColumn(
-      "token_versions",
-      rows,
-      (row) => row.tokenVersions,
-      (columns) => ragged("token_versions", "int32", concat(Int32Array, columns)),
-    ),
-    ragged("response_text", "uint8", concat(Uint8Array, texts)),
-    offsets("response_text_offsets", texts),
+    ...ragged("prompt_ids", "int32", { rows, pick: (row) => row.promptIds ?? new Int32Array() }),
+    ...ragged("response_ids", "int32", { rows, pick: (row) => row.responseIds }),
+    ...optional("log_probs", "float32", { rows, pick: (row) => row.logProbs }),
+    ...optional("token_versions", "int32", { rows, pick: (row) => row.tokenVersions }),
+    ...texts("response_text", { rows, pick: textOf }),
+    ...texts("info", { rows, pick: (row) => JSON.stringify(row.info) }),
+    ...texts("server", { rows, pick: (row) => row.server ?? "" }),
+    ...texts("weight_versions", { rows, pick: (row) => JSON.stringify(row.weightVersions) }),
     column("reward", "float32", Float32Array.from(rows, (row) => row.reward)),
     column("done", "bool", flags(rows, (row) => row.done)),
     column("truncated", "bool", flags(rows, (row) => row.truncated)),
@@ -50,18 +42,14 @@ export function toTensors(batch: RolloutBatch): TensorToWrite[] {
       Uint8Array.from(rows, (row) => FINISH_REASONS.indexOf(row.finishReason.type)),
     ),
     column("dialog", "int64", BigInt64Array.from(rows, (row) => BigInt(row.dialog))),
+    column("group", "int64", BigInt64Array.from(rows, (row) => BigInt(row.group))),
+    column("member", "int32", Int32Array.from(rows, (row) => row.member)),
     column("attempt", "int32", Int32Array.from(rows, (row) => row.attempt)),
     column("environment", "int32", Int32Array.from(rows, (row) => row.environment)),
     column("turn", "int32", Int32Array.from(rows, (row) => row.turn)),
+    column("parent", "int32", Int32Array.from(rows, (row) => row.parent ?? -1)),
+    column("branch", "int32", Int32Array.from(rows, (row) => row.branch)),
   ];
-
-  function column(
-    name: string,
-    dtype: TensorToWrite["dtype"],
-    data: ArrayBufferView,
-  ): TensorToWrite {
-    return { name, dtype, shape: [count], data };
-  }
 }
 
 /**
@@ -83,8 +71,9 @@ export async function writeRollout(
   await writeSafetensors(path, toTensors(batch), { metadata, signal: options.signal });
 }
 
-function promptIdsOf(row: RolloutRow): Int32Array {
-  if (row.promptIds !== null) return row.promptIds;
+/** A turn in which nothing was sampled, at the end of a context, has no prompt of its own. */
+function checkPrompt(row: RolloutRow): void {
+  if (row.promptIds !== null || row.responseIds.length === 0) return;
   throw new ValidationError(
     `Cannot write dialog ${row.dialog}, turn ${row.turn}: its prompt ids are not known. Give the ` +
       "policy a tokenizer, or let the server return them",
@@ -93,51 +82,72 @@ function promptIdsOf(row: RolloutRow): Int32Array {
 
 function textOf(row: RolloutRow): string {
   const { content } = row.response;
-  return typeof content === "string"
-    ? content
-    : (content ?? []).map((part) => part.text ?? "").join("");
+  if (content === null || content === undefined) return "";
+  return typeof content === "string" ? content : content.map((part) => part.text ?? "").join("");
 }
 
-/** A column that all rows have or none. */
-function optionalColumn<T>(
-  name: string,
-  rows: readonly RolloutRow[],
-  pick: (row: RolloutRow) => T | null,
-  write: (columns: readonly T[]) => TensorToWrite,
-): TensorToWrite[] {
-  const present = rows.map(pick).filter((value) => value !== null);
-  if (present.length === 0) return [];
-  if (present.length < rows.length) {
-    throw new ValidationError(
-      `Cannot write ${name}: ${present.length} of ${rows.length} rows have it`,
-    );
-  }
-  return [write(present)];
+type Values = Int32Array | Float32Array | Uint8Array;
+
+interface Column<T> {
+  readonly rows: readonly RolloutRow[];
+  readonly pick: (row: RolloutRow) => T;
 }
 
-type Ragged = Int32Array | Float32Array | Uint8Array;
-
-function concat<T extends Ragged>(
-  make: new (length: number) => T,
-  parts: readonly ArrayLike<number>[],
-): T {
-  const all = new make(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all;
-}
-
-function ragged(name: string, dtype: TensorToWrite["dtype"], data: Ragged): TensorToWrite {
+function column(name: string, dtype: DType, data: BigInt64Array | Values): TensorToWrite {
   return { name, dtype, shape: [data.length], data };
 }
 
-function offsets(name: string, parts: readonly ArrayLike<number>[]): TensorToWrite {
-  const data = new BigInt64Array(parts.length + 1);
-  parts.forEach((part, i) => data[i + 1] = data[i]! + BigInt(part.length));
-  return { name, dtype: "int64", shape: [data.length], data };
+/** Values of all rows end to end, and where each begins. */
+function ragged(name: string, dtype: DType, { rows, pick }: Column<Values>): TensorToWrite[] {
+  const offsets = new BigInt64Array(rows.length + 1);
+  rows.forEach((row, i) => offsets[i + 1] = offsets[i]! + BigInt(pick(row).length));
+  return [
+    endToEnd(name, dtype, { rows, pick }),
+    column(`${name.replace(/_ids$/, "")}_offsets`, "int64", offsets),
+  ];
+}
+
+/** A column of the answer that all rows have or none; it shares the answer's offsets. */
+function optional(name: string, dtype: DType, { rows, pick }: Column<Values | null>) {
+  const present = rows.reduce((count, row) => count + (pick(row) === null ? 0 : 1), 0);
+  if (present === 0) return [];
+  if (present < rows.length) {
+    throw new ValidationError(`Cannot write ${name}: ${present} of ${rows.length} rows have it`);
+  }
+  return [endToEnd(name, dtype, { rows, pick: (row) => pick(row)! })];
+}
+
+function texts(name: string, { rows, pick }: Column<string>): TensorToWrite[] {
+  const encoder = new TextEncoder();
+  return ragged(name, "uint8", { rows, pick: (row) => encoder.encode(pick(row)) });
+}
+
+function endToEnd(name: string, dtype: DType, { rows, pick }: Column<Values>): TensorToWrite {
+  const length = rows.reduce((sum, row) => sum + pick(row).length, 0);
+  return { name, dtype, shape: [length], data: () => pieces(rows, pick) };
+}
+
+function* pieces(
+  rows: readonly RolloutRow[],
+  pick: (row: RolloutRow) => Values,
+): Generator<Uint8Array, void, void> {
+  const held = new Uint8Array(PIECE_BYTES);
+  let filled = 0;
+  for (const row of rows) {
+    const { buffer, byteOffset, byteLength } = pick(row);
+    const bytes = new Uint8Array(buffer, byteOffset, byteLength);
+    if (filled + byteLength > PIECE_BYTES) {
+      yield held.subarray(0, filled);
+      filled = 0;
+    }
+    if (byteLength > PIECE_BYTES) {
+      yield bytes;
+    } else {
+      held.set(bytes, filled);
+      filled += byteLength;
+    }
+  }
+  yield held.subarray(0, filled);
 }
 
 function flags(rows: readonly RolloutRow[], pick: (row: RolloutRow) => boolean): Uint8Array {

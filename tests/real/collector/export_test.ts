@@ -29,6 +29,9 @@ Deno.test("Python's safetensors and JSON read back every row as it was collected
   const batch = (await collector.rollout())!;
   const expected = batch.rows.map((row) => ({
     dialog: row.dialog,
+    group: row.group,
+    parent: row.parent,
+    info: row.info,
     turn: row.turn,
     promptIds: [...row.promptIds!],
     responseIds: [...row.responseIds],
@@ -49,10 +52,18 @@ Deno.test("Python's safetensors and JSON read back every row as it was collected
   }
 });
 
+Deno.test("the Python package holds its own tests", async () => {
+  const folder = new URL("../../../python/tests", import.meta.url).pathname;
+  const { code, stderr } = await new Deno.Command(pythonOf(), {
+    args: ["-B", "-m", "unittest", "discover", folder],
+  }).output();
+  assert.equal(code, 0, new TextDecoder().decode(stderr));
+});
+
 async function readBack(file: string): Promise<unknown> {
   const local = (path: string) => new URL(path, import.meta.url).pathname;
   const { code, stdout, stderr } = await new Deno.Command(pythonOf(), {
-    args: ["-B", local("read_back.py"), local("../../../examples/python_trainer"), file],
+    args: ["-B", local("read_back.py"), local("../../../python"), file],
   }).output();
   assert.equal(code, 0, new TextDecoder().decode(stderr));
   return JSON.parse(new TextDecoder().decode(stdout));

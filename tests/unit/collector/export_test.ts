@@ -6,6 +6,7 @@ import {
   RolloutBatch,
   type RolloutRow,
   toJsonLines,
+  writeJsonLines,
   writeRollout,
 } from "../../../src/collector/mod.ts";
 import { toTensors } from "../../../src/collector/export/safetensors.ts";
@@ -21,6 +22,8 @@ async function someBatch(track: "int" | "uuid" | false = "int"): Promise<Rollout
   return (await collector.rollout())!;
 }
 
+const emptyRow: RolloutRow = (await someBatch(false)).rows[0]!;
+
 /** The same row with other fields. */
 function changed(row: RolloutRow, more: Partial<RolloutRow>): RolloutBatch {
   return new RolloutBatch({ rows: [{ ...row, ...more }], shape: [1] });
@@ -31,11 +34,15 @@ Deno.test("JSON lines have one row a line with everything that is known of it", 
   const lines = toJsonLines(batch).trimEnd().split("\n").map((line) => JSON.parse(line));
   assert.equal(lines.length, 6);
   assert.deepEqual(lines[1], {
-    schema: "sglang-rl.rollout/1",
+    schema: "sglang-rl.rollout/2",
     dialog: 0,
     attempt: 0,
+    group: 0,
+    member: 0,
     environment: 0,
     turn: 1,
+    parent: 0,
+    branch: 1,
     messages: [
       { role: "user", content: "dialog 0" },
       { role: "assistant", content: "0 0" },
@@ -81,7 +88,7 @@ Deno.test("a safetensors file holds the same rows end to end, with offsets", asy
     const path = join(folder, "batch.safetensors");
     await writeRollout(path, batch);
     await using file = await openCheckpoint(path);
-    assert.equal(file.metadata.schema, "sglang-rl.rollout/1");
+    assert.equal(file.metadata.schema, "sglang-rl.rollout/2");
     assert.deepEqual(JSON.parse(file.metadata.shape!), [2, 3]);
     assert.deepEqual(JSON.parse(file.metadata.version_names!), ["0", "1"]);
     const ids = new Int32Array((await file.read("response_ids")).buffer);
@@ -110,4 +117,37 @@ Deno.test("columns that no row has are left out; those that some rows lack are r
     () => toTensors(changed(rows[0]!, { promptIds: null })),
     /Cannot write dialog 0, turn 0: its prompt ids are not known/,
   );
+});
+
+Deno.test("a file of JSON lines begins anew or goes on, and holds what the text would", async () => {
+  const batch = await someBatch();
+  const folder = await Deno.makeTempDir();
+  try {
+    const path = join(folder, "rows.jsonl");
+    await writeJsonLines(path, batch);
+    await writeJsonLines(path, batch);
+    assert.equal(await Deno.readTextFile(path), toJsonLines(batch));
+    await writeJsonLines(path, batch, { append: true });
+    assert.equal(await Deno.readTextFile(path), toJsonLines(batch).repeat(2));
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("pieces of a safetensors column are the rows end to end, whatever their sizes", () => {
+  const sizes = [0, 1, 300_000, 5, 262_144, 262_145, 0, 700_000, 3];
+  const rows = sizes.map((size, index) => ({
+    ...emptyRow,
+    dialog: index,
+    logProbs: null,
+    responseIds: Int32Array.from({ length: size }, (_, i) => i * (index + 1)),
+  }));
+  const tensors = toTensors(new RolloutBatch({ rows, shape: [rows.length] }));
+  const { data } = tensors.find((tensor) => tensor.name === "response_ids")!;
+  assert.ok(typeof data === "function");
+  const bytes: number[][] = [];
+  for (const piece of data() as Iterable<Uint8Array>) {
+    bytes.push([...new Int32Array(piece.slice().buffer)]);
+  }
+  assert.deepEqual(bytes.flat(), rows.flatMap((row) => [...row.responseIds]));
 });

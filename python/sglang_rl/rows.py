@@ -1,0 +1,204 @@
+"""Reads rollout files: safetensors or JSON lines, schemas sglang-rl.rollout/1 and /2."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+SCHEMAS = ("sglang-rl.rollout/1", "sglang-rl.rollout/2")
+
+_DTYPES = {
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+    "F32": np.dtype("<f4"),
+    "U8": np.dtype("u1"),
+    "BOOL": np.dtype("?"),
+}
+_LARGEST_HEADER = 100_000_000
+
+
+@dataclass(eq=False)
+class Row:
+    """One turn of a dialog: P ids of the prompt, R ids that were sampled.
+
+    `group` is the dialog's own number and `member` 0 where a file has no groups.
+    """
+
+    dialog: int
+    attempt: int
+    group: int
+    member: int
+    environment: int
+    turn: int
+    parent: int | None
+    """Turn that this one goes on from; None for the first, and in files of schema /1."""
+    branch: int
+    prompt_ids: np.ndarray
+    """int32 (P)"""
+    response_ids: np.ndarray
+    """int32 (R)"""
+    log_probs: np.ndarray | None
+    """float32 (R): what each id was sampled with; None when it was not asked for."""
+    token_versions: list[int | str | None] | None
+    """Policy version of each sampled id (R), None for weights that nobody knew; None untracked."""
+    versions_exact: bool
+    weight_versions: list[dict[str, Any]] | None
+    """Spans {version, start, end} by the servers' own names."""
+    server: str | None
+    """Address that answered; None when it is not known, and in files of schema /1."""
+    reward: float
+    done: bool
+    truncated: bool
+    stale: bool
+    finish_reason: str
+    response_text: str
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+def read_rows(path: str | os.PathLike[str]) -> list[Row]:
+    """All rows of a file, in the batch's order."""
+    return list(iter_rows(path))
+
+
+def iter_rows(path: str | os.PathLike[str]) -> Iterator[Row]:
+    """The rows of a file one by one; a file of JSON lines is read line by line.
+
+    Raises ValueError for a file that is not a rollout, naming what is wrong.
+    """
+    name = os.fspath(path)
+    return _json_lines(name) if name.endswith(".jsonl") else _safetensors(name)
+
+
+def _json_lines(path: str) -> Iterator[Row]:
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{path}, line {number} is no JSON: {error}") from error
+            _check_schema(record.get("schema"), path)
+            yield _from_record(record)
+
+
+def _from_record(record: dict[str, Any]) -> Row:
+    content = record["response"].get("content")
+    if isinstance(content, list):
+        content = "".join(part.get("text") or "" for part in content)
+    log_probs = record["log_probs"]
+    if log_probs is not None:
+        # JSON has no infinities; a probability of 0 comes as null.
+        log_probs = np.array([-np.inf if p is None else p for p in log_probs], dtype=np.float32)
+    return Row(
+        dialog=record["dialog"],
+        attempt=record["attempt"],
+        group=record.get("group", record["dialog"]),
+        member=record.get("member", 0),
+        environment=record["environment"],
+        turn=record["turn"],
+        parent=record.get("parent"),
+        branch=record.get("branch", 0),
+        prompt_ids=np.array(record["prompt_ids"] or [], dtype=np.int32),
+        response_ids=np.array(record["response_ids"], dtype=np.int32),
+        log_probs=log_probs,
+        token_versions=record["token_versions"],
+        versions_exact=record["versions_exact"],
+        weight_versions=record["weight_versions"],
+        server=record.get("server"),
+        reward=float(record["reward"]),
+        done=record["done"],
+        truncated=record["truncated"],
+        stale=record["stale"],
+        finish_reason=record["finish_reason"],
+        response_text=content or "",
+        info=record["info"],
+    )
+
+
+def _safetensors(path: str) -> Iterator[Row]:
+    columns, metadata = _read_safetensors(path)
+    _check_schema(metadata.get("schema"), path)
+    names = [_version(name) for name in json.loads(metadata["version_names"])]
+    reasons = json.loads(metadata["finish_reasons"])
+    texts = _texts(columns, "response_text")
+    infos = _texts(columns, "info")
+    spans = _texts(columns, "weight_versions")
+    servers = _texts(columns, "server")
+    for i in range(len(columns["reward"])):
+        answer = _slice(columns["response_offsets"], i)
+        versions = columns.get("token_versions")
+        log_probs = columns.get("log_probs")
+        dialog = int(columns["dialog"][i])
+        parent = int(columns["parent"][i]) if "parent" in columns else -1
+        yield Row(
+            dialog=dialog,
+            attempt=int(columns["attempt"][i]),
+            group=int(columns["group"][i]) if "group" in columns else dialog,
+            member=int(columns["member"][i]) if "member" in columns else 0,
+            environment=int(columns["environment"][i]),
+            turn=int(columns["turn"][i]),
+            parent=None if parent < 0 else parent,
+            branch=int(columns["branch"][i]) if "branch" in columns else 0,
+            prompt_ids=columns["prompt_ids"][_slice(columns["prompt_offsets"], i)],
+            response_ids=columns["response_ids"][answer],
+            log_probs=None if log_probs is None else log_probs[answer],
+            token_versions=None if versions is None else [names[v] if v >= 0 else None for v in versions[answer]],
+            versions_exact=bool(columns["versions_exact"][i]),
+            weight_versions=None if spans is None else json.loads(spans[i]),
+            server=(servers[i] or None) if servers is not None else None,
+        reward=float(columns["reward"][i]),
+            done=bool(columns["done"][i]),
+            truncated=bool(columns["truncated"][i]),
+            stale=bool(columns["stale"][i]),
+            finish_reason=reasons[columns["finish_reason"][i]],
+            response_text=texts[i] if texts is not None else "",
+            info={} if infos is None else json.loads(infos[i]),
+        )
+
+
+def _read_safetensors(path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        head = file.read(8)
+        length = struct.unpack("<Q", head)[0] if len(head) == 8 else -1
+        if not 0 <= length <= min(size - 8, _LARGEST_HEADER):
+            raise ValueError(f"{path} is no safetensors file: its header would not fit into it")
+        header = json.loads(file.read(length))
+    data = np.memmap(path, dtype=np.uint8, mode="r", offset=8 + length) if size > 8 + length else b""
+    metadata = header.pop("__metadata__", {})
+    columns = {}
+    for name, entry in header.items():
+        begin, end = entry["data_offsets"]
+        if entry["dtype"] not in _DTYPES or not 0 <= begin <= end <= size - 8 - length:
+            raise ValueError(f"{path}: column {name} is out of bounds or of an unknown type")
+        dtype = _DTYPES[entry["dtype"]]
+        columns[name] = np.frombuffer(bytes(data[begin:end]), dtype=dtype).reshape(entry["shape"])
+    return columns, metadata
+
+
+def _texts(columns: dict[str, np.ndarray], name: str) -> list[str] | None:
+    if name not in columns:
+        return None
+    offsets = columns[f"{name}_offsets"]
+    data = columns[name].tobytes()
+    return [data[offsets[i] : offsets[i + 1]].decode() for i in range(len(offsets) - 1)]
+
+
+def _slice(offsets: np.ndarray, i: int) -> slice:
+    return slice(int(offsets[i]), int(offsets[i + 1]))
+
+
+def _version(name: str) -> int | str:
+    return int(name) if name.isdecimal() else name
+
+
+def _check_schema(schema: str | None, path: str) -> None:
+    if schema not in SCHEMAS:
+        raise ValueError(f"{path} has the schema {schema}, expected one of {', '.join(SCHEMAS)}")
