@@ -92,6 +92,8 @@ export interface CollectiveGroup extends AsyncDisposable {
   readonly worldSize: number;
   /** Why no further collective can succeed, as soon as that is known: a peer is gone. */
   readonly failure?: Error | undefined;
+  /** How many connections that were no rank's were dropped so far, where the group can tell. */
+  readonly strangers?: number | undefined;
   /** How far the group has come and what was last heard from its ranks, for error messages. */
   readonly heard?: string | undefined;
   /** Completes rank 0's side of the rendezvous; called while the servers' init calls run. */

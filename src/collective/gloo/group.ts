@@ -84,12 +84,18 @@ export class GlooGroup implements CollectiveGroup {
     return this.#mesh.failure;
   }
 
+  /** Connections that said a wrong number: somebody who is no rank tried to join. */
+  get strangers(): number {
+    return this.#mesh.strangers;
+  }
+
   /** How far the group has come, for error messages. */
   get heard(): string {
     const { clients, lastOp, lastError } = this.#store.peersSeen;
     return [
       `${this.#mesh.connected + 1} of ${this.worldSize} ranks connected`,
       `${clients} came to the store` + (lastOp === undefined ? "" : `, last request ${lastOp}`),
+      ...(this.strangers === 0 ? [] : [`${this.strangers} strangers were dropped`]),
       ...(lastError === undefined ? [] : [`store client dropped: ${lastError}`]),
     ].join("; ");
   }

@@ -8,21 +8,37 @@ const MAX_STRANGERS = 64;
 /** Time that they have to say it. */
 const HELLO_TIMEOUT_MS = 10_000;
 
-/** Takes the connections of other ranks, each of which begins with 8 bytes that name the rank. */
+/**
+ * Takes the connections of other ranks, each of which begins with 8 bytes: the number that this rank
+ * gave to the other in private. Whoever says another number is dropped and counted.
+ */
 export class PairListener {
   readonly #listener: Deno.TcpListener;
+  readonly #numbers: Set<bigint>;
   readonly #worldSize: number;
   readonly #strangers = new Set<Deno.TcpConn>();
   readonly #arrived = new Map<bigint, Deno.TcpConn>();
   readonly #expected = new Map<bigint, (socket: Deno.TcpConn) => void>();
   readonly #working = new Set<Promise<void>>();
+  #dropped = 0;
   #closed = false;
 
-  /** Listens; throws an `UnreachableError` or `PermissionError` when it cannot. */
-  constructor(hostname: string, worldSize: number) {
+  /**
+   * Listens; throws an `UnreachableError` or `PermissionError` when it cannot.
+   *
+   * @param numbers What the other ranks will say, each once. Ranks that take their rank for the number
+   * (`TORCH_GLOO_LAZY_INIT=1`) wait until they are expected.
+   */
+  constructor(hostname: string, numbers: readonly bigint[]) {
     this.#listener = listenTcp(hostname);
-    this.#worldSize = worldSize;
+    this.#numbers = new Set(numbers);
+    this.#worldSize = numbers.length;
     this.#track(this.#accept());
+  }
+
+  /** Connections that said a wrong number. */
+  get dropped(): number {
+    return this.#dropped;
   }
 
   /** Address that is listened on. */
@@ -33,6 +49,7 @@ export class PairListener {
   /** The connection whose first 8 bytes say `id`. */
   async expect(id: bigint, signal: AbortSignal): Promise<Deno.TcpConn> {
     signal.throwIfAborted();
+    this.#numbers.delete(id);
     const there = this.#arrived.get(id);
     if (there !== undefined) {
       this.#arrived.delete(id);
@@ -55,6 +72,8 @@ export class PairListener {
     if (!this.#closed) {
       this.#closed = true;
       this.#listener.close();
+      // Who said a rank where no rank says it, was no rank.
+      this.#dropped += this.#arrived.size;
       for (const socket of [...this.#strangers, ...this.#arrived.values()]) socket.close();
       this.#arrived.clear();
     }
@@ -70,12 +89,22 @@ export class PairListener {
     while (!this.#closed) {
       try {
         const socket = await this.#listener.accept();
-        if (this.#strangers.size >= MAX_STRANGERS) socket.close();
-        else this.#track(this.#greet(socket));
+        // Ranks say their number at once; who has been silent longest is none.
+        if (this.#strangers.size >= MAX_STRANGERS) this.#dropOldest();
+        this.#track(this.#greet(socket));
       } catch {
         // Closed; or out of file descriptors, of which closing others gives some back.
         if (!this.#closed) await sleep(50);
       }
+    }
+  }
+
+  #dropOldest(): void {
+    for (const oldest of this.#strangers) {
+      this.#strangers.delete(oldest);
+      this.#dropped++;
+      oldest.close();
+      return;
     }
   }
 
@@ -89,7 +118,10 @@ export class PairListener {
     try {
       const id = await readId(socket);
       taken = this.#strangers.delete(socket) && !this.#closed && this.#hand(id, socket);
-      if (!taken && !this.#closed) socket.close();
+      if (!taken && !this.#closed) {
+        this.#dropped++;
+        socket.close();
+      }
     } catch {
       drop();
     } finally {
@@ -105,7 +137,9 @@ export class PairListener {
       expected(socket);
       return true;
     }
-    if (id < 0n || id >= BigInt(this.#worldSize) || this.#arrived.has(id)) return false;
+    const isNumber = this.#numbers.delete(id);
+    const isRank = id >= 0n && id < BigInt(this.#worldSize) && !this.#arrived.has(id);
+    if (!isNumber && !isRank) return false;
     this.#arrived.set(id, socket);
     return true;
   }

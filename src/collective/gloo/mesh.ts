@@ -25,6 +25,8 @@ export class Mesh {
   readonly #options: MeshOptions;
   readonly #listener: PairListener;
   readonly #address: GlooAddress;
+  /** What each rank must say when it connects to this one: only who can read the store knows it. */
+  readonly #numbers: readonly bigint[];
   readonly #pairs = new Map<number, Pair>();
   readonly #stop = new AbortController();
   #failure: Error | undefined;
@@ -32,7 +34,8 @@ export class Mesh {
   /** Listens; contacts nobody. */
   constructor(options: MeshOptions) {
     this.#options = options;
-    this.#listener = new PairListener(options.bindAddress, options.worldSize);
+    this.#numbers = randomNumbers(options.worldSize);
+    this.#listener = new PairListener(options.bindAddress, this.#numbers);
     this.#address = { ip: parseIp(options.publishedIp), port: this.#listener.address.port };
   }
 
@@ -41,13 +44,18 @@ export class Mesh {
     return encodeRankInfo({
       hostname: this.#options.publishedIp,
       address: this.#address,
-      pairIds: Array.from({ length: this.#options.worldSize }, (_, rank) => BigInt(rank)),
+      pairIds: this.#numbers,
     });
   }
 
   /** Number of other ranks that are connected. */
   get connected(): number {
     return this.#pairs.size;
+  }
+
+  /** Connections to this rank that said a wrong number, and were dropped. */
+  get strangers(): number {
+    return this.#listener.dropped;
   }
 
   /** The first error of a pair: the rank at its other end is lost, or has left. */
@@ -90,7 +98,11 @@ export class Mesh {
     const info = parseRankInfo(await lookUp(rank, signal));
     const socket = isInitiator(this.#address, info.address)
       ? await this.#dial(rank, info, signal)
-      : await this.#listener.expect(BigInt(rank), signal);
+      : await this.#listener.expect(
+        // A rank that connects lazily publishes no numbers, and says its rank.
+        info.pairIds.length === 0 ? BigInt(rank) : this.#numbers[rank]!,
+        signal,
+      );
     if (signal.aborted || this.#failure !== undefined) {
       socket.close();
       throw signal.reason ?? this.#failure;
@@ -119,6 +131,17 @@ export class Mesh {
       throw error;
     }
   }
+}
+
+/** Numbers that nobody can guess: 63 bits each, since gloo reads them as signed. */
+function randomNumbers(count: number): bigint[] {
+  const numbers = new Set<bigint>();
+  while (numbers.size < count) {
+    const number = crypto.getRandomValues(new BigUint64Array(1))[0]! >> 1n;
+    // Small numbers are ranks.
+    if (number > 0xffff_ffffn) numbers.add(number);
+  }
+  return [...numbers];
 }
 
 async function dialTcp(

@@ -109,6 +109,12 @@ export class CollectiveTransport implements Transport {
       await group.close();
       throw error;
     }
+    if (group.strangers) {
+      logger.warn(
+        `${group.strangers} connections to the weights' port were no rank's and were dropped: ` +
+          "somebody on this network tries to join",
+      );
+    }
     this.#group = group;
     this.#memory = group.stagingBuffer && new StagingMemory(group.stagingBuffer.bind(group));
     this.#members = servers;

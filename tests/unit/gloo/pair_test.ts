@@ -155,7 +155,7 @@ Deno.test("a payload that the other side does not take is given up after the gra
 });
 
 Deno.test("a listener hands connections to who expects them, before or after they come", async () => {
-  const listener = new PairListener("127.0.0.1", 3);
+  const listener = new PairListener("127.0.0.1", [70n, 71n, 72n]);
   const { hostname, port } = listener.address;
   const dial = async (id: bigint) => {
     const socket = await Deno.connect({ hostname, port });
@@ -163,19 +163,22 @@ Deno.test("a listener hands connections to who expects them, before or after the
     return socket;
   };
   const { signal } = new AbortController();
-  const expected = listener.expect(1n, signal);
-  using one = await dial(1n);
+  const expected = listener.expect(71n, signal);
+  using one = await dial(71n);
   using oneThere = await expected;
-  using two = await dial(2n);
-  using twoThere = await listener.expect(2n, signal);
+  using two = await dial(72n);
+  using twoThere = await listener.expect(72n, signal);
   await one.write(Uint8Array.of(1));
   await two.write(Uint8Array.of(2));
   assert.deepEqual(await readExactly(oneThere, 1), Uint8Array.of(1));
   assert.deepEqual(await readExactly(twoThere, 1), Uint8Array.of(2));
-  using unknown = await dial(3n);
-  assert.equal(await unknown.read(new Uint8Array(1)), null);
+  for (const wrong of [3n, -1n, 73n, 71n]) {
+    using unknown = await dial(wrong);
+    assert.equal(await unknown.read(new Uint8Array(1)), null);
+  }
+  assert.equal(listener.dropped, 4);
   const tired = new AbortController();
-  const waiting = assert.rejects(listener.expect(0n, tired.signal));
+  const waiting = assert.rejects(listener.expect(70n, tired.signal));
   tired.abort();
   await waiting;
   using silent = await Deno.connect({ hostname, port });

@@ -25,7 +25,7 @@ for (const [call, phase] of Object.entries(steps)) {
       held++;
       return released.then(() => Response.json({ success: false, message: "late" }));
     };
-    using clock = FakeClock.install({ skipUpToMs: 1000 });
+    using clock = FakeClock.install({ skipUpToMs: 900 });
     using calls = openCalls();
     const version = { version: "0.5.23" };
     await using healthy = weightsStandIn({}, version);
