@@ -28,6 +28,10 @@ export async function encodeWithMask(
   const ids = await tokenizer.encode(text, { signal });
   const mask = new Uint8Array(ids.length);
   if (spans.length === 0) return { ids, mask };
+  if (tokenizer.borders?.(ids)) {
+    const decoded = await tokenizer.decode(ids, { signal });
+    if (decoded === text) return { ids, mask: maskByBorders(tokenizer.borders(ids)!, spans) };
+  }
   const pieces = await encodePieces(text, spans, options);
   if (isConcatenation(pieces.map((piece) => piece.ids), ids)) {
     let at = 0;
@@ -63,6 +67,8 @@ async function maskByPrefixes(
   const { tokenizer, spans, signal } = options;
   const decoded = await tokenizer.decode(ids, { signal });
   if (decoded !== text) throw drift(text, decoded);
+  const borders = tokenizer.borders?.(ids) ?? null;
+  if (borders !== null) return maskByBorders(borders, spans);
   const prefix = async (count: number) =>
     (await tokenizer.decode(ids.subarray(0, count), { signal })).length;
   const mask = new Uint8Array(ids.length);
@@ -72,6 +78,19 @@ async function maskByPrefixes(
     const first = found?.[2 * index] ?? await firstBeyond(ids.length, start, prefix);
     const last = found?.[2 * index + 1] ?? await firstBeyond(ids.length, end - 1, prefix);
     mask.fill(1, first - 1, last);
+  }
+  return mask;
+}
+
+/** One pass over tokens and stretches: a token that overlaps a stretch is marked. */
+function maskByBorders(borders: Int32Array, spans: readonly Span[]): Uint8Array {
+  const mask = new Uint8Array(borders.length / 2);
+  let next = 0;
+  for (let token = 0; token < mask.length; token++) {
+    const start = borders[2 * token]!;
+    while (next < spans.length && spans[next]!.end <= start) next++;
+    if (next === spans.length) break;
+    if (borders[2 * token + 1]! > spans[next]!.start) mask[token] = 1;
   }
   return mask;
 }

@@ -3,7 +3,7 @@ import { encodeWithMask } from "./assistant_mask.ts";
 import type { ChatHistory } from "./chat_history.ts";
 import { type ChatTemplateOptions, History } from "./history.ts";
 import { Masks } from "./masks.ts";
-import { chooseTemplate, type TemplateChoice } from "./templates/registry.ts";
+import { chooseTemplate, hasTools, type TemplateChoice } from "./templates/registry.ts";
 import { renderWithSpans } from "./templates/spans.ts";
 import { Text } from "./text.ts";
 import type { Tokenizer } from "./tokenizer.ts";
@@ -34,7 +34,7 @@ export async function historyToTokens(
   history: History,
   options: ConversionOptions,
 ): Promise<TokenizedHistory> {
-  const { template } = chooseTemplate(options);
+  const { template } = chooseTemplate({ ...options, hasTools: hasTools(options.variables) });
   const rows = await Promise.all(history.chats.map((chat) => {
     const { text, spans } = renderWithSpans(chat, {
       template,

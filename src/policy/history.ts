@@ -10,13 +10,18 @@ import {
 } from "./batch_shape.ts";
 import { asMessage, isMessage, type Message, NO_ROLE } from "./message.ts";
 import { parseChat } from "./templates/parse.ts";
-import { chooseTemplate, familyOf, type TemplateChoice } from "./templates/registry.ts";
+import { chooseTemplate, familyOf, hasTools, type TemplateChoice } from "./templates/registry.ts";
 import { renderChat } from "./templates/render.ts";
 
 /** How {@linkcode History.applyChatTemplate} renders. */
 export interface ChatTemplateOptions extends TemplateChoice {
   /** End with the opening of an assistant's turn. Default `true`. */
   readonly addGenerationPrompt?: boolean | undefined;
+  /**
+   * End inside the last message, so that a model goes on with it: `true` for its content, or the name
+   * of another field. Default `false`.
+   */
+  readonly continueFinalMessage?: boolean | string | undefined;
   /** Further template variables, such as `tools` or `enable_thinking`. */
   readonly variables?: Readonly<Record<string, unknown>> | undefined;
 }
@@ -235,12 +240,13 @@ export class History {
    * @throws {ValidationError} No template is given or known, or the template refuses the messages.
    */
   applyChatTemplate(options: ChatTemplateOptions = {}): string[] {
-    const { template } = chooseTemplate(options);
+    const { template } = chooseTemplate({ hasTools: hasTools(options.variables), ...options });
     return this.#chats.map((chat) =>
       renderChat(chat, {
         template,
         specialTokens: options.tokenizer?.specialTokens,
-        addGenerationPrompt: options.addGenerationPrompt ?? true,
+        addGenerationPrompt: options.addGenerationPrompt ?? !options.continueFinalMessage,
+        continueFinalMessage: options.continueFinalMessage,
         variables: options.variables,
       })
     );

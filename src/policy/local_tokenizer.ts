@@ -2,6 +2,7 @@ import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
 import { join } from "node:path";
 import { ValidationError } from "../errors.ts";
 import { namingPermission } from "../internal/permission.ts";
+import { makeTokenDecoder, type TokenDecoder } from "./token_decoder.ts";
 import type { DecodeOptions, EncodeOptions, SpecialTokens, Tokenizer } from "./tokenizer.ts";
 
 /** The files of a tokenizer, parsed. */
@@ -12,6 +13,10 @@ export interface TokenizerFiles {
   readonly config?: Readonly<Record<string, unknown>> | undefined;
   /** `chat_template.jinja`; wins over the template in the config. */
   readonly chatTemplate?: string | undefined;
+  /** Further templates by name, from `additional_chat_templates`. */
+  readonly chatTemplates?: Readonly<Record<string, string>> | undefined;
+  /** `generation_config.json`: its `eos_token_id` are the tokens that end a turn. */
+  readonly generation?: Readonly<Record<string, unknown>> | undefined;
   /** Name or path of the model. */
   readonly name?: string | undefined;
 }
@@ -32,50 +37,74 @@ export class LocalTokenizer implements Tokenizer {
   readonly name: string;
   /** The model's own chat template, or `null`. */
   readonly chatTemplate: string | null;
+  /** All of the model's chat templates by name. */
+  readonly chatTemplates: Readonly<Record<string, string>>;
   /** The model's special tokens. */
   readonly specialTokens: SpecialTokens;
   /** Special tokens that a text may be cut before. */
   readonly wholeTokens: readonly string[];
   readonly #tokenizer: HuggingFaceTokenizer;
+  readonly #decoder: TokenDecoder | null;
+  readonly #added: { bos: boolean | null; eos: boolean | null };
 
   /** Makes a tokenizer from parsed files. */
   constructor(files: TokenizerFiles) {
     const config = files.config ?? {};
     this.name = files.name ?? String(config.name_or_path ?? "");
-    this.chatTemplate = files.chatTemplate ?? templateIn(config.chat_template);
+    this.chatTemplates = { ...templatesIn(config.chat_template), ...files.chatTemplates };
+    this.chatTemplate = files.chatTemplate ?? this.chatTemplates.default ??
+      Object.values(this.chatTemplates)[0] ?? null;
+    const words = vocabularyOf(files.tokenizer);
     this.specialTokens = {
       bosToken: tokenIn(config.bos_token),
       eosToken: tokenIn(config.eos_token),
       padToken: tokenIn(config.pad_token),
+      unkToken: tokenIn(config.unk_token),
+      endTokens: endTokensIn(files.generation?.eos_token_id, words.tokens),
     };
     this.wholeTokens = wholeTokensIn(files.tokenizer.added_tokens);
     this.#tokenizer = new HuggingFaceTokenizer(files.tokenizer, config);
+    this.#decoder = makeTokenDecoder({ ...words, decoder: files.tokenizer.decoder });
+    this.#added = {
+      bos: typeof config.add_bos_token === "boolean" ? config.add_bos_token : null,
+      eos: typeof config.add_eos_token === "boolean" ? config.add_eos_token : null,
+    };
   }
 
   /**
-   * Reads `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja` of a model folder; only
-   * the first must be there. Needs `--allow-read` of the folder.
+   * Reads `tokenizer.json`, `tokenizer_config.json`, `generation_config.json` and the chat templates
+   * (`chat_template.jinja`, `chat_template.json`, `additional_chat_templates/`) of a model folder;
+   * only the first must be there. Needs `--allow-read` of the folder.
    *
    * @throws {ValidationError} There is no `tokenizer.json`, or a file is not JSON.
    * @throws {PermissionError} Deno refused to read the folder.
    */
   static async fromFolder(folder: string): Promise<LocalTokenizer> {
-    const [tokenizer, config, chatTemplate] = await Promise.all([
-      readOptional(folder, "tokenizer.json"),
-      readOptional(folder, "tokenizer_config.json"),
-      readOptional(folder, "chat_template.jinja"),
-    ]);
+    const json = async (name: string) => {
+      const text = await readOptional(folder, name);
+      return text === undefined ? undefined : parsed(text, join(folder, name));
+    };
+    const [tokenizer, config, generation, template, templateJson, chatTemplates] = await Promise
+      .all([
+        json("tokenizer.json"),
+        json("tokenizer_config.json"),
+        json("generation_config.json"),
+        readOptional(folder, "chat_template.jinja"),
+        json("chat_template.json"),
+        readTemplates(folder),
+      ]);
     if (tokenizer === undefined) {
       throw new ValidationError(
         `There is no tokenizer.json in ${folder}: give the folder of a model with a fast tokenizer`,
       );
     }
+    const named = templatesIn(templateJson?.chat_template);
     return new LocalTokenizer({
-      tokenizer: parsed(tokenizer, join(folder, "tokenizer.json")),
-      config: config === undefined
-        ? undefined
-        : parsed(config, join(folder, "tokenizer_config.json")),
-      chatTemplate,
+      tokenizer,
+      config,
+      generation,
+      chatTemplate: template ?? named.default,
+      chatTemplates: { ...named, ...chatTemplates },
       name: folder,
     });
   }
@@ -88,18 +117,87 @@ export class LocalTokenizer implements Tokenizer {
   /** Ids of a text. */
   encode(text: string, options: EncodeOptions = {}): Int32Array {
     const add_special_tokens = options.addSpecialTokens ?? false;
-    return Int32Array.from(this.#tokenizer.encode(text, { add_special_tokens }).ids);
+    const ids = this.#tokenizer.encode(text, { add_special_tokens }).ids;
+    return Int32Array.from(add_special_tokens ? this.#withEnds(ids) : ids);
   }
 
   /** Text of ids. */
   decode(ids: ArrayLike<number>, options: DecodeOptions = {}): string {
+    const skipSpecialTokens = options.skipSpecialTokens ?? false;
+    if (this.#decoder !== null) return this.#decoder.decode(ids, skipSpecialTokens);
     // The library refuses an empty list.
     if (ids.length === 0) return "";
     return this.#tokenizer.decode(Array.from(ids), {
-      skip_special_tokens: options.skipSpecialTokens ?? false,
+      skip_special_tokens: skipSpecialTokens,
       clean_up_tokenization_spaces: false,
     });
   }
+
+  /**
+   * Where each token begins and ends in the decoded text, in UTF-16 units, or `null` where that
+   * cannot be told; see {@linkcode Tokenizer.borders}.
+   */
+  borders(ids: ArrayLike<number>): Int32Array | null {
+    return this.#decoder?.borders(ids) ?? null;
+  }
+
+  /** Begin and end of sequence as the model's settings want them, whatever `tokenizer.json` adds. */
+  #withEnds(ids: readonly number[]): readonly number[] {
+    const { bosToken, eosToken } = this.specialTokens;
+    const bos = bosToken === null ? null : this.idOf(bosToken);
+    const eos = eosToken === null ? null : this.idOf(eosToken);
+    let result = ids;
+    if (bos !== null && this.#added.bos === true && ids[0] !== bos) result = [bos, ...result];
+    if (bos !== null && this.#added.bos === false && ids[0] === bos) result = result.slice(1);
+    if (eos !== null && this.#added.eos === true && ids.at(-1) !== eos) result = [...result, eos];
+    return result;
+  }
+}
+
+async function readTemplates(folder: string): Promise<Record<string, string>> {
+  const templates: Record<string, string> = {};
+  const path = join(folder, "additional_chat_templates");
+  try {
+    for await (const { name } of Deno.readDir(path)) {
+      if (!name.endsWith(".jinja")) continue;
+      const template = await readOptional(path, name);
+      if (template !== undefined) templates[name.slice(0, -".jinja".length)] = template;
+    }
+  } catch (error) {
+    // Few models have any.
+    if (!(error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory)) {
+      throw error;
+    }
+  }
+  return templates;
+}
+
+/** Tokens by their ids, and which are special. */
+function vocabularyOf(
+  { model, added_tokens }: Readonly<Record<string, unknown>>,
+): { tokens: (string | undefined)[]; special: Set<number> } {
+  const tokens: (string | undefined)[] = [];
+  const special = new Set<number>();
+  const vocab = (model as { vocab?: unknown } | undefined)?.vocab;
+  if (Array.isArray(vocab)) { for (const [token] of vocab) tokens.push(String(token)); }
+  else for (const [token, id] of Object.entries(vocab ?? {})) tokens[id as number] = token;
+  for (const { id, content, special: isSpecial } of (added_tokens ?? []) as AddedToken[]) {
+    tokens[id] = content;
+    if (isSpecial) special.add(id);
+  }
+  return { tokens, special };
+}
+
+interface AddedToken {
+  readonly id: number;
+  readonly content: string;
+  readonly special?: boolean;
+}
+
+/** Texts of the ids at which a server ends a turn. */
+function endTokensIn(ids: unknown, tokens: readonly (string | undefined)[]): string[] {
+  const list = Array.isArray(ids) ? ids : [ids];
+  return list.map((id) => tokens[id]).filter((token) => token !== undefined);
 }
 
 async function readOptional(folder: string, name: string): Promise<string | undefined> {
@@ -143,9 +241,10 @@ function tokenIn(value: unknown): string | null {
 }
 
 /** A template stands in the config as text or as a list of named ones. */
-function templateIn(value: unknown): string | null {
-  if (typeof value === "string") return value;
-  if (!Array.isArray(value)) return null;
-  const named = value as { name?: string; template?: string }[];
-  return (named.find(({ name }) => name === "default") ?? named[0])?.template ?? null;
+function templatesIn(value: unknown): Record<string, string> {
+  if (typeof value === "string") return { default: value };
+  if (!Array.isArray(value)) return {};
+  const named = (value as { name?: unknown; template?: unknown }[])
+    .filter(({ name, template }) => typeof name === "string" && typeof template === "string");
+  return Object.fromEntries(named.map(({ name, template }) => [name, template]));
 }

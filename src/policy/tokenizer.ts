@@ -37,6 +37,8 @@ export interface Tokenizer {
   readonly name: string;
   /** The model's own chat template, or `null`. */
   readonly chatTemplate: string | null;
+  /** All of the model's chat templates by name, where it has several, such as `tool_use`. */
+  readonly chatTemplates?: Readonly<Record<string, string>> | undefined;
   /** The model's special tokens. */
   readonly specialTokens: SpecialTokens;
   /**
@@ -50,6 +52,12 @@ export interface Tokenizer {
   encode(text: string, options?: EncodeOptions): Int32Array | Promise<Int32Array>;
   /** Text of ids. */
   decode(ids: ArrayLike<number>, options?: DecodeOptions): string | Promise<string>;
+  /**
+   * Where each of the tokens begins and ends in the decoded text, in UTF-16 units: `[start, end]`
+   * pairs one after the other, shape `[2 * ids.length]`. A token with a part of a character has all of
+   * it. `null`, or no method, where that cannot be told.
+   */
+  borders?(ids: ArrayLike<number>): Int32Array | null;
 }
 
 /** Id to pad with: the padding token's, else the end-of-sequence token's, else `null`. */

@@ -46,6 +46,11 @@ export class PiecewiseTokenizer implements Tokenizer {
     return this.#inner.chatTemplate;
   }
 
+  /** All of the model's chat templates by name, where it has several. */
+  get chatTemplates(): Readonly<Record<string, string>> | undefined {
+    return this.#inner.chatTemplates;
+  }
+
   /** The model's special tokens. */
   get specialTokens(): SpecialTokens {
     return this.#inner.specialTokens;
@@ -73,6 +78,11 @@ export class PiecewiseTokenizer implements Tokenizer {
   /** Text of ids. */
   decode(ids: ArrayLike<number>, options?: DecodeOptions): string | Promise<string> {
     return this.#inner.decode(ids, options);
+  }
+
+  /** Where each token begins and ends in the decoded text, where the tokenizer beneath can tell. */
+  borders(ids: ArrayLike<number>): Int32Array | null {
+    return this.#inner.borders?.(ids) ?? null;
   }
 
   async #encodePieces(

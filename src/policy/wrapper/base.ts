@@ -274,8 +274,16 @@ export abstract class LLMWrapperBase {
   async chatModel(options: { signal?: AbortSignal | undefined } = {}): Promise<TemplateChatModel> {
     const tokenizer = await this.tokenizer(options);
     if (this.#chatModel?.tokenizer.inner === tokenizer) return this.#chatModel;
-    const { chatTemplate, chatTemplateName, tokenizerKwargs: variables, logger } = this.settings;
-    const model = { tokenizer, chatTemplate, chatTemplateName, variables, logger };
+    const { chatTemplate, chatTemplateName, chatTemplateOrder, logger } = this.settings;
+    const variables = this.settings.tokenizerKwargs;
+    const model = {
+      tokenizer,
+      chatTemplate,
+      chatTemplateName,
+      chatTemplateOrder,
+      variables,
+      logger,
+    };
     return this.#chatModel = new TemplateChatModel(model);
   }
 

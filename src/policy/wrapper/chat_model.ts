@@ -6,7 +6,7 @@ import type { KnownSample } from "../../rollout/sample.ts";
 import { encodeWithMask } from "../assistant_mask.ts";
 import type { Message } from "../message.ts";
 import { toolCallsIn } from "../templates/written_calls.ts";
-import { chooseTemplate } from "../templates/registry.ts";
+import { chooseTemplate, hasTools } from "../templates/registry.ts";
 import { renderChat, type RenderOptions } from "../templates/render.ts";
 import { renderWithSpans, type Span } from "../templates/spans.ts";
 import type { Tokenizer } from "../tokenizer.ts";
@@ -19,6 +19,8 @@ export interface TemplateChatModelOptions {
   readonly chatTemplate?: string | undefined;
   /** Named chat template, or `"model"` for the tokenizer's own. */
   readonly chatTemplateName?: string | undefined;
+  /** What decides when none is named: `"model"` (default) or TorchRL's order. */
+  readonly chatTemplateOrder?: "model" | "torchrl" | undefined;
   /** Variables of the template, such as `tools`. */
   readonly variables?: Readonly<Record<string, unknown>> | undefined;
   /** Where warnings go. */
@@ -91,13 +93,27 @@ export class TemplateChatModel implements ChatModel {
   }
 
   #renderOptions(addGenerationPrompt: boolean): RenderOptions {
-    const { chatTemplate, chatTemplateName, variables, tokenizer } = this.#options;
-    this.#template ??= chooseTemplate({ chatTemplate, chatTemplateName, tokenizer }).template;
+    const { variables, tokenizer } = this.#options;
+    this.#template ??= this.#choose();
     return {
       template: this.#template,
       specialTokens: tokenizer.specialTokens,
       variables,
       addGenerationPrompt,
     };
+  }
+
+  #choose(): string {
+    const { chatTemplate, chatTemplateName, chatTemplateOrder, variables, tokenizer, logger } =
+      this.#options;
+    const { template, guess } = chooseTemplate({
+      chatTemplate,
+      chatTemplateName,
+      chatTemplateOrder,
+      tokenizer,
+      hasTools: hasTools(variables),
+    });
+    if (guess !== null) logger.warn(guess);
+    return template;
   }
 }

@@ -65,6 +65,11 @@ export interface LLMWrapperOptions {
   readonly numSamples?: number | undefined;
   /** Named chat template, or `"model"` for the tokenizer's own; see {@linkcode chooseTemplate}. */
   readonly chatTemplateName?: string | undefined;
+  /**
+   * What decides when none is named: `"model"` (default) takes the model's own, `"torchrl"` guesses by
+   * the model's name first, as TorchRL does.
+   */
+  readonly chatTemplateOrder?: "model" | "torchrl" | undefined;
   /** Chat template as Jinja source. */
   readonly chatTemplate?: string | undefined;
   /** Return log-probabilities. Default `true`. */
@@ -134,6 +139,7 @@ const OPTION_NAMES = {
   inplace: true,
   numSamples: true,
   chatTemplateName: true,
+  chatTemplateOrder: true,
   chatTemplate: true,
   returnLogProbs: true,
   historyKey: true,

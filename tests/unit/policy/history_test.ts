@@ -59,10 +59,32 @@ Deno.test("case 112: qwen keeps a system message that is first and lists tools",
   assert.ok(text!.includes('<tools>\n{"name": "calc"}\n</tools>'));
 });
 
+Deno.test("the model's own template is the default; a guess looks at the last name and says so", () => {
+  const own = "{{ messages }}";
+  const choose = (name: string, chatTemplate: string | null, chatTemplates = {}) =>
+    chooseTemplate({ tokenizer: named(name, { chatTemplate, chatTemplates }) });
+  assert.deepEqual(choose("Qwen/Qwen3-8B", own), { name: "model", template: own, guess: null });
+  assert.equal(choose("/data/qwen-runs/mistral/step-5", null).name, "chatml_format");
+  assert.match(choose("/data/qwen-runs/step-5", null).guess!, /no chat template of its own/);
+  assert.equal(choose("/data/runs/my-Qwen-7b/", null).name, "qwen");
+  assert.match(choose("/data/runs/my-Qwen-7b/", null).guess!, /guessed from its name/);
+  const tokenizer = named("x", {
+    chatTemplate: own,
+    chatTemplates: { default: own, tool_use: "T" },
+  });
+  assert.equal(chooseTemplate({ tokenizer, hasTools: true }).template, "T");
+  assert.equal(chooseTemplate({ tokenizer, chatTemplateName: "model:tool_use" }).template, "T");
+  assert.throws(
+    () => chooseTemplate({ tokenizer, chatTemplateName: "model:rag" }),
+    /default, tool_use/,
+  );
+});
+
 Deno.test("case 113: the template is chosen by the model's name, custom keywords first", async () => {
   for (const model of ["Qwen/Q", "microsoft/DialoGPT", "tiiuae/falcon", "deepseek-ai/x"]) {
     const [text] = History.fromChats([CHAT]).applyChatTemplate({
       tokenizer: named(model),
+      chatTemplateOrder: "torchrl",
       addGenerationPrompt: false,
     });
     const printed = await golden("history", `auto ${model}`);
@@ -71,7 +93,7 @@ Deno.test("case 113: the template is chosen by the model's name, custom keywords
   const own =
     "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}";
   const choose = (name: string, chatTemplate: string | null = null) =>
-    chooseTemplate({ tokenizer: named(name, { chatTemplate }) }).name;
+    chooseTemplate({ tokenizer: named(name, { chatTemplate }), chatTemplateOrder: "torchrl" }).name;
   assert.equal(choose("META-LLAMA/x"), "llama");
   assert.equal(choose("mistral"), "chatml_format");
   assert.equal(choose("mistral", own), "model");
@@ -81,7 +103,7 @@ Deno.test("case 113: the template is chosen by the model's name, custom keywords
 });
 
 for (const name of ["chatml_format", "qwen", "dialogpt", "falcon", "deepseek", "llama"]) {
-  Deno.test(`case 114: the assistant mask of ${name} holds every assistant's content and no more`, async () => {
+  Deno.test(`case 114: the assistant mask of ${name} holds every assistant's content and its end`, async () => {
     const chat = [...CHAT, { role: "user", content: "Hi there! again" }, {
       role: "assistant",
       content: "Bye",
@@ -91,8 +113,14 @@ for (const name of ["chatml_format", "qwen", "dialogpt", "falcon", "deepseek", "
       chatTemplateName: name,
     });
     const text = bytes.decode(masked(tokens.only("full"), masks.only("allAssistantMask")));
-    const isPrefixed = ["falcon", "deepseek"].includes(name);
-    assert.equal(text, isPrefixed ? " Hi there! Bye" : "Hi there!Bye");
+    const end = {
+      chatml_format: "<|im_end|>",
+      qwen: "<|im_end|>",
+      llama: "<|eot|>",
+      falcon: "",
+    }[name] ?? bytes.specialTokens.eosToken;
+    const space = ["falcon", "deepseek"].includes(name) ? " " : "";
+    assert.equal(text, `${space}Hi there!${end}${space}Bye${end}`);
   });
 }
 

@@ -164,7 +164,7 @@ for (const inputMode of ["history", "text", "tokens"] as const) {
     if (inputMode === "tokens") assert.deepEqual(lists(output.tokens.full), lists([ids]));
     if (inputMode !== "history") return;
     const row = masked(output.tokens.get("full")[0]!, output.masks.get("allAssistantMask")[0]!);
-    assert.equal(bytes.decode(row), "b");
+    assert.equal(bytes.decode(row), "b<|im_end|>");
   });
 }
 
