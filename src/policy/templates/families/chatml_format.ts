@@ -1,4 +1,4 @@
-import { type TemplateFamily } from "./family.ts";
+import type { TemplateFamily } from "./family.ts";
 import { parseChatml } from "./parse_chatml.ts";
 
 /** ChatML, the template of models that are not known: TorchRL's fallback. */
