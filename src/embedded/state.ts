@@ -43,6 +43,7 @@ export class EmbeddedState {
   modelPath: string;
   readonly #inWork = new Set<string>();
   readonly #crashed = Promise.withResolvers<void>();
+  readonly #closed = Promise.withResolvers<void>();
   #isCrashed = false;
   #countedTokens = 0;
 
@@ -83,6 +84,11 @@ export class EmbeddedState {
   /** Resolves when the server has crashed. */
   get crashed(): Promise<void> {
     return this.#crashed.promise;
+  }
+
+  /** Resolves when the server is closed. */
+  get closed(): Promise<void> {
+    return this.#closed.promise;
   }
 
   /** What reading a `/generate` body needs. */
@@ -142,6 +148,7 @@ export class EmbeddedState {
 
   /** Ends requests, groups and waits. */
   async close(): Promise<void> {
+    this.#closed.resolve();
     this.faults.set({ stalled: false });
     await this.updates.close();
     await this.scheduler.close();

@@ -105,6 +105,7 @@ export class AsyncSGLang extends FleetEngine {
   readonly #owned: ManagedServers | undefined;
   readonly #supervisor: FleetSupervisor | undefined;
   readonly #weights: EngineWeights;
+  #vocabSize: number | null | undefined;
   #shutdown: Promise<void> | undefined;
 
   /** @internal */
@@ -364,7 +365,7 @@ export class AsyncSGLang extends FleetEngine {
     options: CallOptions & { readonly modelFolder?: string | undefined } = {},
   ): Promise<Map<string, { dtype: DType; shape: readonly number[] }>> {
     const folder = options.modelFolder ?? this.#options.modelFolder ??
-      (await this.#pool.workers[0]!.client.modelInfo(options)).modelPath;
+      (await this.#pool.onAny(({ client }) => client.modelInfo(options))).modelPath;
     return await readModelMetadata(folder, options);
   }
 
@@ -383,8 +384,7 @@ export class AsyncSGLang extends FleetEngine {
     text: string,
     options: CallOptions & { readonly addSpecialTokens?: boolean } = {},
   ): Promise<Int32Array> {
-    using lease = this.#pool.lease();
-    return await lease.worker.client.tokenize(text, options);
+    return await this.#pool.onAny(({ client }) => client.tokenize(text, options));
   }
 
   /** Text of ids by a server's tokenizer. */
@@ -392,8 +392,7 @@ export class AsyncSGLang extends FleetEngine {
     ids: ArrayLike<number>,
     options: CallOptions & { readonly skipSpecialTokens?: boolean } = {},
   ): Promise<string> {
-    using lease = this.#pool.lease();
-    return await lease.worker.client.detokenize(ids, options);
+    return await this.#pool.onAny(({ client }) => client.detokenize(ids, options));
   }
 
   /**
@@ -475,10 +474,16 @@ export class AsyncSGLang extends FleetEngine {
     const withIds = plan.requests.filter(({ body }) => holdsIds(body));
     if (withIds.length > 0) {
       // All are checked before any is sent.
-      const vocabSize = await this.#pool.workers[0]!.client.vocabSize({ signal: options.signal });
+      const vocabSize = await this.#knownVocabSize(options.signal);
       for (const { body } of withIds) checkVocabulary(body, vocabSize);
     }
     return plan;
+  }
+
+  /** One model, one vocabulary: asked once, of whoever answers. */
+  async #knownVocabSize(signal: AbortSignal | undefined): Promise<number | null> {
+    this.#vocabSize ??= await this.#pool.onAny(({ client }) => client.vocabSize({ signal }));
+    return this.#vocabSize;
   }
 
   async #end(): Promise<void> {

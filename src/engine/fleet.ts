@@ -28,6 +28,7 @@ export class EngineFleet implements Disposable {
   readonly #clock: Clock;
   readonly #closing = new AbortController();
   #cancelLook: (() => void) | undefined;
+  #lookedAtMs = -Infinity;
 
   constructor(
     connection: Connection,
@@ -49,6 +50,8 @@ export class EngineFleet implements Disposable {
       router: connection.routerControl,
       apiKey: options.apiKey,
       quarantines: options.quarantine ?? true,
+      onStranger: () => this.#lookNow(),
+      onReplaced: (member) => this.membership.replace(member),
       logger,
     });
     this.membership = new Membership({
@@ -123,7 +126,16 @@ export class EngineFleet implements Disposable {
     this.#cancelLook = this.#clock.schedule(delayMs, () => void this.#look());
   }
 
+  /** Looks at once, but not for every sample of a server that stays strange. */
+  #lookNow(): void {
+    const now = this.#clock.now();
+    if (now - this.#lookedAtMs < QUARANTINE_MS || this.#closing.signal.aborted) return;
+    this.#cancelLook?.();
+    void this.#look();
+  }
+
   async #look(): Promise<void> {
+    this.#lookedAtMs = this.#clock.now();
     try {
       await this.membership.refresh({ signal: this.#closing.signal, refits: true });
     } catch (error) {

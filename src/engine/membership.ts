@@ -135,6 +135,15 @@ export class Membership {
     this.#forget(member, "it was removed");
   }
 
+  /** Another version of SGLang answers at a server's address: what was known of it is void. */
+  async replace(member: Member): Promise<void> {
+    const { logger } = this.#options;
+    if (this.#options.pool.find(member.url) !== member || this.#refits.has(member)) return;
+    logger.warn(`${member.url} was replaced by another version of SGLang; it is asked anew`);
+    this.#forget(member, "another version of SGLang answers at its address");
+    await this.#meet(member.url, undefined);
+  }
+
   /** A sync begins: who is there is known first. */
   async syncBegins(signal: AbortSignal | undefined): Promise<void> {
     await this.refresh({ signal, refits: false });

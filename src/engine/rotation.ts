@@ -17,6 +17,10 @@ export interface RotationOptions {
   readonly apiKey: string | undefined;
   /** Whether a server whose weights are not the fleet's gets no requests. */
   readonly quarantines: boolean;
+  /** Told when some server behind the router answered with weights that none should have. */
+  readonly onStranger: () => void;
+  /** Told when another version of SGLang answers at a server's address. */
+  readonly onReplaced: (member: Member) => Promise<void>;
   readonly logger: Logger;
 }
 
@@ -54,10 +58,9 @@ export class Rotation {
   onSample({ weightVersion, weightVersions }: Generation, member: Member | undefined): void {
     const said = weightVersions?.at(-1)?.version ?? weightVersion;
     if (said === null || this.#syncs > 0 || !this.#isSuspicious(said)) return;
-    const suspects = member === undefined ? this.#options.pool.serving : [member];
-    for (const suspect of suspects) {
-      if (suspect.isServing) void this.check(suspect);
-    }
+    // The router does not tell who answered; it may have a server that is not even known here.
+    if (member === undefined) this.#options.onStranger();
+    else if (member.isServing) void this.check(member);
   }
 
   /** Asks a server what it holds and draws the conclusion; never rejects. */
@@ -140,16 +143,19 @@ export class Rotation {
     const { identity: identityBefore, weightVersion: versionBefore } = member;
     try {
       const { weightVersion } = await member.client.modelInfo(call);
-      const identity = identityOf(await member.client.serverInfo(call));
+      const info = await member.client.serverInfo(call);
       // Whoever syncs it meanwhile judges it then.
-      if (this.#syncs > 0) return;
-      member.note({ weightVersion, identity });
+      if (this.#syncs > 0 || !member.isSynced) return;
+      if (info.version !== member.version) {
+        await this.#options.onReplaced(member);
+        return;
+      }
+      member.note({ weightVersion, identity: identityOf(info) });
     } catch (error) {
       // Whether it lives is not asked here, and who does not answer says nothing wrong.
       this.#options.logger.debug(`${member.url} was not asked: ${messageOf(error)}`);
       return;
     }
-    if (!member.isSynced) return;
     const isOther = identityBefore !== undefined && identityBefore !== member.identity;
     // The name that SGLang begins with; no sync gives it.
     const isFirstName = member.weightVersion === "default" && versionBefore !== "default";

@@ -1,5 +1,5 @@
 import type { SGLangClient } from "../client/client.ts";
-import { type CrashedError, SGLangError, StateError } from "../errors.ts";
+import { type CrashedError, SGLangError, StateError, UnreachableError } from "../errors.ts";
 import type { Clock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
 import type { EngineWorker } from "./engine.ts";
@@ -120,6 +120,22 @@ export class WorkerPool {
     return { worker, [Symbol.dispose]: () => void worker.inFlight-- };
   }
 
+  /** Asks one server what all can answer, whatever their weights; one that is gone is passed over. */
+  async onAny<T>(call: (worker: Member) => Promise<T>): Promise<T> {
+    const tried = new Set<SGLangWorker>();
+    for (;;) {
+      using lease = this.lease(tried);
+      const { worker } = lease;
+      try {
+        return await call(worker);
+      } catch (error) {
+        tried.add(worker);
+        if (!(error instanceof UnreachableError)) throw error;
+        if (this.#members.every((member) => tried.has(member))) throw worker.crash ?? error;
+      }
+    }
+  }
+
   /** Calls every server at once and waits for all, then throws the first failure. */
   async onEvery<T>(what: string, call: (worker: Member) => Promise<T>): Promise<T[]> {
     const members = this.#members;
@@ -138,12 +154,11 @@ export class WorkerPool {
     );
   }
 
-  /** Of the serving ones, those that are not known to be dead, where there are such. */
+  /** Of the serving ones that were not tried, those not known to be dead; else whoever is left. */
   #choose(without: ReadonlySet<SGLangWorker>): Member {
-    const serving = this.serving;
-    const inRotation = serving.length > 0 ? serving : this.#members;
-    const untried = inRotation.filter((member) => !without.has(member));
-    const left = untried.length > 0 ? untried : inRotation;
+    const untried = this.#members.filter((member) => !without.has(member));
+    const serving = untried.filter(({ isServing }) => isServing);
+    const left = serving.length > 0 ? serving : untried.length > 0 ? untried : this.#members;
     const alive = left.filter(({ crash }) => crash === undefined);
     const candidates = alive.length > 0 ? alive : left;
     const least = Math.min(...candidates.map(({ inFlight }) => inFlight));

@@ -92,14 +92,22 @@ export async function route(request: Request, state: EmbeddedState): Promise<Res
     if (handler === undefined) throw new ApiError(404, { detail: "Not Found" });
     await state.faults.delay();
     const answer = await handler(request, state);
-    // Whoever asked before a crash hears nothing more: the connection is about to break.
-    if (state.isCrashed) return await new Promise(() => {});
+    if (state.isCrashed) return await noAnswer(state);
     return answer instanceof Response ? answer : Response.json(answer);
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
-    if (state.isCrashed) return await new Promise(() => {});
+    if (state.isCrashed) return await noAnswer(state);
     return typeof error.body === "string"
       ? new Response(error.body, { status: error.status })
       : Response.json(error.body, { status: error.status });
   }
+}
+
+/**
+ * Whoever asked before a crash hears nothing more: the connection breaks. What this gives at the end
+ * reaches nobody; it only lets the listener end, which waits for every answer.
+ */
+async function noAnswer(state: EmbeddedState): Promise<Response> {
+  await state.closed;
+  return new Response(null, { status: 503 });
 }
