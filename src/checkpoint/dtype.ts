@@ -94,12 +94,12 @@ export function elementCount(shape: readonly number[]): number {
   let count = 1;
   for (const size of shape) {
     if (!Number.isSafeInteger(size) || size < 0) {
-      throw new ValidationError(`Shape [${shape.join(", ")}] has a size that is no whole number`);
+      throw new ValidationError(`Shape [${shapeText(shape)}] has a size that is no whole number`);
     }
     count *= size;
   }
   if (Number.isSafeInteger(count)) return count;
-  throw new ValidationError(`Shape [${shape.join(", ")}] has too many elements`);
+  throw new ValidationError(`Shape [${shapeText(shape)}] has too many elements`);
 }
 
 /** Bytes of a tensor without gaps. */
@@ -107,4 +107,10 @@ export function tensorSizeBytes(tensor: Pick<TensorInfo, "dtype" | "shape">): nu
   const sizeBytes = elementCount(tensor.shape) * itemSizeBytes(tensor.dtype);
   if (Number.isSafeInteger(sizeBytes)) return sizeBytes;
   throw new ValidationError(`Shape [${tensor.shape.join(", ")}] has too many bytes`);
+}
+
+/** The sizes of a shape for a message, however many there are. */
+function shapeText(shape: readonly number[]): string {
+  const shown = shape.slice(0, 16).join(", ");
+  return shape.length > 16 ? `${shown}, … ${shape.length} dimensions` : shown;
 }

@@ -1,7 +1,7 @@
 import { CheckpointError, StateError } from "../errors.ts";
 import { throwIfAborted } from "../internal/deadline.ts";
 import { forEachAtOnce } from "../internal/at_once.ts";
-import { asPermissionError } from "../internal/permission.ts";
+import { asFileError, lookAtFile } from "../internal/regular_file.ts";
 import { Semaphore } from "../internal/semaphore.ts";
 
 /** Reads under way at once; one thread reads cached files at a fraction of the memory's rate. */
@@ -36,7 +36,7 @@ export class FilePool {
   /** Looks at a file and remembers which version of it is meant. */
   async stat(path: string, signal?: AbortSignal): Promise<FileIdentity> {
     using _permit = await this.#permits.acquire(signal);
-    const open = await this.#open(path);
+    const open = await this.#open(path, signal);
     this.#release(open);
     return this.#identities.get(path)!;
   }
@@ -66,7 +66,7 @@ export class FilePool {
   ): Promise<void> {
     const { position, signal } = options;
     using _permit = await this.#permits.acquire(signal);
-    const open = await this.#open(path);
+    const open = await this.#open(path, signal);
     try {
       await open.file.seek(position, Deno.SeekMode.Start);
       for (let filled = 0; filled < target.length;) {
@@ -101,11 +101,11 @@ export class FilePool {
     for (const { file } of this.#idle.splice(0)) file.close();
   }
 
-  async #open(path: string): Promise<OpenFile> {
+  async #open(path: string, signal: AbortSignal | undefined): Promise<OpenFile> {
     if (this.#closed) throw new StateError("Checkpoint is closed");
     const index = this.#idle.findIndex((open) => open.path === path);
     if (index >= 0) return this.#idle.splice(index, 1)[0]!;
-    const file = await openFile(path);
+    const file = await openFile(path, signal);
     try {
       this.#identify(path, await file.stat());
       return { path, file };
@@ -141,14 +141,14 @@ function isSame(a: FileIdentity, b: FileIdentity): boolean {
   return a.size === b.size && a.ino === b.ino && a.mtimeMs === b.mtimeMs && a.ctimeMs === b.ctimeMs;
 }
 
-async function openFile(path: string): Promise<Deno.FsFile> {
+const refuse = (message: string, options?: ErrorOptions) => new CheckpointError(message, options);
+
+async function openFile(path: string, signal: AbortSignal | undefined): Promise<Deno.FsFile> {
+  await lookAtFile(path, { refuse, signal });
   try {
     return await Deno.open(path, { read: true });
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) {
-      throw new CheckpointError(`${path} does not exist`, { cause: error });
-    }
-    throw asPermissionError(error, `--allow-read=${path}`, `read ${path}`);
+    throw asFileError(error, path, { refuse });
   }
 }
 

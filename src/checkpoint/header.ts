@@ -1,4 +1,4 @@
-import { CheckpointError, SGLangError } from "../errors.ts";
+import { CheckpointError, LimitError, SGLangError } from "../errors.ts";
 import {
   fromSafetensorsName,
   type TensorInfo,
@@ -17,6 +17,10 @@ import { isRecord, parseStrictJson } from "./json.ts";
 
 /** Longest header that safetensors reads. */
 export const MAX_HEADER_BYTES = 100_000_000;
+/** What is read unless more is asked for: some 200,000 tensors in one file. */
+export const DEFAULT_HEADER_BYTES = 16 * 2 ** 20;
+/** Most dimensions of a tensor, as in PyTorch and numpy. */
+const MAX_DIMENSIONS = 64;
 /** Bytes of the length field before the header. */
 export const LENGTH_FIELD_BYTES = 8;
 
@@ -37,7 +41,11 @@ export interface Header {
 }
 
 /** Reads the length of the header, checked against the size of the file. */
-export function parseHeaderLength(field: Uint8Array, fileBytes: number): number {
+export function parseHeaderLength(
+  field: Uint8Array,
+  fileBytes: number,
+  maxBytes = DEFAULT_HEADER_BYTES,
+): number {
   const view = new DataView(field.buffer, field.byteOffset, field.byteLength);
   const length = view.getBigUint64(0, true);
   const room = fileBytes - LENGTH_FIELD_BYTES;
@@ -46,6 +54,12 @@ export function parseHeaderLength(field: Uint8Array, fileBytes: number): number 
   }
   if (length > BigInt(MAX_HEADER_BYTES)) {
     throw new CheckpointError(`header of ${length} bytes, limit ${MAX_HEADER_BYTES}`);
+  }
+  if (length > BigInt(maxBytes)) {
+    throw new LimitError(`header of ${length} bytes, more than maxHeaderBytes, ${maxBytes}`, {
+      limit: "maxHeaderBytes",
+      max: maxBytes,
+    });
   }
   return Number(length);
 }
@@ -122,7 +136,8 @@ function parseMetadata(value: unknown): Record<string, string> {
 }
 
 function isSizeList(value: unknown): value is number[] {
-  return Array.isArray(value) && value.every((size) => Number.isSafeInteger(size) && size >= 0);
+  return Array.isArray(value) && value.length <= MAX_DIMENSIONS &&
+    value.every((size) => Number.isSafeInteger(size) && size >= 0);
 }
 
 /**

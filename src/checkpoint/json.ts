@@ -1,4 +1,5 @@
 import { CheckpointError } from "../errors.ts";
+import { endOfString, isTooDeep } from "../internal/json.ts";
 
 /** Whether a JSON value is an object, not a list. */
 export function isRecord(value: unknown): value is Record<string, unknown> {
@@ -11,6 +12,7 @@ export function isRecord(value: unknown): value is Record<string, unknown> {
  */
 export function parseStrictJson(bytes: Uint8Array, what: string): Record<string, unknown> {
   const text = decode(bytes, what);
+  if (isTooDeep(text)) throw new CheckpointError(`${what} is nested too deep for what it is`);
   const value = parse(text, what);
   if (!isRecord(value)) throw new CheckpointError(`${what} is no JSON object`);
   refuseDuplicates(text, what);
@@ -33,17 +35,28 @@ function parse(text: string, what: string): unknown {
   }
 }
 
-/** A string (with what follows, when that is a colon) or a bracket. Everything else is skipped. */
-const token = /("[^"\\]*(?:\\.[^"\\]*)*")(\s*:)?|[{}]/g;
+const QUOTE = 34, COLON = 58, OPEN = 123, CLOSE = 125;
 
-/** `text` is known to be JSON. */
+/** `text` is known to be JSON. Every character is looked at once, and a string as a whole. */
 function refuseDuplicates(text: string, what: string): void {
   const open: Array<Set<string>> = [];
-  for (const [match, quoted, colon] of text.matchAll(token)) {
-    if (match === "{") open.push(new Set());
-    else if (match === "}") open.pop();
-    else if (colon !== undefined) addName(open.at(-1)!, quoted!, what);
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    if (code === OPEN) open.push(new Set());
+    else if (code === CLOSE) open.pop();
+    if (code !== QUOTE) continue;
+    const end = endOfString(text, i);
+    if (text.charCodeAt(afterSpace(text, end + 1)) === COLON) {
+      addName(open.at(-1)!, text.slice(i, end + 1), what);
+    }
+    i = end;
   }
+}
+
+function afterSpace(text: string, start: number): number {
+  let i = start;
+  while (i < text.length && text.charCodeAt(i) <= 32) i++;
+  return i;
 }
 
 function addName(names: Set<string>, quoted: string, what: string): void {

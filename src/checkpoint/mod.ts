@@ -27,6 +27,7 @@ export {
   type Checkpoint,
   type CheckpointTensor,
   openCheckpoint,
+  type OpenOptions,
   type ReadOptions,
 } from "./reader.ts";
 export { type TensorToWrite, type WriteOptions, writeSafetensors } from "./writer.ts";

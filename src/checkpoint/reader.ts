@@ -1,4 +1,4 @@
-import { CheckpointError, SGLangError, ValidationError } from "../errors.ts";
+import { CheckpointError, LimitError, SGLangError, ValidationError } from "../errors.ts";
 import { nearestName } from "../internal/suggest.ts";
 import { FilePool } from "./file_pool.ts";
 import {
@@ -20,6 +20,12 @@ export interface CheckpointTensor extends TensorPlace {
 export interface ReadOptions {
   /** Cancels the read. */
   readonly signal?: AbortSignal | undefined;
+}
+
+/** Options of {@linkcode openCheckpoint}. */
+export interface OpenOptions extends ReadOptions {
+  /** Longest header of a file, at most 100,000,000 bytes as in safetensors. Default 16 MiB. */
+  readonly maxHeaderBytes?: number | undefined;
 }
 
 /** An open checkpoint: all headers are read and checked, no tensor is. See {@linkcode openCheckpoint}. */
@@ -60,8 +66,9 @@ export interface Checkpoint extends AsyncDisposable {
  *
  * Throws a `CheckpointError` that names the file and what is wrong with it: damaged or hostile
  * headers, gaps, overlaps, sizes that do not fit the shape, a file cut short, tensors that the index
- * names but no file has. A file that changes after it was opened is refused when it is opened again;
- * call `confirmUnchanged()` after the last read, because one may be written to in place meanwhile.
+ * names but no file has, pipes and devices. Where something is larger than its limit it throws a
+ * `LimitError`. A file that changes after it was opened is refused when it is opened again; call
+ * `confirmUnchanged()` after the last read, because one may be written to in place meanwhile.
  *
  * @example
  * ```ts
@@ -73,12 +80,12 @@ export interface Checkpoint extends AsyncDisposable {
  * }
  * ```
  */
-export async function openCheckpoint(path: string, options: ReadOptions = {}): Promise<Checkpoint> {
-  const { files, weightMap } = await locateFiles(path);
+export async function openCheckpoint(path: string, options: OpenOptions = {}): Promise<Checkpoint> {
+  const { files, weightMap } = await locateFiles(path, options.signal);
   const pool = new FilePool();
   try {
     const headers = await allOrFirstError(
-      files.map(async (file) => ({ file, header: await readHeader(pool, file, options.signal) })),
+      files.map(async (file) => ({ file, header: await readHeader(pool, file, options) })),
     );
     const tensors = joinTensors(headers, weightMap);
     const metadata = Object.assign({}, ...headers.map(({ header }) => header.metadata));
@@ -163,7 +170,7 @@ class OpenCheckpoint implements Checkpoint {
 async function readHeader(
   pool: FilePool,
   file: string,
-  signal: AbortSignal | undefined,
+  { signal, maxHeaderBytes }: OpenOptions,
 ): Promise<Header> {
   const { size } = await pool.stat(file, signal);
   try {
@@ -172,12 +179,16 @@ async function readHeader(
     }
     const field = new Uint8Array(LENGTH_FIELD_BYTES);
     await pool.read(file, field, { position: 0, signal });
-    const header = new Uint8Array(parseHeaderLength(field, size));
+    const header = new Uint8Array(parseHeaderLength(field, size, maxHeaderBytes));
     await pool.read(file, header, { position: LENGTH_FIELD_BYTES, signal });
     return parseHeader(header, size);
   } catch (error) {
-    if (!(error instanceof SGLangError) || error.code !== "checkpoint") throw error;
-    if (error.message.startsWith(file)) throw error;
+    if (!(error instanceof SGLangError) || error.message.startsWith(file)) throw error;
+    if (error instanceof LimitError) {
+      const { limit, max } = error;
+      throw new LimitError(`${file}: ${error.message}`, { limit, max, cause: error });
+    }
+    if (error.code !== "checkpoint") throw error;
     throw new CheckpointError(`${file}: ${error.message}`, { cause: error });
   }
 }

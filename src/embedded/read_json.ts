@@ -1,5 +1,10 @@
 import { CheckpointError } from "../errors.ts";
-import { asPermissionError } from "../internal/permission.ts";
+import { isMissingFile, readRegularFile } from "../internal/regular_file.ts";
+
+/** The largest tokenizers have some 30 MiB. */
+const MAX_BYTES = 128 * 2 ** 20;
+
+const refuse = (message: string, options?: ErrorOptions) => new CheckpointError(message, options);
 
 /** Reads a JSON object from a file. */
 export async function readJson(path: string): Promise<Record<string, unknown>> {
@@ -14,10 +19,12 @@ export async function readOptionalJson(
 ): Promise<Record<string, unknown> | undefined> {
   let text: string;
   try {
-    text = await Deno.readTextFile(path);
+    text = new TextDecoder().decode(
+      await readRegularFile(path, { refuse, limit: "jsonBytes", maxBytes: MAX_BYTES }),
+    );
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return undefined;
-    throw asPermissionError(error, `--allow-read=${path}`, `read ${path}`);
+    if (isMissingFile(error)) return undefined;
+    throw error;
   }
   try {
     const value: unknown = JSON.parse(text);

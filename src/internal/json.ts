@@ -49,8 +49,8 @@ export function isTooDeep(text: string, maxDepth = MAX_DEPTH): boolean {
   return false;
 }
 
-/** Where the string ends that begins at `start`. */
-function endOfString(text: string, start: number): number {
+/** Where the string ends that begins at `start`: its last quote, or the end of the text. */
+export function endOfString(text: string, start: number): number {
   for (let i = start + 1;;) {
     const end = text.indexOf('"', i);
     if (end < 0) return text.length;

@@ -1,9 +1,14 @@
 import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
 import { join } from "node:path";
-import { ValidationError } from "../errors.ts";
-import { namingPermission } from "../internal/permission.ts";
+import { PermissionError, ValidationError } from "../errors.ts";
+import { isTooDeep } from "../internal/json.ts";
+import { asPermissionError } from "../internal/permission.ts";
+import { isMissingFile, readRegularFile } from "../internal/regular_file.ts";
 import { makeTokenDecoder, type TokenDecoder } from "./token_decoder.ts";
 import type { DecodeOptions, EncodeOptions, SpecialTokens, Tokenizer } from "./tokenizer.ts";
+
+/** Longest file of a tokenizer; the largest have some 30 MiB. */
+const MAX_FILE_BYTES = 128 * 2 ** 20;
 
 /** The files of a tokenizer, parsed. */
 export interface TokenizerFiles {
@@ -201,19 +206,26 @@ function endTokensIn(ids: unknown, tokens: readonly (string | undefined)[]): str
 }
 
 async function readOptional(folder: string, name: string): Promise<string | undefined> {
+  const refuse = (message: string, options?: ErrorOptions) => new ValidationError(message, options);
   try {
-    return await namingPermission(
-      `--allow-read=${folder}`,
-      "read the tokenizer",
-      () => Deno.readTextFile(join(folder, name)),
-    );
+    const bytes = await readRegularFile(join(folder, name), {
+      refuse,
+      limit: "tokenizerBytes",
+      maxBytes: MAX_FILE_BYTES,
+    });
+    return new TextDecoder().decode(bytes);
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return;
+    if (error instanceof PermissionError) {
+      const flag = `--allow-read=${folder}`;
+      throw asPermissionError(error.cause, flag, "read the tokenizer");
+    }
+    if (isMissingFile(error)) return undefined;
     throw error;
   }
 }
 
 function parsed(json: string, path: string): Record<string, unknown> {
+  if (isTooDeep(json)) throw new ValidationError(`${path} is nested too deep for what it is`);
   try {
     return JSON.parse(json);
   } catch (error) {

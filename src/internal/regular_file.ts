@@ -1,0 +1,96 @@
+import { LimitError } from "../errors.ts";
+import { throwIfAborted } from "./deadline.ts";
+import { asExhaustedError, systemCodeOf } from "./exhausted.ts";
+import { orAborted } from "./or_aborted.ts";
+import { asPermissionError } from "./permission.ts";
+
+/** What the system says of a path, in words that follow the path. */
+const problems: Readonly<Record<string, string>> = {
+  ENOENT: "does not exist",
+  EISDIR: "is a folder, where a file is expected",
+  ENOTDIR: "lies in something that is no folder",
+  ELOOP: "is a loop of symbolic links",
+  EACCES: "may not be read by this user: check its rights and those of its folders",
+  EPERM: "may not be read by this user: check its rights and those of its folders",
+  EIO: "cannot be read: the disk or the network below it fails",
+  ESTALE: "cannot be read: the network file system below it was replaced",
+  ENAMETOOLONG: "has too long a name",
+};
+
+/** How a file is read. */
+export interface FileReadOptions {
+  /** Makes the error for a file that is not what is expected. */
+  readonly refuse: (message: string, options?: ErrorOptions) => Error;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Looks at a path before anything is opened: to open a pipe waits for its other end, and a device
+ * may never end.
+ *
+ * @throws what `refuse` makes, when it is no regular file or cannot be looked at.
+ */
+export async function lookAtFile(path: string, options: FileReadOptions): Promise<Deno.FileInfo> {
+  const info = await lookAt(path, options);
+  if (info.isFile) return info;
+  throw options.refuse(`${path} is ${kindOf(info)}, where a file is expected`);
+}
+
+/** Looks at a path, whatever it is. */
+export async function lookAt(path: string, options: FileReadOptions): Promise<Deno.FileInfo> {
+  const { signal } = options;
+  throwIfAborted(signal, `look at ${path}`);
+  try {
+    // A network file system that does not answer must not hold the caller.
+    return await (signal === undefined ? Deno.stat(path) : orAborted(Deno.stat(path), signal));
+  } catch (error) {
+    throwIfAborted(signal, `look at ${path}`);
+    throw asFileError(error, path, options);
+  }
+}
+
+/**
+ * Reads a whole regular file of at most `maxBytes`.
+ *
+ * @throws {LimitError} when it is larger, before anything is read.
+ */
+export async function readRegularFile(
+  path: string,
+  options: FileReadOptions & { readonly limit: string; readonly maxBytes: number },
+): Promise<Uint8Array<ArrayBuffer>> {
+  const { limit, maxBytes: max, signal } = options;
+  const { size } = await lookAtFile(path, options);
+  if (size > max) {
+    throw new LimitError(`${path} has ${size} bytes, more than ${limit}, ${max}`, { limit, max });
+  }
+  try {
+    return await Deno.readFile(path, signal === undefined ? {} : { signal });
+  } catch (error) {
+    throwIfAborted(signal, `read ${path}`);
+    throw asFileError(error, path, options);
+  }
+}
+
+/** An error of ours for what the system says when a path is opened or read. */
+export function asFileError(error: unknown, path: string, options: FileReadOptions): unknown {
+  const permission = asPermissionError(error, `--allow-read=${path}`, `read ${path}`);
+  if (permission !== error) return permission;
+  const exhausted = asExhaustedError(error, `read ${path}`);
+  if (exhausted !== error) return exhausted;
+  const problem = problems[systemCodeOf(error) ?? ""];
+  return problem === undefined ? error : options.refuse(`${path} ${problem}`, { cause: error });
+}
+
+/** Whether an error of {@linkcode asFileError} says that there is no such file. */
+export function isMissingFile(error: unknown): boolean {
+  const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
+  return ["ENOENT", "ENOTDIR"].includes(systemCodeOf(cause) ?? "");
+}
+
+function kindOf(info: Deno.FileInfo): string {
+  if (info.isDirectory) return "a folder";
+  if (info.isFifo) return "a pipe";
+  if (info.isSocket) return "a socket";
+  if (info.isCharDevice || info.isBlockDevice) return "a device";
+  return "no regular file";
+}
