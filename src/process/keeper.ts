@@ -61,6 +61,7 @@ export function startKeeper(options: ProcessTreeOptions): Keeper {
     prependPath: options.prependPath ?? [],
     cwd: options.cwd ?? null,
     logFile: options.logFile ?? null,
+    input: options.input ?? null,
     secrets: options.secrets ?? [],
     orphanGraceMs: Math.round(options.orphanGraceMs ?? 2000),
   }));
@@ -68,8 +69,12 @@ export function startKeeper(options: ProcessTreeOptions): Keeper {
     name,
     child,
     tail,
-    stop: (graceMs) => tell(`stop ${Math.max(0, Math.round(graceMs))}`),
-    kill: () => killQuietly(child),
+    stop(graceMs) {
+      // One that was frozen can hear it then.
+      signalQuietly(child, "SIGCONT");
+      tell(`stop ${Math.max(0, Math.round(graceMs))}`);
+    },
+    kill: () => signalQuietly(child, "SIGKILL"),
     ...follow({ name, child, lifeLine, tail, onLine: options.onLine }),
   };
 }
@@ -178,9 +183,9 @@ function callBack(onLine: ((line: string) => void) | undefined, line: string): v
   }
 }
 
-function killQuietly(child: Deno.ChildProcess): void {
+function signalQuietly(child: Deno.ChildProcess, signal: Deno.Signal): void {
   try {
-    child.kill("SIGKILL");
+    child.kill(signal);
   } catch {
     // It has ended already.
   }

@@ -8,13 +8,18 @@
  * asks to end the tree with N milliseconds of grace. Standard output carries the child's lines,
  * standard error one JSON event a line: `started`, `exited`, `failed`, `log_failed`, `stuck`.
  *
- * It is a subreaper: a process of the tree whose parent died becomes its child, whatever session it
+ * Two processes: the keeper, and its parent and guard, which the owner started. Each tells the other
+ * every second that it runs. A keeper that dies leaves its tree to the guard, which ends it; one that
+ * is frozen is continued, and killed when that does not help. When the guard dies the keeper ends the
+ * tree. Owner, guard and keeper would have to be killed at one moment for a process to be left.
+ *
+ * The keeper is a subreaper: a process of the tree whose parent died becomes its child, whatever session it
  * is in, so the tree is gone exactly when the keeper has no child left. The child's output passes
  * through it, so that an owner whose event loop is busy never blocks the child; what the owner does
  * not read in time is left out there, but not in the log file.
  */
 export const keeperSource: string = String.raw`
-import collections, ctypes, errno, json, os, re, selectors, signal, subprocess, sys, tempfile, time
+import collections, ctypes, errno, json, os, re, selectors, signal, socket, subprocess, sys, tempfile, time
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 QUEUE_LINES, LINE_BYTES = 20000, 65536
@@ -152,6 +157,8 @@ class Keeper:
         self.wake = wake_read
         self.selector.register(wake_read, selectors.EVENT_READ)
         self.selector.register(0, selectors.EVENT_READ)
+        self.line = order.pop("line")
+        self.selector.register(self.line.end, selectors.EVENT_READ)
         self.writing = False
         try: self.pid = self.spawn()
         except OSError:
@@ -162,7 +169,7 @@ class Keeper:
     def spawn(self):
         # Should the keeper itself be killed, its direct child goes with it.
         child = subprocess.Popen(
-            self.order["command"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            self.order["command"], stdin=self.input(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             env=child_environment(self.order), cwd=self.order["cwd"], start_new_session=True, bufsize=0,
             preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
         self.popen = child                          # kept: its finaliser would wait for the child
@@ -170,6 +177,14 @@ class Keeper:
         os.set_blocking(self.pipe, False)
         self.selector.register(self.pipe, selectors.EVENT_READ)
         return child.pid
+
+    def input(self):
+        text = self.order.pop("input")
+        if text is None: return subprocess.DEVNULL
+        read, write = os.pipe()
+        os.write(write, text.encode())              # the pipe takes it whole: it was limited for that
+        os.close(write)
+        return read
 
     def stop(self, grace_ms):
         at = time.monotonic() + grace_ms / 1000
@@ -243,8 +258,16 @@ class Keeper:
             if wants: self.selector.register(1, selectors.EVENT_WRITE)
             else: self.selector.unregister(1)
         ending = self.stop_at is not None or self.status is not None
-        for key, _ in self.selector.select(0.05 if ending else None):
-            if key.fd == self.wake:
+        if self.line.beat() == REVIVE: send(os.getppid(), signal.SIGCONT)
+        for key, _ in self.selector.select(0.05 if ending else BEAT_SECONDS):
+            if key.fileobj is self.line.end:
+                if self.line.hear(): continue
+                # Our guard was killed: nobody is left to end the tree should we be, too.
+                self.selector.unregister(self.line.end)
+                requested = self.requested
+                self.stop(0)
+                self.requested = requested
+            elif key.fd == self.wake:
                 try: os.read(self.wake, 4096)
                 except BlockingIOError: pass
             elif key.fd == 0: self.read_commands()
@@ -290,9 +313,90 @@ def select_readable(fd):
         selector.register(fd, selectors.EVENT_READ)
         return bool(selector.select(0))
 
+class Guard:
+    """The keeper's parent. What a keeper that dies leaves becomes its child, and is ended."""
+    def __init__(self, keeper, line):
+        self.keeper, self.line, self.status = keeper, line, None
+        # The owner must see the end of the keeper's output. Errors are ours to report, too.
+        for fd in (0, 1): os.close(fd)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda number, _: send(self.keeper, number))
+
+    def reap(self):
+        """Collects the dead; True when nobody is left."""
+        while True:
+            try: pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError: return True
+            if pid == 0: return False
+            if pid == self.keeper: self.status = status
+
+    def run(self):
+        while not self.reap() and self.status is None:
+            beat = self.line.turn()
+            if beat == REVIVE: send(self.keeper, signal.SIGCONT)
+            if beat == GIVE_UP:
+                os.write(2, b"the keeper stopped answering: it and its processes were ended\n")
+                send(self.keeper, signal.SIGKILL)
+        self.end_rest()
+        os._exit(os.WEXITSTATUS(self.status) if self.status is not None and os.WIFEXITED(self.status) else 1)
+
+    def end_rest(self):
+        end = time.monotonic() + 10
+        while not self.reap():
+            left = descendants()
+            for pid in left: send(pid, signal.SIGKILL)
+            if time.monotonic() > end: return report("stuck", pids=left)
+            time.sleep(0.02)
+
+BEAT_SECONDS, REVIVE, GIVE_UP = 1.0, 3, 8
+
+class Line:
+    """Between keeper and guard: each says every second that it runs, and hears when the other ends."""
+    def __init__(self, end):
+        self.end, self.missed, self.said_at, self.closed = end, 0, 0.0, False
+        end.setblocking(False)
+    def hear(self):
+        """Takes what came in; False when the other is gone."""
+        try:
+            data = self.end.recv(4096)
+            self.missed = 0
+            return data != b""
+        except BlockingIOError: return True
+        except OSError: return False
+    def beat(self):
+        """Says that we run, once a second; how often the other has been silent when we did."""
+        now = time.monotonic()
+        if now - self.said_at < BEAT_SECONDS: return 0
+        # Counted in turns of ours, not in time: when all were frozen together nobody was silent.
+        self.said_at, self.missed = now, self.missed + 1
+        try: self.end.send(b".")
+        except OSError: pass
+        return self.missed
+    def turn(self):
+        if self.closed: time.sleep(0.01)
+        else: wait_readable(self.end, BEAT_SECONDS)
+        if not self.closed and not self.hear(): self.closed = True
+        return self.beat()
+
+def wait_readable(end, seconds):
+    with selectors.DefaultSelector() as selector:
+        selector.register(end, selectors.EVENT_READ)
+        selector.select(seconds)
+
 def main():
     prctl(PR_SET_CHILD_SUBREAPER, 1)
+    # A frozen process of ours is woken when its parent dies, so that it can do its work.
+    prctl(PR_SET_PDEATHSIG, signal.SIGCONT)
     order, rest = read_order()
+    guards, keepers = socket.socketpair()
+    pid = os.fork()
+    if pid != 0:
+        keepers.close()
+        Guard(pid, Line(guards)).run()
+    guards.close()
+    prctl(PR_SET_CHILD_SUBREAPER, 1)                # not inherited
+    prctl(PR_SET_PDEATHSIG, signal.SIGCONT)
+    order["line"] = Line(keepers)
     try: keeper = Keeper(order, rest)
     except OSError as error:
         report("failed", errno=errno.errorcode.get(error.errno, "?"), message=str(error))

@@ -14,4 +14,5 @@ export {
 } from "./ports.ts";
 export { flagName, flagsToArgs, type FlagValue } from "./flags.ts";
 export { crashedError, type LaunchProgress, type ReadyOptions, waitUntilReady } from "./ready.ts";
+export { type ModuleCommand, moduleCommand } from "./secret_args.ts";
 export { findPython } from "./python.ts";

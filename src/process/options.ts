@@ -19,6 +19,11 @@ export interface ProcessTreeOptions {
    * temporary file, which stays only when the process ends by itself with an error.
    */
   readonly logFile?: string | undefined;
+  /**
+   * Text on standard input, then its end; at most 60,000 bytes. For what must not be in the list of
+   * processes. Default nothing.
+   */
+  readonly input?: string | undefined;
   /** Called with every line of standard output and standard error. */
   readonly onLine?: ((line: string) => void) | undefined;
   /** Texts to replace by `***` in every line, such as API keys. */

@@ -8,6 +8,10 @@ import { PROCESS_OPTION_NAMES } from "./options.ts";
 /** How long the keeper may take to start, and to report the end after the last deadline. */
 const keeperStartMs = 20_000;
 const keeperEndMs = 15_000;
+/** How long what is left may take to end once the keeper was killed. */
+const killedEndMs = 2_000;
+/** What a pipe takes at once on Linux, with some room. */
+const MAX_INPUT_BYTES = 60_000;
 
 /**
  * A process with all its descendants, which ends when this Deno process ends, in whatever way:
@@ -125,8 +129,10 @@ export class ProcessTree implements AsyncDisposable {
     const exit = await withDeadline(
       { phase, timeoutMs, peer, lastHeard: () => this.lastLine },
       () => this.wait(),
-    ).catch((error) => {
+    ).catch(async (error) => {
       this.#keeper.kill();
+      const end = { phase: "end the keeper", timeoutMs: killedEndMs };
+      await withDeadline(end, () => this.#keeper.ended).catch(() => {});
       throw error;
     });
     if (exit.stuckPids.length === 0) return exit;
@@ -147,6 +153,9 @@ function checkOptions(options: ProcessTreeOptions): void {
       `Cannot own a process tree on ${Deno.build.os}: only Linux can. ` +
         "Start the server yourself and connect to its address",
     );
+  }
+  if (new TextEncoder().encode(options.input ?? "").length > MAX_INPUT_BYTES) {
+    throw new ValidationError(`\`input\` has more than ${MAX_INPUT_BYTES} bytes`);
   }
   const { command, stopGraceMs = 0, orphanGraceMs = 0, tailLines = 1 } = options;
   if (command.length === 0 || command[0] === "") throw new ValidationError("`command` is empty");

@@ -21,7 +21,7 @@ const ownedFlags: ReadonlyMap<string, string> = new Map([
   ["--log-level", "logLevel"],
 ]);
 
-/** Arguments after the Python program. The ports are known by then. */
+/** Arguments of `sglang_router.launch_router`. The ports are known by then. */
 export function routerArgs(
   options: SGLangRouterOptions,
   ports: { port: number; prometheusPort: number },
@@ -36,8 +36,6 @@ export function routerArgs(
   }
   const host = options.host ?? "127.0.0.1";
   return [
-    "-m",
-    "sglang_router.launch_router",
     ...flagsToArgs({
       host,
       port: ports.port,

@@ -3,6 +3,7 @@ import { sleep, withDeadline } from "../internal/deadline.ts";
 import {
   findPython,
   isPortFree,
+  moduleCommand,
   type ProcessExit,
   ProcessTree,
   reservePorts,
@@ -64,14 +65,17 @@ export class SGLangRouter implements AsyncDisposable {
     checkPorts({ port, prometheusPort, given: options, host: local });
     lease.release();
     const name = `SGLang router on port ${port}`;
+    const args = routerArgs(options, { port, prometheusPort });
+    const command = moduleCommand("sglang_router.launch_router", args);
     const tree = await ProcessTree.launch({
       name,
-      command: [python, ...routerArgs(options, { port, prometheusPort })],
+      command: [python, ...command.args],
+      input: command.input,
       keeperPython: python,
       env: { PYTHONUNBUFFERED: "1", ...options.env },
       logFile: options.logFile,
       onLine: options.onLog,
-      secrets: options.apiKey === undefined ? [] : [options.apiKey],
+      secrets: command.secrets,
       stopGraceMs: options.stopGraceMs ?? 5000,
     });
     const api = new RouterApi(`http://${local}:${port}`, { apiKey: options.apiKey });

@@ -56,7 +56,7 @@ const ownedFlags: ReadonlyMap<string, string> = new Map([
   ...flagKeys.map((key): [string, string] => [flagName(key), key]),
 ]);
 
-/** Arguments after the Python program. `port` and `ncclPort` are known by then. */
+/** Arguments of `sglang.launch_server`. `port` and `ncclPort` are known by then. */
 export function launchArgs(
   options: SglangServerOptions,
   ports: { port: number; ncclPort: number },
@@ -84,7 +84,7 @@ export function launchArgs(
     ...forDevice,
   };
   for (const key of flagKeys) if (options[key] !== undefined) flags[key] = options[key];
-  return ["-m", "sglang.launch_server", ...flagsToArgs(flags), ...flagsToArgs(args)];
+  return [...flagsToArgs(flags), ...flagsToArgs(args)];
 }
 
 /** Variables to set for the server. What the user sets wins. */

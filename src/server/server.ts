@@ -4,6 +4,7 @@ import { systemClock } from "../internal/clock.ts";
 import {
   findPython,
   isPortFree,
+  moduleCommand,
   type PortLease,
   type ProcessExit,
   ProcessTree,
@@ -116,18 +117,20 @@ interface Launch {
 }
 
 async function launch({ options, python, ports, release }: Launch): Promise<SglangServer> {
-  const { host = "127.0.0.1", apiKey, adminApiKey, signal } = options;
+  const { host = "127.0.0.1", signal } = options;
+  const command = moduleCommand("sglang.launch_server", launchArgs(options, ports));
   const name = `SGLang server on port ${ports.port}`;
   release();
   const tree = await ProcessTree.launch({
     name,
-    command: [python, ...launchArgs(options, ports)],
+    command: [python, ...command.args],
+    input: command.input,
     keeperPython: python,
     env: launchEnv(options),
     prependPath: pythonFolder(python),
     logFile: options.logFile,
     onLine: options.onLog,
-    secrets: [apiKey, adminApiKey].filter((key) => key !== undefined),
+    secrets: command.secrets,
     stopGraceMs: options.stopGraceMs,
   });
   const url = `http://${reachable(host)}:${ports.port}`;

@@ -10,7 +10,7 @@ function argsOf(options: Partial<SGLangRouterOptions>): string {
 
 Deno.test("a router is cache-aware, breaks no circuit, and has a metrics port of its own", () => {
   const args = argsOf({ workers: ["http://a:1/", "http://b:2"] });
-  assert.match(args, /^-m sglang_router\.launch_router --host 127\.0\.0\.1 --port 31000 /);
+  assert.match(args, /^--host 127\.0\.0\.1 --port 31000 /);
   assert.match(args, /--policy cache_aware /);
   assert.match(args, /--prometheus-host 127\.0\.0\.1 --prometheus-port 31001 /);
   assert.match(args, /--disable-circuit-breaker /);

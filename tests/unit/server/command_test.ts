@@ -17,7 +17,6 @@ function furtherArgs(options: Partial<SglangServerOptions>): string[] {
 Deno.test("case 15: the command names model, host, port and sizes first, then the other flags", () => {
   const options = { model: "org/name", tpSize: 2, dpSize: 1, baseGpuId: 4, contextLength: 4096 };
   assert.deepEqual(launchArgs(options, ports), [
-    ...["-m", "sglang.launch_server"],
     ...["--model-path", "org/name"],
     ...["--host", "127.0.0.1"],
     ...["--port", "30000"],

@@ -22,6 +22,7 @@ class Health(http.server.BaseHTTPRequestHandler):
         self.end_headers()
     def log_message(self, *args): pass
 server = http.server.HTTPServer(("127.0.0.1", int(option("--port"))), Health)
+if mode == "tells": import json; print("args", json.dumps(sys.argv), flush=True)
 print("serving", flush=True)
 server.serve_forever()
 `;
@@ -57,7 +58,7 @@ function test(name: string, fn: (launch: Launch) => Promise<void>): void {
 }
 
 type Launch = (
-  mode: "serves" | "dies" | "silent",
+  mode: "serves" | "tells" | "dies" | "silent",
   options?: Partial<SglangServerOptions>,
 ) => ReturnType<typeof makeSglangServer>;
 
@@ -91,7 +92,8 @@ test("case 16: a deadline ends the process, then throws with its last words", as
     return true;
   });
   await heard.promise;
-  await clock.advance(3_600_000);
+  // Polls have passed some of it; to go further would pass the time for ending the process, too.
+  await clock.advance(3_600_000 - clock.now());
   await late;
 });
 
@@ -154,4 +156,27 @@ Deno.test({
       await Deno.remove(folder, { recursive: true });
     }
   },
+});
+
+/** Text of a file of every process that this user may look at. */
+async function ofAllProcesses(file: "cmdline" | "environ"): Promise<string> {
+  const { stdout } = await new Deno.Command("sh", {
+    args: ["-c", `cat /proc/[0-9]*/${file} 2>/dev/null; true`],
+  }).output();
+  return new TextDecoder().decode(stdout);
+}
+
+test("no key and no password of a server is seen among the processes or in its log", async (launch) => {
+  const secrets = ["sk-api-1f7c", "sk-admin-82aa", "ssl-55d0", "postgres-77e1"];
+  const [apiKey, adminApiKey, sslKeyfilePassword, password] = secrets as [string, ...string[]];
+  await using server = await launch("tells", {
+    apiKey,
+    adminApiKey,
+    args: { sslKeyfilePassword: sslKeyfilePassword!, historyDb: `x://me:${password}@db/x` },
+  });
+  const seen = await ofAllProcesses("cmdline") + await ofAllProcesses("environ");
+  assert.match(seen, new RegExp(`${server.port}`));
+  for (const secret of secrets) assert.equal(seen.includes(secret), false, secret);
+  // The stand-in writes its arguments: they have arrived, and the log does not have them.
+  assert.match(server.logTail(), /args .*--api-key", "\*\*\*"/);
 });
