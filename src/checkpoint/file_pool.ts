@@ -89,7 +89,7 @@ export class FilePool {
       const [path, known] = entry;
       const info = await Deno.stat(path).catch((error) => {
         if (error instanceof Deno.errors.NotFound) throw changed(path, "it is gone");
-        throw asPermissionError(error, `--allow-read=${path}`, `read ${path}`);
+        throw asFileError(error, path, { refuse });
       });
       if (!isSame(known, identityOf(info))) throw changed(path, "it was replaced or written to");
     });

@@ -47,6 +47,7 @@ export const PROCESS_OPTION_NAMES = {
   prependPath: true,
   cwd: true,
   logFile: true,
+  input: true,
   onLine: true,
   secrets: true,
   tailLines: true,
