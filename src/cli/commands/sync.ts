@@ -11,7 +11,7 @@ import {
 } from "../../weights/mod.ts";
 import type { PauseMode } from "../../client/types.ts";
 import { defaultControlPort, tellSynced } from "../control_client.ts";
-import { watchCheckpoints } from "../checkpoint_watch.ts";
+import { checkpointName, servedStep, watchCheckpoints } from "../checkpoint_watch.ts";
 import {
   addFleetOptions,
   type FleetOptions,
@@ -35,6 +35,7 @@ interface Options extends FleetOptions {
   readonly masterAddress?: string | undefined;
   readonly diskFolder?: string | undefined;
   readonly watch?: boolean | undefined;
+  readonly allowOlder?: boolean | undefined;
   readonly interval: number;
   readonly control: string;
   readonly json?: boolean | undefined;
@@ -46,8 +47,11 @@ Examples:
   sglang-rl sync checkpoints -r http://127.0.0.1:30010 --watch
   sglang-rl sync checkpoints/step-20 -s http://gpu-1:30000 --transport disk
 
-With --watch, CHECKPOINT may be a folder of checkpoints: the newest complete one is pushed, and
-every newer one when it has been written. A push that fails is reported and the next one is tried.`;
+The version is the checkpoint's name, such as step-20; a name that the servers had before gets a
+suffix. With --watch, CHECKPOINT may be a folder of checkpoints: the newest complete one is pushed,
+and every newer one when it has been written. Newer is the higher number in its name, then what a
+"latest" file or link names, then the later time. A push that fails is reported and the next one is
+tried.`;
 
 /** Adds `sync`. */
 export function addSync(program: Command, { io }: CommandContext): void {
@@ -69,11 +73,12 @@ export function addSync(program: Command, { io }: CommandContext): void {
       new Option("--verify <level>", "what proves that the weights landed")
         .choices(["version", "sample", "checksum", "off"]).default("version"),
     )
-    .option("--weight-version <name>", "version to set (default: one more than the servers')")
+    .option("--weight-version <name>", "version to set (default: the checkpoint's name)")
     .option("--bucket-mb <size>", "limit of a bucket, in MiB", wholeNumber(1), 512)
     .option("--master-address <address>", "address of this machine that the servers can reach")
     .option("--disk-folder <path>", "shared folder for --transport disk")
     .option("-w, --watch", "go on with every newer checkpoint until Ctrl-C")
+    .option("--allow-older", "with --watch: also push a checkpoint that is older than the last")
     .option("--interval <seconds>", "pause between two looks at the folder", numberFrom(0.1), 5)
     .option(
       "--control <url>",
@@ -102,7 +107,13 @@ async function sync(checkpoint: string, options: Options, io: CliIo): Promise<vo
   await sender.initAllWorkersGroup(undefined, { signal: io.signal });
   if (!options.watch) return await push(sender, { checkpoint, options, io });
   io.err(`Watching ${checkpoint}; Ctrl-C ends it\n`);
-  const watch = { intervalMs: options.interval * 1000, signal: io.signal };
+  const watch = {
+    intervalMs: options.interval * 1000,
+    signal: io.signal,
+    servedStep: servedStep(sender.servers.map(({ weightVersion }) => weightVersion)),
+    allowOlder: options.allowOlder,
+    tell: (message: string) => io.err(`${message}\n`),
+  };
   for await (const folder of watchCheckpoints(checkpoint, watch)) {
     try {
       await push(sender, { checkpoint: folder, options, io });
@@ -121,7 +132,7 @@ async function push(
   {
     using line = new ProgressLine(io);
     report = await sender.updateWeights(safetensors(checkpoint), {
-      version: options.weightVersion,
+      version: options.weightVersion ?? checkpointName(checkpoint),
       onProgress: ({ message, bytesDone, bytesTotal }) =>
         line.show(
           `sync: ${message}, ${(bytesDone / 1e6).toFixed(1)} of ${
