@@ -1,4 +1,5 @@
 import { ValidationError } from "../errors.ts";
+import type { ToolCallFault } from "./answers/answer.ts";
 import { describe } from "./batch_shape.ts";
 
 /** A call of a tool by an assistant. */
@@ -56,6 +57,8 @@ export interface Message {
   readonly toolCalls?: readonly (ToolCall | OpenAIToolCall)[] | null | undefined;
   /** The same under OpenAI's name. */
   readonly tool_calls?: readonly (ToolCall | OpenAIToolCall)[] | null | undefined;
+  /** What looks like a call in an answer that was sampled, and is none. */
+  readonly toolCallFaults?: readonly ToolCallFault[] | null | undefined;
   /** Answers of tools. */
   readonly toolResponses?: readonly string[] | null | undefined;
   /** What the assistant thought before it answered. `reasoning` and `thinking` are the same. */

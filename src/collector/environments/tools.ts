@@ -31,7 +31,8 @@ export interface ToolEnvironmentOptions<Task extends PromptTask> {
 
 /**
  * An environment whose policy may call tools: each call is run and answered with a `tool` message,
- * and the first answer without a call ends the dialog. Limit the turns with the collector's
+ * and the first answer without a call ends the dialog. What looks like a call and is none is answered
+ * with what is wrong with it. Limit the turns with the collector's
  * `maxTurns`. Throws a {@linkcode ValidationError} without prompts or tools.
  *
  * @example
@@ -74,11 +75,21 @@ export function toolEnvironment<Task extends PromptTask>(
     },
     async step(action) {
       const calls = callsOf(action.message);
-      if (calls.length === 0) return { reward: await reward(action, prompt), done: true };
+      const faults = action.message.toolCallFaults ?? [];
+      if (calls.length === 0 && faults.length === 0) {
+        return { reward: await reward(action, prompt), done: true };
+      }
       const messages = await Promise.all(
         calls.map((call) => runTool(tools, call, action.signal)),
       );
-      return { messages, reward: toolTurnReward, done: false, info: { toolCalls: calls.length } };
+      // The model is told, so that it can try again; an attempt at a call is no answer.
+      const told = faults.map(({ reason }) => answer(`Error: no tool was called: ${reason}`));
+      return {
+        messages: [...messages, ...told],
+        reward: toolTurnReward,
+        done: false,
+        info: { toolCalls: calls.length, toolCallFaults: faults.length },
+      };
     },
   };
 }

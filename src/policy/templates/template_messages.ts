@@ -11,6 +11,7 @@ const known: Readonly<Record<string, string | null>> = {
   isComplete: null,
   toolCalls: "tool_calls",
   tool_calls: "tool_calls",
+  toolCallFaults: null,
   toolResponses: null,
   reasoning_content: "reasoning_content",
   reasoningContent: "reasoning_content",

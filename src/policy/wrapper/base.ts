@@ -274,13 +274,14 @@ export abstract class LLMWrapperBase {
   async chatModel(options: { signal?: AbortSignal | undefined } = {}): Promise<TemplateChatModel> {
     const tokenizer = await this.tokenizer(options);
     if (this.#chatModel?.tokenizer.inner === tokenizer) return this.#chatModel;
-    const { chatTemplate, chatTemplateName, chatTemplateOrder, logger } = this.settings;
+    const { chatTemplate, chatTemplateName, chatTemplateOrder, readAnswer, logger } = this.settings;
     const variables = this.settings.tokenizerKwargs;
     const model = {
       tokenizer,
       chatTemplate,
       chatTemplateName,
       chatTemplateOrder,
+      readAnswer,
       variables,
       logger,
     };

@@ -3,13 +3,20 @@ import type { Logger } from "../../internal/logger.ts";
 import type { ChatModel, RenderedPrompt, SignalOptions } from "../../rollout/chat_model.ts";
 import { PiecewiseTokenizer } from "../../rollout/piecewise_tokenizer.ts";
 import type { KnownSample } from "../../rollout/sample.ts";
+import type { ReadAnswer } from "../answers/answer.ts";
+import { readAnswer, type ReadAnswerOptions } from "../answers/read_answer.ts";
 import { encodeWithMask } from "../assistant_mask.ts";
 import type { Message } from "../message.ts";
-import { toolCallsIn } from "../templates/written_calls.ts";
 import { chooseTemplate, hasTools } from "../templates/registry.ts";
 import { renderChat, type RenderOptions } from "../templates/render.ts";
 import { renderWithSpans, type Span } from "../templates/spans.ts";
 import type { Tokenizer } from "../tokenizer.ts";
+
+/** Reads the text of an answer: thoughts, what is said, calls of tools. */
+export type AnswerReader = (
+  text: string,
+  options: ReadAnswerOptions,
+) => ReadAnswer | Promise<ReadAnswer>;
 
 /** What a {@linkcode TemplateChatModel} is made of. */
 export interface TemplateChatModelOptions {
@@ -23,6 +30,8 @@ export interface TemplateChatModelOptions {
   readonly chatTemplateOrder?: "model" | "torchrl" | undefined;
   /** Variables of the template, such as `tools`. */
   readonly variables?: Readonly<Record<string, unknown>> | undefined;
+  /** Reads answers in place of the built-in reader. */
+  readonly readAnswer?: AnswerReader | undefined;
   /** Where warnings go. */
   readonly logger: Logger;
 }
@@ -39,6 +48,8 @@ export class TemplateChatModel implements ChatModel {
   readonly tokenizer: PiecewiseTokenizer;
   readonly #options: TemplateChatModelOptions;
   #template: string | null = null;
+  /** Whether prompts end inside the model's thoughts. */
+  #isThinking = false;
 
   /** Looks at nothing before it is used. */
   constructor(options: TemplateChatModelOptions) {
@@ -48,7 +59,7 @@ export class TemplateChatModel implements ChatModel {
 
   /** The text of a conversation that an assistant is to go on with. */
   render(messages: readonly Message[]): string {
-    return renderChat(messages, this.#renderOptions(true));
+    return this.#noted(renderChat(messages, this.#renderOptions(true)));
   }
 
   /** Text, ids and mask of a conversation that an assistant is to go on with. */
@@ -62,15 +73,21 @@ export class TemplateChatModel implements ChatModel {
   }
 
   /** An answer as a message. */
-  read({ text, finishReason }: KnownSample): Message {
+  read({ text, finishReason }: KnownSample): Message | Promise<Message> {
     const content = text ?? "";
+    const { variables, readAnswer: own } = this.#options;
+    const tools = Array.isArray(variables?.tools) ? variables.tools : undefined;
+    const options = { tools, isThinking: this.#isThinking };
     // Tool calls stay in the content too, so that it renders as it was made.
-    return {
+    const asMessage = ({ calls, faults }: ReadAnswer): Message => ({
       role: "assistant",
       content,
       isComplete: finishReason.type === "stop",
-      toolCalls: toolCallsIn(content),
-    };
+      toolCalls: calls.length === 0 ? null : calls,
+      ...(faults.length === 0 ? {} : { toolCallFaults: faults }),
+    });
+    const answer = (own ?? readAnswer)(content, options);
+    return answer instanceof Promise ? answer.then(asMessage) : asMessage(answer);
   }
 
   async #marked(
@@ -79,6 +96,7 @@ export class TemplateChatModel implements ChatModel {
   ): Promise<MarkedText> {
     const { tokenizer } = this;
     const { text, spans } = renderWithSpans(messages, this.#renderOptions(addGenerationPrompt));
+    if (addGenerationPrompt) this.#noted(text);
     try {
       const { ids, mask } = await encodeWithMask(text, spans, { tokenizer, signal });
       return { text, ids, assistantMask: mask, spans };
@@ -101,6 +119,11 @@ export class TemplateChatModel implements ChatModel {
       variables,
       addGenerationPrompt,
     };
+  }
+
+  #noted(prompt: string): string {
+    this.#isThinking = /<think>\s*$/.test(prompt.slice(-32));
+    return prompt;
   }
 
   #choose(): string {

@@ -7,6 +7,7 @@ import { type Logger, silentLogger } from "../../internal/logger.ts";
 import { checkOptionNames, type OptionNames } from "../../internal/option_names.ts";
 import type { PadLayout } from "../padding.ts";
 import type { Tokenizer } from "../tokenizer.ts";
+import type { AnswerReader } from "./chat_model.ts";
 
 /** What a wrapper reads: conversations, texts or token ids. */
 export type InputMode = "history" | "text" | "tokens";
@@ -72,6 +73,11 @@ export interface LLMWrapperOptions {
   readonly chatTemplateOrder?: "model" | "torchrl" | undefined;
   /** Chat template as Jinja source. */
   readonly chatTemplate?: string | undefined;
+  /**
+   * Reads tool calls and reasoning of answers in place of {@linkcode readAnswer}, for example by
+   * asking the server's own parsers.
+   */
+  readonly readAnswer?: AnswerReader | undefined;
   /** Return log-probabilities. Default `true`. */
   readonly returnLogProbs?: boolean | undefined;
   /** Key of the conversations. Default `"history"`. */
@@ -140,6 +146,7 @@ const OPTION_NAMES = {
   numSamples: true,
   chatTemplateName: true,
   chatTemplateOrder: true,
+  readAnswer: true,
   chatTemplate: true,
   returnLogProbs: true,
   historyKey: true,

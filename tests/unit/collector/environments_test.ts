@@ -91,6 +91,31 @@ Deno.test("a tool environment runs the tools that are called and ends with the a
   }]);
 });
 
+Deno.test("an attempt at a call is told to the model and is no answer", async () => {
+  const broken = {
+    role: "assistant",
+    content: "<tool_call>{</tool_call>",
+    toolCallFaults: [{ text: "{", reason: "the call is not JSON" }],
+  };
+  const policy = scripted([broken, { role: "assistant", content: "42" }]);
+  await using collector = new LLMCollector(
+    toolEnvironment({
+      prompts: ["6 * 7?"],
+      tools: { multiply: { description: "Multiplies", parameters: {}, call: () => 42 } },
+      reward: () => 1,
+    }),
+    { policy, dialogTurnsPerBatch: 1, yieldCompletedTrajectories: true },
+  );
+  const batch = await collector.rollout();
+  assert.deepEqual(batch?.rows.map((row) => row.reward), [0, 1]);
+  assert.deepEqual(
+    batch?.rows.at(-1)?.messages.filter(({ role }) => role === "tool").map(({ content }) =>
+      content
+    ),
+    ["Error: no tool was called: the call is not JSON"],
+  );
+});
+
 Deno.test("environments without anything to do are refused", () => {
   const reward = () => 0;
   assert.throws(() => promptEnvironment({ prompts: [], reward }), /at least one prompt/);

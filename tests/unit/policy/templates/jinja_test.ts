@@ -55,6 +55,19 @@ Deno.test("numbers of parsed JSON print as Python's", () => {
   );
 });
 
+Deno.test("strftime_now writes the given time as C does, in English", () => {
+  const now = () => new Date(2026, 0, 5, 3, 4, 9);
+  const format = "%a %A %b %B %d %e %-d %H %I %j %m %M %p %S %U %V %w %W %y %Y %F %T %%";
+  const { text } = new JinjaTemplate(`{{ strftime_now("${format}") }}`).render({
+    variables: {},
+    now,
+  });
+  assert.equal(
+    text,
+    "Mon Monday Jan January 05  5 5 03 03 005 01 04 AM 09 01 02 1 01 26 2026 2026-01-05 03:04:09 %",
+  );
+});
+
 const hungry = [
   "{{ 'a' * 10 ** 9 }}",
   "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}",

@@ -1,0 +1,93 @@
+import type { ToolCall } from "../message.ts";
+
+/** Something in an answer that looks like a call of a tool and is none. */
+export interface ToolCallFault {
+  /** What was written, at most 500 characters of it. */
+  readonly text: string;
+  /** What is wrong with it. */
+  readonly reason: string;
+}
+
+/** An answer of a model, taken apart. */
+export interface ReadAnswer {
+  /** What the model thought, or `null`. Calls in it are not calls. */
+  readonly reasoning: string | null;
+  /** What it said beside its thoughts and its calls. */
+  readonly content: string;
+  /** The tools that it calls, in order. */
+  readonly calls: readonly ToolCall[];
+  /** What looks like a call and is none, in order. */
+  readonly faults: readonly ToolCallFault[];
+}
+
+/** What a reader of calls found in one place. */
+export type Found = { readonly call: ToolCall } | { readonly fault: ToolCallFault };
+
+/** A fault. */
+export function fault(text: string, reason: string): Found {
+  return { fault: { text: text.trim().slice(0, 500), reason } };
+}
+
+/** A call from an object of JSON; `parameters` will do for `arguments`. */
+export function callOf(value: unknown, text: string): Found {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    return fault(text, "a call must be a JSON object with name and arguments");
+  }
+  const { parameters, ...rest } = value as Record<string, unknown>;
+  const { name } = rest;
+  if (typeof name !== "string" || name === "") return fault(text, "the call has no name");
+  const given = rest.arguments ?? parameters ?? {};
+  if (typeof given !== "string") return { call: { ...rest, name, arguments: given } };
+  const read = tryJson(given);
+  if (read === null) return fault(text, "the arguments are not JSON");
+  return { call: { ...rest, name, arguments: read.value } };
+}
+
+/** A call from a name and the JSON of its arguments. */
+export function namedCall(name: string, json: string, text: string): Found {
+  const given = json.trim();
+  if (given === "") return callOf({ name, arguments: {} }, text);
+  const read = tryJson(given);
+  return read === null
+    ? fault(text, "the arguments are not JSON")
+    : callOf({ name, arguments: read.value }, text);
+}
+
+/** A call that is written as one JSON object. */
+export function jsonCall(json: string): Found {
+  const read = tryJson(withoutEndTokens(json));
+  return read === null ? fault(json, "the call is not JSON") : callOf(read.value, json);
+}
+
+/** A value of JSON, or `null` when the text is none. */
+export function tryJson(text: string): { value: unknown } | null {
+  try {
+    return { value: JSON.parse(text) };
+  } catch {
+    return null;
+  }
+}
+
+const endTokens = ["<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|eot|>", "<|endoftext|>", "</s>"];
+const moreEndTokens = [
+  "<｜end▁of▁sentence｜>",
+  "<end_of_turn>",
+  "<|call|>",
+  "<|return|>",
+  "<|end|>",
+];
+
+/** A text without white space and tokens of the model at its end. */
+export function withoutEndTokens(text: string): string {
+  let rest = text.trim();
+  while (true) {
+    const token = [...endTokens, ...moreEndTokens].find((end) => rest.endsWith(end));
+    if (token === undefined) return rest;
+    rest = rest.slice(0, -token.length).trimEnd();
+  }
+}
+
+/** A value that is written without quotes: JSON where it is some, else a text. */
+export function looseValue(text: string, isText: boolean): unknown {
+  return isText ? text : tryJson(text)?.value ?? (text.trim() === "null" ? null : text);
+}

@@ -1,0 +1,45 @@
+/** Answers of gpt-oss: messages in channels. */
+import { fault, type Found, namedCall, type ReadAnswer } from "./answer.ts";
+
+const MESSAGE = "<|message|>";
+const ends = ["<|end|>", "<|call|>", "<|return|>", "<|start|>"];
+
+/** Whether an answer is written in channels. */
+export function isHarmony(text: string): boolean {
+  return text.includes("<|channel|>") && text.includes(MESSAGE);
+}
+
+/** Reads the channels: `analysis` is thought, `to=functions.…` a call, the rest is said. */
+export function readHarmony(text: string): ReadAnswer {
+  const thoughts: string[] = [];
+  const said: string[] = [];
+  const found: Found[] = [];
+  // Each header stands before a <|message|>; its text goes to the next mark.
+  let header = "";
+  const [first = "", ...parts] = text.split(MESSAGE);
+  header = first;
+  for (const part of parts) {
+    const at = firstOf(part, ends);
+    const body = part.slice(0, at);
+    const recipient = /to=([\w.-]+)/.exec(header)?.[1];
+    if (recipient !== undefined && recipient !== "user") {
+      const name = recipient.replace(/^functions\./, "");
+      const isCut = at === part.length && part === parts.at(-1);
+      const call = namedCall(name, body, header + MESSAGE + body);
+      found.push(isCut && "fault" in call ? fault(body, "the call was cut off") : call);
+    } else if (/<\|channel\|>\s*analysis/.test(header)) thoughts.push(body);
+    else said.push(body);
+    header = part.slice(at);
+  }
+  return {
+    reasoning: thoughts.length === 0 ? null : thoughts.join("\n"),
+    content: said.join("\n"),
+    calls: found.flatMap((one) => "call" in one ? [one.call] : []),
+    faults: found.flatMap((one) => "fault" in one ? [one.fault] : []),
+  };
+}
+
+function firstOf(text: string, marks: readonly string[]): number {
+  const places = marks.map((mark) => text.indexOf(mark)).filter((at) => at >= 0);
+  return places.length === 0 ? text.length : Math.min(...places);
+}

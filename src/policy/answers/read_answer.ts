@@ -1,0 +1,102 @@
+import type { ToolCall } from "../message.ts";
+import { type Found, jsonCall, type ReadAnswer } from "./answer.ts";
+import { callFormats, jsonCalls, listMarks, type TextParameters } from "./formats.ts";
+import { isHarmony, readHarmony } from "./harmony.ts";
+import { splitReasoning } from "./reasoning.ts";
+import { Scanner } from "./scanner.ts";
+
+/** How to read an answer. */
+export interface ReadAnswerOptions {
+  /** Tools as they were given to the model: parameters that are texts stay texts. */
+  readonly tools?: readonly unknown[] | undefined;
+  /** Whether the prompt ended inside the model's thoughts. Default `false`. */
+  readonly isThinking?: boolean | undefined;
+  /** Told how many characters were looked at, for tests. */
+  readonly onLooked?: ((characters: number) => void) | undefined;
+}
+
+/**
+ * Takes an answer apart: thoughts, what is said, and calls of tools in the spellings of Hermes and
+ * Qwen, Qwen3-Coder, GLM, Mistral, DeepSeek, Kimi, Llama 3.1 and gpt-oss. Nothing inside thoughts is
+ * a call. What looks like a call and is none is a fault with its reason. It takes time in proportion
+ * to the length of the text.
+ *
+ * @example
+ * ```ts
+ * import { readAnswer } from "@sglang-rl/sglang-rl/policy";
+ *
+ * const { calls } = readAnswer('<tool_call>{"name": "add", "arguments": {"a": 1}}</tool_call>');
+ * calls[0]?.name; // "add"
+ * ```
+ */
+export function readAnswer(text: string, options: ReadAnswerOptions = {}): ReadAnswer {
+  const { tools, isThinking = false, onLooked } = options;
+  if (isHarmony(text)) return readHarmony(text);
+  const { reasoning, rest, looked } = splitReasoning(text, isThinking);
+  const scanner = new Scanner(rest);
+  const { found, said } = readMarked(scanner, textParameters(tools));
+  onLooked?.(looked + scanner.looked);
+  let content = said.join("");
+  for (const mark of listMarks) if (content.includes(mark)) content = content.replaceAll(mark, "");
+  if (found.length === 0) {
+    const bare = bareCalls(rest);
+    if (bare !== null) return taken(bare, { reasoning, content: "" });
+  }
+  return taken(found, { reasoning, content: content.trim() });
+}
+
+function readMarked(scanner: Scanner, texts: TextParameters): { found: Found[]; said: string[] } {
+  const found: Found[] = [];
+  const said: string[] = [];
+  const opens = callFormats.flatMap((format) => format.opens);
+  let at = 0;
+  while (at < scanner.text.length) {
+    const open = scanner.first(opens, at);
+    if (open === null) break;
+    said.push(scanner.text.slice(at, open.at));
+    const format = callFormats.find((one) => one.opens.includes(open.mark))!;
+    const reading = format.read(scanner, open.at, open.mark, texts);
+    found.push(...reading.found);
+    at = reading.end;
+  }
+  said.push(scanner.text.slice(at));
+  return { found, said };
+}
+
+/** Llama 3.1 writes a call as bare JSON: a whole answer that is an object with name and parameters. */
+function bareCalls(text: string): Found[] | null {
+  const plain = text.trim();
+  if (!/^\{\s*"(?:name|type|parameters|arguments)"\s*:/.test(plain)) return null;
+  const found = jsonCalls(plain);
+  const isCall = /"(?:parameters|arguments)"\s*:/.test(plain) || "fault" in jsonCall(plain);
+  return isCall ? found : null;
+}
+
+function taken(
+  found: readonly Found[],
+  rest: { reasoning: string | null; content: string },
+): ReadAnswer {
+  return {
+    ...rest,
+    calls: found.flatMap((one): ToolCall[] => "call" in one ? [one.call] : []),
+    faults: found.flatMap((one) => "fault" in one ? [one.fault] : []),
+  };
+}
+
+const noTexts: ReadonlySet<string> = new Set();
+
+/** Names of the parameters of each tool that are texts, whatever they look like. */
+function textParameters(tools: readonly unknown[] | undefined): TextParameters {
+  const known = new Map<string, ReadonlySet<string>>();
+  for (const tool of tools ?? []) {
+    const { function: described = tool } = tool as { function?: unknown };
+    const { name, parameters } = (described ?? {}) as {
+      name?: unknown;
+      parameters?: { properties?: Record<string, { type?: unknown }> };
+    };
+    if (typeof name !== "string") continue;
+    const properties = Object.entries(parameters?.properties ?? {});
+    known.set(name, new Set(properties.flatMap(([key, of]) => of?.type === "string" ? [key] : [])));
+  }
+  return (tool) => known.get(tool) ?? noTexts;
+}

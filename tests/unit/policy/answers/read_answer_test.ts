@@ -1,0 +1,174 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { readAnswer } from "../../../../src/policy/mod.ts";
+
+const add = { name: "add", arguments: { a: 1, b: 2 } };
+const json = '{"name": "add", "arguments": {"a": 1, "b": 2}}';
+
+/** One call of `add` in the spelling of each family. */
+const spellings: Readonly<Record<string, string>> = {
+  "Hermes": `<tool_call>\n${json}\n</tool_call>`,
+  "Hermes on one line": `<tool_call>${json}</tool_call>`,
+  "Hermes, indented": `<tool_call>\n  ${json}\n  </tool_call>`,
+  "Hermes with arguments as text":
+    '<tool_call>{"name": "add", "arguments": "{\\"a\\": 1, \\"b\\": 2}"}</tool_call>',
+  "Hermes with parameters":
+    '<tool_call>{"name": "add", "parameters": {"a": 1, "b": 2}}</tool_call>',
+  "Hermes, closed by a stop text": `I add. <tool_call>${json}\n`,
+  "Hermes before an end token": `<tool_call>${json}<|im_end|>`,
+  "Llama 3.1": '{"name": "add", "parameters": {"a": 1, "b": 2}}',
+  "Llama 3.1 with its end": '{"name": "add", "parameters": {"a": 1, "b": 2}}<|eom_id|>',
+  "Llama 3.1 with its tag": '<|python_tag|>{"name": "add", "parameters": {"a": 1, "b": 2}}',
+  "Mistral": `[TOOL_CALLS][${json}]`,
+  "Mistral's later models": '[TOOL_CALLS]add[ARGS]{"a": 1, "b": 2}',
+  "DeepSeek V3": "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>add\n```json\n" +
+    '{"a":1,"b":2}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜><｜end▁of▁sentence｜>',
+  "DeepSeek V3.1": "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>add<｜tool▁sep｜>" +
+    '{"a":1,"b":2}<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
+  "Qwen3-Coder": "<tool_call>\n<function=add>\n<parameter=a>\n1\n</parameter>\n<parameter=b>\n2\n" +
+    "</parameter>\n</function>\n</tool_call>",
+  "Qwen3-Coder without its frame": "<function=add><parameter=a>1</parameter><parameter=b>2" +
+    "</parameter></function>",
+  "GLM 4.5":
+    "<tool_call>add\n<arg_key>a</arg_key>\n<arg_value>1</arg_value>\n<arg_key>b</arg_key>\n" +
+    "<arg_value>2</arg_value>\n</tool_call>",
+  "gpt-oss": "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>commentary " +
+    'to=functions.add <|constrain|>json<|message|>{"a": 1, "b": 2}<|call|>',
+};
+
+for (const [family, text] of Object.entries(spellings)) {
+  Deno.test(`a call is read in the spelling of ${family}`, () => {
+    const { calls, faults } = readAnswer(text);
+    assert.deepEqual([calls, faults], [[add], []]);
+  });
+
+  if (["Llama 3.1", "Llama 3.1 with its end", "gpt-oss"].includes(family)) continue;
+  Deno.test(`a call inside thoughts is not run: ${family}`, () => {
+    const answer = readAnswer(`<think>I could ${text}</think>The answer is 3`);
+    assert.deepEqual([answer.calls, answer.faults, answer.content], [[], [], "The answer is 3"]);
+    assert.deepEqual(readAnswer(`I could ${text}`, { isThinking: true }).calls, []);
+    assert.deepEqual(readAnswer(`I could ${text}</think>3`).calls, []);
+    assert.deepEqual(readAnswer(`<think>${text}`).calls, []);
+    assert.deepEqual(readAnswer(`<think>hm</think>${text}`).calls, [add]);
+  });
+}
+
+Deno.test("a call of Kimi keeps its id", () => {
+  const text = "<|tool_calls_section_begin|><|tool_call_begin|>functions.add:0" +
+    '<|tool_call_argument_begin|>{"a":1,"b":2}<|tool_call_end|><|tool_calls_section_end|>';
+  assert.deepEqual(readAnswer(text), {
+    reasoning: null,
+    content: "",
+    calls: [{ ...add, id: "functions.add:0" }],
+    faults: [],
+  });
+});
+
+Deno.test("several calls are read in order, and what is said stays", () => {
+  const more = json.replace("add", "sub");
+  const { calls, content } = readAnswer(
+    `First.<tool_call>${json}</tool_call>Then.<tool_call>${more}</tool_call>`,
+  );
+  assert.deepEqual(calls.map(({ name }) => name), ["add", "sub"]);
+  assert.equal(content, "First.Then.");
+  assert.deepEqual(
+    readAnswer(`${json}; ${more}`).calls.map(({ name }) => name),
+    ["add", "sub"],
+  );
+});
+
+for (
+  const text of [
+    '<tool_call>{"name": "add", "arguments": {"a": 1,}}</tool_call>',
+    '<tool_call>{"arguments": {}}</tool_call>',
+    "<tool_call>[1]</tool_call>",
+    '<tool_call>{"name": "add", "argum',
+    '[TOOL_CALLS][{"name": ',
+    "<function=add><parameter=a>1",
+    "<｜tool▁call▁begin｜>function",
+    "<|tool_call_begin|>functions.add:0",
+    '<|python_tag|>{"name": "add"',
+    '{"name": "add", "parameters": {"a": 1,}}',
+    "<|channel|>commentary to=functions.add<|message|>{broken<|call|>",
+  ]
+) {
+  Deno.test(`what looks like a call and is none is a fault: ${text}`, () => {
+    const { calls, faults } = readAnswer(text);
+    assert.deepEqual(calls, []);
+    assert.equal(faults.length, 1);
+    assert.notEqual(faults[0]!.reason, "");
+  });
+}
+
+Deno.test("one good and one broken call are both told", () => {
+  const { calls, faults } = readAnswer(
+    `<tool_call>${json}</tool_call><tool_call>{"name": </tool_call>`,
+  );
+  assert.deepEqual([calls.length, faults.length], [1, 1]);
+});
+
+Deno.test("JSON, code and words that are no call are an answer", () => {
+  for (
+    const text of ['{"result": 3}', "42", "function add(a) {}", '{"name": "Ann", "age": 3}', ""]
+  ) {
+    const { calls, faults, content } = readAnswer(text);
+    assert.deepEqual([calls, faults, content], [[], [], text]);
+  }
+});
+
+Deno.test("parameters that are texts stay texts", () => {
+  const tools = [{
+    type: "function",
+    function: { name: "add", parameters: { properties: { a: { type: "string" } } } },
+  }];
+  const text = "<function=add><parameter=a>1</parameter><parameter=b>2</parameter></function>";
+  assert.deepEqual(readAnswer(text, { tools }).calls[0]!.arguments, { a: "1", b: 2 });
+});
+
+const pieces = [
+  ...["<tool_call>", "</tool_call>", "<think>", "</think>", "{", "}", '{"name": "', "[TOOL_CALLS]"],
+  ...[
+    "<function=a>",
+    "<parameter=b>",
+    "</parameter>",
+    "<arg_key>",
+    "<｜tool▁call▁begin｜>",
+    "[ARGS]",
+  ],
+  ...[
+    "<|tool_call_begin|>",
+    "<|python_tag|>",
+    "<｜tool▁sep｜>",
+    "<|channel|>",
+    "<|message|>",
+    ";\n{",
+  ],
+  ...["[THINK]", "x", "\n", " "],
+];
+
+Deno.test("reading looks at each character a fixed number of times, whatever is repeated", () => {
+  const looked = (text: string) => {
+    let count = 0;
+    readAnswer(text, { onLooked: (characters) => count = characters });
+    return count;
+  };
+  const repeated = fc.array(fc.constantFrom(...pieces), { minLength: 1, maxLength: 4 });
+  fc.assert(
+    fc.property(repeated, fc.integer({ min: 1, max: 400 }), (parts, times) => {
+      const text = parts.join("").repeat(times);
+      assert.ok(looked(text) <= 40 * (text.length + 1), `${looked(text)} of ${text.length}`);
+    }),
+    { numRuns: 500 },
+  );
+});
+
+Deno.test("no text makes the reader fail", () => {
+  const random = fc.array(fc.oneof(fc.constantFrom(...pieces), fc.string()), { maxLength: 12 });
+  fc.assert(
+    fc.property(random, fc.boolean(), (parts, isThinking) => {
+      const { calls } = readAnswer(parts.join(""), { isThinking });
+      for (const { name } of calls) assert.equal(typeof name, "string");
+    }),
+    { numRuns: 1000 },
+  );
+});
