@@ -37,7 +37,7 @@ interface OpenGroup {
 export interface GroupsOptions {
   readonly plan: GroupPlan;
   readonly tasks: TaskQueue;
-  /** Ends the members of a group that still run. */
+  /** Ends the members of a group that still run, and takes out those that wait. */
   readonly abandon: (group: number) => void;
   /** Told when dialogs that came to their end are not given out, because their group is not. */
   readonly onDropped: (dialogs: WholeGroup) => void;
@@ -113,7 +113,6 @@ export class Groups {
   #close(group: number, open: OpenGroup): void {
     this.#open.delete(group);
     if (open.alive === 0) return;
-    this.#options.tasks.dropGroup(group);
     this.#options.abandon(group);
   }
 }

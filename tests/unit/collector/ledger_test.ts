@@ -23,7 +23,9 @@ Deno.test("the ledger adds up to the row, whatever fails, gets stale, is retried
   await fc.assert(
     fc.asyncProperty(
       fc.record({
-        mode: fc.constantFrom("steps", "trajectories", "last_steps"),
+        mode: fc.constantFrom("steps", "trajectories", "last_steps", "groups"),
+        incompleteGroups: fc.constantFrom("fill", "drop", "keep"),
+        overSample: fc.integer({ min: 0, max: 2 }),
         onStale: fc.constantFrom("drop", "retry", "keep"),
         onDialogError: fc.constantFrom("throw", "skip"),
         size: fc.integer({ min: 1, max: 5 }),
@@ -51,11 +53,19 @@ Deno.test("the ledger adds up to the row, whatever fails, gets stale, is retried
           {
             policy,
             dialogTurnsPerBatch: plan.perBatch,
-            totalDialogs: plan.totalDialogs,
+            totalDialogs: plan.mode === "groups" ? 3 * plan.totalDialogs : plan.totalDialogs,
+            ...(plan.mode !== "groups" ? {} : {
+              groupSize: 3,
+              incompleteGroups: plan.incompleteGroups,
+              overSample: plan.overSample,
+              maxGroupRefills: 2,
+            }),
             maxStaleness: 1,
             onStale: plan.mode === "steps" && plan.onStale === "retry" ? "drop" : plan.onStale,
-            yieldCompletedTrajectories: plan.mode !== "steps",
-            yieldOnlyLastSteps: plan.mode === "last_steps",
+            ...(plan.mode === "groups" ? {} : {
+              yieldCompletedTrajectories: plan.mode !== "steps",
+              yieldOnlyLastSteps: plan.mode === "last_steps",
+            }),
             onDialogError: plan.onDialogError,
             maxConsecutiveFailures: 1_000,
             dialogRetries: plan.dialogRetries,
