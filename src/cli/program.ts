@@ -4,6 +4,7 @@ import { addCompletion } from "./commands/completion.ts";
 import { addControl } from "./commands/control.ts";
 import { addDoctor } from "./commands/doctor.ts";
 import { addGenerate } from "./commands/generate.ts";
+import { addLaunch } from "./commands/launch.ts";
 import { addMetrics } from "./commands/metrics.ts";
 import { addPause } from "./commands/pause.ts";
 import { addServe } from "./commands/serve.ts";
@@ -45,6 +46,7 @@ const commands = [
   addPause,
   addControl,
   addMetrics,
+  addLaunch,
   addDoctor,
   addBench,
   addCompletion,

@@ -30,3 +30,13 @@ export {
   type Transition,
   transitions,
 } from "./transitions.ts";
+export type { PollingOptions, ServerDiscovery } from "./discovery/discovery.ts";
+export { type DnsOptions, type DnsResolver, serversInDns } from "./discovery/dns.ts";
+export { listedServers, serversInFile } from "./discovery/file.ts";
+export {
+  type KubernetesOptions,
+  refittedCondition,
+  refittedGate,
+  serversInKubernetes,
+} from "./discovery/kubernetes.ts";
+export { serversInSlurm, type SlurmOptions } from "./discovery/slurm.ts";

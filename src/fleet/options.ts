@@ -1,6 +1,7 @@
 import { ValidationError } from "../errors.ts";
 import type { Clock } from "../internal/clock.ts";
 import type { Logger } from "../internal/logger.ts";
+import type { ServerDiscovery } from "./discovery/discovery.ts";
 import type { FleetEvent } from "./events.ts";
 import { defaultRules, type FleetRules } from "./machine.ts";
 
@@ -80,6 +81,8 @@ export interface FleetSupervisorOptions extends Partial<FleetRules> {
   readonly apiKey?: string | undefined;
   /** Further headers of every probe. */
   readonly headers?: Readonly<Record<string, string>> | undefined;
+  /** Where servers of others are found; see {@linkcode FleetSupervisor.follow}. Default nowhere. */
+  readonly discovery?: ServerDiscovery | undefined;
   /** The servers that are ours to start; the others are only watched. */
   readonly servers?: readonly StartableServer[] | undefined;
   /** Where to report. Default nowhere. */

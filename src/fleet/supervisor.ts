@@ -3,6 +3,7 @@ import { type Clock, systemClock } from "../internal/clock.ts";
 import { sleep, withDeadline } from "../internal/deadline.ts";
 import { type Logger, silentLogger } from "../internal/logger.ts";
 import { messageOf } from "../internal/thrown.ts";
+import type { ServerDiscovery } from "./discovery/discovery.ts";
 import { type FleetEvent, FleetEvents } from "./events.ts";
 import { type FleetRules, newRecord, step } from "./machine.ts";
 import {
@@ -58,6 +59,12 @@ export class FleetSupervisor implements AsyncDisposable {
       this.#add(url, state === "serving" ? "healthy" : "stale", ours.get(url));
     }
     this.#listening = fleet.onWorkerEvent((event) => this.#onWorkerEvent(event));
+    const { discovery } = options;
+    if (discovery === undefined) return;
+    const following = this.follow(discovery).catch((error) =>
+      this.#logger.error(`${discovery.name} is followed no more: ${messageOf(error)}`)
+    ).finally(() => this.#loops.delete(following));
+    this.#loops.add(following);
   }
 
   /**
@@ -111,6 +118,33 @@ export class FleetSupervisor implements AsyncDisposable {
       this.#logger.warn(`${url} could not be taken out: ${messageOf(error)}`)
     );
     member.client.close();
+  }
+
+  /**
+   * Follows a discovery until the supervision ends or the signal fires: servers that it finds are
+   * watched and taken in, those that it has no more are let go. A look that fails changes nothing,
+   * and neither does one that finds nobody: a fleet is not given up for an empty list.
+   */
+  async follow(
+    discovery: ServerDiscovery,
+    options: { readonly signal?: AbortSignal | undefined } = {},
+  ): Promise<void> {
+    const signal = options.signal === undefined
+      ? this.#closing.signal
+      : AbortSignal.any([this.#closing.signal, options.signal]);
+    const onError = (error: unknown) =>
+      this.#logger.warn(`${discovery.name} cannot be read: ${messageOf(error)}`);
+    for await (const urls of discovery.watch({ signal, onError })) {
+      if (signal.aborted) return;
+      if (urls.length === 0) {
+        this.#logger.warn(`${discovery.name} has no server; the fleet is left as it is`);
+        continue;
+      }
+      const known = new Set(urls);
+      for (const url of urls) if (!this.#members.has(url)) this.add(url);
+      const gone = [...this.#members.keys()].filter((url) => !known.has(url));
+      await Promise.all(gone.map((url) => this.remove(url)));
+    }
   }
 
   /**

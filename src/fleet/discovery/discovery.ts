@@ -1,0 +1,74 @@
+import { ValidationError } from "../../errors.ts";
+import { type Clock, systemClock } from "../../internal/clock.ts";
+import { sleep } from "../../internal/deadline.ts";
+
+/** Finds the servers of a fleet that others start and end. */
+export interface ServerDiscovery {
+  /** What is looked at, for messages. */
+  readonly name: string;
+  /** The addresses that there are now; rejects when they cannot be told. */
+  servers(options?: { readonly signal?: AbortSignal | undefined }): Promise<readonly string[]>;
+  /** The addresses now and whenever they have changed, until the signal fires. */
+  watch(options: {
+    readonly signal: AbortSignal;
+    /** Told when a look failed; the next one is tried. */
+    readonly onError?: ((error: unknown) => void) | undefined;
+  }): AsyncIterable<readonly string[]>;
+}
+
+/** How often to look, and by which time. */
+export interface PollingOptions {
+  /** Pause between two looks, in milliseconds. */
+  readonly intervalMs?: number | undefined;
+  /** The time to use. */
+  readonly clock?: Clock | undefined;
+}
+
+/** A discovery that looks again and again. */
+export function polling(
+  name: string,
+  look: (signal: AbortSignal | undefined) => Promise<readonly string[]>,
+  { intervalMs = 5_000, clock = systemClock }: PollingOptions,
+): ServerDiscovery {
+  if (!(intervalMs > 0)) throw new ValidationError(`intervalMs must be above 0, got ${intervalMs}`);
+  const servers = async (signal: AbortSignal | undefined) => distinct(await look(signal));
+  return {
+    name,
+    servers: ({ signal } = {}) => servers(signal),
+    async *watch({ signal, onError }) {
+      let before: string | undefined;
+      while (!signal.aborted) {
+        try {
+          const found = await servers(signal);
+          const key = found.toSorted().join(" ");
+          if (key !== before) yield found;
+          before = key;
+        } catch (error) {
+          if (!signal.aborted) onError?.(error);
+        }
+        await sleep(intervalMs, { signal, clock }).catch(() => {});
+      }
+    },
+  };
+}
+
+/** Addresses without slashes at their ends, each once. */
+export function distinct(urls: readonly string[]): string[] {
+  return [...new Set(urls.map((url) => url.replace(/\/+$/, "")))];
+}
+
+/** The address of a server on a host. */
+export function serverUrl(host: string, port: number): string {
+  const named = host.includes(":") && !host.startsWith("[") ? `[${host}]` : host;
+  return `http://${named.replace(/\.$/, "")}:${port}`;
+}
+
+/**
+ * Refuses a port that is none.
+ *
+ * @throws {ValidationError} It is no whole number from 1 to 65,535.
+ */
+export function checkPort(port: number): void {
+  if (Number.isInteger(port) && port >= 1 && port <= 65_535) return;
+  throw new ValidationError(`port must be a whole number from 1 to 65535, got ${port}`);
+}

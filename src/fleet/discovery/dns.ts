@@ -1,0 +1,48 @@
+import { namingPermission } from "../../internal/permission.ts";
+import {
+  checkPort,
+  polling,
+  type PollingOptions,
+  type ServerDiscovery,
+  serverUrl,
+} from "./discovery.ts";
+
+/** Asks the resolver; `Deno.resolveDns` is one. */
+export interface DnsResolver {
+  (name: string, type: "A" | "AAAA", options: { signal?: AbortSignal }): Promise<string[]>;
+  (
+    name: string,
+    type: "SRV",
+    options: { signal?: AbortSignal },
+  ): Promise<{ readonly target: string; readonly port: number }[]>;
+}
+
+/** Options of {@linkcode serversInDns}. */
+export interface DnsOptions extends PollingOptions {
+  /** Port of every server, for a name with `A` records such as a headless service. */
+  readonly port?: number | undefined;
+  /** Default `Deno.resolveDns`, which needs `--allow-net`. */
+  readonly resolve?: DnsResolver | undefined;
+}
+
+/**
+ * Servers that a name stands for: with `port` those of its `A` records, as a headless service of
+ * Kubernetes has them, without those of its `SRV` records, such as `_http._tcp.sglang.local`, which
+ * bring their ports.
+ */
+export function serversInDns(name: string, options: DnsOptions = {}): ServerDiscovery {
+  const { port } = options;
+  if (port !== undefined) checkPort(port);
+  const resolve = options.resolve ?? Deno.resolveDns as DnsResolver;
+  const type = port === undefined ? "SRV" : "A";
+  return polling(`${type} records of ${name}`, async (signal) => {
+    const call = signal === undefined ? {} : { signal };
+    return await namingPermission("--allow-net", `resolve ${name}`, async () => {
+      if (port !== undefined) {
+        return (await resolve(name, "A", call)).map((host) => serverUrl(host, port));
+      }
+      const records = await resolve(name, "SRV", call);
+      return records.map((record) => serverUrl(record.target, record.port));
+    });
+  }, options);
+}

@@ -1,0 +1,42 @@
+import { ValidationError } from "../../errors.ts";
+import { namingPermission } from "../../internal/permission.ts";
+import { polling, type PollingOptions, type ServerDiscovery } from "./discovery.ts";
+
+/** Most bytes of a list of servers. */
+const LIMIT = 1 << 20;
+
+/** Servers that never change. */
+export function listedServers(urls: readonly string[]): ServerDiscovery {
+  const { servers } = polling("a list of servers", () => Promise.resolve(urls.map(checked)), {});
+  return {
+    name: "a list of servers",
+    servers,
+    async *watch({ signal }) {
+      yield await servers({ signal });
+    },
+  };
+}
+
+/**
+ * Servers that a file lists, one address on a line; empty lines and what follows `#` do not count.
+ * The file is looked at every `intervalMs` (5,000), so that it may be on a network file system.
+ * Needs `--allow-read=<path>`.
+ */
+export function serversInFile(path: string, options: PollingOptions = {}): ServerDiscovery {
+  return polling(`the file ${path}`, async (signal) => {
+    const text = await namingPermission(
+      `--allow-read=${path}`,
+      `read ${path}`,
+      () => Deno.readTextFile(path, signal === undefined ? {} : { signal }),
+    );
+    if (text.length > LIMIT) throw new ValidationError(`${path} is longer than 1 MiB`);
+    return text.split("\n").map((line) => line.replace(/#.*/, "").trim()).filter((line) =>
+      line !== ""
+    ).map(checked);
+  }, options);
+}
+
+function checked(url: string): string {
+  if (/^https?:$/.test(URL.parse(url)?.protocol ?? "")) return url;
+  throw new ValidationError(`"${url}" is not the address of a server, as http://gpu-1:30000`);
+}
