@@ -18,7 +18,8 @@ export function serverInfo(state: EmbeddedState, address: { port: number }): unk
     trust_remote_code: false,
     context_length: null,
     is_embedding: false,
-    dtype: "float32",
+    // As started without `--dtype`: the types are those of the checkpoint.
+    dtype: "auto",
     quantization: null,
     max_running_requests: options.maxRunningRequests,
     max_queued_requests: null,

@@ -147,6 +147,14 @@ export class FleetServer {
     return this.#info?.raw.device === "cpu";
   }
 
+  /** Type of its weights, where it was started with `--dtype`; else that of its checkpoint. */
+  get dtype(): "float32" | "bfloat16" | "float16" | undefined {
+    const dtype = this.#info?.raw.dtype;
+    if (dtype === "half") return "float16";
+    if (dtype === "float") return "float32";
+    return dtype === "float32" || dtype === "bfloat16" || dtype === "float16" ? dtype : undefined;
+  }
+
   /** SGLang version. */
   get version(): string {
     return this.#info?.version ?? "unknown";

@@ -184,11 +184,45 @@ export async function referenceOf(
   });
   const model = await readModel(modelPath, tokenizerPath, signal);
   return {
-    reference: model.names,
+    reference: await withServedTypes(model.names, { modelPath, tokenizerPath, signal }, servers),
     referenceLabel: `the servers' model ${modelPath}`,
     kind: "model",
     tied: tiedWeights ?? tiedHead(model, open),
   };
+}
+
+/** Types that `--dtype` replaces; quantised weights keep theirs. */
+const PLAIN_FLOATS: readonly DType[] = ["float64", "float32", "float16", "bfloat16"];
+
+/**
+ * The model's weights in the types that the servers hold: what `--dtype` says, else the types of the
+ * checkpoint that they began with. An update from disk makes its folder the model's path, but the
+ * memory stays what it was.
+ */
+async function withServedTypes(
+  names: ModelMetadata,
+  model: {
+    readonly modelPath: string;
+    readonly tokenizerPath: string | null;
+    readonly signal: AbortSignal | undefined;
+  },
+  servers: readonly FleetServer[],
+): Promise<ModelMetadata> {
+  const told = new Set(servers.map(({ dtype }) => dtype));
+  const dtype = told.size === 1 ? [...told][0] : undefined;
+  const { modelPath, tokenizerPath, signal } = model;
+  const first = dtype !== undefined || tokenizerPath === null || tokenizerPath === modelPath
+    ? undefined
+    : (await readFolder(tokenizerPath, signal).catch(() => undefined))?.names;
+  const isSameModel = first !== undefined && first.size === names.size &&
+    [...names].every(([name, { shape }]) => first.get(name)?.shape.join() === shape.join());
+  return new Map([...names].map(([name, info]) => {
+    const began = isSameModel ? first.get(name)!.dtype : info.dtype;
+    return [name, {
+      shape: info.shape,
+      dtype: dtype !== undefined && PLAIN_FLOATS.includes(began) ? dtype : began,
+    }];
+  }));
 }
 
 /** The weights of a model's checkpoint. */
