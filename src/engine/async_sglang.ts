@@ -235,7 +235,10 @@ export class AsyncSGLang extends FleetEngine {
    * @param options `timeoutMs` limits the whole call, its time in the queue too; default none beside
    * `generateTimeoutMs` of each request.
    * @throws {ValidationError} A prompt or an option is wrong; nothing was sent.
-   * @throws {HttpError} A server refused a request; the others of the call were aborted.
+   * @throws {PartialResultError} A server refused some of the prompts: `failures` names them by index,
+   * `partial` has the samples of the others.
+   * @throws {HttpError} A server refused the only prompt, or all; or it failed, and the other requests
+   * of the call were aborted.
    * @throws {TimeoutError} The deadline passed; what ran was aborted on the servers.
    * @throws {CrashedError} Every managed server has ended.
    */

@@ -8,6 +8,8 @@ import type {
 } from "../client/types.ts";
 import {
   AbortedError,
+  HttpError,
+  PartialResultError,
   StateError,
   TimeoutError,
   UnreachableError,
@@ -17,6 +19,7 @@ import type { Clock } from "../internal/clock.ts";
 import { sleep } from "../internal/deadline.ts";
 import type { Logger } from "../internal/logger.ts";
 import { Semaphore } from "../internal/semaphore.ts";
+import { asError } from "../internal/thrown.ts";
 import type { GenerateOptions } from "./engine.ts";
 import { type GeneratePlan, type PlannedRequest, samplesOf } from "./generate_plan.ts";
 import { droppedSample } from "./dropped_sample.ts";
@@ -113,13 +116,21 @@ export class Dispatcher {
         options.onProgress?.({ done, total });
         return samples;
       } catch (error) {
-        stop.end(error);
+        // A prompt that a server refuses says nothing about the others; any other error does.
+        if (total === 1 || !isRefusal(error)) stop.end(error);
         throw error;
       }
     });
     const settled = await this.#tracked(Promise.allSettled(runs));
     if (stop.signal.aborted) throw stop.signal.reason;
-    return settled.flatMap((run) => (run as PromiseFulfilledResult<Generation[]>).value);
+    const partial = settled.flatMap((run) => run.status === "fulfilled" ? run.value : []);
+    const failures = settled.flatMap((run, row) =>
+      run.status === "rejected" ? [{ row, error: asError(run.reason) }] : []
+    );
+    if (failures.length === 0) return partial;
+    if (failures.length === total) throw failures[0]!.error;
+    const rows = settled.flatMap(({ status }, row) => status === "fulfilled" ? [row] : []);
+    throw new PartialResultError({ failures, rows, partial });
   }
 
   /** Sends one request as a stream. */
@@ -414,6 +425,12 @@ export class Dispatcher {
       hint: "A paused server answers only after it is resumed",
     });
   }
+}
+
+/** Whether a server refused what it was asked, rather than failed. */
+function isRefusal(error: unknown): boolean {
+  return error instanceof HttpError && error.status >= 400 && error.status < 500 &&
+    ![401, 403, 404, 408, 429].includes(error.status);
 }
 
 async function ask(

@@ -92,12 +92,12 @@ Deno.test("the deadline of a call covers its queue", async () => {
   release();
 });
 
-Deno.test("the first failure ends the other requests of its call and is what is thrown", async () => {
+Deno.test("a server that fails ends the other requests of its call, and its error is thrown", async () => {
   const held = Promise.withResolvers<Response>();
   await using server = standIn({
     ...healthyServer,
     "POST /generate": ({ body }) =>
-      body?.text === "1" ? Response.json({ error: "bad" }, { status: 400 }) : held.promise,
+      body?.text === "1" ? Response.json({ error: "bad" }, { status: 500 }) : held.promise,
   });
   await using engine = await AsyncSGLang.connect(server.url, options);
   await assert.rejects(engine.generate(texts(3)), { code: "http", serverMessage: "bad" });

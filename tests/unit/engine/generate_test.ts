@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { HttpError, PartialResultError } from "../../../src/errors.ts";
+import type { Generation } from "../../../src/client/types.ts";
 import { AsyncSGLang } from "../../../src/engine/mod.ts";
 import type { GenerateOptions } from "../../../src/engine/mod.ts";
 import {
@@ -191,4 +193,26 @@ Deno.test("a stream of the engine gives the steps of one prompt", async () => {
   const steps = await Array.fromAsync(engine.stream([3, 4], { maxNewTokens: 2 }));
   assert.deepEqual(steps.at(-1)?.final?.ids, Int32Array.of(1, 2));
   await assert.rejects(Array.fromAsync(engine.stream("a", { n: 2 })), /one sample of one prompt/);
+});
+
+Deno.test("a prompt that a server refuses is named, and the others are generated", async () => {
+  await using server = standIn({
+    ...healthyServer,
+    "POST /generate": ({ body }) =>
+      body!.text === "prompt 2"
+        ? Response.json({ error: { message: "too long" } }, { status: 400 })
+        : Response.json(answer([Number(String(body!.text).slice(-1))])),
+  });
+  await using engine = await AsyncSGLang.connect(server.url);
+  const prompts = Array.from({ length: 5 }, (_, index) => `prompt ${index}`);
+  await assert.rejects(engine.generate(prompts), (error) => {
+    assert.ok(error instanceof PartialResultError);
+    assert.match(error.message, /1 of 5 rows failed \(row 2: .*too long/);
+    assert.deepEqual(error.rows, [0, 1, 3, 4]);
+    const partial = error.partial as Generation[];
+    assert.deepEqual(partial.map(({ ids }) => ids[0]), [0, 1, 3, 4]);
+    return true;
+  });
+  await assert.rejects(engine.generate(["prompt 2"]), HttpError);
+  await assert.rejects(engine.generate(["prompt 2", "prompt 2"]), HttpError);
 });
