@@ -8,12 +8,12 @@ export { SGLangClient } from "./client.ts";
 export { ServerControl } from "./control.ts";
 export {
   type DistributedWeights,
-  type MemoryTag,
   WeightControl,
   type WeightsGroupOptions,
   type WeightUpdateOptions,
 } from "./weight_control.ts";
 export type { Capabilities, StreamMode } from "./capabilities.ts";
+export type { MemoryTag } from "./memory.ts";
 export type { ClientLimits } from "./limits.ts";
 export type { RetrySettings, SGLangClientOptions } from "./options.ts";
 export type { SamplingAliases } from "./sampling_aliases.ts";

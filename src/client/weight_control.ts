@@ -1,7 +1,8 @@
-import { HttpError } from "../errors.ts";
+import { HttpError, StateError } from "../errors.ts";
 import { parseJson } from "../internal/json.ts";
 import { serverMessageOf } from "./classify.ts";
 import { ServerControl } from "./control.ts";
+import { type MemoryTag, ReleasedMemory } from "./memory.ts";
 import { loraOutcome, outcome } from "./schema/control.ts";
 import { checked } from "./server_info.ts";
 import type { CallOptions } from "./types.ts";
@@ -46,11 +47,10 @@ export interface DistributedWeights {
   readonly groupName?: string | undefined;
 }
 
-/** Which parts of a server's memory. */
-export type MemoryTag = "kv_cache" | "weights" | "cuda_graph";
-
 /** Calls for weights, memory and adapters; each is sent exactly once. */
 export abstract class WeightControl extends ServerControl {
+  readonly #memory = new ReleasedMemory();
+
   /**
    * Opens a weight update (servers from 0.5.22 ask for it around distributed and tensor updates).
    * `false`: this server knows no sessions and needs none.
@@ -169,21 +169,75 @@ export abstract class WeightControl extends ServerControl {
     return parseJson(text, "POST /get_weights_by_name");
   }
 
+  /** Parts of the server's memory that this client has released. */
+  get releasedMemory(): readonly MemoryTag[] {
+    return this.#memory.tags;
+  }
+
   /**
    * Frees memory of a server that was launched with `--enable-memory-saver`; without it nothing
-   * happens. The server must be idle: pause with mode `"abort"` first, or it ends.
+   * happens. A server that has requests, running or waiting, would end: the client asks for its load
+   * first. Pause it with mode `"abort"` before, so that no new ones come; `engine.sleep()` does all
+   * of it.
+   *
+   * @param options `tags`: what to free; default everything.
+   * @throws {StateError} This client has not paused the server, requests are there, or it is
+   * released already; nothing was sent.
    */
   async releaseMemoryOccupation(
     options: CallOptions & { readonly tags?: readonly MemoryTag[] | undefined } = {},
   ): Promise<void> {
+    const tags = this.#memory.toRelease(options.tags);
+    if (!this.isPaused) {
+      throw new StateError(
+        `${this.url} is not paused by this client: a request that comes while its memory is ` +
+          'released would end it. Call pause("abort") first',
+      );
+    }
+    const { running, waiting } = await this.load(options);
+    if (running + waiting > 0) {
+      throw new StateError(
+        `${this.url} has ${running} running and ${waiting} waiting requests, and to release its ` +
+          'memory now would end it. Call pause("abort") and wait until its load is 0',
+      );
+    }
+    this.#memory.released(tags);
     await this.control("/release_memory_occupation", tagsBody(options.tags), options);
   }
 
-  /** Takes memory back. Tags must be those released, or the server ends. Then send all weights. */
-  async resumeMemoryOccupation(
-    options: CallOptions & { readonly tags?: readonly MemoryTag[] | undefined } = {},
+  /**
+   * Resumes generation; does nothing when not paused.
+   *
+   * @throws {StateError} Memory is released, without which a request would end the server.
+   */
+  override async resume(
+    options: CallOptions & { readonly emptyDeviceCache?: boolean | undefined } = {},
   ): Promise<void> {
-    await this.control("/resume_memory_occupation", tagsBody(options.tags), options);
+    const { tags } = this.#memory;
+    if (tags.length > 0) {
+      throw new StateError(
+        `The memory of ${tags.join(", ")} of ${this.url} is released: take it back before resume()`,
+      );
+    }
+    await super.resume(options);
+  }
+
+  /**
+   * Takes memory back. What weights and caches held is lost: send all weights next, then resume.
+   *
+   * @param options `tags`: default those that this client released. `wasReleasedElsewhere`: another
+   * client released it, such as one of a trainer that is gone.
+   * @throws {StateError} It was not released, which would end the server; nothing was sent.
+   */
+  async resumeMemoryOccupation(
+    options: CallOptions & {
+      readonly tags?: readonly MemoryTag[] | undefined;
+      readonly wasReleasedElsewhere?: boolean | undefined;
+    } = {},
+  ): Promise<void> {
+    const tags = this.#memory.toResume(options.tags, options.wasReleasedElsewhere ?? false);
+    await this.control("/resume_memory_occupation", tagsBody(tags), options);
+    this.#memory.resumed(tags);
   }
 
   /** Loads an adapter from a path on the server's host; returns the names of all loaded ones. */

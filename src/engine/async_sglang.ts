@@ -10,7 +10,7 @@ import type {
   ServerInfo,
 } from "../client/types.ts";
 import type { DType } from "../checkpoint/dtype.ts";
-import { StateError, ValidationError } from "../errors.ts";
+import { PausedError, StateError, ValidationError } from "../errors.ts";
 import { type Connection, connectServers } from "./connect.ts";
 import { checkConcurrency, defaultConcurrency } from "./concurrency.ts";
 import { Dispatcher } from "./dispatcher.ts";
@@ -29,6 +29,7 @@ import type {
 } from "./options.ts";
 import { type SerializedEngine, withoutKeys } from "./serialized_engine.ts";
 import { EngineWeights, type WeightUpdateGroupOptions } from "./weights.ts";
+import { EngineSleep, type SleepOptions, type WakeOptions } from "./sleep.ts";
 import type { WorkerPool } from "./workers.ts";
 import type { ProcessExit } from "../process/mod.ts";
 import type {
@@ -99,6 +100,7 @@ export class AsyncSGLang extends FleetEngine {
   readonly #pool: WorkerPool;
   readonly #router: SGLangClient | undefined;
   readonly #dispatcher: Dispatcher;
+  readonly #sleep: EngineSleep;
   readonly #options: EngineOptions;
   readonly #settings: ClientSettings;
   readonly #clients: AsyncDisposable;
@@ -129,6 +131,7 @@ export class AsyncSGLang extends FleetEngine {
     this.#options = options;
     this.#settings = settings;
     this.#weights = new EngineWeights(this, this.#settings.logger);
+    this.#sleep = new EngineSleep(this.#pool, this.#settings.clock);
     this.#dispatcher = new Dispatcher({
       pool: this.#pool,
       rotation: fleet.rotation,
@@ -318,6 +321,36 @@ export class AsyncSGLang extends FleetEngine {
   }
 
   /**
+   * Lets every server free its memory, for a trainer on the same GPU: pauses and aborts what runs,
+   * waits until nothing is left, releases. Servers need `--enable-memory-saver`; without it nothing
+   * is freed. Requests are refused until {@linkcode AsyncSGLang.wake}.
+   *
+   * @param options `timeoutMs` limits the wait for what runs; default 60,000.
+   * @throws {StateError} It sleeps already.
+   * @throws {TimeoutError} Requests did not end; the servers are paused, nothing was released there.
+   */
+  async sleep(options: SleepOptions = {}): Promise<void> {
+    this.assertOpen();
+    await this.#sleep.sleep(options);
+  }
+
+  /**
+   * Takes the memory back that {@linkcode AsyncSGLang.sleep} freed, sends weights, resumes.
+   *
+   * @throws {StateError} It does not sleep.
+   * @throws {ValidationError} Weights were freed and `updateWeights` is missing.
+   */
+  async wake(options: WakeOptions = {}): Promise<void> {
+    this.assertOpen();
+    await this.#sleep.wake(options);
+  }
+
+  /** Whether the servers sleep. */
+  get isAsleep(): boolean {
+    return this.#sleep.isAsleep;
+  }
+
+  /**
    * Empties the prefix caches; `false` when a server is busy or does not answer.
    *
    * @param options `waitMs`: let the servers wait this long until they are idle (from 0.5.10).
@@ -473,6 +506,11 @@ export class AsyncSGLang extends FleetEngine {
     options: GenerateOptions,
   ): Promise<GeneratePlan> {
     this.assertOpen();
+    if (this.isAsleep) {
+      throw new PausedError(
+        "The engine sleeps: its servers have given their memory away. Call wake()",
+      );
+    }
     const plan = planGenerate(prompts, options, this.#options.samplingDefaults);
     const withIds = plan.requests.filter(({ body }) => holdsIds(body));
     if (withIds.length > 0) {

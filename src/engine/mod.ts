@@ -24,5 +24,6 @@ export type {
   RouterTarget,
 } from "./options.ts";
 export type { WeightUpdateGroupOptions } from "./weights.ts";
+export type { SleepOptions, WakeOptions } from "./sleep.ts";
 export type { SGLangWorker } from "./workers.ts";
 export { readModelMetadata } from "./model_metadata.ts";
