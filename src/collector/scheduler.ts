@@ -240,10 +240,11 @@ export class Scheduler {
     logger.warn(`Dialog ${task.dialog} failed in try ${task.attempt + 1}: ${error.message}`);
     const pauseMs = Math.min(LONGEST_RETRY_PAUSE_MS, FIRST_RETRY_PAUSE_MS * 2 ** task.attempt);
     const { signal } = ending;
-    try {
-      await sleep(pauseMs, { signal, clock, phase: "pause before a retry" });
-    } catch (error) {
+    await sleep(pauseMs, { signal, clock, phase: "pause before a retry" }).catch((error) => {
       if (!signal.aborted) throw error;
+    });
+    // Also in the moment between the end of the pause and this line its group may have ended.
+    if (signal.aborted) {
       ledger.dialogsAbandoned++;
       return;
     }
