@@ -228,3 +228,45 @@ Deno.test("a server that ended and came back costs no request, however many conn
   assert.equal(await getText(pool), "second");
   await second.shutdown();
 });
+
+Deno.test("on a kept-alive connection that dies an order is sent once, a question again", async () => {
+  for (const [method, times] of [["POST", 1], ["GET", 2]] as const) {
+    const seen: string[] = [];
+    const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    // The first connection answers once and dies of its second request; others answer always.
+    const serve = async (connection: Deno.TcpConn, isFirst: boolean) => {
+      using _closed = connection;
+      const buffer = new Uint8Array(4096);
+      for (let count = 0;; count++) {
+        const length = await connection.read(buffer);
+        if (length === null) return;
+        const request = new TextDecoder().decode(buffer.subarray(0, length));
+        if (count > 0 || !isFirst) seen.push(request.split(" ")[0]!);
+        if (isFirst && count > 0) return;
+        await connection.write(framed("length", Uint8Array.of(65)));
+      }
+    };
+    const connections: Promise<void>[] = [];
+    const serving = (async () => {
+      for await (const connection of listener) {
+        connections.push(serve(connection, connections.length === 0));
+      }
+    })();
+    {
+      using pool = poolOf(`http://127.0.0.1:${listener.addr.port}`);
+      await getText(pool);
+      const again = pool.send(
+        { method, path: "/", ...(method === "POST" ? { body: "{}" } : {}) },
+        signal,
+      );
+      if (method === "POST") await assert.rejects(again, { code: "unreachable", reason: "lost" });
+      else {
+        using answer = await again;
+        assert.equal(await answer.text("answerBytes", 9), "A");
+      }
+    }
+    listener.close();
+    await Promise.all([serving, ...connections]);
+    assert.deepEqual(seen, Array(times).fill(method));
+  }
+});

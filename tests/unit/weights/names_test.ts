@@ -1,0 +1,44 @@
+/** What is sent is compared with the model, name by name. */
+import { deepEqual, equal, rejects, throws } from "node:assert/strict";
+import type { FleetServer } from "../../../src/weights/fleet/server.ts";
+import { resolveOptions } from "../../../src/weights/options.ts";
+import { checkTensors, referenceOf } from "../../../src/weights/sync/names.ts";
+import { metadataOf, safetensors, stateDict } from "../../../src/weights/mod.ts";
+import { tinyCheckpoint } from "../embedded/_support.ts";
+
+const tensor = (name: string) => ({ name, dtype: "float32", shape: [2] }) as const;
+const model = new Map(["a", "b"].map((name) => [name, tensor(name)]));
+
+Deno.test("a weight that is there twice is refused, declared or not", () => {
+  for (const kind of ["declared", "model"] as const) {
+    const options = { reference: model, referenceLabel: "m", kind, tied: new Map() };
+    equal(checkTensors([tensor("a"), tensor("b")], options).send.length, 2);
+    throws(
+      () => checkTensors([tensor("a"), tensor("b"), tensor("a")], options),
+      { code: "validation", message: /Weight 'a' is there twice/ },
+    );
+  }
+});
+
+Deno.test("names are read from the tokenizer's folder where the model's is gone", async () => {
+  const folder = await tinyCheckpoint();
+  const options = resolveOptions({ serverUrl: "http://a", env: () => undefined });
+  const serverOf = (modelPath: string, tokenizerPath: string | null) =>
+    [{
+      client: { modelInfo: () => Promise.resolve({ modelPath, tokenizerPath }) },
+    }] as unknown as FleetServer[];
+  const source = stateDict({ x: { data: Float32Array.of(1), shape: [1] } });
+  await using open = await source.open({ signal: new AbortController().signal });
+  const request = { declared: undefined, options, signal: undefined };
+  const found = await referenceOf(request, open, serverOf("/gone", folder));
+  deepEqual(
+    [...found.reference.keys()].toSorted(),
+    [...(await metadataOf(safetensors(folder))).keys()].toSorted(),
+  );
+  for (const tokenizer of [null, "/gone", "/gone too"]) {
+    await rejects(referenceOf(request, open, serverOf("/gone", tokenizer)), {
+      code: "validation",
+      message: /could not be checked.*nameCheck: "off"/s,
+    });
+  }
+});
