@@ -1,3 +1,4 @@
+// deno-lint-ignore-file no-console -- it reports to a terminal
 /**
  * Changes the sources in small ways, one at a time, and runs the nearest unit tests: a change that no
  * test notices is a survivor. Survivors that are known are in scripts/mutate/survivors.json, each with
