@@ -19,6 +19,12 @@ export interface RenderedPrompt {
   readonly assistantMask: Uint8Array | null;
 }
 
+/** What an answer is read with. */
+export interface ReadOptions extends SignalOptions {
+  /** The text of the prompt: it may have opened the thoughts that the answer begins with. */
+  readonly promptText: string;
+}
+
 /** What turns of one model are made with: its template, its tokenizer, its way to read answers. */
 export interface ChatModel {
   /** Turns text into ids and back. */
@@ -28,7 +34,7 @@ export interface ChatModel {
   /** Text, ids and mask of a conversation of which nothing was sampled yet. */
   begin(messages: readonly Message[], options?: SignalOptions): Promise<RenderedPrompt>;
   /** An answer as the message that the conversation goes on with. */
-  read(sample: KnownSample, options?: SignalOptions): Message | Promise<Message>;
+  read(sample: KnownSample, options: ReadOptions): Message | Promise<Message>;
 }
 
 /** Samples an answer to the ids of a prompt. */

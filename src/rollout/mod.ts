@@ -7,6 +7,7 @@
  */
 export {
   type ChatModel,
+  type ReadOptions,
   type RenderedPrompt,
   type Sampler,
   type SignalOptions,

@@ -137,7 +137,8 @@ export async function endTurn(
   options: SignalOptions = {},
 ): Promise<Turn> {
   const sample = sampleOf(generation, prompt.ids);
-  return { prompt, sample, message: await prompt.model.read(sample, options) };
+  const message = await prompt.model.read(sample, { ...options, promptText: prompt.text });
+  return { prompt, sample, message };
 }
 
 /** Prompt and answer of a turn, as the model saw and made them `(P + R)`. */
@@ -212,18 +213,18 @@ async function lengthOfSampled(
   return null;
 }
 
-interface ReadOptions extends SignalOptions {
+interface DecodeContext extends SignalOptions {
   readonly model: ChatModel;
 }
 
-async function readAlone({ sample }: Turn, { model, signal }: ReadOptions): Promise<string> {
+async function readAlone({ sample }: Turn, { model, signal }: DecodeContext): Promise<string> {
   return await model.tokenizer.decode(sample.ids, { signal });
 }
 
 /** Some tokenizers write the first token of a text without its space: here it is not the first. */
 async function readInPlace(
   { prompt, sample }: Turn,
-  { model, signal }: ReadOptions,
+  { model, signal }: DecodeContext,
 ): Promise<string | null> {
   const before = prompt.ids.slice(-CONTEXT_TOKENS);
   const [start, whole] = await Promise.all([

@@ -1,8 +1,13 @@
 import { TokenDriftError } from "../../errors.ts";
 import type { Logger } from "../../internal/logger.ts";
-import type { ChatModel, RenderedPrompt, SignalOptions } from "../../rollout/chat_model.ts";
+import type {
+  ChatModel,
+  ReadOptions,
+  RenderedPrompt,
+  SignalOptions,
+} from "../../rollout/chat_model.ts";
 import { PiecewiseTokenizer } from "../../rollout/piecewise_tokenizer.ts";
-import type { KnownSample } from "../../rollout/sample.ts";
+import { endTokenOf, type KnownSample } from "../../rollout/sample.ts";
 import type { ReadAnswer } from "../answers/answer.ts";
 import { readAnswer, type ReadAnswerOptions } from "../answers/read_answer.ts";
 import { encodeWithMask } from "../assistant_mask.ts";
@@ -49,7 +54,6 @@ export class TemplateChatModel implements ChatModel {
   readonly #options: TemplateChatModelOptions;
   #template: string | null = null;
   /** Whether prompts end inside the model's thoughts. */
-  #isThinking = false;
 
   /** Looks at nothing before it is used. */
   constructor(options: TemplateChatModelOptions) {
@@ -59,7 +63,7 @@ export class TemplateChatModel implements ChatModel {
 
   /** The text of a conversation that an assistant is to go on with. */
   render(messages: readonly Message[]): string {
-    return this.#noted(renderChat(messages, this.#renderOptions(true)));
+    return renderChat(messages, this.#renderOptions(true));
   }
 
   /** Text, ids and mask of a conversation that an assistant is to go on with. */
@@ -72,22 +76,37 @@ export class TemplateChatModel implements ChatModel {
     return this.#marked(messages, { ...options, addGenerationPrompt: false });
   }
 
-  /** An answer as a message. */
-  read({ text, finishReason }: KnownSample): Message | Promise<Message> {
-    const content = text ?? "";
+  /**
+   * An answer as a message: its text as the server shows it, and the calls of tools in it. Where calls
+   * or thoughts are written with special tokens, which the server leaves out of the text, they are
+   * read from the ids, and the content is what was said beside them.
+   */
+  async read(sample: KnownSample, { promptText, signal }: ReadOptions): Promise<Message> {
     const { variables, readAnswer: own } = this.#options;
     const tools = Array.isArray(variables?.tools) ? variables.tools : undefined;
-    const options = { tools, isThinking: this.#isThinking };
+    const isThinking = /<think>\s*$/.test(promptText.slice(-32));
+    const take = async (text: string) => await (own ?? readAnswer)(text, { tools, isThinking });
+    const shown = sample.text ?? "";
+    const written = await this.#written(sample, signal);
+    const answer = await take(shown);
+    const isComplete = sample.finishReason.type === "stop";
+    if (written !== shown) {
+      const whole = await take(written);
+      const hasMore = whole.calls.length > answer.calls.length ||
+        (whole.reasoning !== null && answer.reasoning === null);
+      if (hasMore) return messageOf(whole, { content: whole.content, isComplete, isApart: true });
+    }
     // Tool calls stay in the content too, so that it renders as it was made.
-    const asMessage = ({ calls, faults }: ReadAnswer): Message => ({
-      role: "assistant",
-      content,
-      isComplete: finishReason.type === "stop",
-      toolCalls: calls.length === 0 ? null : calls,
-      ...(faults.length === 0 ? {} : { toolCallFaults: faults }),
-    });
-    const answer = (own ?? readAnswer)(content, options);
-    return answer instanceof Promise ? answer.then(asMessage) : asMessage(answer);
+    return messageOf(answer, { content: shown, isComplete, isApart: false });
+  }
+
+  /** What the ids say, special tokens included, without the one that ended the answer. */
+  async #written(sample: KnownSample, signal: AbortSignal | undefined): Promise<string> {
+    const { ids, text } = sample;
+    // Without special tokens nothing can be left out; a server need not be asked.
+    if (this.tokenizer.wholeTokens.length === 0) return text ?? "";
+    const body = endTokenOf(sample) === null ? ids : ids.subarray(0, -1);
+    return await this.tokenizer.decode(body, { signal });
   }
 
   async #marked(
@@ -96,7 +115,6 @@ export class TemplateChatModel implements ChatModel {
   ): Promise<MarkedText> {
     const { tokenizer } = this;
     const { text, spans } = renderWithSpans(messages, this.#renderOptions(addGenerationPrompt));
-    if (addGenerationPrompt) this.#noted(text);
     try {
       const { ids, mask } = await encodeWithMask(text, spans, { tokenizer, signal });
       return { text, ids, assistantMask: mask, spans };
@@ -121,11 +139,6 @@ export class TemplateChatModel implements ChatModel {
     };
   }
 
-  #noted(prompt: string): string {
-    this.#isThinking = /<think>\s*$/.test(prompt.slice(-32));
-    return prompt;
-  }
-
   #choose(): string {
     const { chatTemplate, chatTemplateName, chatTemplateOrder, variables, tokenizer, logger } =
       this.#options;
@@ -139,4 +152,18 @@ export class TemplateChatModel implements ChatModel {
     if (guess !== null) logger.warn(guess);
     return template;
   }
+}
+
+function messageOf(
+  { calls, faults, reasoning }: ReadAnswer,
+  { content, isComplete, isApart }: { content: string; isComplete: boolean; isApart: boolean },
+): Message {
+  return {
+    role: "assistant",
+    content,
+    isComplete,
+    toolCalls: calls.length === 0 ? null : calls,
+    ...(isApart && reasoning !== null ? { reasoning_content: reasoning } : {}),
+    ...(faults.length === 0 ? {} : { toolCallFaults: faults }),
+  };
 }
