@@ -3,8 +3,9 @@
  * counts what a trainer would get: rows of other weights than their version says, rows lost or
  * doubled, versions used twice.
  *
- * Run as `deno task soak:versions [--minutes 20] [--kills 50] [--embedded] [--seed 1]`: two real
- * servers (0.5.16 and 0.5.23) behind the real router, or embedded servers without one.
+ * Run as `deno task soak:versions [--minutes 20] [--kills 50] [--embedded [--router]]
+ * [--seed 1]`: two real servers (0.5.16 and 0.5.23) behind the real router, or embedded servers, with
+ * `--router` behind the real router.
  */
 // deno-lint-ignore-file no-console
 import { parseArgs } from "node:util";
@@ -17,9 +18,12 @@ const { values } = parseArgs({
     kills: { type: "string", default: "Infinity" },
     seed: { type: "string", default: "1" },
     embedded: { type: "boolean", default: false },
+    router: { type: "boolean", default: false },
   },
 });
-await using pair = values.embedded ? await EmbeddedPair.start() : await RealPair.start();
+await using pair = values.embedded
+  ? await EmbeddedPair.start({ router: values.router })
+  : await RealPair.start();
 const report = await runVersionsSoak(pair, {
   durationMs: Number(values.minutes) * 60_000,
   kills: Number(values.kills),

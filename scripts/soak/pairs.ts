@@ -7,22 +7,24 @@ import type { KillablePair } from "./versions.ts";
 
 const VERSIONS = ["0.5.16", "0.5.23"] as const;
 
-/** Two embedded servers, one of each version. */
+/** Two embedded servers, one of each version, by themselves or behind the real router. */
 export class EmbeddedPair implements KillablePair {
-  readonly target: readonly string[];
+  readonly target: string | readonly string[];
   readonly checkpoints: readonly [string, string];
   readonly #servers: EmbeddedServer[];
   readonly #folder: string;
+  readonly #router: SGLangRouter | undefined;
 
-  private constructor(folder: string, servers: EmbeddedServer[]) {
+  private constructor(folder: string, servers: EmbeddedServer[], router?: SGLangRouter) {
     this.#folder = folder;
     this.#servers = servers;
-    this.target = servers.map(({ url }) => url);
+    this.#router = router;
+    this.target = router?.url ?? servers.map(({ url }) => url);
     this.checkpoints = [join(folder, "0"), join(folder, "1")];
   }
 
-  /** Starts them. */
-  static async start(): Promise<EmbeddedPair> {
+  /** Starts them, and with `router` the real router. */
+  static async start({ router = false } = {}): Promise<EmbeddedPair> {
     const folder = await Deno.makeTempDir({ prefix: "sglang-rl-soak-" });
     for (const seed of [0, 1]) {
       await makeTinyCheckpoint(join(folder, String(seed)), { seed, dtype: "float32" });
@@ -30,7 +32,8 @@ export class EmbeddedPair implements KillablePair {
     const servers = await Promise.all(
       VERSIONS.map((version) => EmbeddedServer.start({ model: join(folder, "0"), version })),
     );
-    return new EmbeddedPair(folder, servers);
+    if (!router) return new EmbeddedPair(folder, servers);
+    return new EmbeddedPair(folder, servers, await startRouter(servers));
   }
 
   async restart(index: number): Promise<void> {
@@ -45,9 +48,19 @@ export class EmbeddedPair implements KillablePair {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#router?.stop();
     await Promise.all(this.#servers.map((server) => server.close()));
     await Deno.remove(this.#folder, { recursive: true });
   }
+}
+
+/** A router that soon notices who is dead, and sends to all in turn. */
+function startRouter(servers: readonly { readonly url: string }[]): Promise<SGLangRouter> {
+  return startRealRouter({
+    workers: servers.map(({ url }) => url),
+    policy: "round_robin",
+    healthCheckIntervalMs: 1_000,
+  });
 }
 
 /** Two real servers, one of each version, behind the real router. */
@@ -72,11 +85,7 @@ export class RealPair implements KillablePair {
     const servers = launches.filter((one) => one.status === "fulfilled").map(({ value }) => value);
     for (const server of servers) stack.use(server);
     for (const launch of launches) if (launch.status === "rejected") throw launch.reason;
-    const router = await startRealRouter({
-      workers: servers.map(({ url }) => url),
-      policy: "round_robin",
-      healthCheckIntervalMs: 1_000,
-    });
+    const router = await startRouter(servers);
     stack.move();
     return new RealPair(servers, router);
   }
