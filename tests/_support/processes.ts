@@ -39,3 +39,11 @@ async function listProcesses(): Promise<[number, number][]> {
     return { pid: parseInt(line), state, parent: Number(parent) };
   }).filter(({ state }) => state !== "Z").map(({ pid, parent }) => [pid, parent]);
 }
+
+/** Arguments and environments of all processes that this user may look at, in one text. */
+export async function seenOfProcesses(): Promise<string> {
+  const { stdout } = await new Deno.Command("sh", {
+    args: ["-c", "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null; true"],
+  }).output();
+  return new TextDecoder().decode(stdout);
+}

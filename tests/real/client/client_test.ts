@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { SGLangClient } from "../../../src/client/mod.ts";
+import { AsyncSGLang } from "../../../src/engine/mod.ts";
 import type { GenerationDelta } from "../../../src/client/types.ts";
+import { cuttingProxy } from "../../_support/cutting_proxy.ts";
 import { modelPath, sharedNewest, sharedServers } from "../../_support/real.ts";
 
 const greedy = { temperature: 0, maxNewTokens: 12, ignoreEos: true };
@@ -35,6 +37,21 @@ for (const version of ["0.5.16", "0.5.23"] as const) {
       /stopTokenIds\[0\]/,
     );
     assert.equal(await client.health(), true);
+  });
+
+  Deno.test(`${version}: a generation whose connection is cut succeeds, sent again under its own id`, async () => {
+    const target = new URL(version === "0.5.16" ? sharedServers()[0]! : sharedNewest());
+    await using proxy = cuttingProxy(target, { generations: 1, afterMs: 300 });
+    await using client = new SGLangClient({ url: proxy.url, vocabSize: 1024 });
+    const sample = await client.generate({
+      inputIds: [1, 2, 3, 4],
+      rid: "a-request-that-is-cut",
+      samplingParams: { maxNewTokens: 200, ignoreEos: true },
+    });
+    assert.equal(sample.ids.length, 200);
+    assert.equal(sample.id, "a-request-that-is-cut");
+    assert.deepEqual(proxy.rids, ["a-request-that-is-cut", "a-request-that-is-cut.1"]);
+    assert.ok((await client.load()).running === 0);
   });
 
   Deno.test(`${version}: text and its ids give the same greedy tokens`, async () => {
@@ -206,4 +223,16 @@ Deno.test("0.5.23 gives log-probabilities of chosen ids; 0.5.16 would end, and i
     code: "unsupported",
     message: /token_ids_logprob needs 0.5.22/,
   });
+});
+
+Deno.test("0.5.16: an engine sleeps while a request runs, wakes and generates as before", async () => {
+  await using engine = await AsyncSGLang.connect(sharedServers()[0]!);
+  const before = await engine.generate("import asyncio", greedy);
+  const running = engine.generate("Once", { maxNewTokens: 1500, ignoreEos: true });
+  await engine.sleep();
+  assert.equal((await running).finishReason.type, "abort");
+  await assert.rejects(engine.generate("x"), { code: "paused" });
+  // Without a memory saver nothing was freed, so the weights are there.
+  await engine.wake({ updateWeights: () => Promise.resolve() });
+  assert.deepEqual((await engine.generate("import asyncio", greedy)).ids, before.ids);
 });

@@ -1,3 +1,4 @@
+import { seenOfProcesses } from "../../_support/processes.ts";
 import assert from "node:assert/strict";
 import { AsyncSGLang } from "../../../src/engine/mod.ts";
 import type { PauseMode } from "../../../src/client/types.ts";
@@ -53,6 +54,16 @@ Deno.test("a managed engine: replicas behind a router, pauses, weights from disk
       const infos = JSON.stringify(await engine.serverInfo());
       assert.equal(infos.includes("sk-test"), false);
     });
+
+    await t.step(
+      "no key of servers and router is in the list of processes or an environment",
+      async () => {
+        const seen = await seenOfProcesses();
+        assert.match(seen, /launch_server/);
+        assert.match(seen, /launch_router/);
+        assert.equal(seen.includes("sk-test"), false);
+      },
+    );
 
     for (const mode of ["abort", "retract", "in_place"] satisfies PauseMode[]) {
       await t.step(`paused in mode ${mode}, requests wait until resume`, async () => {

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { AbortedError, CrashedError, StateError, TimeoutError } from "../../../src/errors.ts";
 import { isPortFree } from "../../../src/process/mod.ts";
 import { makeSglangServer, type SglangServerOptions } from "../../../src/server/mod.ts";
-import { leftOf } from "../../_support/processes.ts";
+import { leftOf, seenOfProcesses } from "../../_support/processes.ts";
 import { hasPython } from "../process/_tree.ts";
 
 /** Stands in for SGLang where a fault has to come at a moment that the real one can't be made to. */
@@ -158,14 +158,6 @@ Deno.test({
   },
 });
 
-/** Text of a file of every process that this user may look at. */
-async function ofAllProcesses(file: "cmdline" | "environ"): Promise<string> {
-  const { stdout } = await new Deno.Command("sh", {
-    args: ["-c", `cat /proc/[0-9]*/${file} 2>/dev/null; true`],
-  }).output();
-  return new TextDecoder().decode(stdout);
-}
-
 test("no key and no password of a server is seen among the processes or in its log", async (launch) => {
   const secrets = ["sk-api-1f7c", "sk-admin-82aa", "ssl-55d0", "postgres-77e1"];
   const [apiKey, adminApiKey, sslKeyfilePassword, password] = secrets as [string, ...string[]];
@@ -174,7 +166,7 @@ test("no key and no password of a server is seen among the processes or in its l
     adminApiKey,
     args: { sslKeyfilePassword: sslKeyfilePassword!, historyDb: `x://me:${password}@db/x` },
   });
-  const seen = await ofAllProcesses("cmdline") + await ofAllProcesses("environ");
+  const seen = await seenOfProcesses();
   assert.match(seen, new RegExp(`${server.port}`));
   for (const secret of secrets) assert.equal(seen.includes(secret), false, secret);
   // The stand-in writes its arguments: they have arrived, and the log does not have them.
