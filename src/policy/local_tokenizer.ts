@@ -1,9 +1,10 @@
 import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
 import { join } from "node:path";
-import { PermissionError, ValidationError } from "../errors.ts";
+import { PermissionError, SGLangError, ValidationError } from "../errors.ts";
 import { isTooDeep } from "../internal/json.ts";
 import { asPermissionError } from "../internal/permission.ts";
 import { isMissingFile, readRegularFile } from "../internal/regular_file.ts";
+import { messageOf } from "../internal/thrown.ts";
 import { makeTokenDecoder, type TokenDecoder } from "./token_decoder.ts";
 import type { DecodeOptions, EncodeOptions, SpecialTokens, Tokenizer } from "./tokenizer.ts";
 
@@ -59,7 +60,7 @@ export class LocalTokenizer implements Tokenizer {
     this.chatTemplates = { ...templatesIn(config.chat_template), ...files.chatTemplates };
     this.chatTemplate = files.chatTemplate ?? this.chatTemplates.default ??
       Object.values(this.chatTemplates)[0] ?? null;
-    const words = vocabularyOf(files.tokenizer);
+    const { words, wholeTokens, tokenizer, decoder } = readTokenizer(files);
     this.specialTokens = {
       bosToken: tokenIn(config.bos_token),
       eosToken: tokenIn(config.eos_token),
@@ -67,9 +68,9 @@ export class LocalTokenizer implements Tokenizer {
       unkToken: tokenIn(config.unk_token),
       endTokens: endTokensIn(files.generation?.eos_token_id, words.tokens),
     };
-    this.wholeTokens = wholeTokensIn(files.tokenizer.added_tokens);
-    this.#tokenizer = new HuggingFaceTokenizer(files.tokenizer, config);
-    this.#decoder = makeTokenDecoder({ ...words, decoder: files.tokenizer.decoder });
+    this.wholeTokens = wholeTokens;
+    this.#tokenizer = tokenizer;
+    this.#decoder = decoder;
     this.#added = {
       bos: typeof config.add_bos_token === "boolean" ? config.add_bos_token : null,
       eos: typeof config.add_eos_token === "boolean" ? config.add_eos_token : null,
@@ -203,6 +204,26 @@ interface AddedToken {
 function endTokensIn(ids: unknown, tokens: readonly (string | undefined)[]): string[] {
   const list = Array.isArray(ids) ? ids : [ids];
   return list.map((id) => tokens[id]).filter((token) => token !== undefined);
+}
+
+/** Makes what is made of `tokenizer.json`; whatever is wrong with one is an error of ours. */
+function readTokenizer({ tokenizer: file, config = {}, name }: TokenizerFiles) {
+  try {
+    const words = vocabularyOf(file);
+    return {
+      words,
+      wholeTokens: wholeTokensIn(file.added_tokens),
+      tokenizer: new HuggingFaceTokenizer(file, config),
+      decoder: makeTokenDecoder({ ...words, decoder: file.decoder }),
+    };
+  } catch (error) {
+    if (error instanceof SGLangError) throw error;
+    throw new ValidationError(
+      `tokenizer.json${name === undefined ? "" : ` of ${name}`} cannot be used: ` +
+        messageOf(error).slice(0, 500),
+      { cause: error },
+    );
+  }
 }
 
 async function readOptional(folder: string, name: string): Promise<string | undefined> {
