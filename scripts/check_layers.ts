@@ -6,7 +6,7 @@
 // deno-lint-ignore-file no-console
 import { relative } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type Edge, findLayerFaults } from "./layers.ts";
+import { type Edge, findLayerFaults, findUnusedArrows } from "./layers.ts";
 import { filesUnder } from "./files.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -69,7 +69,7 @@ if (import.meta.main) {
     ...await filesUnder(`${root}ffi`, ".ts"),
   ];
   const edges = await readEdges(files);
-  const faults = findLayerFaults(edges);
+  const faults = [...findLayerFaults(edges), ...findUnusedArrows(edges)];
   for (const fault of faults) console.error(fault);
   console.log(`layers: ${files.length} files, ${edges.length} imports, ${faults.length} faults`);
   Deno.exitCode = faults.length > 0 ? 1 : 0;

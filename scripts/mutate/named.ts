@@ -36,8 +36,8 @@ export const NAMED: readonly NamedMutant[] = [
   {
     what: "names come from the tokenizer's folder where the model's is gone",
     path: "src/weights/sync/names.ts",
-    find: "tokenizerPath === null || tokenizerPath === modelPath",
-    replace: "true",
+    find: "const second = tokenizerPath === null || tokenizerPath === modelPath",
+    replace: "const second = true",
     tests: unit("weights/names"),
   },
   {

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { type Edge, findLayerFaults, layers } from "../../../scripts/layers.ts";
+import { type Edge, findLayerFaults, findUnusedArrows, layers } from "../../../scripts/layers.ts";
 
 function edge(from: string, to: string, kind: Edge["kind"] = "value"): Edge {
   return { from, to, kind };
@@ -62,4 +62,12 @@ Deno.test("the arrows make no circle", () => {
     for (const next of layers[part]!.values) visit(next, [...path, part]);
   };
   for (const part of Object.keys(layers)) visit(part, []);
+});
+
+Deno.test("an arrow that no import uses is named", () => {
+  const unused = findUnusedArrows([edge("src/client/a.ts", "src/http/mod.ts")]);
+  assert.ok(!unused.some((line) => line.startsWith("src/client ")));
+  assert.ok(unused.includes(
+    "src/rollout may import src/client (type) and does not: take the arrow out of scripts/layers.ts",
+  ));
 });
