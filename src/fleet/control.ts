@@ -10,8 +10,12 @@ export interface FleetControlOptions {
   readonly port?: number | undefined;
   /** Key that every call must carry as `authorization: Bearer KEY`. Default none. */
   readonly key?: string | undefined;
-  /** File with the log of a server, when it is known. */
-  readonly logFile?: ((url: string) => string | undefined) | undefined;
+  /** The process of a server, when it is known. */
+  readonly processOf?:
+    | ((
+      url: string,
+    ) => { readonly pid: number | undefined; readonly logFile: string | undefined } | undefined)
+    | undefined;
   /** Told when somebody has synced the fleet from a checkpoint. */
   readonly onSynced?: ((sync: SyncedFleet) => Promise<void>) | undefined;
 }
@@ -28,6 +32,8 @@ export interface SyncedFleet {
 
 /** A server as a control endpoint tells it. */
 export interface ControlledServer extends SupervisedServer {
+  /** Id of its process, where it is known. */
+  readonly pid: number | null;
   /** File with its log, where it is known. */
   readonly logFile: string | null;
 }
@@ -107,11 +113,11 @@ async function answer(
   }
 }
 
-function told(supervisor: FleetSupervisor, { logFile }: FleetControlOptions): ControlledServer[] {
-  return supervisor.servers.map((server) => ({
-    ...server,
-    logFile: logFile?.(server.url) ?? null,
-  }));
+function told(supervisor: FleetSupervisor, { processOf }: FleetControlOptions): ControlledServer[] {
+  return supervisor.servers.map((server) => {
+    const { pid = null, logFile = null } = processOf?.(server.url) ?? {};
+    return { ...server, pid, logFile };
+  });
 }
 
 /** Who may not ask: pages in a browser, other machines under a borrowed name, wrong keys. */

@@ -1,12 +1,15 @@
 import { Option } from "commander";
 import type { Command } from "commander";
-import { SGLangError } from "../../errors.ts";
+import { openCheckpoint, tensorSizeBytes } from "../../checkpoint/mod.ts";
+import { SGLangClient } from "../../client/mod.ts";
+import { SGLangError, ValidationError } from "../../errors.ts";
 import {
   safetensors,
   type SGLangWeightSender,
   SGLangWeightSyncScheme,
   type TransportName,
   type VerifyLevel,
+  type WeightServerState,
   type WeightSyncReport,
 } from "../../weights/mod.ts";
 import type { PauseMode } from "../../client/types.ts";
@@ -24,6 +27,7 @@ import type { CliIo } from "../io.ts";
 import { jsonLine } from "../json_lines.ts";
 import type { CommandContext } from "../program.ts";
 import { ProgressLine } from "../progress.ts";
+import { checkpointBefore } from "../rollback.ts";
 
 interface Options extends FleetOptions {
   readonly transport: TransportName | "auto";
@@ -35,6 +39,8 @@ interface Options extends FleetOptions {
   readonly masterAddress?: string | undefined;
   readonly diskFolder?: string | undefined;
   readonly watch?: boolean | undefined;
+  readonly rollback?: number | true | undefined;
+  readonly dryRun?: boolean | undefined;
   readonly allowOlder?: boolean | undefined;
   readonly interval: number;
   readonly control: string;
@@ -45,6 +51,8 @@ const examples = `
 Examples:
   sglang-rl sync checkpoints/step-20 -s http://127.0.0.1:30000 -s http://127.0.0.1:30001
   sglang-rl sync checkpoints -r http://127.0.0.1:30010 --watch
+  sglang-rl sync checkpoints -r http://127.0.0.1:30010 --rollback      one checkpoint back
+  sglang-rl sync checkpoints/step-20 -s http://127.0.0.1:30000 --dry-run
   sglang-rl sync checkpoints/step-20 -s http://gpu-1:30000 --transport disk
 
 The version is the checkpoint's name, such as step-20; a name that the servers had before gets a
@@ -77,6 +85,12 @@ export function addSync(program: Command, { io }: CommandContext): void {
     .option("--bucket-mb <size>", "limit of a bucket, in MiB", wholeNumber(1), 512)
     .option("--master-address <address>", "address of this machine that the servers can reach")
     .option("--disk-folder <path>", "shared folder for --transport disk")
+    .option(
+      "--rollback [steps]",
+      "CHECKPOINT is a folder of them: push the one that is so many before the served one (1)",
+      wholeNumber(1),
+    )
+    .option("--dry-run", "tell what would be pushed where, and push nothing")
     .option("-w, --watch", "go on with every newer checkpoint until Ctrl-C")
     .option("--allow-older", "with --watch: also push a checkpoint that is older than the last")
     .option("--interval <seconds>", "pause between two looks at the folder", numberFrom(0.1), 5)
@@ -90,7 +104,10 @@ export function addSync(program: Command, { io }: CommandContext): void {
     .action((checkpoint: string, options: Options) => sync(checkpoint, options, io));
 }
 
-async function sync(checkpoint: string, options: Options, io: CliIo): Promise<void> {
+async function sync(given: string, options: Options, io: CliIo): Promise<void> {
+  if (options.watch && (options.rollback !== undefined || options.dryRun)) {
+    throw new ValidationError("--watch goes with neither --rollback nor --dry-run");
+  }
   // Not through an engine, which wants healthy servers: a push is what can repair a paused one.
   const scheme = new SGLangWeightSyncScheme({
     workers: await serverUrls(options, io),
@@ -104,13 +121,22 @@ async function sync(checkpoint: string, options: Options, io: CliIo): Promise<vo
     ...(options.diskFolder === undefined ? {} : { disk: { folder: options.diskFolder } }),
   });
   await using sender = scheme.createSender();
+  // Asks what they are; nothing is changed by it.
+  const servers = await sender.receiver.probe({ signal: io.signal });
+  const versions = await versionsOf(servers.map(({ url }) => url), options, io);
+  const checkpoint = options.rollback === undefined ? given : await checkpointBefore(given, {
+    versions,
+    steps: options.rollback === true ? 1 : options.rollback,
+    signal: io.signal,
+  });
+  if (options.dryRun) return await tellPlan({ checkpoint, servers, versions, options, io });
   await sender.initAllWorkersGroup(undefined, { signal: io.signal });
   if (!options.watch) return await push(sender, { checkpoint, options, io });
   io.err(`Watching ${checkpoint}; Ctrl-C ends it\n`);
   const watch = {
     intervalMs: options.interval * 1000,
     signal: io.signal,
-    servedStep: servedStep(sender.servers.map(({ weightVersion }) => weightVersion)),
+    servedStep: servedStep(versions),
     allowOlder: options.allowOlder,
     tell: (message: string) => io.err(`${message}\n`),
   };
@@ -121,6 +147,48 @@ async function sync(checkpoint: string, options: Options, io: CliIo): Promise<vo
       if (io.signal.aborted || !(error instanceof SGLangError)) throw error;
       io.err(`error: ${folder} was not pushed: ${error.message}\n`);
     }
+  }
+}
+
+/** The weight version that each server tells. */
+async function versionsOf(
+  urls: readonly string[],
+  options: Options,
+  io: CliIo,
+): Promise<(string | null)[]> {
+  return await Promise.all(urls.map(async (url) => {
+    await using client = new SGLangClient({ url, ...keysOf(options, io) });
+    return (await client.modelInfo({ signal: io.signal })).weightVersion;
+  }));
+}
+
+interface Plan {
+  readonly checkpoint: string;
+  readonly servers: readonly WeightServerState[];
+  readonly versions: readonly (string | null)[];
+  readonly options: Options;
+  readonly io: CliIo;
+}
+
+/** What a sync would do; the checkpoint's headers are read. */
+async function tellPlan({ checkpoint, servers, versions, options, io }: Plan): Promise<void> {
+  await using opened = await openCheckpoint(checkpoint, { signal: io.signal });
+  const sizes = [...opened.tensors.values()].map(tensorSizeBytes);
+  const plan = {
+    checkpoint,
+    version: options.weightVersion ?? checkpointName(checkpoint),
+    tensors: sizes.length,
+    sizeBytes: sizes.reduce((sum, size) => sum + size, 0),
+    servers: servers.map(({ url, tpSize }, i) => ({ url, tpSize, weightVersion: versions[i] })),
+  };
+  if (options.json) return io.out(jsonLine(plan));
+  io.out(
+    `would push ${plan.checkpoint} as ${plan.version}: ${plan.tensors} tensors, ${
+      (plan.sizeBytes / 1e6).toFixed(1)
+    } MB\n`,
+  );
+  for (const { url, weightVersion } of plan.servers) {
+    io.out(`  to ${url}, which has ${weightVersion ?? "no version"}\n`);
   }
 }
 

@@ -138,7 +138,7 @@ function startControl(
   if (supervisor === undefined) return undefined;
   const options = {
     key: launch.adminApiKey ?? launch.apiKey,
-    logFile: (url: string) => engine.managed?.servers.find((server) => server.url === url)?.logFile,
+    processOf: (url: string) => engine.managed?.servers.find((server) => server.url === url),
     onSynced: async (sync: SyncedFleet) => {
       synced.last = sync;
       await engine.refreshWorkers();

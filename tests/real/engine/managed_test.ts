@@ -145,6 +145,7 @@ Deno.test("without a router, a server that is killed costs no request; when all 
     ...launch,
     numReplicas: 2,
     router: false,
+    supervise: false,
     // A crashing server would wait a minute for a core dump.
     env: { ...cpuEnv, SGLANG_CUDA_COREDUMP_BEFORE_CRASH: "0" },
     retry: { initialDelayMs: 50 },

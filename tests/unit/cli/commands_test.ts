@@ -216,3 +216,34 @@ Deno.test("doctor: each finding tells what to do, and a dead server is broken", 
   assert.match(bad.out, /BROKEN {2}port 60000: .*\n +-> take one of at most 55535/);
   assert.match(bad.out, /BROKEN {2}server http:\/\/127\.0\.0\.1:10999/);
 });
+
+Deno.test("sync --rollback goes back by step, past what is not whole; --dry-run changes nothing", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    for (const step of [1, 2, 10]) {
+      await makeTinyCheckpoint(join(folder, `step-${step}`), { seed: step });
+    }
+    await Deno.mkdir(join(folder, "step-9"));
+    await Deno.writeTextFile(join(folder, "step-9/model.safetensors"), "torn");
+    await using server = await startTiny();
+    const sync = (...args: string[]) => run(["sync", "-s", server.url, "--json", ...args]);
+    const unknown = await sync(folder, "--rollback");
+    assert.equal(unknown.code, 2);
+    assert.match(unknown.err, /name no step/);
+    assert.equal((await sync(join(folder, "step-10"))).code, 0);
+    const planned = await sync(folder, "--rollback", "--dry-run");
+    assert.equal(planned.code, 0, planned.err);
+    const [plan] = jsonLines(planned.out);
+    assert.equal(plan!.checkpoint, join(folder, "step-2"));
+    assert.deepEqual(plan!.servers, [{ url: server.url, tp_size: 1, weight_version: "step-10" }]);
+    assert.equal(server.stats.weightVersion, "step-10");
+    assert.equal((await sync(folder, "--rollback", "2")).code, 0);
+    assert.equal(server.stats.weightVersion, "step-1");
+    const tooFar = await sync(folder, "--rollback");
+    assert.equal(tooFar.code, 2);
+    assert.match(tooFar.err, /0 whole checkpoint\(s\) before step 1/);
+    assert.equal((await sync(folder, "--rollback", "--watch")).code, 2);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
