@@ -105,7 +105,7 @@ async function answer(
     }
     if (request.method !== "POST") return problem(404, "There is no such page");
     const body = await readBody(request);
-    await steer(pathname, { body, supervisor, options, signal: request.signal });
+    await steer(pathname, { body, supervisor, options });
     return Response.json({ servers: told(supervisor, options) });
   } catch (error) {
     const isTheirs = error instanceof ValidationError;
@@ -155,14 +155,13 @@ interface Steering {
   readonly body: Readonly<Record<string, unknown>>;
   readonly supervisor: FleetSupervisor;
   readonly options: FleetControlOptions;
-  readonly signal: AbortSignal;
 }
 
-async function steer(path: string, { body, supervisor, options, signal }: Steering): Promise<void> {
+async function steer(path: string, { body, supervisor, options }: Steering): Promise<void> {
   const url = () => text(body, "url");
   switch (path) {
     case "/restart":
-      return await supervisor.restart(url(), { force: body.force === true, signal });
+      return await supervisor.restart(url(), { force: body.force === true });
     case "/drain":
       return await supervisor.drain(url());
     case "/undrain":
