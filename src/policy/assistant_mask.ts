@@ -13,9 +13,9 @@ export interface MaskedTokens {
 }
 
 /**
- * Tokenises a text and marks the tokens of some stretches, without offset mapping: the text is
- * tokenised in pieces cut at the borders, and if the pieces give the ids of the whole, the mask is
- * exact. Where a token spans a border, the borders are looked up by decoding prefixes of the ids.
+ * Tokenises a text and marks the tokens of some stretches: by the borders of the tokens where the
+ * tokenizer tells them. Else the text is tokenised in pieces cut at the borders, and if the pieces give
+ * the ids of the whole, the mask is exact; where a token spans a border, the ids are decoded in parts.
  *
  * @throws {TokenDriftError} The ids do not decode to the text, so no mask would be exact.
  */
@@ -28,9 +28,10 @@ export async function encodeWithMask(
   const ids = await tokenizer.encode(text, { signal });
   const mask = new Uint8Array(ids.length);
   if (spans.length === 0) return { ids, mask };
-  if (tokenizer.borders?.(ids)) {
-    const decoded = await tokenizer.decode(ids, { signal });
-    if (decoded === text) return { ids, mask: maskByBorders(tokenizer.borders(ids)!, spans) };
+  const borders = tokenizer.borders?.(ids) ?? null;
+  if (borders !== null) {
+    const places = placesIn(await tokenizer.decode(ids, { signal }), text, spans);
+    if (places !== null) return { ids, mask: maskByBorders(borders, places) };
   }
   const pieces = await encodePieces(text, spans, options);
   if (isConcatenation(pieces.map((piece) => piece.ids), ids)) {
@@ -66,20 +67,44 @@ async function maskByPrefixes(
 ): Promise<Uint8Array> {
   const { tokenizer, spans, signal } = options;
   const decoded = await tokenizer.decode(ids, { signal });
-  if (decoded !== text) throw drift(text, decoded);
+  const stretches = placesIn(decoded, text, spans);
+  if (stretches === null) throw drift(text, decoded);
   const borders = tokenizer.borders?.(ids) ?? null;
-  if (borders !== null) return maskByBorders(borders, spans);
+  if (borders !== null) return maskByBorders(borders, stretches);
   const prefix = async (count: number) =>
     (await tokenizer.decode(ids.subarray(0, count), { signal })).length;
   const mask = new Uint8Array(ids.length);
-  const places = spans.flatMap(({ start, end }) => [start, end - 1]);
-  const found = await tokensBeyond(ids, text, { places, tokenizer, signal });
-  for (const [index, { start, end }] of spans.entries()) {
+  const places = stretches.flatMap(({ start, end }) => [start, end - 1]);
+  const found = await tokensBeyond(ids, decoded, { places, tokenizer, signal });
+  for (const [index, { start, end }] of stretches.entries()) {
     const first = found?.[2 * index] ?? await firstBeyond(ids.length, start, prefix);
     const last = found?.[2 * index + 1] ?? await firstBeyond(ids.length, end - 1, prefix);
     mask.fill(1, first - 1, last);
   }
   return mask;
+}
+
+/**
+ * The stretches of a text in what its ids decode to: the same text, or, for tokenizers that normalise
+ * it, the normalised one. `null` where it is another text.
+ */
+function placesIn(decoded: string, text: string, spans: readonly Span[]): readonly Span[] | null {
+  if (decoded === text) return spans;
+  for (const form of ["NFC", "NFKC", "NFD", "NFKD"]) {
+    if (text.normalize(form) !== decoded) continue;
+    const cuts = [0, ...spans.flatMap(({ start, end }) => [start, end]), text.length];
+    const pieces = cuts.slice(1).map((end, index) => text.slice(cuts[index]!, end).normalize(form));
+    // Characters on both sides of a border may belong together; then nobody can say where it is.
+    if (pieces.join("") !== decoded) return null;
+    const places: Span[] = [];
+    let at = 0;
+    pieces.forEach((piece, index) => {
+      if (index % 2 === 1) places.push({ start: at, end: at + piece.length });
+      at += piece.length;
+    });
+    return places;
+  }
+  return null;
 }
 
 /** One pass over tokens and stretches: a token that overlaps a stretch is marked. */

@@ -349,3 +349,50 @@ Deno.test("a template's own refusal names the reason", () => {
     (error) => error instanceof SGLangError && /roles must alternate/.test(error.message),
   );
 });
+
+Deno.test("OpenAI's messages render as they are, and nothing is dropped in silence", () => {
+  const template =
+    "{% for m in messages %}[{{ m.role }}|{{ m.content is defined }}|{{ m.content }}" +
+    "|{{ m.reasoning_content }}{% for c in m.tool_calls or [] %}|{{ c.function.name }} " +
+    "{{ c.function.arguments | tojson }} {{ '' + c.function.arguments }}{% endfor %}]{% endfor %}";
+  const render = (...chat: Record<string, unknown>[]) =>
+    History.fromChats([chat as never]).applyChatTemplate({ chatTemplate: template })[0];
+  const call = (args: unknown) => ({ type: "function", function: { name: "f", arguments: args } });
+  const written = '{"a": 1.0, "b": "é"}';
+  assert.equal(
+    render({ role: "assistant", content: null, tool_calls: [call(written)] }),
+    `[assistant|False|||f ${written} ${written}]`,
+  );
+  for (const toolCalls of [[call({ a: 1 })], [{ name: "f", arguments: { a: 1 } }]]) {
+    assert.equal(
+      render({ role: "assistant", content: "x", toolCalls, reasoning: "r" }),
+      '[assistant|True|x|r|f {"a": 1} {"a": 1}]',
+    );
+  }
+  const parts = [{ type: "text", text: "a" }, { type: "text", text: "b" }];
+  assert.equal(render({ role: "user", content: parts }), "[user|True|ab|]");
+  const image = { type: "image_url", image_url: { url: "data:" } };
+  assert.throws(() => render({ role: "user", content: [image] }), /part of type "image_url"/);
+  assert.throws(
+    () => render({ role: "user", content: "a", toolcalls: [] }),
+    /did you mean "toolCalls"/,
+  );
+});
+
+Deno.test("a last message can be gone on with", () => {
+  const template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}<end>{% endfor %}";
+  const [text] = History.fromChats([[{ role: "user", content: "q" }, {
+    role: "assistant",
+    content: "So far ",
+  }]]).applyChatTemplate({ chatTemplate: template, continueFinalMessage: true });
+  assert.equal(text, "<user>q<end><assistant>So far ");
+  assert.throws(
+    () =>
+      History.fromChats([[{ role: "user", content: "q" }]]).applyChatTemplate({
+        chatTemplate: template,
+        continueFinalMessage: true,
+        addGenerationPrompt: true,
+      }),
+    /exclude each other/,
+  );
+});
