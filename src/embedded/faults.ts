@@ -21,7 +21,16 @@ export interface Faults {
   readonly crashAfterTokens?: number | undefined;
   /** Answer 400 to this many weight updates, without taking the weights. */
   readonly refuseUpdates?: number | undefined;
+  /**
+   * Load weight updates wrongly and say that all is well, until this is set to `undefined`: `"skip"`
+   * keeps the old weights, `"flip"` turns a bit of each tensor's first value, `"swap"` exchanges
+   * tensors of one size.
+   */
+  readonly misloadUpdates?: Misload | undefined;
 }
+
+/** How weights are loaded wrongly. */
+export type Misload = "skip" | "flip" | "swap";
 
 type Counted = "unavailable" | "dropConnections" | "wrongLogProbCounts" | "refuseUpdates";
 

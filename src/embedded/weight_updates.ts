@@ -5,6 +5,7 @@
 import type { DType } from "../checkpoint/mod.ts";
 import { StateError } from "../errors.ts";
 import { withDeadline } from "../internal/deadline.ts";
+import type { Misload } from "./faults.ts";
 import { readTensors } from "./load.ts";
 import { readableDTypes, type Tensor } from "./model/weights.ts";
 import type { EmbeddedState } from "./state.ts";
@@ -219,7 +220,8 @@ export class WeightUpdates {
   #load(tensors: readonly Tensor[], update: UpdateCommon, done: string): UpdateResult {
     const { model, scheduler, emulated } = this.#state;
     try {
-      for (const tensor of tensors) model.weights.load(tensor);
+      const { misloadUpdates } = this.#state.faults.current;
+      for (const tensor of misloaded(tensors, misloadUpdates)) model.weights.load(tensor);
     } catch (error) {
       return failure(partiallyUpdated(messageOf(error)));
     }
@@ -237,6 +239,32 @@ export class WeightUpdates {
     }
     return success(label === null ? done : `${done} Weight version updated to ${label}.`);
   }
+}
+
+/** The tensors as a server that loads wrongly has them. */
+function misloaded(tensors: readonly Tensor[], how: Misload | undefined): readonly Tensor[] {
+  if (how === undefined) return tensors;
+  if (how === "skip") return [];
+  if (how === "flip") {
+    return tensors.map((tensor) => {
+      const bytes = tensor.bytes.slice();
+      const high = (sizes[tensor.dtype] ?? 1) - 2;
+      // The highest bit of the fraction.
+      if (bytes.length > 0) bytes[Math.max(0, high)]! ^= 0x40;
+      return { ...tensor, bytes };
+    });
+  }
+  const swapped = [...tensors];
+  for (let i = 0; i < swapped.length; i++) {
+    const other = tensors.findIndex((one, j) =>
+      j > i && one.dtype === tensors[i]!.dtype && one.shape.join() === tensors[i]!.shape.join() &&
+      swapped[j] === one
+    );
+    if (other < 0 || swapped[i] !== tensors[i]) continue;
+    swapped[i] = { ...tensors[i]!, bytes: tensors[other]!.bytes };
+    swapped[other] = { ...tensors[other]!, bytes: tensors[i]!.bytes };
+  }
+  return swapped;
 }
 
 interface Sized {

@@ -65,6 +65,14 @@ export async function recover(recovery: Recovery): Promise<void> {
     else if (server.condition === "complete") await server.unmark(recovery.version, signal);
     else await server.unmark(incompleteMark(recovery.version), signal);
   });
+  // A check found wrong what serves under the new version already.
+  const doubted = alive.filter((server) =>
+    server.condition === "partial" && server.weightVersion === recovery.version
+  );
+  await settle(recovery, doubted, "pause", async (server, signal) => {
+    await server.setVersion(incompleteMark(recovery.version), signal);
+    if (options.whenMissed === "keep_paused") await server.pause(options.pauseMode, signal);
+  });
   const resumable = alive.filter((server) =>
     server.paused &&
     (isIntact || server.condition === "complete" || options.whenMissed === "resume")

@@ -4,7 +4,7 @@ import { isMark } from "../../internal/version_marks.ts";
 import { awaitOthers, openSession } from "../fleet/claim.ts";
 import { Lease } from "../fleet/lease.ts";
 import type { Mark } from "../fleet/mark.ts";
-import { onAll } from "../fleet/on_all.ts";
+import { onAll, unwrapFailure } from "../fleet/on_all.ts";
 import type { FleetServer } from "../fleet/server.ts";
 import type { OpenWeightSource } from "../source/source.ts";
 import type {
@@ -26,6 +26,7 @@ import {
   probeGreedily,
   readChecksums,
   requireEqualChecksums,
+  requireVersion,
   synchronise,
 } from "./verify.ts";
 
@@ -328,7 +329,7 @@ class Sync {
       () => this.#lease!.confirm("check the marks"),
     );
     if (options.verify !== "checksum") return { checksums: undefined, isSynchronised };
-    const checksums = await this.#step("verify", "verify the checksums", async () => {
+    const checksums = await this.#verify("verify the checksums", async () => {
       const call = { phase: "verify the checksums", timeoutMs: deadlines.verifyMs, signal };
       const read = await readChecksums(servers, call);
       requireEqualChecksums(servers, read, call.phase);
@@ -344,8 +345,7 @@ class Sync {
     const { deadlines } = options;
     const servers = fleet.participants;
     const isSampled = options.verify === "sample" &&
-      await this.#step(
-        "verify",
+      await this.#verify(
         "compare a sample",
         () =>
           compareSample(servers, this.#request.source, open, {
@@ -368,12 +368,24 @@ class Sync {
     await this.#step("resume", "resume", () => fleet.resume({ signal }));
     this.#pausedMs = this.#steps.elapsedMs - this.#pausedAtMs;
     if ((options.verify === "sample" && !isSampled) || !isSynchronised) {
-      await this.#step("verify", "probe greedily", () =>
+      await this.#verify("probe greedily", () =>
         probeGreedily(servers, this.#version, {
           phase: "probe greedily",
           timeoutMs: deadlines.verifyMs,
           signal,
         }));
+    }
+  }
+
+  /** A check of what the servers hold: where it finds them wrong, none of them is trusted. */
+  async #verify<T>(message: string, work: () => Promise<T>): Promise<T> {
+    try {
+      return await this.#step("verify", message, work);
+    } catch (error) {
+      if (unwrapFailure(error).cause instanceof WeightSyncError) {
+        for (const server of this.#request.fleet.participants) server.distrust();
+      }
+      throw error;
     }
   }
 
@@ -384,17 +396,4 @@ class Sync {
 
 function hasSession({ capabilities }: FleetServer): boolean {
   return capabilities.hasWeightSession;
-}
-
-async function requireVersion(
-  server: FleetServer,
-  version: string,
-  signal: AbortSignal,
-): Promise<void> {
-  const told = await server.readVersion(signal);
-  if (told === version) return;
-  throw new WeightSyncError(
-    `${server.url} tells weight version "${told}" after it was set to "${version}"`,
-    { phase: "set the version", server: server.url },
-  );
 }

@@ -111,11 +111,13 @@ export async function probeGreedily(
 
 /** Values of a tensor that are compared. */
 const COMPARED = 64;
+/** Most tensors that are compared. */
+const MOST_SAMPLED = 16;
 /** The server may hold the value as bfloat16, which keeps 8 bits of it. */
 const RELATIVE_TOLERANCE = 2 ** -7;
 
 /**
- * Reads the first values of a weight back from every server and compares them with the source.
+ * Reads the first values of up to 16 norms back from every server and compares them with the source.
  * `false`: some server cannot answer that (only Llama-like models can, and only unsharded ones tell
  * the whole), so it proves nothing.
  */
@@ -125,20 +127,30 @@ export async function compareSample(
   open: OpenWeightSource,
   call: FleetCall,
 ): Promise<boolean> {
-  const index = open.tensors.findIndex(({ name, dtype }, i) =>
-    name.endsWith("layernorm.weight") && isReadable(dtype) &&
-    (open.device?.(i) ?? open.wide?.device?.(i)) === undefined
-  );
-  if (index < 0 || servers.some(({ tpSize }) => tpSize > 1)) return false;
-  const tensor = open.tensors[index]!;
-  const expected = await firstValues(source, index, call);
+  const indexes = sampled(open);
+  if (indexes.length === 0 || servers.some(({ tpSize }) => tpSize > 1)) return false;
+  const values = await firstValues(source, indexes, call);
   const answers = await onAll(servers, call, async (server, signal) => {
-    const told = await readBack(server, tensor.name, signal);
-    if (told === undefined) return false;
-    requireNear(server, tensor, expected, told, call.phase);
+    for (const [tensor, expected] of values) {
+      const told = await readBack(server, tensor.name, signal);
+      if (told === undefined) return false;
+      requireNear(server, tensor, expected, told, call.phase);
+    }
     return true;
   });
   return answers.every((answered) => answered);
+}
+
+/** Norms all over the model: short, whole on every server, and of the last bucket as of the first. */
+function sampled(open: OpenWeightSource): number[] {
+  const norms = open.tensors.flatMap(({ name, dtype, shape }, i) => {
+    const isOnDevice = (open.device?.(i) ?? open.wide?.device?.(i)) !== undefined;
+    const isNorm = shape.length === 1 && name.endsWith("norm.weight") && isReadable(dtype);
+    return isNorm && !isOnDevice ? [i] : [];
+  });
+  const step = Math.max(1, (norms.length - 1) / (MOST_SAMPLED - 1));
+  const count = Math.min(norms.length, MOST_SAMPLED);
+  return Array.from({ length: count }, (_, i) => norms[Math.round(i * step)]!);
 }
 
 function isReadable(dtype: string): boolean {
@@ -159,17 +171,27 @@ async function readBack(
   }
 }
 
+/** The values of tensors that a server should hold, read anew. */
 async function firstValues(
   source: WeightSource,
-  index: number,
+  indexes: readonly number[],
   call: FleetCall,
-): Promise<Float32Array> {
+): Promise<Map<TensorInfo, Float32Array>> {
   const signal = call.signal ?? new AbortController().signal;
   await using open = await source.open({ signal });
-  const { dtype, shape } = open.tensors[index]!;
-  const count = shape.reduce((product, size) => product * size, 1);
-  const bytes = new Uint8Array(count * (dtype === "float32" ? 4 : 2));
-  await open.read(index, bytes, { signal });
+  const values = new Map<TensorInfo, Float32Array>();
+  for (const index of indexes) {
+    const tensor = open.tensors[index]!;
+    const { dtype, shape } = tensor;
+    const count = shape.reduce((product, size) => product * size, 1);
+    const bytes = new Uint8Array(count * (dtype === "float32" ? 4 : 2));
+    await open.read(index, bytes, { signal });
+    values.set(tensor, asFloat32(bytes, dtype));
+  }
+  return values;
+}
+
+function asFloat32(bytes: Uint8Array<ArrayBuffer>, dtype: string): Float32Array {
   if (dtype === "float32") return new Float32Array(bytes.buffer);
   const halves = new Uint16Array(bytes.buffer);
   return dtype === "bfloat16" ? bfloat16ToFloat32(halves) : float16ToFloat32(halves);
@@ -182,13 +204,34 @@ function requireNear(
   told: readonly number[],
   phase: string,
 ): void {
-  const count = Math.min(COMPARED, told.length, expected.length);
+  const count = Math.min(COMPARED, expected.length);
+  if (told.length < count) {
+    throw new WeightSyncError(
+      `${server.url} tells ${told.length} values of "${tensor.name}", which has ${expected.length}`,
+      { phase, server: server.url },
+    );
+  }
   for (let i = 0; i < count; i++) {
     const wanted = expected[i]!;
+    // NaN is near nothing.
     if (Math.abs(told[i]! - wanted) <= Math.abs(wanted) * RELATIVE_TOLERANCE + 1e-7) continue;
     throw new WeightSyncError(
       `${server.url} holds ${told[i]} at position ${i} of "${tensor.name}", sent was ${wanted}`,
       { phase, server: server.url },
     );
   }
+}
+
+/** Requires that a server tells the version that it was given. */
+export async function requireVersion(
+  server: FleetServer,
+  version: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const told = await server.readVersion(signal);
+  if (told === version) return;
+  throw new WeightSyncError(
+    `${server.url} tells weight version "${told}" after it was set to "${version}"`,
+    { phase: "set the version", server: server.url },
+  );
 }
