@@ -8,7 +8,7 @@
  * @module
  */
 export { EmbeddedServer, type EmbeddedServerOptions, type EmbeddedServerStats } from "./server.ts";
-export type { Faults } from "./faults.ts";
+export type { Faults, Misload } from "./faults.ts";
 export type { EmulatedVersion } from "./emulated.ts";
 export {
   makeTinyCheckpoint,
