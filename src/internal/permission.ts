@@ -1,4 +1,5 @@
 import { PermissionError } from "../errors.ts";
+import { asExhaustedError } from "./exhausted.ts";
 
 /** Runs `work`; a permission that Deno refuses becomes an error that names the flag to add. */
 export async function namingPermission<T>(
@@ -13,9 +14,12 @@ export async function namingPermission<T>(
   }
 }
 
-/** The same error, or a {@linkcode PermissionError} when Deno refused a permission. */
+/**
+ * The same error, or a {@linkcode PermissionError} when Deno refused a permission, or an
+ * `ExhaustedError` when the system has no more of something: both come wherever we leave Deno.
+ */
 export function asPermissionError(error: unknown, flag: string, purpose: string): unknown {
-  if (!(error instanceof Deno.errors.NotCapable)) return error;
+  if (!(error instanceof Deno.errors.NotCapable)) return asExhaustedError(error, purpose);
   return new PermissionError(
     `Deno refused permission to ${purpose}; run again with ${flag}`,
     { cause: error, flag },

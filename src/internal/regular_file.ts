@@ -1,6 +1,6 @@
 import { LimitError } from "../errors.ts";
 import { throwIfAborted } from "./deadline.ts";
-import { asExhaustedError, systemCodeOf } from "./exhausted.ts";
+import { systemCodeOf } from "./exhausted.ts";
 import { orAborted } from "./or_aborted.ts";
 import { asPermissionError } from "./permission.ts";
 
@@ -73,10 +73,8 @@ export async function readRegularFile(
 
 /** An error of ours for what the system says when a path is opened or read. */
 export function asFileError(error: unknown, path: string, options: FileReadOptions): unknown {
-  const permission = asPermissionError(error, `--allow-read=${path}`, `read ${path}`);
-  if (permission !== error) return permission;
-  const exhausted = asExhaustedError(error, `read ${path}`);
-  if (exhausted !== error) return exhausted;
+  const known = asPermissionError(error, `--allow-read=${path}`, `read ${path}`);
+  if (known !== error) return known;
   const problem = problems[systemCodeOf(error) ?? ""];
   return problem === undefined ? error : options.refuse(`${path} ${problem}`, { cause: error });
 }

@@ -1,0 +1,30 @@
+import assert from "node:assert/strict";
+import { ExhaustedError } from "../../../src/errors.ts";
+import { asPermissionError } from "../../../src/internal/permission.ts";
+
+/** An error as Deno makes it. */
+function systemError(code: string): Error {
+  return Object.assign(new Error(`said by the system (${code})`), { code });
+}
+
+Deno.test("what a machine has no more of is named, with what to do, wherever it comes", () => {
+  const kinds = {
+    ENOSPC: "disk",
+    EDQUOT: "disk",
+    EMFILE: "files",
+    ENFILE: "files",
+    EADDRNOTAVAIL: "ports",
+    ENOMEM: "memory",
+    ENOBUFS: "memory",
+  };
+  for (const [code, resource] of Object.entries(kinds)) {
+    const error = systemError(code);
+    const known = asPermissionError(error, "--allow-write=x", "write x");
+    assert.ok(known instanceof ExhaustedError, code);
+    assert.equal(known.resource, resource);
+    assert.match(known.message, /^Cannot write x\. \w+/);
+    assert.equal(known.cause, error);
+  }
+  const other = systemError("EIO");
+  assert.equal(asPermissionError(other, "--allow-write=x", "write x"), other);
+});
