@@ -1,8 +1,9 @@
 /** Where the real SGLang for tests is installed. */
 import { join } from "node:path";
+import { testedVersions } from "../../src/client/capabilities.ts";
 
 /** Versions of SGLang that there is a recipe for. */
-export const sglangVersions = ["0.5.16", "0.5.23"] as const;
+export const sglangVersions = testedVersions;
 
 /** One of {@linkcode sglangVersions}. */
 export type SglangVersion = (typeof sglangVersions)[number];

@@ -1,4 +1,5 @@
 import { ProtocolError, UnsupportedError } from "../errors.ts";
+import type { Logger } from "../internal/logger.ts";
 
 /**
  * What an event of a stream holds. `cumulative`: everything so far (the default of every version).
@@ -44,6 +45,29 @@ export interface Capabilities {
   readonly honoursSeeds: boolean;
   /** What the events of a stream hold. */
   readonly streamMode: StreamMode;
+}
+
+/** The SGLang versions that this library is tested with, oldest first. */
+export const testedVersions = ["0.5.16", "0.5.23"] as const;
+
+/** What to tell of a version that is newer than all that were tested; `undefined` for others. */
+export function untestedWarning(version: string): string | undefined {
+  const newest = testedVersions.at(-1)!;
+  const [minor, patch] = newest.split(".").slice(1).map(Number) as [number, number];
+  if (!isAtLeast(version, [0, minor, patch + 1])) return undefined;
+  return `SGLang ${version} is newer than ${newest}, the newest that this library is tested with. ` +
+    `It is used as ${newest} is; if something looks wrong, try that version`;
+}
+
+const warned = new WeakMap<Logger, Set<string>>();
+
+/** Warns of an untested version, once for each logger: all servers of a fleet have the same. */
+export function warnOfUntested(version: string, logger: Logger): void {
+  const known = warned.get(logger) ?? new Set();
+  const warning = known.has(version) ? undefined : untestedWarning(version);
+  if (warning === undefined) return;
+  warned.set(logger, known.add(version));
+  logger.warn(warning);
 }
 
 /** Reads the capabilities from the version and settings of `/server_info`. */

@@ -1,7 +1,7 @@
 import { HttpError, TimeoutError, UnreachableError } from "../errors.ts";
 import type { Clock } from "../internal/clock.ts";
 import type { Logger } from "../internal/logger.ts";
-import { type Capabilities, capabilitiesOf } from "./capabilities.ts";
+import { type Capabilities, capabilitiesOf, warnOfUntested } from "./capabilities.ts";
 import { HttpConnection } from "./http.ts";
 import { type ClientSettings, clientSettings, type SGLangClientOptions } from "./options.ts";
 import { checkIds } from "./request.ts";
@@ -97,7 +97,10 @@ export abstract class ServerControl implements Disposable, AsyncDisposable {
     const { capabilities } = this.#options;
     if (capabilities !== undefined) return Promise.resolve(capabilities);
     return this.#capabilities ??= this.serverInfo(options).then(
-      (info) => capabilitiesOf(info.raw),
+      (info) => {
+        warnOfUntested(info.version, this.logger);
+        return capabilitiesOf(info.raw);
+      },
       (error) => {
         this.#capabilities = undefined;
         throw error;

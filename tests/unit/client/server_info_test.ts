@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { capabilitiesOf } from "../../../src/client/capabilities.ts";
+import { capabilitiesOf, warnOfUntested } from "../../../src/client/capabilities.ts";
+import { silentLogger } from "../../../src/internal/logger.ts";
 import { parseLoads, parseServerInfo } from "../../../src/client/server_info.ts";
 import { serverInfo } from "../../_support/http_stand_in.ts";
 
@@ -56,4 +57,18 @@ Deno.test("the stream mode follows the server's settings", () => {
   assert.equal(of({}), "cumulative");
   assert.equal(of({ incremental_streaming_output: true }), "incremental");
   assert.equal(of({ stream_output: true }), "ids_incremental");
+});
+
+Deno.test("a version that is newer than all tested ones is told once, others are not", () => {
+  for (
+    const [version, count] of [["0.5.16", 0], ["0.5.23", 0], ["0.5.24", 1], ["0.6.0", 1], [
+      "1.0",
+      1,
+    ]] as const
+  ) {
+    const warnings: string[] = [];
+    const logger = { ...silentLogger, warn: (text: string) => void warnings.push(text) };
+    for (let server = 0; server < 3; server++) warnOfUntested(version, logger);
+    assert.equal(warnings.length, count, version);
+  }
 });
