@@ -125,6 +125,7 @@ async function soak(minutes: number): Promise<void> {
     turnsNotGivenOut: inHand,
     rssMiB: samples.at(-1)?.mib.toFixed(0),
     rssSlopeMiBPerMinute: slope(late.map((one) => [one.minute, one.mib])).toFixed(3),
+    filesSlopePerMinute: slope(late.map((one) => [one.minute, one.files])).toFixed(3),
     files: [Math.min(...late.map((one) => one.files)), Math.max(...late.map((one) => one.files))],
     stats,
   };

@@ -172,7 +172,7 @@ async function readTemplates(folder: string): Promise<Record<string, string>> {
   } catch (error) {
     // Few models have any.
     if (!(error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory)) {
-      throw error;
+      throw asPermissionError(error, `--allow-read=${folder}`, "read the tokenizer");
     }
   }
   return templates;
