@@ -6,6 +6,7 @@ import { ContextOverflowError, HttpError } from "../../errors.ts";
 const TOO_LONG = {
   context: /longer than the model's context length \((\d+) tokens\)/,
   prompt: /exceeds the maximum allowed length \((\d+) tokens\)/,
+  tooMany: /Input length \((\d+) tokens\)/,
   both: /maximum context length of (\d+) tokens/,
   promptTokens: /(\d+) tokens from the input/,
 };
@@ -43,7 +44,9 @@ export class ContextLimit {
     const total = Math.min(...[TOO_LONG.context, TOO_LONG.both].map(found).filter(Number.isFinite));
     const prompt = found(TOO_LONG.prompt);
     if (Number.isFinite(total)) this.#total = Math.min(this.#total, total);
-    if (Number.isFinite(prompt)) this.limitPrompt(prompt);
+    // Some servers refuse a prompt of just the length that they call allowed.
+    const refused = found(TOO_LONG.tooMany) - 1;
+    if (Number.isFinite(prompt)) this.limitPrompt(refused < prompt ? refused : prompt);
     return Number.isFinite(total) || Number.isFinite(prompt);
   }
 

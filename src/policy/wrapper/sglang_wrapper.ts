@@ -226,7 +226,8 @@ export class SGLangWrapper extends LLMWrapperBase implements AsyncDisposable {
     try {
       const engine = await this.engine();
       for (const { maxInputTokens } of await engine.serverInfo({ signal })) {
-        if (maxInputTokens !== null) this.#limit.limitPrompt(maxInputTokens);
+        // A prompt of just this length is refused already.
+        if (maxInputTokens !== null) this.#limit.limitPrompt(maxInputTokens - 1);
       }
     } catch (error) {
       if (signal?.aborted) throw error;

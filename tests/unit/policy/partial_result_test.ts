@@ -99,3 +99,23 @@ Deno.test("samples of the rows that are done stay with their prompts", async () 
     return true;
   });
 });
+
+Deno.test("a server that refuses a prompt of just the length that it allows is believed", async () => {
+  const { wrapper } = wrap({ inputMode: "tokens", inplace: false }, {
+    check: ({ length }) => {
+      if (length < 10) return;
+      const serverMessage = `Input length (${length} tokens) exceeds the maximum allowed length ` +
+        "(10 tokens). Use a shorter input or enable --allow-auto-truncate.";
+      throw new HttpError(serverMessage, {
+        status: 400,
+        endpoint: "POST /generate",
+        serverMessage,
+      });
+    },
+  });
+  await assert.rejects(wrapper.call({ tokens: [row(10)] }), (error) => {
+    assert.ok(error instanceof ContextOverflowError);
+    assert.equal(error.limit, 9);
+    return true;
+  });
+});
