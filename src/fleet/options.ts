@@ -28,6 +28,8 @@ export interface FleetWorker {
   readonly state: string;
   /** Why it stands there. */
   readonly reason: string;
+  /** Weight version that it last told, or was given. */
+  readonly weightVersion?: string | null;
 }
 
 /** What is supervised; `AsyncSGLang` is one. */

@@ -271,6 +271,8 @@ export class FleetSupervisor implements AsyncDisposable {
     if (to === "quarantined" && !member.isWithdrawn) this.#feed(member, "strange", reason);
     if (to === "serving") {
       member.isWithdrawn = false;
+      // Newer than the last probe: the refit was after it.
+      member.weightVersion = this.#worker(url)?.weightVersion ?? member.weightVersion;
       if (!member.isDrained) this.#feed(member, "fitted", reason);
     }
     if (to !== "gone" || member.isWithdrawn) return;

@@ -1,0 +1,156 @@
+/**
+ * `serve` with real processes under real keepers: in place of SGLang, Python starts the embedded
+ * server. What the real SGLang does is for tests/real/cli.
+ */
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { controlledServers } from "../../../src/cli/control_client.ts";
+import { makeTinyCheckpoint } from "../../../src/embedded/mod.ts";
+import { readLines } from "../../../src/internal/lines.ts";
+import { freePort } from "../../_support/free_port.ts";
+import { jsonLines, run } from "./_support.ts";
+
+const program = new URL("../../../src/cli/mod.ts", import.meta.url).pathname;
+
+/** A Python module `sglang.launch_server` that becomes an embedded server. */
+const launchServer = `import os, sys
+args = dict(zip(sys.argv[1:], sys.argv[2:]))
+deno, cli = os.environ["STAND_IN_DENO"], os.environ["STAND_IN_CLI"]
+os.execv(deno, [deno, "run", "-A", "--no-check", "--quiet", cli, "serve", "--embedded",
+  args["--model-path"], "--port", args["--port"]])
+`;
+
+interface Scene extends AsyncDisposable {
+  readonly folder: string;
+  readonly serve: Deno.ChildProcess;
+  readonly servers: readonly string[];
+  readonly control: string;
+  /** Reads what serve tells until a line fits. */
+  told(pattern: RegExp): Promise<void>;
+  /** The servers as the control endpoint tells them. */
+  fleet(): ReturnType<typeof controlledServers>;
+}
+
+async function startServe(...more: string[]): Promise<Scene> {
+  await using stack = new AsyncDisposableStack();
+  const folder = await Deno.makeTempDir({ prefix: "sglang-rl-serve-" });
+  stack.defer(() => Deno.remove(folder, { recursive: true }));
+  await Deno.mkdir(join(folder, "sglang"));
+  await Deno.writeTextFile(join(folder, "sglang/__init__.py"), "");
+  await Deno.writeTextFile(join(folder, "sglang/launch_server.py"), launchServer);
+  for (const step of [0, 1]) await makeTinyCheckpoint(join(folder, `step-${step}`), { seed: step });
+  const port = freePort();
+  const serve = new Deno.Command(Deno.execPath(), {
+    args: [
+      ...["run", "-A", "--no-check", "--quiet", program, "serve", join(folder, "step-0")],
+      ...["-n", "2", "--no-router", "--device=cpu", "--json", `--control-port=${port}`, ...more],
+    ],
+    env: {
+      PYTHONPATH: folder,
+      SGLANG_PYTHON: "python3",
+      STAND_IN_DENO: Deno.execPath(),
+      STAND_IN_CLI: program,
+      NO_COLOR: "1",
+    },
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  stack.defer(async () => {
+    try {
+      serve.kill("SIGKILL");
+    } catch {
+      // It has ended.
+    }
+    await serve.status;
+    await untilNothingLeft(folder);
+  });
+  const reader = serve.stdout.pipeThrough(new TextDecoderStream()).getReader();
+  stack.defer(() => reader.cancel());
+  const { value = "" } = await reader.read();
+  const events = readLines(serve.stderr);
+  stack.defer(async () => {
+    await events.return(undefined);
+    // One that was never read from does not close what it would have read.
+    await serve.stderr.cancel();
+  });
+  const { servers } = JSON.parse(value) as { servers: string[] };
+  const control = `http://127.0.0.1:${port}`;
+  const owned = stack.move();
+  return {
+    folder,
+    serve,
+    servers,
+    control,
+    async told(pattern) {
+      for (;;) {
+        const { done, value: line } = await events.next();
+        assert.ok(!done, `serve ended without ${pattern}`);
+        if (pattern.test(line)) return;
+      }
+    },
+    fleet: () =>
+      controlledServers({ url: control, key: undefined, signal: new AbortController().signal }),
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+/** Waits for the end of every process that has to do with a folder. */
+async function untilNothingLeft(folder: string): Promise<void> {
+  for (;;) {
+    const { stdout } = await new Deno.Command("pgrep", { args: ["-f", folder] }).output();
+    const [pid] = new TextDecoder().decode(stdout).split("\n");
+    if (pid === undefined || pid === "") return;
+    await new Deno.Command("tail", { args: [`--pid=${pid}`, "-f", "/dev/null"] }).output();
+  }
+}
+
+Deno.test("serve outlives a replica: killed with -9 it is back with the synced weights", async () => {
+  await using scene = await startServe();
+  const { folder, servers, control } = scene;
+  const [victim, other] = servers as [string, string];
+  const state = async () => (await scene.fleet()).find(({ url }) => url === victim)!;
+  const synced = await run([
+    ...["sync", join(folder, "step-1"), "-s", servers.join(","), "--control", control],
+  ]);
+  assert.equal(synced.code, 0, synced.err);
+  const { pid } = await state();
+  Deno.kill(pid!, "SIGKILL");
+  await scene.told(/ dead: its process ended with SIGKILL/);
+  const meanwhile = await run(["generate", "-s", other, "Hello", "-m", "2"]);
+  assert.equal(meanwhile.code, 0, meanwhile.err);
+  await scene.told(/ healthy: /);
+  const after = await state();
+  assert.notEqual(after.pid, pid);
+  assert.equal(after.weightVersion, "step-1");
+  const status = await run(["status", "-s", servers.join(","), "--json"]);
+  assert.deepEqual(jsonLines(status.out).map((one) => one.weight_version), ["step-1", "step-1"]);
+
+  // Orders of other shells.
+  const order = (...args: string[]) => run([...args, "--control", control]);
+  assert.equal((await order("restart", victim)).code, 0);
+  assert.notEqual((await state()).pid, after.pid);
+  assert.equal((await state()).weightVersion, "step-1");
+  assert.match((await order("logs", victim)).out, /Ready at/);
+});
+
+Deno.test("serve --no-supervise ends with 1 with the first server that dies, and takes the others along", async () => {
+  await using scene = await startServe("--no-supervise");
+  const { stdout } = await new Deno.Command("pgrep", {
+    args: ["-f", `serve --embedded ${scene.folder}/step-0`],
+  }).output();
+  const pids = new TextDecoder().decode(stdout).trim().split("\n");
+  assert.equal(pids.length, 2);
+  Deno.kill(Number(pids[0]), "SIGKILL");
+  assert.equal((await scene.serve.status).code, 1);
+  await untilNothingLeft(scene.folder);
+});
+
+Deno.test("kill -9 of serve, and a closed terminal, leave no process", async () => {
+  for (const signal of ["SIGKILL", "SIGHUP"] as const) {
+    await using scene = await startServe();
+    scene.serve.kill(signal);
+    await scene.serve.status;
+    await untilNothingLeft(scene.folder);
+  }
+});
