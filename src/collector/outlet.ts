@@ -246,6 +246,8 @@ export class Outlet {
   }
 
   #toBatch({ rows, shape }: Assembled): RolloutBatch {
+    // The reader has what it waited for, also in the moments until it knows.
+    this.hasReader = false;
     const { versions, maxStaleness, totalTurns } = this.#plan;
     const stale = versions === null
       ? new Set<RolloutRow>()

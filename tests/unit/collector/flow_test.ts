@@ -197,3 +197,21 @@ Deno.test("a replay buffer keeps the newest rows and draws different ones", asyn
 Deno.test("a batch refuses a shape that does not fit its rows", () => {
   assert.throws(() => new RolloutBatch({ rows: [], shape: [2, 2] }), /has 4 places for 0 rows/);
 });
+
+Deno.test("no turn is taken in the moments between a full batch and its reader", async () => {
+  // However far apart two places end: one ends its dialog while the reader is on its way already.
+  for (let apart = 0; apart < 24; apart++) {
+    const policy = fakePolicy();
+    const environments = countingEnvironments(2, 1).map((inner, i) => ({
+      ...inner,
+      step: async (action: Parameters<typeof inner.step>[0]) => {
+        for (let step = 0; step < i * apart; step++) await Promise.resolve();
+        return inner.step(action);
+      },
+    }));
+    await using collector = new LLMCollector(environments, { policy, dialogTurnsPerBatch: 2 });
+    await collector.rollout();
+    await settle();
+    assert.equal(policy.calls, 2);
+  }
+});
