@@ -32,3 +32,6 @@ export const HOST_REGISTER_PORTABLE = 1;
 
 /** Size of `cudaIpcMemHandle_t` in bytes. */
 export const IPC_HANDLE_BYTES = 64;
+
+/** `cudaIpcMemLazyEnablePeerAccess`, the only flag that there is. */
+export const IPC_LAZY_PEER_ACCESS = 1;

@@ -14,6 +14,7 @@ import {
   EVENT_DISABLE_TIMING,
   HOST_REGISTER_PORTABLE,
   IPC_HANDLE_BYTES,
+  IPC_LAZY_PEER_ACCESS,
   STREAM_NON_BLOCKING,
 } from "./constants.ts";
 import { DeviceBuffer, Event, PinnedBuffer, Stream } from "./handles.ts";
@@ -243,6 +244,15 @@ export class Cudart {
     const handle = new Uint8Array(IPC_HANDLE_BYTES);
     this.check(this.#calls.cudaIpcGetMemHandle(handle, buffer.address), "cudaIpcGetMemHandle");
     return handle;
+  }
+
+  /** Maps device memory of another process on this host; disposing unmaps it. */
+  openIpc(handle: Uint8Array<ArrayBuffer>, byteLength: number): DeviceBuffer {
+    const result = this.#calls.cudaIpcOpenMemHandle(this.#wordBytes, handle, IPC_LAZY_PEER_ACCESS);
+    this.check(result, "cudaIpcOpenMemHandle");
+    const unmap = (address: Address) =>
+      this.check(this.#calls.cudaIpcCloseMemHandle(address), "cudaIpcCloseMemHandle");
+    return new DeviceBuffer(this.#word[0]!, byteLength, unmap);
   }
 
   #pinned(

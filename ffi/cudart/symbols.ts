@@ -1,3 +1,8 @@
+/** `cudaIpcMemHandle_t`, 64 bytes, travels by value: 8 words of 8 bytes. */
+export const ipcHandleStruct = {
+  struct: ["u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64"],
+} as const satisfies Deno.NativeStructType;
+
 /** Functions of the CUDA runtime, versions 12 and 13 (`cuda_runtime_api.h`). */
 export const cudartSymbols = {
   cudaGetDeviceCount: {
@@ -178,6 +183,20 @@ export const cudartSymbols = {
   cudaIpcGetMemHandle: {
     parameters: [
       "buffer", // cudaIpcMemHandle_t *handle
+      "usize", // void *devPtr
+    ],
+    result: "i32",
+  },
+  cudaIpcOpenMemHandle: {
+    parameters: [
+      "buffer", // void **devPtr
+      ipcHandleStruct, // cudaIpcMemHandle_t handle
+      "u32", // unsigned int flags
+    ],
+    result: "i32",
+  },
+  cudaIpcCloseMemHandle: {
+    parameters: [
       "usize", // void *devPtr
     ],
     result: "i32",

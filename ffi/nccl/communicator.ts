@@ -13,6 +13,7 @@ import {
   type RequestName,
   type Requests,
 } from "./protocol.ts";
+import type { Rank } from "./rank.ts";
 import { ncclSymbols } from "./symbols.ts";
 import { asError } from "../../src/internal/thrown.ts";
 
@@ -49,6 +50,8 @@ export interface CallOptions {
   readonly lastHeard?: (() => string | undefined) | undefined;
   /** Buffers whose addresses are among the arguments: kept alive until the thread has answered. */
   readonly keep?: readonly Uint8Array[] | undefined;
+  /** Called once the request is sure to be done, whatever becomes of this process. */
+  readonly queued?: (() => void) | undefined;
 }
 
 interface Pending {
@@ -63,7 +66,9 @@ interface Pending {
  * Permissions: `--allow-ffi` for the paths of NCCL and the CUDA runtime, `--allow-read` for this
  * library's own `ffi/` and `src/` folders when it runs from files (Deno asks it for every Worker).
  */
-export class Communicator implements AsyncDisposable {
+export class Communicator implements Rank {
+  /** A thread dies with its process. */
+  readonly outlivesUs = false;
   readonly #worker: Worker;
   readonly #recorder = new FlightRecorder();
   readonly #pending = new Map<number, Pending>();
@@ -156,6 +161,7 @@ export class Communicator implements AsyncDisposable {
         if (options.keep) this.#kept.set(id, options.keep);
         const message: RequestMessage = { id, name, arguments: args };
         this.#worker.postMessage(message);
+        options.queued?.();
         return promise as Promise<Requests[Name]["answer"]>;
       });
     } finally {

@@ -10,13 +10,16 @@ import type {
 } from "../../src/collective/group.ts";
 import { StateError, UnsupportedError, ValidationError } from "../../src/errors.ts";
 import { type Logger, silentLogger } from "../../src/internal/logger.ts";
+import type { Keeper } from "../keeper/keeper.ts";
 import type { IpcMemory } from "../ipc/exporter.ts";
 import type { LibraryOptions } from "../library.ts";
 import { nullAddress } from "../memory.ts";
 import { Communicator } from "./communicator.ts";
 import { wireTypeOf } from "./constants.ts";
+import { piecesOf } from "./device_stage.ts";
 import { hostBytes, totalLandedBytes, wirePiece } from "./pieces.ts";
 import type { PlacedBytes, RankInfo, WirePart, WirePiece } from "./protocol.ts";
+import type { Rank } from "./rank.ts";
 
 /** What the group needs of the store over which its ranks meet; a `TCPStoreServer` has it. */
 export interface RendezvousStore {
@@ -106,17 +109,18 @@ export class NcclGroup implements CollectiveGroup {
   readonly groupName: string;
   /** 1 + the servers' ranks. */
   readonly worldSize: number;
-  readonly #communicator: Communicator;
+  readonly #communicator: Rank;
   readonly #store: RendezvousStore;
   readonly #timeoutMs: number;
   readonly #logger: Logger;
   readonly #idKey: string;
+  #publishing: Promise<Uint8Array<ArrayBuffer>> | undefined;
   #joining: Promise<void> | undefined;
   #sending = false;
   #aborted: Error | undefined;
   #closing: Promise<void> | undefined;
 
-  private constructor(communicator: Communicator, options: NcclGroupOptions) {
+  private constructor(communicator: Rank, options: NcclGroupOptions) {
     const { store, worldSize, groupName } = options;
     this.#communicator = communicator;
     this.#store = store;
@@ -151,6 +155,19 @@ export class NcclGroup implements CollectiveGroup {
   static async open(options: NcclGroupOptions): Promise<NcclGroup> {
     checkOptions(options);
     const communicator = await Communicator.open(options);
+    return await NcclGroup.#over(communicator, options);
+  }
+
+  /**
+   * Opens NCCL and the device in the keeper, which lets the servers go when this process is killed.
+   * Such a group sends device memory that a `DeviceStage` of the same keeper gave, and no other.
+   */
+  static async openIn(keeper: Keeper, options: NcclGroupOptions): Promise<NcclGroup> {
+    checkOptions(options);
+    return await NcclGroup.#over(await keeper.openRank(options), options);
+  }
+
+  static async #over(communicator: Rank, options: NcclGroupOptions): Promise<NcclGroup> {
     const { ncclVersion, ncclPath } = communicator.info;
     const expected = options.expectedNcclVersion;
     if (expected !== undefined && expected !== ncclVersion) {
@@ -171,6 +188,11 @@ export class NcclGroup implements CollectiveGroup {
   /** Whether the communicator has formed. */
   get isConnected(): boolean {
     return this.#joining !== undefined && this.#aborted === undefined;
+  }
+
+  /** Whether the servers are let go when this process is killed within a collective. */
+  get outlivesUs(): boolean {
+    return this.#communicator.outlivesUs;
   }
 
   /** Why no further collective can succeed, once the group has failed. */
@@ -322,17 +344,20 @@ export class NcclGroup implements CollectiveGroup {
     await this.#communicator.close(this.#wait("close group"));
   }
 
-  #join(call: TransportCall): Promise<void> {
-    return this.#joining ??= this.#joinOnce(call);
+  /** Makes the id that the servers look for when they are told of the first collective. */
+  #publish(call: TransportCall): Promise<Uint8Array<ArrayBuffer>> {
+    return this.#publishing ??= (async () => {
+      const wait = this.#wait("make the communicator's id", call);
+      const uniqueId = await this.#communicator.request("uniqueId", {}, wait);
+      this.#store.set(this.#idKey, uniqueId);
+      return uniqueId;
+    })();
   }
 
-  async #joinOnce(call: TransportCall): Promise<void> {
-    const request = this.#communicator;
-    const prepare = this.#wait("make the communicator's id", call);
-    const uniqueId = await request.request("uniqueId", {}, prepare);
-    this.#store.set(this.#idKey, uniqueId);
+  async #join(uniqueId: Uint8Array<ArrayBuffer>, call: TransportCall): Promise<void> {
     const { worldSize } = this;
-    await request.request("init", { uniqueId, rank: 0, worldSize }, this.#wait("join peers", call));
+    const wait = this.#wait("join peers", call);
+    await this.#communicator.request("init", { uniqueId, rank: 0, worldSize }, wait);
     this.#logger.info(`NCCL group "${this.groupName}" of ${worldSize} ranks has formed`);
   }
 
@@ -376,9 +401,13 @@ export class NcclGroup implements CollectiveGroup {
     if (this.#sending) throw new StateError("The group is sending; await one broadcast at a time");
     this.#sending = true;
     try {
-      await this.#join(call);
-      const wait = { ...this.#wait(`broadcast of ${describeSize(parts)}`, call), keep: call.keep };
-      await this.#communicator.request("broadcast", { parts, root: 0 }, wait);
+      const uniqueId = await this.#publish(call);
+      // Asked for at once with the joining: a server that has joined goes straight on to receive.
+      const joined = this.#joining ??= this.#join(uniqueId, call);
+      const { keep, queued } = call;
+      const wait = { ...this.#wait(`broadcast of ${describeSize(parts)}`, call), keep, queued };
+      const sent = this.#communicator.request("broadcast", { parts, root: 0 }, wait);
+      await Promise.all([joined, sent]);
     } catch (error) {
       await this.abort(error as Error);
       throw error;
@@ -432,21 +461,6 @@ function checkOptions({ worldSize, groupName, device = 0 }: NcclGroupOptions): v
   if (!Number.isInteger(device) || device < 0) {
     throw new ValidationError(`device must be a whole number from 0, not ${device}`);
   }
-}
-
-function checkCast(dtype: DType, byteLength: number): void {
-  if (dtype !== "bfloat16") {
-    throw new ValidationError(`castFrom "float32" gives bfloat16, not ${dtype}`);
-  }
-  if (byteLength % 4 !== 0) {
-    throw new ValidationError(`${byteLength} bytes are no whole number of float32 elements`);
-  }
-}
-
-function piecesOf(part: StagePart | GatheredPart): readonly StagePiece[] {
-  if ("pieces" in part) return part.pieces;
-  if (part.castFrom !== undefined) checkCast(part.dtype, part.bytes.byteLength);
-  return [part];
 }
 
 function describeSize(parts: readonly PlacedBytes[]): string {

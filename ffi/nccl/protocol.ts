@@ -107,6 +107,11 @@ export interface Requests {
     arguments: { address: Address };
     answer: { handle: Uint8Array<ArrayBuffer>; deviceUuid: string };
   };
+  /** Maps memory of another process on this host; `free` unmaps it. */
+  ipcOpen: {
+    arguments: { handle: Uint8Array<ArrayBuffer>; byteLength: number };
+    answer: Address;
+  };
   /** Free device memory in bytes. */
   freeBytes: { arguments: Record<never, never>; answer: number };
   /** Drops the communicator at once. */

@@ -18,6 +18,8 @@ const SPIN_MS = 1;
 /** How long it then looks again each turn, before it sleeps between two looks. */
 const EAGER_MS = 50;
 const SLEEP_MS = 1;
+/** How long an abort waits for collectives that were asked for before it to be handed to NCCL. */
+const HAND_OVER_MS = 500;
 /** How long copies of memory that is not pinned may keep the thread from its other messages. */
 const BUSY_MS = 5;
 
@@ -55,6 +57,9 @@ export class RankThread {
   readonly #pinned: PinnedBuffer[] = [];
   /** Copies to the device, which read memory that must stay until they are done. */
   readonly #gathering = new Set<Promise<unknown>>();
+  #joining: Promise<undefined> | undefined;
+  /** Collectives that NCCL has not been told of yet, though peers may be waiting in them. */
+  readonly #handingOver = new Set<Promise<unknown>>();
 
   /** What each request does. */
   readonly handlers: Handlers = {
@@ -73,6 +78,7 @@ export class RankThread {
       return this.#getKernels().checksum(address, { byteLength, stream });
     },
     ipcHandle: ({ address }) => this.#ipcHandle(address),
+    ipcOpen: (args) => this.#ipcOpen(args),
     freeBytes: () => this.#get().cudart.memoryInfo().freeBytes,
     abort: () => this.#abort(),
     close: () => this.#close(),
@@ -115,7 +121,11 @@ export class RankThread {
     };
   }
 
-  async #init(args: Requests["init"]["arguments"]): Promise<undefined> {
+  #init(args: Requests["init"]["arguments"]): Promise<undefined> {
+    return this.#joining = this.#join(args);
+  }
+
+  async #join(args: Requests["init"]["arguments"]): Promise<undefined> {
     const nccl = this.#nccl();
     if (this.#communicator !== undefined) throw new StateError("The rank has a communicator");
     this.#communicator = this.#recorder.during(
@@ -128,22 +138,34 @@ export class RankThread {
 
   async #broadcast(args: Requests["broadcast"]["arguments"]): Promise<undefined> {
     const { cudart, stream, ring, staging } = this.#get();
-    const { parts, root } = args;
-    if (parts.every(({ place }) => place === "device")) {
-      await this.#enqueue(parts.map((part) => ({ part, address: part.address })), root);
-    } else {
-      for (const batch of DeviceRing.batches(parts)) {
-        const loaded = ring.load(batch);
-        cudart.wait(stream, loaded.ready);
-        await this.#enqueue(loaded.parts, root);
-        loaded.release(stream);
-      }
+    const handingOver = this.#handOver(args, ring);
+    this.#handingOver.add(handingOver);
+    try {
+      await handingOver;
+    } finally {
+      this.#handingOver.delete(handingOver);
     }
     using done = cudart.createEvent();
     cudart.record(done, stream);
     await this.#until("ncclBroadcast", () => cudart.isDone(done));
     ring.collect();
     staging.collect();
+  }
+
+  async #handOver({ parts, root }: Requests["broadcast"]["arguments"], ring: DeviceRing) {
+    // Asked for together with the joining, so that nothing can come in between.
+    await this.#joining;
+    if (parts.every(({ place }) => place === "device")) {
+      await this.#enqueue(parts.map((part) => ({ part, address: part.address })), root);
+      return;
+    }
+    const { cudart, stream } = this.#get();
+    for (const batch of DeviceRing.batches(parts)) {
+      const loaded = ring.load(batch);
+      cudart.wait(stream, loaded.ready);
+      await this.#enqueue(loaded.parts, root);
+      loaded.release(stream);
+    }
   }
 
   /** Single calls in order: broadcasts of different sizes in one NCCL group hang SGLang's ranks. */
@@ -245,7 +267,22 @@ export class RankThread {
     return { handle, deviceUuid: this.#getDriver().deviceUuid(device) };
   }
 
-  #abort(): undefined {
+  #ipcOpen({ handle, byteLength }: Requests["ipcOpen"]["arguments"]): Address {
+    const { cudart } = this.#get();
+    const buffer = cudart.openIpc(handle, byteLength);
+    this.#buffers.set(buffer.address, buffer);
+    return buffer.address;
+  }
+
+  /**
+   * Drops the communicator. A peer waits in every collective that it was told of, and only one that
+   * runs here too lets it go when it is aborted: so those are handed to NCCL first.
+   */
+  async #abort(): Promise<undefined> {
+    if (this.#handingOver.size > 0) {
+      const handedOver = Promise.allSettled(this.#handingOver);
+      await Promise.race([handedOver, sleep(HAND_OVER_MS)]);
+    }
     this.#aborted = true;
     const communicator = this.#communicator;
     this.#communicator = undefined;

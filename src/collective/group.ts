@@ -50,6 +50,11 @@ export interface GatheredPart {
 export interface TransportCall {
   /** Fires at the phase's deadline, on failure elsewhere, and with the caller's own signal. */
   readonly signal: AbortSignal;
+  /**
+   * Called once our side of a broadcast is sure to be done, whatever becomes of this process: from
+   * then on servers may be told to join it. Groups that do not outlive us need not call it.
+   */
+  readonly queued?: (() => void) | undefined;
 }
 
 /** What a group is opened with. */
@@ -94,6 +99,8 @@ export interface CollectiveGroup extends AsyncDisposable {
   readonly failure?: Error | undefined;
   /** How many connections that were no rank's were dropped so far, where the group can tell. */
   readonly strangers?: number | undefined;
+  /** Whether the servers are let go when this process is killed within a broadcast. */
+  readonly outlivesUs?: boolean | undefined;
   /** How far the group has come and what was last heard from its ranks, for error messages. */
   readonly heard?: string | undefined;
   /** Completes rank 0's side of the rendezvous; called while the servers' init calls run. */
