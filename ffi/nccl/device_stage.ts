@@ -84,6 +84,11 @@ export class DeviceStage implements AsyncDisposable {
     }
   }
 
+  /** Why it can no longer be used, when it cannot. */
+  get ended(): Error | undefined {
+    return this.#thread.ended ?? this.#owner?.ended;
+  }
+
   /** Pinned host memory, from which copies to the device are fastest; it is the stage's. */
   stagingBuffer(byteLength: number): Uint8Array<ArrayBuffer> {
     const bytes = new Uint8Array(byteLength);

@@ -21,6 +21,8 @@ export interface Capabilities {
   readonly diesOnBusyFlush: boolean;
   /** `/flush_cache` takes a timeout (from 0.5.10). */
   readonly hasFlushTimeout: boolean;
+  /** Generation can be paused in the modes `retract` and `in_place` too (seen from 0.5.10). */
+  readonly hasPauseModes: boolean;
   /** `/ready` exists (from 0.5.20). */
   readonly hasReady: boolean;
   /** Answers tell the version of each run of tokens (from 0.5.20). */
@@ -79,6 +81,7 @@ export function capabilitiesOf(info: Readonly<Record<string, unknown>>): Capabil
     hasWeightSession: isFrom(5, 22),
     diesOnBusyFlush: !isFrom(5, 22),
     hasFlushTimeout: isFrom(5, 10),
+    hasPauseModes: isFrom(5, 10),
     hasReady: isFrom(5, 20),
     hasWeightVersionSpans: isFrom(5, 20),
     hasPromptIds: isFrom(5, 13),

@@ -92,6 +92,11 @@ export abstract class ServerControl implements Disposable, AsyncDisposable {
     return parseLoads(await this.getJson("/v1/loads", options));
   }
 
+  /** Headers of control calls, for whoever makes some in this client's place: they hold the key. */
+  get controlHeaders(): Readonly<Record<string, string>> {
+    return this.connection.headersOf("admin");
+  }
+
   /** What the server can do, read once from its version unless it was given. */
   capabilities(options: CallOptions = {}): Promise<Capabilities> {
     const { capabilities } = this.#options;

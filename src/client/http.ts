@@ -73,6 +73,11 @@ export class HttpConnection implements Disposable {
     checkHeaders(this.#headers.admin);
   }
 
+  /** Headers of the calls of a level: a gateway's, and the key. */
+  headersOf(level: KeyLevel): Readonly<Record<string, string>> {
+    return this.#headers[level];
+  }
+
   /** Sends and reads the whole answer as text. */
   text(call: HttpCall): Promise<{ status: number; text: string }> {
     return this.#attempts(call, async (attempt, signal) => {

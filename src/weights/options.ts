@@ -49,6 +49,16 @@ export interface WeightDeadlines {
   readonly verifyMs: number;
   /** Resuming, versions and other short calls. Default 10 000. */
   readonly controlMs: number;
+  /**
+   * A server once the others are done with a step, or wait for it in an update. It is then left
+   * behind, because the others are paused meanwhile. Default 5 000.
+   */
+  readonly stragglerMs: number;
+  /**
+   * The source giving 512 MiB of a bucket (or less) while the servers are paused; longer for more.
+   * Default 8 000.
+   */
+  readonly readMs: number;
   /** Each step of cleaning up after a failure or at the end. Default 10 000. */
   readonly destroyMs: number;
 }
@@ -68,6 +78,8 @@ export const DEFAULT_DEADLINES: WeightDeadlines = {
   endMs: 120_000,
   verifyMs: 60_000,
   controlMs: 10_000,
+  stragglerMs: 5_000,
+  readMs: 8_000,
   destroyMs: 10_000,
 };
 
@@ -165,6 +177,20 @@ export interface WeightSyncOptions {
   readonly openGroup?: OpenGroup | undefined;
   /** Where the transport `disk` writes; not needed for a source that is a folder. */
   readonly disk?: DiskOptions | undefined;
+  /**
+   * What the transports `nccl` and `gloo` join into one group. `"server"`, the default: each server
+   * has a group of its own, so that one which dies or freezes in an update holds up none of the
+   * others; every byte is sent once for each server. `"fleet"`: one group over all servers, a byte is
+   * sent once; over NVLink or P2P a server that is killed in an update freezes the others for good.
+   */
+  readonly isolation?: "server" | "fleet" | undefined;
+  /**
+   * For `nccl`: rank 0 lives in a process of its own, the keeper, which outlives this one: when this
+   * process is killed within an update, it lets the servers go and resumes those that hold old
+   * weights. It needs `--allow-run` for Deno itself. Default: where that is granted, with a warning
+   * where not. `true` insists on it, `false` keeps rank 0 in this process.
+   */
+  readonly keeper?: boolean | undefined;
   /** Limit of a bucket. Default 512 MiB. */
   readonly bucketBytes?: number | undefined;
   /** Send a bucket as one broadcast. Default true; `false` sends each tensor alone. */
@@ -261,6 +287,8 @@ const WEIGHT_SYNC_NAMES = {
   clock: true,
   trainer: true,
   finite: true,
+  isolation: true,
+  keeper: true,
 } as const satisfies OptionNames<WeightSyncOptions>;
 
 const DISK_NAMES = {
@@ -291,6 +319,8 @@ const DEADLINE_NAMES = {
   destroyMs: true,
   takeoverMs: true,
   turnMs: true,
+  stragglerMs: true,
+  readMs: true,
 } as const satisfies OptionNames<WeightDeadlines>;
 
 /** The options with every default filled in. */
@@ -309,6 +339,8 @@ export interface ResolvedOptions {
   readonly nccl: NcclLibraries | undefined;
   readonly openGroup: OpenGroup | undefined;
   readonly disk: DiskOptions | undefined;
+  readonly isolation: "server" | "fleet";
+  readonly keeper: boolean | undefined;
   readonly bucketBytes: number;
   readonly flattened: boolean;
   readonly castFloat32To: "bfloat16" | undefined;
@@ -359,6 +391,7 @@ export function resolveOptions(options: WeightSyncOptions): ResolvedOptions {
   requireOneOf("whenBusy", options.whenBusy, ["wait", "throw"]);
   requireOneOf("whenUnreachable", options.whenUnreachable, ["throw", "skip"]);
   requireOneOf("whenMissed", options.whenMissed, ["keep_paused", "resume"]);
+  requireOneOf("isolation", options.isolation, ["server", "fleet"]);
   requireOneOf("castFloat32To", options.castFloat32To, ["bfloat16"]);
   if (options.trainer !== undefined && !/^[^:~\s]{1,200}$/.test(options.trainer)) {
     throw new ValidationError(
@@ -385,6 +418,8 @@ export function resolveOptions(options: WeightSyncOptions): ResolvedOptions {
     nccl: options.nccl,
     openGroup: options.openGroup,
     disk: options.disk,
+    isolation: options.isolation ?? "server",
+    keeper: options.keeper,
     bucketBytes: options.bucketBytes ?? DEFAULT_BUCKET_BYTES,
     flattened: options.flattened ?? true,
     castFloat32To: options.castFloat32To,

@@ -8,12 +8,15 @@ import { fleetOf, givenTo, optionsOf, type SGLangWeightReceiver } from "./receiv
 import { closeOnSignals } from "./signals.ts";
 import { castToBFloat16 } from "./source/cast.ts";
 import { type ModelInput, ModelSlot, toSource } from "./source/input.ts";
+import { onAllSettled } from "./fleet/on_all.ts";
+import type { ResolvedOptions } from "./options.ts";
 import type { WeightSource } from "./source/source.ts";
 import { stepFailed } from "./sync/failure.ts";
 import type { ModelMetadata } from "./sync/names.ts";
 import { type OnProgress, Steps } from "./sync/progress.ts";
 import type { WeightSyncReport } from "./sync/report.ts";
 import { runSync } from "./sync/run.ts";
+import { synchronise } from "./sync/verify.ts";
 import {
   chooseTransport,
   makeTransport,
@@ -129,11 +132,14 @@ export class SGLangWeightSender implements AsyncDisposable {
     const transport = await this.#transportFor(servers);
     this.#isReady = true;
     const steps = new Steps({ logger: options.logger });
+    const link = { servers, step: steps.run.bind(steps), signal };
     try {
-      await transport.connect({ servers, step: steps.run.bind(steps), signal });
+      await transport.connect(link);
+      if (servers.every(({ toleratesWarmUp }) => toleratesWarmUp)) await transport.warmUp?.(link);
     } catch (error) {
       throw stepFailed("init", error, "init");
     }
+    await warmChecksums(servers, options, signal);
   }
 
   /**
@@ -276,6 +282,9 @@ export class SGLangWeightSender implements AsyncDisposable {
   async #transportFor(servers: readonly FleetServer[]): Promise<Transport> {
     const options = optionsOf(this.#receiver);
     const choice = chooseTransport(servers, options);
+    if (typeof choice.transport === "string") {
+      fleetOf(this.#receiver).requireFit(choice.transport);
+    }
     if (this.#transport?.choice.transport === choice.transport) return this.#transport.transport;
     await this.#transport?.transport[Symbol.asyncDispose]();
     const transport = makeTransport(choice, options);
@@ -295,4 +304,22 @@ async function fingerprintOf(
   } catch {
     return undefined;
   }
+}
+
+/**
+ * Lets GPU servers compile the kernel of the checksum, with which every sync waits for their devices:
+ * at its first use that takes seconds, for which they would be paused.
+ */
+async function warmChecksums(
+  servers: readonly FleetServer[],
+  { deadlines, logger }: ResolvedOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  const call = { phase: "warm up the checksum", timeoutMs: deadlines.verifyMs, signal };
+  const outcomes = await onAllSettled(
+    servers,
+    call,
+    (server, inner) => synchronise([server], { ...call, signal: inner }),
+  );
+  for (const outcome of outcomes) if (outcome instanceof Error) logger.warn(outcome.message);
 }

@@ -40,6 +40,7 @@ export function weightsStandIn(
     "POST /begin_weight_update": () => ok(),
     "POST /end_weight_update": () => ok(),
     "POST /pause_generation": () => Response.json({ status: "ok" }),
+    "POST /abort_request": () => new Response(""),
     "POST /continue_generation": () => Response.json({ status: "ok" }),
     "POST /flush_cache": () => new Response("Cache flushed."),
     ...handlers,

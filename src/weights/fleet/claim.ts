@@ -83,7 +83,10 @@ export async function openSession(
   },
 ): Promise<void> {
   const { deadlines, takeOver, clock, logger, signal } = options;
-  const call = { phase: "begin", timeoutMs: deadlines.beginMs, signal };
+  const { beginMs: timeoutMs, stragglerMs: behindMs } = deadlines;
+  // One that waits for another trainer's session is not behind, it is patient.
+  const stragglerMs = timeoutMs * PATIENCE + behindMs;
+  const call = { phase: "begin", timeoutMs, signal, stragglerMs };
   await onAll(servers, call, async (server, inner) => {
     if (!server.capabilities.hasWeightSession) return;
     await server.dropSession(inner);

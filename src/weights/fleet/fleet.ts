@@ -1,13 +1,14 @@
 import type { PauseMode } from "../../client/types.ts";
-import { SGLangError, UnreachableError, ValidationError } from "../../errors.ts";
+import { ValidationError } from "../../errors.ts";
 import { sleep } from "../../internal/deadline.ts";
+import { messageOf } from "../../internal/thrown.ts";
 import type {
   ResolvedOptions,
   WeightDeadlines,
   WeightSyncOptions,
   WeightWorker,
 } from "../options.ts";
-import { stepFailed } from "../sync/failure.ts";
+import { isGone, stepFailed } from "../sync/failure.ts";
 import { type FleetCall, onAll, onAllSettled, ServerFailure } from "./on_all.ts";
 import { FleetServer, type WeightServerState } from "./server.ts";
 
@@ -20,6 +21,8 @@ export interface ReceiverCall {
 }
 
 const DRAIN_POLL_MS = 100;
+/** How long a server may be behind others in cleaning up. */
+export const LATE_MS = 2_000;
 
 /**
  * The servers that weights go to: which take part in the current sync, which ranks they have, and
@@ -79,6 +82,20 @@ export class Fleet {
     this.#requireRanks();
   }
 
+  /**
+   * Refuses servers that cannot take updates in this way, before anything is sent.
+   *
+   * @throws {UnsupportedError} Names the server and the way that works.
+   */
+  requireFit(transport: string): void {
+    for (const server of this.#participants) server.requireFit(transport);
+  }
+
+  /** The current sync goes on without a server. */
+  drop(server: FleetServer): void {
+    this.#participants = this.#participants.filter((one) => one !== server);
+  }
+
   /** Probes, unless that was done. */
   async probed(call: ReceiverCall): Promise<void> {
     if (this.#participants.length === 0) await this.probe({ signal: call.signal });
@@ -92,8 +109,13 @@ export class Fleet {
     work: (server: FleetServer, signal: AbortSignal) => Promise<T>,
   ): Promise<T[]> {
     const timeoutMs = this.#options.deadlines[deadline];
+    const { stragglerMs } = this.#options.deadlines;
     try {
-      return await onAll(this.#participants, callOf(phase, timeoutMs, call), work);
+      return await onAll(
+        this.#participants,
+        { ...callOf(phase, timeoutMs, call), stragglerMs },
+        work,
+      );
     } catch (error) {
       throw stepFailed(phase, error);
     }
@@ -188,11 +210,9 @@ export class Fleet {
   /** Goes on without a server that is gone, where the options allow it. */
   #leaveOut(server: FleetServer, failure: ServerFailure, signal: AbortSignal | undefined): void {
     const { cause } = failure;
-    const isGone = cause instanceof UnreachableError ||
-      (cause instanceof SGLangError && cause.code === "timeout");
-    if (isGone && !signal?.aborted && this.#options.whenUnreachable === "skip") {
-      server.leaveOut(cause.message);
-      this.#options.logger.warn(`${server.url} is left out of this sync: ${cause.message}`);
+    if (isGone(cause) && !signal?.aborted && this.#options.whenUnreachable === "skip") {
+      server.leaveOut(messageOf(cause));
+      this.#options.logger.warn(`${server.url} is left out of this sync: ${messageOf(cause)}`);
       return;
     }
     throw stepFailed("probe", failure, "probe");
@@ -233,7 +253,8 @@ export async function leaveGroups(
   servers: readonly LeavingServer[],
   options: Pick<ResolvedOptions, "deadlines" | "logger">,
 ): Promise<void> {
-  const call = { phase: "destroy", timeoutMs: options.deadlines.destroyMs };
+  const { destroyMs: timeoutMs, stragglerMs } = options.deadlines;
+  const call = { phase: "destroy", timeoutMs, stragglerMs: Math.min(LATE_MS, stragglerMs) };
   const outcomes = await onAllSettled(
     servers,
     call,

@@ -23,6 +23,8 @@ export interface LeaseOptions {
   readonly version: string;
   /** Longest wait for each server. */
   readonly controlMs: number;
+  /** Longest wait for a server once the others are done. */
+  readonly stragglerMs: number;
   readonly signal: AbortSignal | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -36,6 +38,7 @@ export interface LeaseOptions {
 export class Lease {
   readonly #options: LeaseOptions;
   readonly #stop = new AbortController();
+  readonly #dropped = new Set<FleetServer>();
   #beat = 0;
   #refreshing: Promise<void> | undefined;
 
@@ -77,13 +80,20 @@ export class Lease {
     return true;
   }
 
+  /** Refreshes the mark of a server no more. */
+  drop(server: FleetServer): void {
+    this.#dropped.add(server);
+  }
+
   /**
-   * Requires our mark on every server.
+   * Requires our mark on servers; all of them by default.
    *
    * @throws {SyncOvertakenError} A server bears something else: it is another's now.
    */
-  async confirm(phase: string): Promise<void> {
-    const { servers } = this.#options;
+  async confirm(
+    phase: string,
+    servers: readonly FleetServer[] = this.#options.servers,
+  ): Promise<void> {
     await onAll(servers, this.#call(phase), async (server, signal) => {
       const version = await server.readVersion(signal);
       if (!this.isOurs(version)) throw this.#overtaken(server, version, phase);
@@ -114,8 +124,9 @@ export class Lease {
       const mark = this.#nextMark();
       // A server that does not answer in time keeps its last mark; whoever writes to it will notice.
       // Not cut off by our end: a write that is under way could come after the version.
-      const call = { phase: "refresh the mark", timeoutMs: controlMs };
-      await onAllSettled(servers, call, async (server, inner) => {
+      const call = { phase: "refresh the mark", timeoutMs: controlMs, stragglerMs: REFRESH_MS };
+      const kept = servers.filter((server) => !this.#dropped.has(server));
+      await onAllSettled(kept, call, async (server, inner) => {
         if (!server.marked) return;
         const from = clock.now();
         const isOurs = this.isOurs(await server.readVersion(inner));
@@ -139,8 +150,8 @@ export class Lease {
   }
 
   #call(phase: string): FleetCall {
-    const { controlMs, signal } = this.#options;
-    return { phase, timeoutMs: controlMs, signal };
+    const { controlMs, stragglerMs, signal } = this.#options;
+    return { phase, timeoutMs: controlMs, stragglerMs, signal };
   }
 }
 

@@ -1,4 +1,5 @@
-import { AbortedError, type SGLangError } from "../../errors.ts";
+import { AbortedError, type SGLangError, TimeoutError } from "../../errors.ts";
+import { systemClock } from "../../internal/clock.ts";
 import { withDeadline } from "../../internal/deadline.ts";
 import { messageOf } from "../../internal/thrown.ts";
 
@@ -29,6 +30,8 @@ export interface FleetCall {
   readonly timeoutMs: number;
   /** The caller's cancellation. */
   readonly signal?: AbortSignal | undefined;
+  /** Longest wait for a server once others are done. Default: as long as for each. */
+  readonly stragglerMs?: number | undefined;
 }
 
 /** Does `work` on every server at once; the first failure cancels the others and is thrown. */
@@ -41,7 +44,7 @@ export async function onAll<S extends Named, T>(
   const onAbort = () => stop.abort(call.signal?.reason);
   call.signal?.addEventListener("abort", onAbort, { once: true });
   if (call.signal?.aborted) onAbort();
-  const tasks = servers.map((server) => onOne(server, { ...call, signal: stop.signal }, work));
+  const tasks = startAll(servers, { ...call, signal: stop.signal }, work);
   try {
     return await Promise.all(tasks);
   } catch (error) {
@@ -59,13 +62,53 @@ export async function onAllSettled<S extends Named, T>(
   call: FleetCall,
   work: (server: S, signal: AbortSignal) => Promise<T>,
 ): Promise<(T | ServerFailure)[]> {
-  return await Promise.all(servers.map(async (server) => {
+  const tasks = startAll(servers, call, work);
+  return await Promise.all(tasks.map((task) => task.catch((error: ServerFailure) => error)));
+}
+
+/**
+ * Starts `work` on every server. One that is far behind the others, as a frozen one is, fails
+ * without its whole deadline, because the others are paused meanwhile.
+ */
+function startAll<S extends Named, T>(
+  servers: readonly S[],
+  call: FleetCall,
+  work: (server: S, signal: AbortSignal) => Promise<T>,
+): Promise<T>[] {
+  const { stragglerMs = Infinity, phase } = call;
+  if (stragglerMs >= call.timeoutMs || servers.length < 2) {
+    return servers.map((server) => onOne(server, call, work));
+  }
+  const unfinished = new Set<AbortController>();
+  let cancel = () => {};
+  const onFinished = (stop: AbortController) => {
+    unfinished.delete(stop);
+    cancel();
+    if (unfinished.size === 0) return;
+    cancel = systemClock.schedule(stragglerMs, () => {
+      for (const late of unfinished) late.abort();
+    });
+  };
+  return servers.map(async (server) => {
+    const stop = new AbortController();
+    unfinished.add(stop);
+    const { signal } = call;
+    const either = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
     try {
-      return await onOne(server, call, work);
+      return await onOne(server, { ...call, signal: either }, work);
     } catch (error) {
-      return error as ServerFailure;
+      if (!stop.signal.aborted || signal?.aborted) throw error;
+      throw new ServerFailure(server, leftBehind(phase, stragglerMs, server.url));
+    } finally {
+      onFinished(stop);
     }
-  }));
+  });
+}
+
+/** The error of a server that others waited for. */
+export function leftBehind(phase: string, timeoutMs: number, peer: string): TimeoutError {
+  const lastHeard = "the other servers were done; it is left behind";
+  return new TimeoutError({ phase, timeoutMs, peer, lastHeard });
 }
 
 /** Does `work` on one server within the deadline; a failure carries the server. */

@@ -4,7 +4,12 @@ import type { PauseMode, ServerInfo } from "../../client/types.ts";
 import type { WeightsGroupOptions } from "../../client/weight_control.ts";
 import { HttpError, UnsupportedError, ValidationError } from "../../errors.ts";
 import type { ResolvedOptions, WeightWorker } from "../options.ts";
+import { sleep } from "../../internal/deadline.ts";
 import { BEYOND_ANY_STEP_MS } from "./on_all.ts";
+
+/** How often, and how long after each other, is looked whether aborted requests are gone. */
+const IDLE_LOOKS = 20;
+const IDLE_LOOK_MS = 5;
 
 /**
  * What a server's weights are.
@@ -45,7 +50,11 @@ export interface WeightServerState {
 /** A group that a server is to join, at the rank that it was given. */
 export type ServerGroup =
   & Omit<WeightsGroupOptions, "signal" | "timeoutMs" | "rankOffset">
-  & { readonly groupName: string };
+  & {
+    readonly groupName: string;
+    /** Its first rank there. Default: the one that the fleet gave it. */
+    readonly rankOffset?: number | undefined;
+  };
 
 /** A change of weights, among the changes of one sync. */
 export interface UpdatePlace {
@@ -188,22 +197,55 @@ export class FleetServer {
         `${this.url} was declared with tpSize ${expectedTpSize}, it has ${info.tpSize}`,
       );
     }
-    // From 0.5.22 attention data parallelism is reported as dp_size 1.
-    const isAttentionDp = info.raw.enable_dp_attention === true;
-    if (info.dpSize > 1 && !isAttentionDp) {
-      throw new UnsupportedError(
-        `${this.url} runs with dp_size ${info.dpSize}: SGLang takes weight updates only without ` +
-          "data parallelism inside a server. Start one server for each replica",
-      );
-    }
-    if (info.ppSize > 1) {
-      throw new UnsupportedError(
-        `${this.url} runs with pp_size ${info.ppSize}: its pipeline stages would claim the same ` +
-          "ranks of the group. Use tensor parallelism",
-      );
-    }
     await this.readVersion(signal);
     this.#problem = undefined;
+  }
+
+  /** Whether its ranks hold parts of the model in another way than by tensor parallelism. */
+  get isSplit(): boolean {
+    const { dpSize = 1, ppSize = 1, raw = {} } = this.#info ?? {};
+    // From 0.5.22 attention data parallelism is reported as dp_size 1.
+    return ppSize > 1 || (dpSize > 1 && raw.enable_dp_attention !== true);
+  }
+
+  /**
+   * Refuses a server that cannot take updates in this way.
+   *
+   * @throws {UnsupportedError} Tells the way that works.
+   */
+  requireFit(transport: string): void {
+    const { dpSize = 1, ppSize = 1, raw = {} } = this.#info ?? {};
+    const isByGroup = transport === "nccl" || transport === "gloo" || transport === "cuda-ipc";
+    if (ppSize > 1 && isByGroup) {
+      throw new UnsupportedError(
+        `${this.url} runs with pp_size ${ppSize}: its pipeline stages would claim the same ranks of ` +
+          'a group. Use transport "disk", or tensor parallelism',
+      );
+    }
+    if (this.isSplit && isByGroup) {
+      throw new UnsupportedError(
+        `${this.url} runs with dp_size ${dpSize}: SGLang takes weight updates over a group only ` +
+          'without data parallelism inside a server. Use transport "disk", or one server for each ' +
+          "replica",
+      );
+    }
+    const { quantization } = raw;
+    if (typeof quantization !== "string" || this.capabilities.hasWeightSession) return;
+    throw new UnsupportedError(
+      `${this.url} quantises its weights (--quantization ${quantization}): SGLang ${this.version} ` +
+        "cannot load new ones into it and would be left with a part of them, or end. Start it " +
+        "without --quantization, or with SGLang 0.5.22 or newer, whose update sessions quantise anew",
+    );
+  }
+
+  /**
+   * Whether an update outside a sync leaves it as it was: with sessions a server may take weights
+   * apart for one, and one with the mark of a sync belongs to that.
+   */
+  get toleratesWarmUp(): boolean {
+    const { hasPauseModes, hasWeightSession } = this.capabilities;
+    const isMarked = /^(updating|incomplete):/.test(this.#weightVersion ?? "");
+    return hasPauseModes && !hasWeightSession && !isMarked && !this.#paused;
   }
 
   /** Notes why it is not well. */
@@ -308,7 +350,34 @@ export class FleetServer {
   async pause(mode: PauseMode, signal: AbortSignal): Promise<void> {
     // Set first: a pause whose answer is lost may have come through.
     this.#paused = true;
-    await this.client.pause(mode, { signal });
+    if (mode === "abort" && this.#canRetract) await this.#retractAndAbort(signal);
+    else await this.client.pause(mode, { signal });
+  }
+
+  /** Whether requests can be taken off the device at once, from where they can be aborted. */
+  get #canRetract(): boolean {
+    const { disaggregation_mode: disaggregation = "null" } = this.#info!.raw;
+    const isWhole = disaggregation === "null" || disaggregation === null;
+    return this.capabilities.hasPauseModes && isWhole && !this.isSplit;
+  }
+
+  /**
+   * Pauses as mode `abort` does, without its sleep of a second: SGLang's own looks once a second
+   * whether the aborted requests are gone. Retracted requests are back in the queue, where an abort
+   * takes them at once, and no request comes in between.
+   */
+  async #retractAndAbort(signal: AbortSignal): Promise<void> {
+    await this.client.pause("retract", { signal });
+    for (let look = 0; look < IDLE_LOOKS; look++) {
+      // Again each time: a request may have been on its way to the queue.
+      await this.client.abort("all", { signal });
+      const { running, waiting } = await this.client.load({ signal });
+      if (running + waiting === 0) return;
+      await sleep(IDLE_LOOK_MS, { signal, phase: "pause" });
+    }
+    // Something does not leave the queue while nothing runs, such as a grammar that is compiled.
+    await this.client.resume({ signal });
+    await this.client.pause("abort", { signal });
   }
 
   /** Resumes generation. */
@@ -321,7 +390,8 @@ export class FleetServer {
   async joinGroup(group: ServerGroup, signal: AbortSignal): Promise<void> {
     // Noted first: a call whose answer is lost may have come through.
     this.#groups.add(group.groupName);
-    await this.client.initWeightsUpdateGroup({ ...group, rankOffset: this.#rankOffset, signal });
+    const rankOffset = group.rankOffset ?? this.#rankOffset;
+    await this.client.initWeightsUpdateGroup({ ...group, rankOffset, signal });
   }
 
   /**
@@ -344,6 +414,16 @@ export class FleetServer {
       this.#condition = isIntact ? "untouched" : "partial";
       throw error;
     }
+  }
+
+  /** Names of the groups of ours that may live on it. */
+  get groupNames(): readonly string[] {
+    return [...this.#groups];
+  }
+
+  /** Headers that its control calls need, such as its key. */
+  get controlHeaders(): Readonly<Record<string, string>> {
+    return this.client.controlHeaders;
   }
 
   /** Leaves every group of ours; one that the server does not know is gone already. */

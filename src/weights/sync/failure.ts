@@ -4,6 +4,7 @@ import {
   SGLangError,
   SyncOvertakenError,
   type SyncStep,
+  UnreachableError,
   WeightSyncError,
 } from "../../errors.ts";
 import { messageOf } from "../../internal/thrown.ts";
@@ -23,6 +24,13 @@ export function stepFailed(phase: string, error: unknown, step?: SyncStep): Erro
     })`,
     { phase, step, server: server?.url, cause },
   );
+}
+
+/** Whether a failure says that a server is gone or does not answer. */
+export function isGone(error: unknown): boolean {
+  const { cause } = unwrapFailure(error);
+  return cause instanceof UnreachableError ||
+    (cause instanceof SGLangError && cause.code === "timeout");
 }
 
 function isOwnKind(error: SGLangError): boolean {

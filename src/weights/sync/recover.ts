@@ -1,5 +1,5 @@
 import { messageOf } from "../../internal/thrown.ts";
-import { leaveGroups } from "../fleet/fleet.ts";
+import { LATE_MS, leaveGroups } from "../fleet/fleet.ts";
 import type { Lease } from "../fleet/lease.ts";
 import { incompleteMark, ownerOf } from "../fleet/mark.ts";
 import { type FleetCall, onAllSettled, ServerFailure } from "../fleet/on_all.ts";
@@ -11,8 +11,10 @@ import type { Transport } from "../transport/transport.ts";
 export interface Recovery {
   /** The servers of the failed sync. */
   readonly servers: readonly FleetServer[];
-  /** How the weights travelled. */
+  /** How the weights travelled, where it must let go. */
   readonly transport: Transport | undefined;
+  /** Whether these are all servers of the sync; else others hold the new weights. */
+  readonly isAlone: boolean;
   /** Why the sync failed. */
   readonly error: Error;
   /** Version of each server before the sync. */
@@ -57,7 +59,7 @@ export async function recover(recovery: Recovery): Promise<void> {
   await settle(recovery, alive, "end the session", (server, signal) => server.dropSession(signal));
   for (const server of alive) server.settleFailed();
   await leaveGroups(alive, options);
-  const isIntact = alive.every(({ condition }) => condition === "untouched");
+  const isIntact = recovery.isAlone && alive.every(({ condition }) => condition === "untouched");
   await settle(recovery, alive, "set the version", async (server, signal) => {
     if (!server.marked) return;
     const before = recovery.versionsBefore.get(server) ?? "default";
@@ -96,7 +98,8 @@ async function settle(
   work: (server: FleetServer, signal: AbortSignal) => Promise<void>,
 ): Promise<FleetServer[]> {
   const { deadlines, logger } = recovery.options;
-  const call: FleetCall = { phase, timeoutMs: deadlines.destroyMs };
+  const { destroyMs: timeoutMs, stragglerMs } = deadlines;
+  const call: FleetCall = { phase, timeoutMs, stragglerMs: Math.min(LATE_MS, stragglerMs) };
   const outcomes = await onAllSettled(servers, call, work);
   return servers.filter((server, i) => {
     const outcome = outcomes[i];

@@ -1,10 +1,11 @@
-import { WeightSyncError } from "../../errors.ts";
+import { SyncOvertakenError, WeightSyncError } from "../../errors.ts";
 import { throwIfAborted, withDeadline } from "../../internal/deadline.ts";
+import { messageOf } from "../../internal/thrown.ts";
 import { isMark } from "../../internal/version_marks.ts";
 import { awaitOthers, openSession } from "../fleet/claim.ts";
 import { Lease } from "../fleet/lease.ts";
 import type { Mark } from "../fleet/mark.ts";
-import { onAll, unwrapFailure } from "../fleet/on_all.ts";
+import { type FleetCall, onAllSettled, ServerFailure, unwrapFailure } from "../fleet/on_all.ts";
 import type { FleetServer } from "../fleet/server.ts";
 import type { OpenWeightSource } from "../source/source.ts";
 import type {
@@ -14,8 +15,9 @@ import type {
   TransportUpdate,
 } from "../transport/transport.ts";
 import type { ReservedVersion } from "../version_ledger.ts";
-import { stepFailed, syncFailed } from "./failure.ts";
+import { isGone, stepFailed, syncFailed } from "./failure.ts";
 import { requireFinite } from "./finite.ts";
+import { type Lost, sendInLanes } from "./lanes.ts";
 import { type CheckedTensor, checkTensors, referenceOf } from "./names.ts";
 import { planBuckets } from "./plan.ts";
 import { Steps, type SyncPhase } from "./progress.ts";
@@ -29,10 +31,11 @@ import {
   requireVersion,
   synchronise,
 } from "./verify.ts";
+import { type Legacy, willOf } from "./will.ts";
 
 /** Runs one sync from the first question to the resumed fleet, or cleans up and throws. */
 export async function runSync(request: SyncRequest): Promise<WeightSyncReport> {
-  const { fleet, signal } = request;
+  const { signal } = request;
   const { logger } = request.options;
   const steps = new Steps({ logger, onProgress: request.onProgress });
   const sync = new Sync(request, steps);
@@ -43,7 +46,7 @@ export async function runSync(request: SyncRequest): Promise<WeightSyncReport> {
     const { message: phase, phase: step } = steps;
     const failure = stepFailed(phase, error, step);
     await steps.run("recover", "recover", () => sync.recover(failure));
-    throw syncFailed(error, { phase, step }, fleet.participants);
+    throw syncFailed(error, { phase, step }, sync.servers);
   }
 }
 
@@ -53,6 +56,13 @@ class Sync {
   readonly #versionsBefore = new Map<FleetServer, string | null>();
   #transport: Transport | undefined;
   #lease: Lease | undefined;
+  /** All servers that the sync began with. */
+  #servers: readonly FleetServer[] = [];
+  /** Those that it went on without. */
+  readonly #lost: Lost[] = [];
+  /** What lost servers were in, until it is cleaned up. */
+  #cleaning: Promise<unknown> = Promise.resolve();
+  #isPublished = false;
   #touched = false;
   #pausedAtMs = 0;
   #pausedMs = 0;
@@ -63,12 +73,17 @@ class Sync {
     this.#steps = steps;
   }
 
+  /** The servers that the sync began with. */
+  get servers(): readonly FleetServer[] {
+    return this.#servers;
+  }
+
   async run(): Promise<WeightSyncReport> {
     const { fleet, source, signal } = this.#request;
     const { options } = this.#request;
     const { deadlines } = options;
     await this.#step("probe", "probe", () => fleet.probe({ signal }));
-    const servers = fleet.participants;
+    const servers = this.#servers = fleet.participants;
     for (const server of servers) {
       this.#versionsBefore.set(server, server.weightVersion);
       server.beginSync();
@@ -107,10 +122,11 @@ class Sync {
     await this.#confirmSource(open);
     const { checksums, isSynchronised } = await this.#settle();
     await this.#publish(isSynchronised, open);
+    if (this.#lost.length > 0) await this.#partWithLost();
     return {
       version: this.#version,
       syncId: this.#reserved.syncId,
-      servers: servers.map((server) => server.state),
+      servers: fleet.participants.map((server) => server.state),
       skipped: fleet.leftOut,
       transport: transport.name,
       tensors: check.send.length,
@@ -129,15 +145,102 @@ class Sync {
 
   async recover(error: Error): Promise<void> {
     if (!this.#touched) return;
+    await this.#cleaning;
     await recover({
-      servers: this.#request.fleet.participants,
-      transport: this.#transport,
+      // The others serve already when only the lost are left to clean up.
+      servers: this.#isPublished ? this.#lost.map(({ server }) => server) : this.#servers,
+      transport: this.#isPublished ? undefined : this.#transport,
+      isAlone: !this.#isPublished,
       error,
       versionsBefore: this.#versionsBefore,
       version: this.#version,
       lease: this.#lease,
       options: this.#request.options,
     });
+    await this.#bequeathAll((server) => server.paused ? undefined : { holds: "settled" });
+  }
+
+  /**
+   * The servers that the sync went on without are cleaned up last, so that nobody waits for them. The
+   * sync has failed, unless they are gone and the options allow that.
+   */
+  async #partWithLost(): Promise<void> {
+    this.#isPublished = true;
+    const { whenUnreachable } = this.#request.options;
+    const isAllowed = whenUnreachable === "skip" && this.#lost.every(({ error }) => isGone(error));
+    const { phase, error } = this.#lost[0]!;
+    const failure = stepFailed(phase, error);
+    if (!isAllowed) throw failure;
+    await this.recover(failure);
+  }
+
+  /** Goes on without a server. */
+  #lose(lost: Lost): void {
+    const { server, phase, error } = lost;
+    const { logger } = this.#request.options;
+    logger.warn(`The sync goes on without ${server.url}, lost in ${phase}: ${messageOf(error)}`);
+    this.#lost.push(lost);
+    this.#request.fleet.drop(server);
+    this.#lease?.drop(server);
+  }
+
+  /**
+   * Does a step on every server that is left. Weights have changed, so a server where it fails holds
+   * up none of the others; when it fails everywhere, the sync has failed.
+   */
+  async #onEach<T>(
+    phase: SyncPhase,
+    message: string,
+    timeoutMs: number,
+    work: (server: FleetServer, call: FleetCall & { signal: AbortSignal }) => Promise<T>,
+  ): Promise<T[]> {
+    const { fleet, signal, options } = this.#request;
+    const { stragglerMs } = options.deadlines;
+    const servers = fleet.participants;
+    return await this.#step(phase, message, async () => {
+      const call = { phase: message, timeoutMs, signal, stragglerMs };
+      const outcomes = await onAllSettled(
+        servers,
+        call,
+        (server, inner) => work(server, { phase: message, timeoutMs, signal: inner }),
+      );
+      const failures = outcomes.filter((outcome) => outcome instanceof ServerFailure);
+      const overtaken = failures.find(isOvertaken);
+      if (overtaken !== undefined) throw overtaken;
+      const wrong = failures.find(({ cause }) => cause instanceof WeightSyncError);
+      if (phase === "verify" && wrong !== undefined) throw wrong;
+      if (failures.length === servers.length || signal?.aborted) {
+        if (failures.length > 0) throw failures[0]!;
+        throwIfAborted(signal, message);
+      }
+      outcomes.forEach((outcome, i) => {
+        if (!(outcome instanceof ServerFailure)) return;
+        this.#lose({ server: servers[i]!, phase: message, error: outcome });
+      });
+      return outcomes.filter((outcome) => !(outcome instanceof ServerFailure)) as T[];
+    });
+  }
+
+  /** Tells whoever outlives this process how to leave a server if it is killed now. */
+  async #bequeath(server: FleetServer, legacy: Legacy): Promise<void> {
+    await this.#transport?.setWill?.(server, willOf(server, legacy));
+  }
+
+  async #bequeathAll(legacyOf: (server: FleetServer) => Legacy | undefined): Promise<void> {
+    await Promise.all(this.#servers.map(async (server) => {
+      const legacy = legacyOf(server);
+      if (legacy !== undefined) await this.#bequeath(server, legacy);
+    }));
+  }
+
+  #oldLegacy(server: FleetServer): Legacy {
+    const version = this.#versionsBefore.get(server) ?? null;
+    return isMark(version) ? this.#someLegacy() : { holds: "old", version };
+  }
+
+  #someLegacy(): Legacy {
+    const serves = this.#request.options.whenMissed === "resume";
+    return { holds: "some", version: this.#version, serves };
   }
 
   /** Brings generation to a halt, so that no token mixes weights, and claims the servers. */
@@ -153,12 +256,14 @@ class Sync {
           phase: "read the checksums",
           timeoutMs: deadlines.verifyMs,
           signal,
+          stragglerMs: deadlines.stragglerMs,
         }));
     }
     let cacheFlushed: boolean | null = null;
     let takeOver = false;
     do {
       const dead = await this.#awaitTurn();
+      await this.#bequeathAll((server) => this.#oldLegacy(server));
       this.#pausedAtMs = this.#steps.elapsedMs;
       await this.#step("pause", "pause", () => fleet.pause(pauseMode, { signal }));
       // Only mode abort ends the requests; in the others they wait for the new weights.
@@ -192,7 +297,12 @@ class Sync {
         turnMs: deadlines.turnMs,
         clock,
         logger,
-        call: { phase, timeoutMs: deadlines.controlMs, signal },
+        call: {
+          phase,
+          timeoutMs: deadlines.controlMs,
+          signal,
+          stragglerMs: deadlines.stragglerMs,
+        },
       }));
     for (const server of servers) {
       this.#versionsBefore.set(server, server.weightVersion);
@@ -211,6 +321,7 @@ class Sync {
       owner,
       version: this.#version,
       controlMs: deadlines.controlMs,
+      stragglerMs: deadlines.stragglerMs,
       signal,
       clock,
       logger,
@@ -241,15 +352,36 @@ class Sync {
     });
   }
 
-  /** Brings every byte to every server; afterwards each has answered that it took them. */
+  /** Brings every byte to every server; afterwards each that is left has answered that it took them. */
   async #send(updates: readonly TransportUpdate[]): Promise<void> {
-    const { signal, options } = this.#request;
-    const timeoutMs = options.deadlines.updateMs;
+    const { fleet, signal, options } = this.#request;
     const { soleTrainer } = options;
+    const { updateMs: timeoutMs, stragglerMs } = options.deadlines;
     const lease = this.#lease!;
-    const servers = new Map<TransportServer, FleetServer>(
-      this.#request.fleet.participants.map((server) => [server, server]),
-    );
+    await this.#bequeathAll(() => this.#someLegacy());
+    if (this.#transport!.isolates) {
+      const { lost, cleaned } = await sendInLanes({
+        clock: options.clock,
+        isFatal: isOvertaken,
+        confirm: async (server, phase) => {
+          if (!soleTrainer) await lease.confirm(phase, [server]);
+        },
+        servers: fleet.participants,
+        updates,
+        timeoutMs,
+        stragglerMs,
+        signal,
+        step: async (update, work) => {
+          await this.#step("update", update.message, work);
+          this.#steps.addBytes(update.byteLength);
+        },
+      });
+      this.#cleaning = cleaned;
+      for (const one of lost) this.#lose(one);
+      return;
+    }
+    const servers = fleet.participants;
+    const known = new Map<TransportServer, FleetServer>(servers.map((server) => [server, server]));
     for (const [i, update] of updates.entries()) {
       const place = { isFirst: i === 0, isLast: i === updates.length - 1 };
       const phase = update.message;
@@ -261,9 +393,10 @@ class Sync {
           phase,
           timeoutMs,
           signal,
+          servers,
           taking: async (server, call) => {
             await confirm();
-            await servers.get(server)!.taking(place, call);
+            await known.get(server)!.taking(place, call);
           },
         }));
       this.#steps.addBytes(update.byteLength);
@@ -308,79 +441,99 @@ class Sync {
   async #settle(): Promise<
     { checksums: readonly string[] | undefined; isSynchronised: boolean }
   > {
-    const { fleet, signal } = this.#request;
     const { options } = this.#request;
-    const { deadlines } = options;
-    const servers = fleet.participants;
+    const { endMs, verifyMs, controlMs } = options.deadlines;
     if (this.#transport!.needsSession) {
-      await this.#step("end", "end", async () => {
-        if (servers.some(hasSession)) await this.#lease!.confirm("end");
-        await fleet.closeSessions({ signal });
+      await this.#onEach("end", "end", endMs, async (server, { signal }) => {
+        if (hasSession(server)) await this.#lease!.confirm("end", [server]);
+        await server.closeSession(signal);
       });
     }
-    const isSynchronised = await this.#step(
+    const done = await this.#onEach(
       "synchronise",
       "synchronise",
-      () => synchronise(servers, { phase: "synchronise", timeoutMs: deadlines.verifyMs, signal }),
+      verifyMs,
+      (server, call) => synchronise([server], call),
     );
-    await this.#step(
+    const isSynchronised = done.every((one) => one);
+    await this.#onEach(
       "mark",
       "check the marks",
-      () => this.#lease!.confirm("check the marks"),
+      controlMs,
+      (server, call) => this.#lease!.confirm(call.phase, [server]),
     );
     if (options.verify !== "checksum") return { checksums: undefined, isSynchronised };
-    const checksums = await this.#verify("verify the checksums", async () => {
-      const call = { phase: "verify the checksums", timeoutMs: deadlines.verifyMs, signal };
-      const read = await readChecksums(servers, call);
-      requireEqualChecksums(servers, read, call.phase);
-      return read;
+    const phase = "verify the checksums";
+    const checksums = await this.#trusting(async () => {
+      const read = await this.#onEach(
+        "verify",
+        phase,
+        verifyMs,
+        (server, call) => readChecksums([server], call),
+      );
+      const flat = read.flat();
+      requireEqualChecksums(this.#request.fleet.participants, flat, phase);
+      return flat;
     });
     return { checksums, isSynchronised };
   }
 
   /** Gives the servers their new version, resumes them and asks what is asked of serving ones. */
   async #publish(isSynchronised: boolean, open: OpenWeightSource): Promise<void> {
-    const { fleet, signal } = this.#request;
-    const { options } = this.#request;
-    const { deadlines } = options;
-    const servers = fleet.participants;
-    const isSampled = options.verify === "sample" &&
-      await this.#verify(
-        "compare a sample",
-        () =>
-          compareSample(servers, this.#request.source, open, {
-            phase: "compare a sample",
-            timeoutMs: deadlines.verifyMs,
-            signal,
-          }),
+    const { fleet, signal, source, options } = this.#request;
+    const { verifyMs, controlMs } = options.deadlines;
+    let isSampled = false;
+    if (options.verify === "sample") {
+      const compared = await this.#trusting(() =>
+        this.#onEach(
+          "verify",
+          "compare a sample",
+          verifyMs,
+          (server, call) => compareSample([server], source, open, call),
+        )
       );
-    await this.#step("version", "set the version", async () => {
-      // No refresh may come after the version, and none of the checks above may have taken too long.
-      await this.#lease!.stop();
-      await this.#lease!.confirm("set the version");
-      const call = { phase: "set the version", timeoutMs: deadlines.controlMs, signal };
-      await onAll(servers, call, async (server, inner) => {
+      isSampled = compared.every((one) => one);
+    }
+    const lease = this.#lease!;
+    // No refresh may come after the version, and none of the checks above may have taken too long.
+    await lease.stop();
+    await this.#onEach(
+      "version",
+      "set the version",
+      controlMs,
+      async (server, { signal: inner }) => {
+        await lease.confirm("set the version", [server]);
         await server.setVersion(this.#version, inner);
         if (options.verify !== "off") await requireVersion(server, this.#version, inner);
         server.completeSync();
-      });
+        await this.#bequeath(server, { holds: "new", version: this.#version });
+      },
+    );
+    await this.#onEach("resume", "resume", controlMs, async (server, { signal: inner }) => {
+      await server.resume(inner);
+      await this.#bequeath(server, { holds: "settled" });
     });
-    await this.#step("resume", "resume", () => fleet.resume({ signal }));
     this.#pausedMs = this.#steps.elapsedMs - this.#pausedAtMs;
     if ((options.verify === "sample" && !isSampled) || !isSynchronised) {
-      await this.#verify("probe greedily", () =>
-        probeGreedily(servers, this.#version, {
-          phase: "probe greedily",
-          timeoutMs: deadlines.verifyMs,
-          signal,
-        }));
+      await this.#trusting(() =>
+        this.#step(
+          "verify",
+          "probe greedily",
+          () =>
+            probeGreedily(fleet.participants, this.#version, {
+              phase: "probe greedily",
+              timeoutMs: verifyMs,
+              signal,
+            }),
+        )
+      );
     }
   }
 
   /** A check of what the servers hold: where it finds them wrong, none of them is trusted. */
-  async #verify<T>(message: string, work: () => Promise<T>): Promise<T> {
+  async #trusting<T>(work: () => Promise<T>): Promise<T> {
     try {
-      return await this.#step("verify", message, work);
+      return await work();
     } catch (error) {
       if (unwrapFailure(error).cause instanceof WeightSyncError) {
         for (const server of this.#request.fleet.participants) server.distrust();
@@ -392,6 +545,10 @@ class Sync {
   #step<T>(phase: SyncPhase, message: string, work: () => Promise<T>): Promise<T> {
     return this.#steps.run(phase, message, work);
   }
+}
+
+function isOvertaken(error: unknown): boolean {
+  return unwrapFailure(error).cause instanceof SyncOvertakenError;
 }
 
 function hasSession({ capabilities }: FleetServer): boolean {

@@ -23,6 +23,8 @@ export async function synchronise(
 ): Promise<boolean> {
   const done = await onAll(servers, call, async (server, signal) => {
     if (server.isCpu) return true;
+    // The checksum is not told for every stage or replica; tokens need all of them.
+    if (server.isSplit) return false;
     if (!server.capabilities.hasWeightChecksum) return false;
     await server.client.weightsChecker("checksum", { signal });
     return true;

@@ -1,12 +1,13 @@
 import type { CollectiveGroup, OpenGroup } from "../../collective/group.ts";
-import { StateError } from "../../errors.ts";
+import { HttpError, StateError } from "../../errors.ts";
+import { withDeadline } from "../../internal/deadline.ts";
 import { leaveGroups, worldSizeOf } from "../fleet/fleet.ts";
 import { BEYOND_ANY_STEP_MS } from "../fleet/on_all.ts";
 import type { ResolvedOptions } from "../options.ts";
-import { refuseFloat8 } from "../source/source.ts";
+import { refuseDeviceMemory, refuseFloat8 } from "../source/source.ts";
 import { exchange } from "./exchange.ts";
 import { chooseMasterAddress, chooseMasterPort, turnAway } from "./master.ts";
-import { BucketFeed, type ReadyBucket, StagingMemory, updatesOf } from "./staging.ts";
+import { BucketFeed, type DeviceStaging, StagingMemory, updatesOf } from "./staging.ts";
 import type {
   Transport,
   TransportLink,
@@ -14,94 +15,216 @@ import type {
   TransportServer,
   TransportUpdate,
   UpdateCall,
+  WillCall,
 } from "./transport.ts";
 
 /** A server whose connection breaks answers at once over gloo, within seconds over NCCL. */
 const UPDATE_LAST_WORDS_MS = 3000;
+/** No model has such a weight; SGLang leaves unknown names alone. */
+const WARM_UP_NAME = "sglang_rl.warm_up";
+
+/** How groups are opened, and what they share. */
+export interface GroupWay extends AsyncDisposable {
+  /** Opens a group. */
+  readonly openGroup: OpenGroup;
+  /** Brings weights together on the device for all groups, where they send from one. */
+  readonly device?: (DeviceStaging & Required<Pick<CollectiveGroup, "stagingBuffer">>) | undefined;
+  /** Takes the device memory for buckets of this size. */
+  reserve?(byteLength: number): Promise<void>;
+  /** Why no further group can be opened, when none can. */
+  readonly failure?: Error | undefined;
+  /** Says what is to be done with a server when this process is killed; absent where nobody does. */
+  readonly setWill?:
+    | ((server: TransportServer, calls: readonly WillCall[]) => Promise<void>)
+    | undefined;
+}
+
+/** Opens the way; contacts no server. */
+export type OpenWay = (signal: AbortSignal | undefined) => Promise<GroupWay>;
+
+/** The way of groups that share nothing. */
+export function groupsOnly(openGroup: OpenGroup): GroupWay {
+  return { openGroup, [Symbol.asyncDispose]: () => Promise.resolve() };
+}
+
+/** A group and the servers in it. */
+interface Circle {
+  readonly members: readonly TransportServer[];
+  readonly group: CollectiveGroup;
+  isBroken: boolean;
+}
 
 /**
- * Weights by broadcasts of a process group with this process as rank 0 (NCCL or gloo). One group
- * holds the ranks of all servers, so a byte is sent once for all of them.
+ * Weights by broadcasts of process groups with this process as rank 0 (NCCL or gloo): a group for
+ * each server, or one that holds the ranks of all of them.
  */
 export class CollectiveTransport implements Transport {
   readonly name: "nccl" | "gloo";
   readonly needsSession = true;
+  readonly isolates: boolean;
   readonly #options: ResolvedOptions;
-  readonly #openGroup: OpenGroup;
-  #group: CollectiveGroup | undefined;
-  /** Memory of the group, for as long as it is open. */
+  readonly #openWay: OpenWay;
+  #way: GroupWay | undefined;
+  #circles: Circle[] = [];
+  /** Staging memory, for as long as its owner is open. */
   #memory: StagingMemory | undefined;
-  #members: readonly TransportServer[] = [];
   /** The buckets of the sync under way. */
   #feed: BucketFeed | undefined;
 
   /** Makes it; nothing is opened yet. */
-  constructor(name: "nccl" | "gloo", openGroup: OpenGroup, options: ResolvedOptions) {
+  constructor(name: "nccl" | "gloo", openWay: OpenWay, options: ResolvedOptions) {
     this.name = name;
-    this.#openGroup = openGroup;
+    this.isolates = options.isolation === "server";
+    this.#openWay = openWay;
     this.#options = options;
   }
 
-  /** The group, while it is open. */
-  get group(): CollectiveGroup | undefined {
-    return this.#group;
-  }
-
   get isConnected(): boolean {
-    return this.#group !== undefined;
+    return this.#circles.length > 0;
   }
 
   async prepare(run: TransportRun): Promise<readonly TransportUpdate[]> {
     if (!this.#options.flattened && this.name === "gloo") refuseFloat8(run.open);
     await this.connect(run);
-    const group = this.#requireGroup();
-    const feed = this.#feed = new BucketFeed(run, group, {
+    const device = this.#device();
+    if (device === undefined) refuseDeviceMemory(run.open, `transport "${this.name}"`);
+    const { updateMs: firstMs, readMs } = this.#options.deadlines;
+    const feed = this.#feed = new BucketFeed(run, {
+      device,
       memory: this.#memory,
-      timeoutMs: this.#options.deadlines.updateMs,
+      firstMs,
+      readMs,
     });
     // While the servers still generate: a slow source does not keep them paused.
     await run.step("stage", "make the first bucket ready", () => feed.begin());
-    return updatesOf(run.buckets, async (_bucket, call) => {
-      await this.#send(group, await feed.next(), run.servers, call);
+    return updatesOf(run.buckets, (_bucket, call, index) => this.#send(feed, index, call));
+  }
+
+  /** Opens the groups, except those that are open with just their servers. */
+  async connect({ servers, step, signal }: TransportLink): Promise<void> {
+    if (this.#way?.failure !== undefined) await this.#closeWay();
+    const wanted = this.isolates ? servers.map((server) => [server]) : [servers];
+    const kept = this.#circles.filter((circle) =>
+      !circle.isBroken && circle.group.failure === undefined &&
+      wanted.some((members) => isSame(members, circle.members))
+    );
+    const others = this.#circles.filter((circle) => !kept.includes(circle));
+    this.#circles = kept;
+    await this.#close(others);
+    const missing = wanted.filter((members) =>
+      !kept.some((circle) => isSame(members, circle.members))
+    );
+    if (missing.length === 0) return;
+    await step("init", "open the group", async () => {
+      const way = this.#way ??= await this.#openWay(signal);
+      const masterAddress = this.#options.masterAddress ??
+        await chooseMasterAddress(servers, signal);
+      const opened = await Promise.allSettled(missing.map((members) => {
+        const place = { masterAddress, index: wanted.indexOf(members) };
+        return this.#open(way, members, place, signal);
+      }));
+      const circles = opened.filter((one) => one.status === "fulfilled").map(({ value }) => value);
+      this.#circles.push(...circles);
+      for (const one of opened) if (one.status === "rejected") throw one.reason;
+      const { group } = circles[0]!;
+      const allocate = way.device?.stagingBuffer.bind(way.device) ??
+        group.stagingBuffer?.bind(group);
+      // A group's own memory goes with it; the way's stays.
+      if (way.device === undefined || this.#memory === undefined) {
+        this.#memory = allocate && new StagingMemory(allocate);
+      }
     });
   }
 
-  /** Opens the group on every server, unless it is open with just these. */
-  async connect({ servers, step, signal }: TransportLink): Promise<void> {
-    const isSame = servers.length === this.#members.length &&
-      servers.every((server, i) => server === this.#members[i]);
-    if (this.#group !== undefined && isSame && this.#group.failure === undefined) return;
-    await this.reset();
-    await step("init", "open the group", () => this.#open(servers, signal));
+  /** Forms the communicators, which servers else do within their first update. */
+  async warmUp({ step, signal }: TransportLink): Promise<void> {
+    const way = this.#way;
+    if (this.name !== "nccl" || way?.device === undefined) return;
+    await step("init", "warm up", async () => {
+      await way.reserve?.(this.#options.bucketBytes);
+      const bytes = new Uint8Array(2);
+      const call = { signal: signal ?? new AbortController().signal };
+      const parts = await way.device!.stage([{ bytes, dtype: "bfloat16" }], call);
+      await Promise.all(this.#circles.map((circle) => this.#warm(circle, parts, signal)));
+    });
+  }
+
+  async #warm(
+    circle: Circle,
+    parts: Parameters<NonNullable<CollectiveGroup["broadcastDevice"]>>[0],
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const { group, members } = circle;
+    const { initMs, destroyMs } = this.#options.deadlines;
+    const tensor = { names: [WARM_UP_NAME], dtypes: ["bfloat16"], shapes: [[1]] };
+    try {
+      await exchange({
+        phase: "warm up",
+        timeoutMs: initMs,
+        lastWordsMs: destroyMs,
+        servers: members,
+        group,
+        signal,
+        post: (server, inner) =>
+          whilePaused(server, inner, async () => {
+            await server.client.updateWeightsFromDistributed(
+              { ...tensor, groupName: group.groupName },
+              { signal: inner, timeoutMs: BEYOND_ANY_STEP_MS },
+            ).catch((error) => {
+              // A model that minds the name minds it after the broadcast.
+              if (!(error instanceof HttpError)) throw error;
+            });
+          }),
+        collective: (inner, queued) => group.broadcastDevice!(parts, { signal: inner, queued }),
+      });
+    } catch (error) {
+      circle.isBroken = true;
+      throw error;
+    }
   }
 
   async #open(
-    servers: readonly TransportServer[],
+    way: GroupWay,
+    members: readonly TransportServer[],
+    place: { readonly masterAddress: string; readonly index: number },
     signal: AbortSignal | undefined,
-  ): Promise<void> {
-    const worldSize = worldSizeOf(servers);
-    const { deadlines, logger } = this.#options;
-    const masterAddress = this.#options.masterAddress ?? await chooseMasterAddress(servers, signal);
-    const hostname = this.#options.bindAddress ?? masterAddress;
-    const masterPort = this.#options.masterPort ?? chooseMasterPort(hostname);
+  ): Promise<Circle> {
+    const worldSize = worldSizeOf(members);
+    const { deadlines, logger, bindAddress } = this.#options;
+    const { masterAddress, index } = place;
+    const hostname = bindAddress ?? masterAddress;
+    const masterPort = this.#options.masterPort === undefined
+      ? chooseMasterPort(hostname)
+      : this.#options.masterPort + index;
     // New for every attempt, so that what an attempt left behind on a server cannot be met again.
     const groupName = `sglang-rl-${crypto.randomUUID()}`;
-    const group = await this.#openGroup(
-      { masterAddress, masterPort, bindAddress: this.#options.bindAddress, groupName, worldSize },
+    const group = await way.openGroup(
+      { masterAddress, masterPort, bindAddress, groupName, worldSize },
       { signal: signal ?? new AbortController().signal },
     );
     logger.debug(`Group ${groupName}: ${worldSize} ranks at ${masterAddress}:${group.masterPort}`);
     const { backend } = group;
-    const joined = { masterAddress, masterPort: group.masterPort, worldSize, groupName, backend };
+    const rankOffset = this.isolates ? 1 : undefined;
+    const joined = {
+      masterAddress,
+      masterPort: group.masterPort,
+      worldSize,
+      groupName,
+      backend,
+      rankOffset,
+    };
     try {
       await exchange({
         phase: "init",
         timeoutMs: deadlines.initMs,
-        servers,
+        servers: members,
         group,
         signal,
         post: (server, postSignal) => server.joinGroup(joined, postSignal),
-        collective: (groupSignal) => group.connect({ signal: groupSignal }),
+        collective: (groupSignal, queued) => {
+          queued();
+          return group.connect({ signal: groupSignal });
+        },
         lastWordsMs: deadlines.destroyMs,
         afterAbort: (awaySignal) => turnAway({ hostname, port: group.masterPort }, awaySignal),
       });
@@ -115,73 +238,118 @@ export class CollectiveTransport implements Transport {
           "somebody on this network tries to join",
       );
     }
-    this.#group = group;
-    this.#memory = group.stagingBuffer && new StagingMemory(group.stagingBuffer.bind(group));
-    this.#members = servers;
+    return { members, group, isBroken: false };
   }
 
-  async #send(
-    group: CollectiveGroup,
-    ready: ReadyBucket,
-    servers: readonly TransportServer[],
-    call: UpdateCall,
-  ): Promise<void> {
-    const { bucket } = ready;
-    const body = {
-      names: bucket.tensors.map(({ name }) => name),
-      dtypes: bucket.tensors.map(({ dtype }) => dtype),
-      shapes: bucket.tensors.map(({ shape }) => shape),
-      groupName: group.groupName,
-    };
-    const loadFormat = bucket.flattened ? "flattened_bucket" : undefined;
-    await exchange({
-      ...call,
-      lastWordsMs: Math.min(UPDATE_LAST_WORDS_MS, this.#options.deadlines.destroyMs),
-      servers,
-      group,
-      post: (server, signal) =>
-        call.taking(server, async () => {
-          await server.client.updateWeightsFromDistributed(body, {
-            signal,
-            timeoutMs: BEYOND_ANY_STEP_MS,
-            loadFormat,
-          });
-        }),
-      collective: (signal) => ready.send({ signal }),
-    });
+  async #send(feed: BucketFeed, index: number, call: UpdateCall): Promise<void> {
+    const { servers, signal } = call;
+    const circle = this.#circles.find(({ members }) => members.includes(servers[0]!));
+    if (circle === undefined) throw new StateError("Communication group not initialized");
+    const leave = () => servers.forEach((server) => feed.leave(server));
+    signal?.addEventListener("abort", leave, { once: true });
+    try {
+      const wait = { phase: call.phase, timeoutMs: Infinity, signal };
+      const ready = await withDeadline(wait, () => feed.take(index));
+      const { bucket } = ready;
+      const body = {
+        names: bucket.tensors.map(({ name }) => name),
+        dtypes: bucket.tensors.map(({ dtype }) => dtype),
+        shapes: bucket.tensors.map(({ shape }) => shape),
+        groupName: circle.group.groupName,
+      };
+      const loadFormat = bucket.flattened ? "flattened_bucket" : undefined;
+      await exchange({
+        ...call,
+        lastWordsMs: Math.min(UPDATE_LAST_WORDS_MS, this.#options.deadlines.destroyMs),
+        group: circle.group,
+        post: (server, inner) =>
+          call.taking(server, async () => {
+            await server.client.updateWeightsFromDistributed(body, {
+              signal: inner,
+              timeoutMs: BEYOND_ANY_STEP_MS,
+              loadFormat,
+            });
+          }),
+        collective: (inner, queued) => ready.send(circle.group, { signal: inner, queued }),
+      });
+      for (const server of servers) feed.done(index, server);
+    } catch (error) {
+      circle.isBroken = true;
+      leave();
+      throw error;
+    } finally {
+      signal?.removeEventListener("abort", leave);
+    }
   }
 
-  #requireGroup(): CollectiveGroup {
-    if (this.#group === undefined) throw new StateError("Communication group not initialized");
-    return this.#group;
+  get setWill(): GroupWay["setWill"] {
+    return this.#way?.setWill;
   }
 
   async abort(error: Error): Promise<void> {
-    const group = this.#group;
-    this.#forget(error);
-    await group?.abort(error);
-    await group?.close();
+    const circles = this.#circles;
+    this.#circles = [];
+    this.#stopFeed(error);
+    await Promise.all(circles.map(async ({ group }) => {
+      await group.abort(error);
+      await group.close();
+    }));
   }
 
-  /** Ends the group: on the servers first, because one whose rank 0 vanishes may die with it. */
+  /** Ends the groups: on the servers first, because one whose rank 0 vanishes may die with it. */
   async reset(): Promise<void> {
-    const group = this.#group;
-    const members = this.#members;
-    this.#forget(new StateError("The group was closed"));
-    if (group === undefined) return;
-    await leaveGroups(members, this.#options);
-    await group.close();
+    const circles = this.#circles;
+    this.#circles = [];
+    this.#stopFeed(new StateError("The group was closed"));
+    await this.#close(circles);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.reset();
+    await this.#closeWay();
   }
 
-  #forget(reason: Error): void {
+  async #closeWay(): Promise<void> {
+    const way = this.#way;
+    this.#way = undefined;
+    this.#memory = undefined;
+    await this.reset();
+    await way?.[Symbol.asyncDispose]();
+  }
+
+  async #close(circles: readonly Circle[]): Promise<void> {
+    await leaveGroups(circles.flatMap(({ members }) => members), this.#options);
+    await Promise.all(circles.map(({ group }) => group.close()));
+  }
+
+  #stopFeed(reason: Error): void {
     this.#feed?.stop(reason);
     this.#feed = undefined;
-    this.#group = undefined;
-    this.#memory = undefined;
-    this.#members = [];
+  }
+
+  /** What brings weights to the device: the way's staging, or a lone group's own. */
+  #device(): DeviceStaging | undefined {
+    if (this.#way?.device !== undefined) return this.#way.device;
+    const { group } = this.#circles[0]!;
+    const isAlone = this.#circles.length === 1 && group.broadcastDevice !== undefined;
+    return isAlone && group.stage !== undefined ? { stage: group.stage.bind(group) } : undefined;
+  }
+}
+
+function isSame(a: readonly TransportServer[], b: readonly TransportServer[]): boolean {
+  return a.length === b.length && a.every((server, i) => server === b[i]);
+}
+
+/** Runs an update outside a sync: without a pause it would wait for all running requests. */
+async function whilePaused(
+  { client }: TransportServer,
+  signal: AbortSignal,
+  work: () => Promise<void>,
+): Promise<void> {
+  await client.pause("in_place", { signal });
+  try {
+    await work();
+  } finally {
+    await client.resume({ signal });
   }
 }

@@ -5,7 +5,7 @@ import { asPermissionError } from "../../internal/permission.ts";
 import { BEYOND_ANY_STEP_MS, onAll } from "../fleet/on_all.ts";
 import type { ResolvedOptions } from "../options.ts";
 import { refuseDeviceMemory } from "../source/source.ts";
-import { StagingRing } from "./staging.ts";
+import { oneAhead, StagingMemory, StagingRing } from "./staging.ts";
 import type { Transport, TransportRun, TransportUpdate } from "./transport.ts";
 import { basename, join, relative, resolve } from "node:path";
 
@@ -20,6 +20,7 @@ const VERSION_FOLDER = /^weights-/;
 export class DiskTransport implements Transport {
   readonly name = "disk";
   readonly needsSession = false;
+  readonly isolates = true;
   readonly isConnected = true;
   readonly #options: ResolvedOptions;
   #writtenPath: string | undefined;
@@ -68,7 +69,7 @@ export class DiskTransport implements Transport {
       message: "update from disk",
       byteLength: run.buckets.reduce((sum, bucket) => sum + bucket.byteLength, 0),
       send: async (call) => {
-        await onAll(run.servers, call, (server, signal) =>
+        await onAll(call.servers, call, (server, signal) =>
           call.taking(server, async () => {
             await server.client.updateWeightsFromDisk(serverPath, {
               signal,
@@ -135,7 +136,9 @@ async function write(run: TransportRun, path: string, signal: AbortSignal): Prom
     await Deno.mkdir(temporary, { recursive: true });
     const count = run.buckets.length;
     let number = 0;
-    for await (const { bucket, parts } of new StagingRing(run.open).stage(run.buckets, signal)) {
+    const ring = new StagingRing(run.open, new StagingMemory(), run.buckets);
+    const staged = oneAhead(run.buckets, (bucket) => ring.read(bucket, signal));
+    for await (const { bucket, parts } of staged) {
       const file = `model-${shardNumber(++number)}-of-${shardNumber(count)}.safetensors`;
       const tensors = bucket.tensors.map(({ name, dtype, shape, offset, sizeBytes }, i) => ({
         name,

@@ -17,8 +17,8 @@ export interface Exchange {
   readonly group: CollectiveGroup;
   /** Calls one server. */
   readonly post: (server: TransportServer, signal: AbortSignal) => Promise<void>;
-  /** Our side. */
-  readonly collective: (signal: AbortSignal) => Promise<void>;
+  /** Our side; `queued` is called once it is sure to be done, whatever becomes of this process. */
+  readonly collective: (signal: AbortSignal, queued: () => void) => Promise<void>;
   /** The caller's cancellation. */
   readonly signal: AbortSignal | undefined;
   /** Runs after a failure, while the servers may still answer; ends with its signal. */
@@ -44,8 +44,17 @@ export async function exchange(options: Exchange): Promise<void> {
   const cutPosts = new AbortController();
   const cutCollective = new AbortController();
   const call = { phase, timeoutMs: timeoutMs + lastWordsMs + RELEASE_MS, signal: cutPosts.signal };
-  const posts = servers.map((server) => onOne(server, call, options.post));
-  const collective = options.collective(cutCollective.signal);
+  const { promise: queued, resolve: onQueued } = Promise.withResolvers<void>();
+  if (!group.outlivesUs) onQueued();
+  // A server that is told of a collective which nobody would end for us could wait in it for good.
+  const posts = servers.map((server) =>
+    onOne(server, call, async (...args) => {
+      await queued;
+      await options.post(...args);
+    })
+  );
+  const collective = options.collective(cutCollective.signal, onQueued);
+  collective.then(onQueued, onQueued);
   const wait = { phase, timeoutMs, signal, peer: servers.map(({ url }) => url).join(", ") };
   try {
     await withDeadline(wait, () => Promise.all([...posts, collective]));

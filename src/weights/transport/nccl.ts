@@ -7,33 +7,100 @@ import type {
   StagePart,
   TransportCall,
 } from "../../collective/group.ts";
+import type { Keeper } from "../../../ffi/mod.ts";
+import { PermissionError } from "../../errors.ts";
 import { TCPStoreServer } from "../../rendezvous/server.ts";
 import type { ResolvedOptions } from "../options.ts";
+import type { GroupWay } from "./collective.ts";
+
+type Native = typeof import("../../../ffi/mod.ts");
+type NativeOptions = Pick<
+  ResolvedOptions,
+  "device" | "nccl" | "logger" | "deadlines" | "keeper"
+>;
+
+/** Opens the device, and the keeper in which rank 0 of every group lives where there can be one. */
+export async function openNcclWay(
+  options: NativeOptions,
+  signal: AbortSignal | undefined,
+): Promise<GroupWay> {
+  const native = await loadNative();
+  await using stack = new AsyncDisposableStack();
+  const keeper = stack.use(await startKeeper(native, options, signal));
+  const device = stack.use(
+    await native.DeviceStage.open({
+      device: options.device,
+      libraries: options.nccl,
+      keeper,
+      timeoutMs: options.deadlines.updateMs,
+      logger: options.logger,
+      signal,
+    }),
+  );
+  const open = stack.move();
+  return {
+    device,
+    reserve: (byteLength) => device.reserve(byteLength),
+    openGroup: (group, call) => openNcclGroup(group, call, { ...options, native, keeper }),
+    get failure() {
+      return keeper?.ended ?? device.ended;
+    },
+    setWill: keeper &&
+      ((server, calls) =>
+        keeper.setWill({ url: server.url, headers: server.controlHeaders, calls })),
+    [Symbol.asyncDispose]: () => open.disposeAsync(),
+  };
+}
+
+/** The keeper; `undefined` where Deno may not run itself and nobody insists. */
+async function startKeeper(
+  native: Native,
+  { keeper, logger, deadlines }: NativeOptions,
+  signal: AbortSignal | undefined,
+): Promise<Keeper | undefined> {
+  if (keeper === false) return undefined;
+  try {
+    return await native.Keeper.start({ timeoutMs: deadlines.initMs, signal, logger });
+  } catch (error) {
+    if (keeper === true || !(error instanceof PermissionError)) throw error;
+    logger.warn(
+      `Rank 0 has no keeper: if this process is killed within an update, servers joined over ` +
+        `NVLink or P2P stay in it for good. Run with ${error.flag}, or give keeper: false`,
+    );
+    return undefined;
+  }
+}
 
 /** Opens an NCCL group with a store of its own. */
-export async function openNcclGroup(
+async function openNcclGroup(
   group: OpenGroupOptions,
   call: TransportCall,
-  options: Pick<ResolvedOptions, "device" | "nccl" | "logger" | "deadlines">,
+  options: Omit<NativeOptions, "keeper"> & {
+    readonly native: Native;
+    readonly keeper: Keeper | undefined;
+  },
 ): Promise<CollectiveGroup> {
-  const { NcclGroup } = await loadNative();
+  const { NcclGroup } = options.native;
   const { masterAddress, masterPort, bindAddress, groupName, worldSize } = group;
   const store = TCPStoreServer.listen({
     hostname: bindAddress ?? masterAddress,
     port: masterPort,
   });
+  const settings = {
+    store,
+    worldSize,
+    groupName,
+    masterAddress,
+    device: options.device,
+    libraries: options.nccl,
+    timeoutMs: options.deadlines.updateMs,
+    signal: call.signal,
+    logger: options.logger,
+  };
   try {
-    const opened = await NcclGroup.open({
-      store,
-      worldSize,
-      groupName,
-      masterAddress,
-      device: options.device,
-      libraries: options.nccl,
-      timeoutMs: options.deadlines.updateMs,
-      signal: call.signal,
-      logger: options.logger,
-    });
+    const opened = options.keeper === undefined
+      ? await NcclGroup.open(settings)
+      : await NcclGroup.openIn(options.keeper, settings);
     return new GroupWithStore(opened, store);
   } catch (error) {
     await store[Symbol.asyncDispose]();
@@ -65,6 +132,10 @@ class GroupWithStore implements CollectiveGroup {
 
   get failure(): Error | undefined {
     return this.#group.failure;
+  }
+
+  get outlivesUs(): boolean | undefined {
+    return this.#group.outlivesUs;
   }
 
   get heard(): string | undefined {

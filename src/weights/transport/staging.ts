@@ -1,11 +1,11 @@
 import type { BroadcastPart, CollectiveGroup, TransportCall } from "../../collective/group.ts";
-import { StateError } from "../../errors.ts";
 import { withDeadline } from "../../internal/deadline.ts";
 import { readAll } from "../source/read_all.ts";
 import { type OpenWeightSource, refuseDeviceMemory } from "../source/source.ts";
-import type { PlannedBucket } from "../sync/plan.ts";
+import { DEFAULT_BUCKET_BYTES, type PlannedBucket } from "../sync/plan.ts";
 import { GatheringRing } from "./gather.ts";
-import type { TransportRun, TransportUpdate, UpdateCall } from "./transport.ts";
+import { SharedFeed } from "./shared_feed.ts";
+import type { TransportRun, TransportServer, TransportUpdate, UpdateCall } from "./transport.ts";
 
 /** A bucket whose bytes are ready to be sent. */
 export interface StagedBucket {
@@ -66,28 +66,22 @@ export async function* oneAhead<Item, Made>(
 export class StagingRing {
   readonly #source: OpenWeightSource;
   readonly #memory: StagingMemory;
-  #largestBytes = 0;
+  readonly #largestBytes: number;
   #turn = 0;
 
-  /** Makes a ring over an open source. */
-  constructor(source: OpenWeightSource, memory: StagingMemory = new StagingMemory()) {
+  /** Makes a ring over an open source, for just these buckets. */
+  constructor(
+    source: OpenWeightSource,
+    memory: StagingMemory,
+    buckets: readonly PlannedBucket[],
+  ) {
     this.#source = source;
     this.#memory = memory;
-  }
-
-  /**
-   * Yields the buckets in order, each ready to be sent. A yielded bucket stays valid until the next
-   * but one is asked for.
-   */
-  stage(
-    buckets: readonly PlannedBucket[],
-    signal: AbortSignal,
-  ): AsyncGenerator<StagedBucket, undefined> {
     this.#largestBytes = buckets.reduce((most, bucket) => Math.max(most, bucket.byteLength), 0);
-    return oneAhead(buckets, (bucket) => this.#read(bucket, signal));
   }
 
-  async #read(bucket: PlannedBucket, signal: AbortSignal): Promise<StagedBucket> {
+  /** Reads a bucket, which stays valid until the next call but one. */
+  async read(bucket: PlannedBucket, signal: AbortSignal): Promise<StagedBucket> {
     return bucket.flattened
       ? { bucket, parts: [await this.#flatten(bucket, signal)] }
       : { bucket, parts: await this.#separate(bucket, signal) };
@@ -131,111 +125,88 @@ export class StagingRing {
   }
 }
 
-/** A bucket that waits for nothing but its broadcast. */
+/** Parts of a bucket where groups send them from: the device, or this process's memory. */
 export interface ReadyBucket {
   /** What it holds. */
   readonly bucket: PlannedBucket;
-  /** Broadcasts it. */
-  send(call: TransportCall): Promise<void>;
+  /** Broadcasts it in a group. */
+  send(group: CollectiveGroup, call: TransportCall): Promise<void>;
+}
+
+/** Brings parts together on the device, for one group or for several of the same device. */
+export type DeviceStaging = Required<Pick<CollectiveGroup, "stage">>;
+
+/** What a {@linkcode BucketFeed} reads with. */
+export interface FeedOptions {
+  /** The device's staging, where groups send from a device. */
+  readonly device: DeviceStaging | undefined;
+  /** Staging memory that lives longer than one sync. */
+  readonly memory: StagingMemory | undefined;
+  /** Longest wait for the first bucket, while the servers still generate. */
+  readonly firstMs: number;
+  /** Longest wait for {@linkcode DEFAULT_BUCKET_BYTES} of a later bucket, or less. */
+  readonly readMs: number;
 }
 
 /**
- * The buckets of one sync, each read from its source, and brought to the device where there is one,
- * while the one before is sent. At most two are held at a time.
+ * The buckets of one sync, each read from its source once, and brought to the device where there is
+ * one, while the one before is sent. At most two are held at a time.
  */
-export class BucketFeed {
-  readonly #run: TransportRun;
-  readonly #timeoutMs: number;
-  readonly #stop = new AbortController();
-  readonly #ready: AsyncGenerator<ReadyBucket, undefined>;
-  #first: Promise<ReadyBucket> | undefined;
-  #count = 0;
+export class BucketFeed extends SharedFeed<ReadyBucket, TransportServer> {
+  readonly #stop: AbortController;
 
-  /**
-   * Makes a feed; nothing is read yet.
-   *
-   * @param options `memory`: the group's staging memory, when it has such. `timeoutMs`: longest wait
-   * for a bucket.
-   * @throws {UnsupportedError} Weights lie in device memory and the group cannot send from there.
-   */
-  constructor(
-    run: TransportRun,
-    group: CollectiveGroup,
-    options: { memory: StagingMemory | undefined; timeoutMs: number },
-  ) {
-    this.#run = run;
-    this.#timeoutMs = options.timeoutMs;
-    if (!hasDevice(group)) refuseDeviceMemory(run.open, `transport "${group.backend}"`);
+  /** Makes a feed; nothing is read yet. */
+  constructor(run: TransportRun, options: FeedOptions) {
+    const stop = new AbortController();
+    const { device } = options;
     const memory = options.memory ?? new StagingMemory();
-    const { signal } = this.#stop;
-    this.#ready = hasDevice(group)
-      ? fromDevice(run, group, memory, signal)
-      : fromHost(run, group, memory, signal);
-  }
-
-  /** Gets the first bucket ready, and lets the second follow. */
-  async begin(): Promise<void> {
-    if (this.#run.buckets.length === 0) return;
-    this.#first = this.#next();
-    await this.#first;
-  }
-
-  /** The next bucket; its predecessor must have been sent. */
-  next(): Promise<ReadyBucket> {
-    const first = this.#first;
-    this.#first = undefined;
-    return first ?? this.#next();
+    const read = device !== undefined
+      ? fromDevice(run, device, memory, stop.signal)
+      : fromHost(run, memory, stop.signal);
+    super(run.buckets.length, run.servers, (index) => {
+      const bucket = run.buckets[index]!;
+      const share = Math.max(1, bucket.byteLength / DEFAULT_BUCKET_BYTES);
+      const wait = {
+        phase: `read for update bucket ${index + 1} of ${run.buckets.length}`,
+        timeoutMs: index === 0 ? options.firstMs : Math.ceil(options.readMs * share),
+        signal: run.signal,
+        peer: run.source.label,
+      };
+      return withDeadline(wait, () => read(bucket));
+    });
+    this.#stop = stop;
   }
 
   /** Ends reading ahead. */
-  stop(reason: Error): void {
+  override stop(reason: Error): void {
     this.#stop.abort(reason);
+    super.stop(reason);
   }
-
-  async #next(): Promise<ReadyBucket> {
-    const { buckets, source, signal } = this.#run;
-    const wait = {
-      phase: `read for update bucket ${++this.#count} of ${buckets.length}`,
-      timeoutMs: this.#timeoutMs,
-      signal,
-      peer: source.label,
-    };
-    const { done, value } = await withDeadline(wait, () => this.#ready.next());
-    if (done) throw new StateError("The source ended before its last bucket");
-    return value;
-  }
-}
-
-type DeviceGroup = CollectiveGroup & Required<Pick<CollectiveGroup, "stage" | "broadcastDevice">>;
-
-function hasDevice(group: CollectiveGroup): group is DeviceGroup {
-  return group.stage !== undefined && group.broadcastDevice !== undefined;
 }
 
 function fromDevice(
   run: TransportRun,
-  group: DeviceGroup,
+  device: DeviceStaging,
   memory: StagingMemory,
   signal: AbortSignal,
-): AsyncGenerator<ReadyBucket, undefined> {
+): (bucket: PlannedBucket) => Promise<ReadyBucket> {
   const ring = new GatheringRing(run.open, memory, run.buckets);
-  return oneAhead(run.buckets, async (bucket) => {
-    const gathered = await ring.gather(bucket, signal);
-    const parts = await group.stage(gathered, { signal });
-    return { bucket, send: (call) => group.broadcastDevice(parts, call) };
-  });
+  return async (bucket) => {
+    const parts = await device.stage(await ring.gather(bucket, signal), { signal });
+    return { bucket, send: (group, call) => group.broadcastDevice!(parts, call) };
+  };
 }
 
-async function* fromHost(
+function fromHost(
   run: TransportRun,
-  group: CollectiveGroup,
   memory: StagingMemory,
   signal: AbortSignal,
-): AsyncGenerator<ReadyBucket, undefined> {
-  const ring = new StagingRing(run.open, memory);
-  for await (const { bucket, parts } of ring.stage(run.buckets, signal)) {
-    yield { bucket, send: (call) => group.broadcast(parts, call) };
-  }
+): (bucket: PlannedBucket) => Promise<ReadyBucket> {
+  const ring = new StagingRing(run.open, memory, run.buckets);
+  return async (bucket) => {
+    const { parts } = await ring.read(bucket, signal);
+    return { bucket, send: (group, call) => group.broadcast(parts, call) };
+  };
 }
 
 /**
@@ -249,17 +220,18 @@ export function stageBuckets(
 ): AsyncGenerator<StagedBucket, undefined> {
   refuseDeviceMemory(run.open, "this transport");
   const signal = run.signal ?? new AbortController().signal;
-  return new StagingRing(run.open).stage(run.buckets, signal);
+  const ring = new StagingRing(run.open, new StagingMemory(), run.buckets);
+  return oneAhead(run.buckets, (bucket) => ring.read(bucket, signal));
 }
 
 /** One update for each bucket. */
 export function updatesOf(
   buckets: readonly PlannedBucket[],
-  send: (bucket: PlannedBucket, call: UpdateCall) => Promise<void>,
+  send: (bucket: PlannedBucket, call: UpdateCall, index: number) => Promise<void>,
 ): TransportUpdate[] {
   return buckets.map((bucket, i) => ({
     message: `update bucket ${i + 1} of ${buckets.length}`,
     byteLength: bucket.byteLength,
-    send: (call) => send(bucket, call),
+    send: (call) => send(bucket, call, i),
   }));
 }

@@ -1,5 +1,6 @@
 import type { SGLangClient } from "../../client/client.ts";
 import { GlooGroup } from "../../collective/gloo/group.ts";
+import type { OpenGroup } from "../../collective/group.ts";
 import { UnsupportedError } from "../../errors.ts";
 import type { FleetServer, ServerGroup } from "../fleet/server.ts";
 import type { ResolvedOptions, WeightDeadlines } from "../options.ts";
@@ -7,10 +8,10 @@ import type { Logger } from "../../internal/logger.ts";
 import type { OpenWeightSource, WeightSource } from "../source/source.ts";
 import type { PlannedBucket } from "../sync/plan.ts";
 import type { SyncPhase } from "../sync/progress.ts";
-import { CollectiveTransport } from "./collective.ts";
+import { CollectiveTransport, groupsOnly, type OpenWay } from "./collective.ts";
 import { CudaIpcTransport } from "./cuda_ipc.ts";
 import { DiskTransport } from "./disk.ts";
-import { openNcclGroup } from "./nccl.ts";
+import { openNcclWay } from "./nccl.ts";
 
 /** A server that takes part in a sync, as a transport sees it. */
 export interface TransportServer {
@@ -24,7 +25,9 @@ export interface TransportServer {
   readonly version: string;
   /** Whether it computes on a CPU. */
   readonly isCpu: boolean;
-  /** Lets it join a group, at the rank that the fleet gave it. */
+  /** Headers that its control calls need, such as its key. */
+  readonly controlHeaders: Readonly<Record<string, string>>;
+  /** Lets it join a group, at the rank that the fleet gave it unless the group says another. */
   joinGroup(group: ServerGroup, signal: AbortSignal): Promise<void>;
   /** Lets it leave every group of ours. */
   leaveGroups(signal: AbortSignal): Promise<void>;
@@ -40,6 +43,14 @@ export interface TransportLink {
   step<T>(phase: SyncPhase, message: string, work: () => Promise<T>): Promise<T>;
   /** The caller's cancellation. */
   readonly signal: AbortSignal | undefined;
+}
+
+/** A call of a server's API that is made when the trainer is gone. */
+export interface WillCall {
+  /** Path below the server's address. */
+  readonly path: string;
+  /** Body, sent as JSON. */
+  readonly body: unknown;
 }
 
 /** One sync, as a transport sees it. */
@@ -60,11 +71,13 @@ export interface UpdateCall {
   readonly phase: string;
   /** Longest wait, in milliseconds. */
   readonly timeoutMs: number;
-  /** The caller's cancellation. */
+  /** Fires when the caller cancels, or when the servers of this call are left behind. */
   readonly signal: AbortSignal | undefined;
+  /** Who is to take it: one server where the transport isolates them, else all of the sync. */
+  readonly servers: readonly TransportServer[];
   /**
    * Runs the call after which a server holds other weights; from its outcome the sync knows what the
-   * server holds. Every update calls it once for every server.
+   * server holds. Every update calls it once for every server of the call.
    */
   taking(server: TransportServer, call: () => Promise<void>): Promise<void>;
 }
@@ -75,7 +88,7 @@ export interface TransportUpdate {
   readonly message: string;
   /** Bytes that it brings. */
   readonly byteLength: number;
-  /** Sends it; resolves when every server has answered that it took it. */
+  /** Sends it; resolves when every server of the call has answered that it took it. */
   send(call: UpdateCall): Promise<void>;
 }
 
@@ -88,10 +101,25 @@ export interface Transport extends AsyncDisposable {
   readonly name: string;
   /** Whether servers from 0.5.22 want a session around its updates. */
   readonly needsSession: boolean;
+  /**
+   * Whether a server takes its updates apart from the others. Then each is sent to every server by
+   * itself, and a server that fails or freezes holds up none of the others, which are at most one
+   * update ahead of the slowest.
+   */
+  readonly isolates?: boolean | undefined;
   /** Whether its way to the servers is open. */
   readonly isConnected: boolean;
   /** Opens what can be opened before there are weights. */
   connect(link: TransportLink): Promise<void>;
+  /** Does what the first sync need not do then, in servers and here; called after `connect`. */
+  warmUp?(link: TransportLink): Promise<void>;
+  /**
+   * Says what is to be done with a server, by whoever outlives this process, when it is killed: calls
+   * of the server's API, in order. Absent where nobody does.
+   */
+  readonly setWill?:
+    | ((server: TransportServer, calls: readonly WillCall[]) => Promise<void>)
+    | undefined;
   /** Does all that can be done while the servers still generate; returns what is to be sent. */
   prepare(run: TransportRun): Promise<readonly TransportUpdate[]>;
   /** Ends what is open, so that `prepare` opens it anew. */
@@ -120,15 +148,20 @@ export type OpenTransport = (settings: TransportSettings) => Transport;
 /** How weights reach the servers. */
 export type TransportName = "nccl" | "gloo" | "disk" | "cuda-ipc";
 
+function plainWay(openGroup: OpenGroup, options: ResolvedOptions): OpenWay {
+  return () => Promise.resolve(groupsOnly(options.openGroup ?? openGroup));
+}
+
+function ncclWay(options: ResolvedOptions): OpenWay {
+  const { openGroup } = options;
+  if (openGroup !== undefined) return plainWay(openGroup, options);
+  return (signal) => openNcclWay(options, signal);
+}
+
 /** Every transport: its name, and how one is made. */
 const transports: Record<TransportName, (options: ResolvedOptions) => Transport> = {
-  nccl: (options) =>
-    new CollectiveTransport(
-      "nccl",
-      options.openGroup ?? ((group, call) => openNcclGroup(group, call, options)),
-      options,
-    ),
-  gloo: (options) => new CollectiveTransport("gloo", options.openGroup ?? GlooGroup.open, options),
+  nccl: (options) => new CollectiveTransport("nccl", ncclWay(options), options),
+  gloo: (options) => new CollectiveTransport("gloo", plainWay(GlooGroup.open, options), options),
   disk: (options) => new DiskTransport(options),
   "cuda-ipc": (options) => new CudaIpcTransport(options),
 };

@@ -7,7 +7,8 @@ import { recordingGroups, weightsStandIn } from "../../_support/weights_stand_in
 const STEP_MS = 60_000;
 const steps = {
   "POST /pause_generation": "pause",
-  "GET /v1/loads": "drain",
+  "POST /abort_request": "pause",
+  "GET /v1/loads": "pause",
   "POST /flush_cache": "flush",
   "POST /update_weight_version": "mark",
   "POST /begin_weight_update": "begin",

@@ -12,7 +12,7 @@ import {
 import { castToBFloat16 } from "../../../src/weights/source/cast.ts";
 import { checkTensors } from "../../../src/weights/sync/names.ts";
 import { planBuckets } from "../../../src/weights/sync/plan.ts";
-import { StagingRing } from "../../../src/weights/transport/staging.ts";
+import { oneAhead, StagingMemory, StagingRing } from "../../../src/weights/transport/staging.ts";
 
 const weights: NamedWeight[] = [
   { name: "a", data: Float32Array.of(1, 2.5, -3), shape: [3] },
@@ -29,7 +29,8 @@ async function sent(source: WeightSource, bucketBytes: number, flattened: boolea
   const tensors = open.tensors.map((tensor, sourceIndex) => ({ ...tensor, sourceIndex }));
   const buckets = planBuckets(tensors, { bucketBytes, flattened });
   const found: Record<string, number[]> = {};
-  for await (const { bucket, parts } of new StagingRing(open).stage(buckets, signal)) {
+  const ring = new StagingRing(open, new StagingMemory(), buckets);
+  for await (const { bucket, parts } of oneAhead(buckets, (one) => ring.read(one, signal))) {
     bucket.tensors.forEach(({ name, offset, sizeBytes }, i) => {
       const bytes = bucket.flattened
         ? parts[0]!.bytes.subarray(offset, offset + sizeBytes)

@@ -1,7 +1,7 @@
 import { deepEqual, equal } from "node:assert/strict";
 import { weightIterator } from "../../../src/weights/source/iterator.ts";
 import { planBuckets } from "../../../src/weights/sync/plan.ts";
-import { StagingMemory, StagingRing } from "../../../src/weights/transport/staging.ts";
+import { oneAhead, StagingMemory, StagingRing } from "../../../src/weights/transport/staging.ts";
 
 const weights = Array.from({ length: 6 }, (_, i) => ({
   name: `w${i}`,
@@ -23,8 +23,9 @@ Deno.test("staging memory of a group is taken once and used by every sync", asyn
       { bucketBytes: 25, flattened: true },
     );
     const sent: number[] = [];
-    const ring = new StagingRing(source, memory);
-    for await (const { parts } of ring.stage(buckets, new AbortController().signal)) {
+    const ring = new StagingRing(source, memory, buckets);
+    const { signal } = new AbortController();
+    for await (const { parts } of oneAhead(buckets, (one) => ring.read(one, signal))) {
       sent.push(...parts[0]!.bytes);
     }
     deepEqual(sent, weights.flatMap(({ data }) => [...data]));
