@@ -179,7 +179,8 @@ class Sync {
     const { server, phase, error } = lost;
     const { logger } = this.#request.options;
     logger.warn(`The sync goes on without ${server.url}, lost in ${phase}: ${messageOf(error)}`);
-    this.#lost.push(lost);
+    const isNamed = error instanceof ServerFailure;
+    this.#lost.push(isNamed ? lost : { ...lost, error: new ServerFailure(server, error) });
     this.#request.fleet.drop(server);
     this.#lease?.drop(server);
   }

@@ -109,7 +109,12 @@ for (const version of ["0.5.16", "0.5.23"]) {
     using clock = FakeClock.install();
     using calls = openCalls();
     await using server = weightsStandIn({}, { version });
-    const deadlines = { beginMs: 3000, updateMs: 3_600_000, controlMs: 3_600_000 };
+    const deadlines = {
+      beginMs: 3000,
+      readMs: 3_600_000,
+      updateMs: 3_600_000,
+      controlMs: 3_600_000,
+    };
     await using a = senderOf([server.url], "A", { deadlines });
     await using b = senderOf([server.url], "B", { deadlines });
     await Promise.all([a.initAllWorkersGroup(), b.initAllWorkersGroup()]);
@@ -140,7 +145,12 @@ for (const version of ["0.5.16", "0.5.23"]) {
         await using two = weightsStandIn({}, { version });
         const servers = [one, two];
         const urls = servers.map(({ url }) => url);
-        const deadlines = { beginMs: 3000, updateMs: 3_600_000, controlMs: 3_600_000 };
+        const deadlines = {
+          beginMs: 3000,
+          readMs: 3_600_000,
+          updateMs: 3_600_000,
+          controlMs: 3_600_000,
+        };
         const process = new ProcessClock(clock);
         await using a = senderOf(urls, "A", { deadlines, clock: process });
         const slowB = slowSource(BUCKETS - 1);
