@@ -1,6 +1,10 @@
 #!/bin/bash
-# Runs tests/gpu/multi_test.ts on one host with two or more NVIDIA GPUs: rank 0 in Deno on GPU 0, real
-# SGLang servers on the others. With three GPUs or more, one further server spans two of them (tp 2).
+# Runs tests/gpu/multi_test.ts and survival_test.ts on one host with two or more NVIDIA GPUs: rank 0 in
+# Deno on GPU 0, real SGLang servers on the others. With three GPUs one 0.5B server spans two of them
+# (tp 2), with four such a one is beside another on a card of its own.
+#
+# Parts for two GPUs: rates q05b q7b learning python first gaps deterministic fp8
+#       for three:     also kill, isolation, ipc, moe
 #
 #   bash scripts/gpu/run_multi.sh
 #
@@ -20,7 +24,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 out=${OUT:-$PWD/.dev/gpu-results} work=${WORK:-/tmp/sglang-rl-gpu-multi} limit=${LIMIT_S:-410}
-parts=${PARTS:-rates q05b q7b learning python}
+parts=${PARTS:-rates q05b q7b learning python first gaps deterministic fp8 kill isolation ipc moe}
 port=${GPU_SERVER_PORT:-34200} shards=8
 logs=$work/logs site=$work/site models=$work/models
 GPU_PYTHON=${GPU_PYTHON:-python3}
@@ -92,7 +96,14 @@ make_models() {
     making+=($!)
   done
   for ((shard = 0; shard < shards; shard++)); do
+    wants q7b isolation || break
     "$GPU_PYTHON" tests/gpu/support/multi_model.py "$models/q7b-a" $shard $shards &
+    making+=($!)
+  done
+  for version in a b; do
+    wants moe || break
+    "$GPU_PYTHON" tests/gpu/support/moe_model.py "$models/moe-$version" $([ $version = a ] && echo 1 || echo 2) \
+      scripts/gpu/model &
     making+=($!)
   done
   wait "${making[@]}"
@@ -109,10 +120,15 @@ start_server() {
     TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC=250 \
     setsid "$GPU_PYTHON" -m sglang.launch_server --host 127.0.0.1 --port "$at" \
     --nccl-port $((at + 7)) --attention-backend triton --sampling-backend pytorch \
-    --grammar-backend none --mem-fraction-static 0.5 --max-total-tokens 20000 \
-    --max-running-requests 32 --disable-cuda-graph --sleep-on-idle "$@" >"$logs/$name.log" 2>&1 &
+    --grammar-backend none --mem-fraction-static "${FRACTION:-0.5}" --max-total-tokens 20000 \
+    --max-running-requests 32 --disable-cuda-graph "$@" >"$logs/$name.log" 2>&1 &
   servers+=($!)
   disown
+}
+wants() { # wants PART...: whether one of them is to be run
+  local part
+  for part; do [[ " $parts " == *" $part "* ]] && return; done
+  return 1
 }
 
 wait "$unpacking"
@@ -121,23 +137,56 @@ cat "$logs/site.log" | tail -4
 mkdir -p "$models/q05b-a"
 make_models >"$logs/models.log" 2>&1 &
 making=$!
+last=$((gpus - 1)) several=$((gpus >= 3 ? gpus : 0))
+GPU_FLEET_Q05B= GPU_FLEET_Q7B=
 # The 7B servers begin with random weights of their own, the first update brings the checkpoint's.
-for ((gpu = 1; gpu < gpus; gpu++)); do
-  start_server "q7b-$gpu" $((port + 20 * gpu + 10)) $gpu --model-path "$models/q7b-a" --load-format dummy
-done
+if wants q7b isolation; then
+  for ((gpu = 1; gpu < gpus; gpu++)); do
+    start_server "q7b-$gpu" $((port + 20 * gpu + 10)) $gpu --model-path "$models/q7b-a" --load-format dummy
+    GPU_FLEET_Q7B+=" http://127.0.0.1:$((port + 20 * gpu + 10))"
+  done
+fi
 wait "$making"
 tail -2 "$logs/models.log"
-GPU_FLEET_Q05B= GPU_FLEET_Q7B=
-for ((gpu = 1; gpu < gpus; gpu++)); do
-  start_server "q05b-$gpu" $((port + 20 * gpu)) $gpu --model-path "$models/q05b-a"
-  GPU_FLEET_Q05B+=" http://127.0.0.1:$((port + 20 * gpu))"
-  GPU_FLEET_Q7B+=" http://127.0.0.1:$((port + 20 * gpu + 10))"
+small=(--model-path "$models/q05b-a")
+address() { echo "http://127.0.0.1:$1"; }
+FRACTION=0.6
+GPU_HEALTHY= GPU_VICTIMS= GPU_IPC=
+for ((gpu = 1; gpu < (gpus > 3 ? 3 : gpus); gpu++)); do
+  start_server "q05b-$gpu" $((port + 20 * gpu)) $gpu "${small[@]}"
+  GPU_HEALTHY+=" $(address $((port + 20 * gpu)))"
 done
-if ((gpus >= 3)); then
-  start_server q05b-tp2 "$port" 1,2 --model-path "$models/q05b-a" --tp 2 --disable-custom-all-reduce
-  GPU_FLEET_Q05B+=" http://127.0.0.1:$port*2"
+# Tensor parallelism on cards of its own, beside a server on another where there are enough.
+case $gpus in
+  2) GPU_FLEET_Q05B=$(address $((port + 20))) ;;
+  3) GPU_FLEET_Q05B="$(address "$port")*2" ;;
+  *) GPU_FLEET_Q05B="$(address $((port + 20))) $(address "$port")*2" ;;
+esac
+if ((gpus >= 3)) && wants q05b; then
+  start_server q05b-tp2 "$port" $((last - 1)),$last "${small[@]}" --tp 2 --disable-custom-all-reduce
 fi
-export GPU_FLEET_Q05B=${GPU_FLEET_Q05B# } GPU_FLEET_Q7B=${GPU_FLEET_Q7B# }
+if ((several)) && wants kill; then
+  for victim in 1 2 3; do
+    start_server "victim-$victim" $((port + 200 + 20 * victim)) $last "${small[@]}"
+    GPU_VICTIMS+=" $(address $((port + 200 + 20 * victim)))@${servers[-1]}"
+  done
+  start_server twin $((port + 300)) 0 "${small[@]}"
+fi
+if ((several)) && wants ipc; then
+  for base in 1 2; do
+    start_server "ipc-$base" $((port + 320 + 20 * base)) "$(seq -s, 0 $last)" "${small[@]}" --base-gpu-id $base
+    GPU_IPC+=" $(address $((port + 320 + 20 * base)))"
+  done
+fi
+if ((several)) && wants moe; then
+  start_server moe $((port + 400)) 1,2 --model-path "$models/moe-a" --tp 2 --dp 2 --enable-dp-attention \
+    --ep 2 --disable-custom-all-reduce
+fi
+wants deterministic && start_server deterministic $((port + 420)) 1 "${small[@]}" --enable-deterministic-inference
+wants fp8 && start_server fp8 $((port + 440)) 1 "${small[@]}" --quantization fp8
+export GPU_FLEET_Q05B GPU_FLEET_Q7B=${GPU_FLEET_Q7B# } GPU_HEALTHY=${GPU_HEALTHY# }
+export GPU_VICTIMS GPU_IPC GPU_TWIN=$(address $((port + 300))) GPU_MOE=$(address $((port + 400)))
+export GPU_DETERMINISTIC=$(address $((port + 420))) GPU_FP8=$(address $((port + 440)))
 
 for part in $parts; do
   case $part in
@@ -153,6 +202,11 @@ for part in $parts; do
       PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH} run_part python 45 "$GPU_PYTHON" -W ignore \
         tests/gpu/support/python_rank0.py "${GPU_FLEET_Q05B%% *}" "$models" no-ipc
       grep '^{"name"' "$logs/python.log" | tee -a "$GPU_RESULTS"
+      ;;
+    kill | gaps | first | isolation | moe | ipc | deterministic | fp8)
+      name=$([ "$part" = fp8 ] && echo refused || echo "$part")
+      run_part "$part" "${MOST:-240}" "$deno" test -A --no-check --cached-only --filter "/^$name:/" \
+        tests/gpu/survival_test.ts
       ;;
     *) say "there is no part $part" && failed=$((failed + 1)) ;;
   esac

@@ -13,7 +13,7 @@ out=${1:-$root/.dev} work=${2:-${TMPDIR:-/tmp}/sglang-rl-bundle} python=${PYTHON
 mkdir -p "$out" "$work/wheels/dependencies"
 
 rm -rf "$work/deno_dir"
-(cd "$root" && DENO_DIR=$work/deno_dir deno cache -q src/weights/mod.ts)
+(cd "$root" && DENO_DIR=$work/deno_dir deno cache -q src/weights/mod.ts src/engine/mod.ts)
 tar --sort=name --owner=0 --group=0 --numeric-owner -C "$work/deno_dir" -c npm |
   xz -9e -T1 -c >"$out/deno_dir.tar.xz"
 
