@@ -93,6 +93,20 @@ async function answersAfter(servers: readonly Server[], from: number) {
   return each;
 }
 
+/** Milliseconds until every server generates again, asked while the sync still runs. */
+async function servingAfter(servers: readonly Server[], from: number) {
+  return await Promise.all(servers.map(async (server) => {
+    // Held by the server while it is paused, and answered when it is resumed.
+    const { status } = await server.post("/generate", {
+      input_ids: [5, 6, 7],
+      sampling_params: { temperature: 0, max_new_tokens: 4, ignore_eos: true },
+    }, 40_000);
+    const afterS = seconds(performance.now() - from);
+    const info = await (await fetch(`${server.url}/model_info`)).json();
+    return { afterS, version: String(info.weight_version).slice(0, 20), generates: status === 200 };
+  }));
+}
+
 /** What a death left: the others' answers, and whether the next sync brings everybody along. */
 async function afterwards(
   what: string,
@@ -200,6 +214,8 @@ Deno.test({
         await afterwards("abort", at, { others: three, all: three, from, error, tokens, sender });
       });
       for (const how of ["fails", "stalls"] as const) {
+        // Before the servers are paused a source may take its time.
+        if (how === "stalls" && at === "before") continue;
         await step(`a source that ${how}, ${at}`, async () => {
           await using sender = senderTo(three, { ...buckets, deadlines: { updateMs: 8000 } });
           await sender.initAllWorkersGroup();
@@ -224,17 +240,20 @@ Deno.test({
         await using sender = senderTo(three, buckets);
         await sender.initAllWorkersGroup();
         let from = 0;
+        let watched: ReturnType<typeof answersAfter> | undefined;
         const error = await failing(sender, safetensors(folders.b), {
           onProgress(progress) {
             if (from > 0 || !isReached(at, progress)) return;
             from = performance.now();
             new Deno.Command("kill", { args: ["-STOP", "--", `-${third.pid}`] }).outputSync();
+            watched = servingAfter(healthy, from);
           },
         });
-        const answers = await answersAfter(healthy, from);
+        const endedS = seconds(performance.now() - from);
+        const answers = await watched!;
         await signal("CONT", third.pid);
-        record("survival.frozen", { at, error: error.slice(0, 200), answers });
-        ok(answers.every(({ afterS }) => afterS <= 15), JSON.stringify(answers));
+        record("survival.frozen", { at, endedS, error: error.slice(0, 200), answers });
+        ok(answers.every(({ afterS }) => afterS <= 10), JSON.stringify(answers));
         await afterwards("frozen, then on", at, {
           others: three,
           all: three,

@@ -129,6 +129,7 @@ export class Fleet {
   /** Waits until no server runs a request. */
   async drain(call: ReceiverCall): Promise<void> {
     await this.each("drain", "drainMs", call, async (server, signal) => {
+      if (server.isEmptied) return;
       while ((await server.client.load({ signal })).running > 0) {
         await sleep(DRAIN_POLL_MS, { signal, phase: "drain" });
       }
@@ -149,6 +150,7 @@ export class Fleet {
       "flushMs",
       { ...call, timeoutMs },
       async (server, signal) => {
+        if (server.isEmptied) return await server.flushEmptied(signal, timeoutMs);
         // Asked to wait, a server looks again only every 0.3 s; mostly it is idle by now.
         if (await server.client.flushCache({ signal, timeoutMs })) return true;
         if (!server.capabilities.hasFlushTimeout || call.waitUntilIdle === false) return false;

@@ -7,9 +7,9 @@ import type { ResolvedOptions, WeightWorker } from "../options.ts";
 import { sleep } from "../../internal/deadline.ts";
 import { BEYOND_ANY_STEP_MS } from "./on_all.ts";
 
-/** How often, and how long after each other, is looked whether aborted requests are gone. */
-const IDLE_LOOKS = 20;
-const IDLE_LOOK_MS = 5;
+/** How often, and how long after each other, the cache of a server without requests is flushed. */
+const FLUSH_LOOKS = 10;
+const FLUSH_LOOK_MS = 10;
 
 /**
  * What a server's weights are.
@@ -78,6 +78,7 @@ export class FleetServer {
   #rankOffset = 0;
   #sessionOpen = false;
   #paused = false;
+  #isEmptied = false;
   #marked = false;
   #condition: WeightCondition = "untouched";
   #weightVersion: string | null = null;
@@ -364,26 +365,43 @@ export class FleetServer {
   /**
    * Pauses as mode `abort` does, without its sleep of a second: SGLang's own looks once a second
    * whether the aborted requests are gone. Retracted requests are back in the queue, where an abort
-   * takes them at once, and no request comes in between.
+   * takes them at once, and none can begin in between. What it says of its load then is out of date:
+   * that is counted by the loop that is paused.
    */
   async #retractAndAbort(signal: AbortSignal): Promise<void> {
     await this.client.pause("retract", { signal });
-    for (let look = 0; look < IDLE_LOOKS; look++) {
-      // Again each time: a request may have been on its way to the queue.
+    await this.client.abort("all", { signal });
+    this.#isEmptied = true;
+  }
+
+  /** Whether a pause has taken all requests off it, so that none is left to end. */
+  get isEmptied(): boolean {
+    return this.#isEmptied;
+  }
+
+  /**
+   * Empties the prefix cache of a server that was emptied of requests. One may have been on its way
+   * to the queue, or not leave it while nothing runs, such as one whose grammar is compiled.
+   */
+  async flushEmptied(signal: AbortSignal, timeoutMs: number): Promise<boolean> {
+    for (let look = 0; look < FLUSH_LOOKS; look++) {
+      if (await this.client.flushCache({ signal, timeoutMs })) return true;
       await this.client.abort("all", { signal });
-      const { running, waiting } = await this.client.load({ signal });
-      if (running + waiting === 0) return;
-      await sleep(IDLE_LOOK_MS, { signal, phase: "pause" });
+      await sleep(FLUSH_LOOK_MS, { signal, phase: "flush" });
     }
-    // Something does not leave the queue while nothing runs, such as a grammar that is compiled.
+    // Not even for a moment may one serve that holds neither old nor new weights.
+    if (this.#condition === "partial") return false;
+    this.#isEmptied = false;
     await this.client.resume({ signal });
     await this.client.pause("abort", { signal });
+    return await this.client.flushCache({ signal, timeoutMs });
   }
 
   /** Resumes generation. */
   async resume(signal: AbortSignal): Promise<void> {
     await this.client.resume({ signal, emptyDeviceCache: true });
     this.#paused = false;
+    this.#isEmptied = false;
   }
 
   /** Joins a group. */

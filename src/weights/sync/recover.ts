@@ -98,8 +98,11 @@ async function settle(
   work: (server: FleetServer, signal: AbortSignal) => Promise<void>,
 ): Promise<FleetServer[]> {
   const { deadlines, logger } = recovery.options;
-  const { destroyMs: timeoutMs, stragglerMs } = deadlines;
-  const call: FleetCall = { phase, timeoutMs, stragglerMs: Math.min(LATE_MS, stragglerMs) };
+  const { destroyMs, stragglerMs } = deadlines;
+  const lateMs = Math.min(LATE_MS, stragglerMs);
+  // Servers that others were not kept waiting for keep the caller waiting no longer either.
+  const timeoutMs = recovery.isAlone ? destroyMs : Math.min(destroyMs, lateMs);
+  const call: FleetCall = { phase, timeoutMs, stragglerMs: lateMs };
   const outcomes = await onAllSettled(servers, call, work);
   return servers.filter((server, i) => {
     const outcome = outcomes[i];

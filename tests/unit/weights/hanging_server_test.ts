@@ -10,7 +10,6 @@ const STRAGGLER_MS = 5_000;
 const steps = {
   "POST /pause_generation": "pause",
   "POST /abort_request": "pause",
-  "GET /v1/loads": "pause",
   "POST /flush_cache": "flush",
   "POST /update_weight_version": "mark",
   "POST /begin_weight_update": "begin",
