@@ -8,7 +8,6 @@ export { CHECKSUM_LIMIT_BYTES, checksumOf } from "./cuda/reference.ts";
 export { DeviceExporter, type DeviceExporterOptions, type IpcMemory } from "./ipc/exporter.ts";
 export { Keeper, type KeeperOptions } from "./keeper/keeper.ts";
 export type { Will, WillCall } from "./keeper/messages.ts";
-export { type RemoteOptions, RemoteRank } from "./keeper/remote_rank.ts";
 export { DeviceStage, type DeviceStageOptions } from "./nccl/device_stage.ts";
 export { type LeakReporter, setLeakReporter } from "./handle.ts";
 export type { LibraryName, LibraryOptions } from "./library.ts";

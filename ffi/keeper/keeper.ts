@@ -23,6 +23,9 @@ const REFUSED_VARIABLES = ["LD_LIBRARY_PATH", "LD_PRELOAD"] as const;
 /** Streams beyond the default 8 would wait for each other, also for one whose server is frozen. */
 const ENVIRONMENT = { CUDA_DEVICE_MAX_CONNECTIONS: "32", NO_COLOR: "1" };
 
+/** Opens a rank in a keeper; for groups and stages alone. */
+export let openRankIn: (keeper: Keeper, options: RemoteOptions) => Promise<RemoteRank>;
+
 /**
  * A process that holds ranks for this one and outlives it: when this process is killed, it lets the
  * ranks' peers go and makes the calls of the will.
@@ -31,6 +34,10 @@ const ENVIRONMENT = { CUDA_DEVICE_MAX_CONNECTIONS: "32", NO_COLOR: "1" };
  * `--allow-net` and the three variables of the libraries.
  */
 export class Keeper implements AsyncDisposable {
+  static {
+    openRankIn = (keeper, options) => keeper.#openRank(options);
+  }
+
   readonly #child: Deno.ChildProcess;
   readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
   readonly #logger: Logger;
@@ -76,8 +83,7 @@ export class Keeper implements AsyncDisposable {
     return this.#end;
   }
 
-  /** Opens a rank in it. */
-  async openRank(options: RemoteOptions): Promise<RemoteRank> {
+  async #openRank(options: RemoteOptions): Promise<RemoteRank> {
     return await RemoteRank.open(
       this.#nextRank++,
       (message, queued) => this.#ask(message, queued),

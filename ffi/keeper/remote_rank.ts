@@ -44,7 +44,7 @@ export class RemoteRank implements Rank {
     this.#logger = logger;
   }
 
-  /** Opens it; use {@linkcode Keeper.openRank}. */
+  /** Opens it; use `openRankIn` of the keeper. */
   static async open(rank: number, ask: Ask, options: RemoteOptions): Promise<RemoteRank> {
     const { device = 0, libraries = {}, collectives = true, timeoutMs = 60_000 } = options;
     const wait = { phase: `open device ${device}`, timeoutMs, signal: options.signal };

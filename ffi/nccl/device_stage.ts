@@ -7,7 +7,7 @@ import type {
   StagePiece,
   TransportCall,
 } from "../../src/collective/group.ts";
-import type { Keeper } from "../keeper/keeper.ts";
+import { type Keeper, openRankIn } from "../keeper/keeper.ts";
 import type { LibraryOptions } from "../library.ts";
 import { Communicator } from "./communicator.ts";
 import { wireTypeOf } from "./constants.ts";
@@ -77,7 +77,7 @@ export class DeviceStage implements AsyncDisposable {
     const rank = { ...rest, collectives: false };
     const thread = await Communicator.open(rank);
     try {
-      return new DeviceStage(thread, await keeper?.openRank(rank), options);
+      return new DeviceStage(thread, keeper && await openRankIn(keeper, rank), options);
     } catch (error) {
       await thread[Symbol.asyncDispose]();
       throw error;

@@ -10,7 +10,7 @@ import type {
 } from "../../src/collective/group.ts";
 import { StateError, UnsupportedError, ValidationError } from "../../src/errors.ts";
 import { type Logger, silentLogger } from "../../src/internal/logger.ts";
-import type { Keeper } from "../keeper/keeper.ts";
+import { type Keeper, openRankIn } from "../keeper/keeper.ts";
 import type { IpcMemory } from "../ipc/exporter.ts";
 import type { LibraryOptions } from "../library.ts";
 import { nullAddress } from "../memory.ts";
@@ -164,7 +164,7 @@ export class NcclGroup implements CollectiveGroup {
    */
   static async openIn(keeper: Keeper, options: NcclGroupOptions): Promise<NcclGroup> {
     checkOptions(options);
-    return await NcclGroup.#over(await keeper.openRank(options), options);
+    return await NcclGroup.#over(await openRankIn(keeper, options), options);
   }
 
   static async #over(communicator: Rank, options: NcclGroupOptions): Promise<NcclGroup> {

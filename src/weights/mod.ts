@@ -55,6 +55,7 @@ export type {
   TransportSettings,
   TransportUpdate,
   UpdateCall,
+  WillCall,
 } from "./transport/transport.ts";
 export { type ReservedVersion, VersionLedger, type VersionStanding } from "./version_ledger.ts";
 export type {

@@ -123,6 +123,7 @@ export async function onOne<S extends Named, T>(
       (signal) => work(server, signal),
     );
   } catch (error) {
+    if (error instanceof ServerFailure && error.server === server) throw error;
     throw new ServerFailure(server, error);
   }
 }

@@ -1,9 +1,9 @@
 /** Starts a keeper with a will and a rank that cannot open, tells what came, and is killed. */
-import { Keeper } from "../../../ffi/mod.ts";
+import { Keeper, openRankIn } from "../../../ffi/keeper/keeper.ts";
 
 const [url] = Deno.args as [string];
 const keeper = await Keeper.start();
-const failure = await keeper.openRank({ libraries: { cudart: "/nowhere/libcudart.so" } })
+const failure = await openRankIn(keeper, { libraries: { cudart: "/nowhere/libcudart.so" } })
   .then(() => "opened", (error: Error) => error.name);
 await keeper.setWill({ url, headers: { authorization: "Bearer old" }, calls: [] });
 await keeper.setWill({
@@ -16,4 +16,5 @@ await keeper.setWill({
   ],
 });
 Deno.stdout.writeSync(new TextEncoder().encode(`${failure}\n`));
-await new Promise(() => setInterval(() => {}, 1000));
+// Until it is killed: its input does not end before.
+for await (const _ of Deno.stdin.readable) { /* nothing is said */ }

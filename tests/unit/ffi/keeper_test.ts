@@ -1,6 +1,6 @@
 /** The process that outlives a trainer: carries out its will, and its ranks tell what they tell here. */
 import { deepEqual, equal, rejects } from "node:assert/strict";
-import { Keeper } from "../../../ffi/mod.ts";
+import { Keeper, openRankIn } from "../../../ffi/keeper/keeper.ts";
 import { decodeMessage, encodeMessage } from "../../../ffi/keeper/frames.ts";
 import fc from "fast-check";
 import { standIn } from "../../_support/http_stand_in.ts";
@@ -35,6 +35,7 @@ Deno.test("when its owner is killed the keeper carries out the last will, in ord
       new URL("./_keeper_owner.ts", import.meta.url).pathname,
       server.url,
     ],
+    stdin: "piped",
     stdout: "piped",
     stderr: "null",
   }).spawn();
@@ -52,6 +53,7 @@ Deno.test("when its owner is killed the keeper carries out the last will, in ord
   deepEqual(server.requests[0]!.body, { group_name: "g" });
   equal(server.requests[0]!.headers.get("authorization"), "Bearer key");
   await owner.status;
+  await owner.stdin.close().catch(() => {});
   await reader.cancel();
 });
 
@@ -62,5 +64,5 @@ Deno.test("a keeper that is closed leaves the servers alone, and refuses further
   await keeper.close();
   await keeper.close();
   deepEqual(server.calls, []);
-  await rejects(keeper.openRank({}), { name: "StateError" });
+  await rejects(openRankIn(keeper, {}), { name: "StateError" });
 });

@@ -111,6 +111,7 @@ Deno.test("a sync that ran meanwhile is seen by the version it left, although no
     owner: "me",
     version: "3",
     controlMs: 1000,
+    stragglerMs: 1000,
     signal: undefined,
     clock: new FakeClock(),
     logger: silentLogger,
