@@ -47,6 +47,7 @@ export interface HttpConnectionOptions {
   readonly headers?: Readonly<Record<string, string>> | undefined;
   readonly proxy?: string | undefined;
   readonly caCerts?: readonly string[] | undefined;
+  readonly maxIdleConnections?: number | undefined;
   readonly clock: Clock;
   readonly limits: ClientLimitSettings;
   readonly retryPauses: Pick<RetryOptions, "initialDelayMs" | "maxDelayMs" | "jitter">;
@@ -62,7 +63,7 @@ export class HttpConnection implements Disposable {
 
   constructor(options: HttpConnectionOptions) {
     this.#options = options;
-    this.#pool = new HttpPool(options);
+    this.#pool = new HttpPool({ ...options, maxIdle: options.maxIdleConnections });
     this.url = this.#pool.address.origin + this.#pool.address.basePath;
     const { apiKey, adminApiKey = apiKey, headers } = options;
     this.#headers = {

@@ -62,6 +62,11 @@ export interface SGLangClientOptions {
   readonly proxy?: string | undefined;
   /** Certificates, in PEM, that are trusted for https besides the system's. */
   readonly caCerts?: readonly string[] | undefined;
+  /**
+   * Connections that are kept open for the next request. Default 1024; 0 closes each once its answer
+   * is read, so that nothing is left open between calls.
+   */
+  readonly maxIdleConnections?: number | undefined;
   /** Where the client reports. Default nowhere. */
   readonly logger?: Logger | undefined;
   /** The time to use. */
@@ -95,6 +100,7 @@ export const CLIENT_OPTION_NAMES = {
   samplingDefaults: true,
   limits: true,
   proxy: true,
+  maxIdleConnections: true,
   caCerts: true,
   abandon: true,
   logger: true,
@@ -132,7 +138,9 @@ export function clientSettings(options: SGLangClientOptions): ClientSettings {
   checkPositive("timeoutMs", settings.timeoutMs);
   checkPositive("generateTimeoutMs", settings.generateTimeoutMs);
   checkPositive("controlTimeoutMs", settings.controlTimeoutMs);
-  if (options.vocabSize !== undefined) checkCount("vocabSize", options.vocabSize);
+  for (const name of ["vocabSize", "maxIdleConnections"] as const) {
+    if (options[name] !== undefined) checkCount(name, options[name]);
+  }
   return settings;
 }
 

@@ -92,6 +92,7 @@ export const ENGINE_OPTION_NAMES = {
   samplingDefaults: true,
   limits: true,
   proxy: true,
+  maxIdleConnections: true,
   caCerts: true,
   logger: true,
   clock: true,

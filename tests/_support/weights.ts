@@ -48,7 +48,8 @@ export class Fleet implements AsyncDisposable {
       version: PLAN[i]!.version,
       url,
       pid,
-      client: new SGLangClient({ url, vocabSize: 1024 }),
+      // Used by all tests of a file, each of which must leave no connection open.
+      client: new SGLangClient({ url, vocabSize: 1024, maxIdleConnections: 0 }),
     }));
     if (given) await loadFromDisk(members);
     const [tiny, tiny1] = await Promise.all(members.map((member) => greedy(member)));

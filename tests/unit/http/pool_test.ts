@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { SGLangClient } from "../../../src/client/mod.ts";
 import fc from "fast-check";
 import { HttpPool } from "../../../src/http/mod.ts";
 import type { SGLangError } from "../../../src/errors.ts";
@@ -42,6 +43,23 @@ function join(...parts: Uint8Array[]): Uint8Array<ArrayBuffer> {
   }
   return whole;
 }
+
+Deno.test("a client with no idle connections leaves none open after its answer", async () => {
+  let connections = 0;
+  const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, (_request, info) => {
+    ports.add((info.remoteAddr as Deno.NetAddr).port);
+    connections = ports.size;
+    return Response.json({ model_path: "m", is_generation: true });
+  });
+  const ports = new Set<number>();
+  const url = `http://127.0.0.1:${server.addr.port}`;
+  // Not closed on purpose: the test would fail with a connection that is left open.
+  const client = new SGLangClient({ url, maxIdleConnections: 0 });
+  for (let i = 0; i < 3; i++) await client.modelInfo().catch(() => {});
+  assert.equal(connections, 3);
+  assert.throws(() => new SGLangClient({ url, maxIdleConnections: -1 }), /maxIdleConnections/);
+  await server.shutdown();
+});
 
 Deno.test("an answer is the same however it is framed and into whatever parts it is cut", async () => {
   let next: Uint8Array<ArrayBuffer>[] = [];
