@@ -17,6 +17,7 @@
 #            OUT      where results.jsonl and the logs go (default .dev/gpu-results)
 #            WORK     scratch folder (default /tmp/sglang-rl-gpu-multi); 17 GB, in memory when root
 #            GPU_PYTHON, GPU_NCCL, GPU_CUDART, GPU_CUDA: the Python and libraries to use
+#            GPU_SERVER_PORT  first of 1200 ports for the servers (default 21200)
 #            GROW_GIB memory to touch at the start (default 0), on a machine whose memory grows slowly
 #            LIMIT_S  seconds for everything (default 410)
 # Each part has its own time limit, so that one failure does not lose the rest. Exits with the number
@@ -25,7 +26,8 @@ set -uo pipefail
 cd "$(dirname "$0")/../.."
 out=${OUT:-$PWD/.dev/gpu-results} work=${WORK:-/tmp/sglang-rl-gpu-multi} limit=${LIMIT_S:-410}
 parts=${PARTS:-rates q05b q7b learning python first gaps deterministic fp8 kill isolation ipc moe}
-port=${GPU_SERVER_PORT:-34200} shards=8
+# Below the ports that Linux gives to connections (from 32768): a connection took a server's once.
+port=${GPU_SERVER_PORT:-21200} shards=8
 logs=$work/logs site=$work/site models=$work/models
 GPU_PYTHON=${GPU_PYTHON:-python3}
 mkdir -p "$out" "$logs" "$site" "$models"
@@ -142,8 +144,8 @@ GPU_FLEET_Q05B= GPU_FLEET_Q7B=
 # The 7B servers begin with random weights of their own, the first update brings the checkpoint's.
 if wants q7b isolation; then
   for ((gpu = 1; gpu < gpus; gpu++)); do
-    start_server "q7b-$gpu" $((port + 20 * gpu + 10)) $gpu --model-path "$models/q7b-a" --load-format dummy
-    GPU_FLEET_Q7B+=" http://127.0.0.1:$((port + 20 * gpu + 10))"
+    start_server "q7b-$gpu" $((port + 1000 + 40 * gpu)) $gpu --model-path "$models/q7b-a" --load-format dummy
+    GPU_FLEET_Q7B+=" http://127.0.0.1:$((port + 1000 + 40 * gpu))"
   done
 fi
 wait "$making"
@@ -153,40 +155,40 @@ address() { echo "http://127.0.0.1:$1"; }
 FRACTION=0.6
 GPU_HEALTHY= GPU_VICTIMS= GPU_IPC=
 for ((gpu = 1; gpu < (gpus > 3 ? 3 : gpus); gpu++)); do
-  start_server "q05b-$gpu" $((port + 20 * gpu)) $gpu "${small[@]}"
-  GPU_HEALTHY+=" $(address $((port + 20 * gpu)))"
+  start_server "q05b-$gpu" $((port + 40 * gpu)) $gpu "${small[@]}"
+  GPU_HEALTHY+=" $(address $((port + 40 * gpu)))"
 done
 # Tensor parallelism on cards of its own, beside a server on another where there are enough.
 case $gpus in
-  2) GPU_FLEET_Q05B=$(address $((port + 20))) ;;
+  2) GPU_FLEET_Q05B=$(address $((port + 40))) ;;
   3) GPU_FLEET_Q05B="$(address "$port")*2" ;;
-  *) GPU_FLEET_Q05B="$(address $((port + 20))) $(address "$port")*2" ;;
+  *) GPU_FLEET_Q05B="$(address $((port + 40))) $(address "$port")*2" ;;
 esac
 if ((gpus >= 3)) && wants q05b; then
   start_server q05b-tp2 "$port" $((last - 1)),$last "${small[@]}" --tp 2 --disable-custom-all-reduce
 fi
 if ((several)) && wants kill; then
   for victim in 1 2 3; do
-    start_server "victim-$victim" $((port + 200 + 20 * victim)) $last "${small[@]}"
-    GPU_VICTIMS+=" $(address $((port + 200 + 20 * victim)))@${servers[-1]}"
+    start_server "victim-$victim" $((port + 200 + 40 * victim)) $last "${small[@]}"
+    GPU_VICTIMS+=" $(address $((port + 200 + 40 * victim)))@${servers[-1]}"
   done
-  start_server twin $((port + 300)) 0 "${small[@]}"
+  start_server twin $((port + 400)) 0 "${small[@]}"
 fi
 if ((several)) && wants ipc; then
   for base in 1 2; do
-    start_server "ipc-$base" $((port + 320 + 20 * base)) "$(seq -s, 0 $last)" "${small[@]}" --base-gpu-id $base
-    GPU_IPC+=" $(address $((port + 320 + 20 * base)))"
+    start_server "ipc-$base" $((port + 440 + 40 * base)) "$(seq -s, 0 $last)" "${small[@]}" --base-gpu-id $base
+    GPU_IPC+=" $(address $((port + 440 + 40 * base)))"
   done
 fi
 if ((several)) && wants moe; then
-  start_server moe $((port + 400)) 1,2 --model-path "$models/moe-a" --tp 2 --dp 2 --enable-dp-attention \
+  start_server moe $((port + 600)) 1,2 --model-path "$models/moe-a" --tp 2 --dp 2 --enable-dp-attention \
     --ep 2 --disable-custom-all-reduce
 fi
-wants deterministic && start_server deterministic $((port + 420)) 1 "${small[@]}" --enable-deterministic-inference
-wants fp8 && start_server fp8 $((port + 440)) 1 "${small[@]}" --quantization fp8
+wants deterministic && start_server deterministic $((port + 700)) 1 "${small[@]}" --enable-deterministic-inference
+wants fp8 && start_server fp8 $((port + 740)) 1 "${small[@]}" --quantization fp8
 export GPU_FLEET_Q05B GPU_FLEET_Q7B=${GPU_FLEET_Q7B# } GPU_HEALTHY=${GPU_HEALTHY# }
-export GPU_VICTIMS GPU_IPC GPU_TWIN=$(address $((port + 300))) GPU_MOE=$(address $((port + 400)))
-export GPU_DETERMINISTIC=$(address $((port + 420))) GPU_FP8=$(address $((port + 440)))
+export GPU_VICTIMS GPU_IPC GPU_TWIN=$(address $((port + 400))) GPU_MOE=$(address $((port + 600)))
+export GPU_DETERMINISTIC=$(address $((port + 700))) GPU_FP8=$(address $((port + 740)))
 
 for part in $parts; do
   case $part in
