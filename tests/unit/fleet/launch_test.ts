@@ -20,7 +20,7 @@ export -f scontrol srun exec
     clearEnv: true,
   }).output();
   assert.ok(success, new TextDecoder().decode(stderr));
-  return new TextDecoder().decode(stdout).trimEnd().split("\n");
+  return new TextDecoder().decode(stdout).replace(/\n$/, "").split("\n");
 }
 
 /** The script with a server that prints its words, one on a line. */
