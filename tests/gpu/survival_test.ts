@@ -342,6 +342,8 @@ Deno.test({
       await onDevice(folders.b, trainer.group),
       await onDevice(folders.a, trainer.group),
     ];
+    // A server's first load compiles kernels, which is no gap of a sync.
+    for (const stop of await Promise.all(servers.map((server) => runStreams(server)))) await stop();
     for (const pauseMode of ["abort", "retract", "in_place"] as const) {
       await using sender = senderTo(servers, { pauseMode, soleTrainer: true });
       await sender.initAllWorkersGroup();

@@ -30,12 +30,12 @@ export async function runStreams(
             sampling_params: { temperature: 1, max_new_tokens: 400, ignore_eos: true },
           }),
         });
-        let last = "";
+        let isAborted = false;
         for await (const chunk of response.body!.pipeThrough(new TextDecoderStream())) {
           at.push(performance.now());
-          last = chunk;
+          isAborted ||= chunk.includes('"abort"');
         }
-        if (last.includes('"abort"')) aborted++;
+        if (isAborted) aborted++;
       } catch {
         failed++;
         await new Promise((resolve) => setTimeout(resolve, 10));
