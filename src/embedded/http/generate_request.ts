@@ -152,7 +152,8 @@ function checkLength(ids: readonly number[], sampling: Sampling, contextLength: 
     );
   }
   const longest = contextLength - reservedPositions;
-  if (ids.length > longest) {
+  // The real server refuses a prompt of just the length that it calls allowed.
+  if (ids.length >= longest) {
     throw valueError(
       `Input length (${ids.length} tokens) exceeds the maximum allowed length (${longest} ` +
         "tokens). Use a shorter input or enable --allow-auto-truncate.",

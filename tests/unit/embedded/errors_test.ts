@@ -88,3 +88,26 @@ Deno.test("0.5.23 dies of an empty text, as the real one does; 0.5.16 refuses it
   await using newest = await startTiny({ version: "0.5.23" });
   await assert.rejects(post(newest, "/generate", { text: "" }), TypeError);
 });
+
+Deno.test("the longest prompt is one token shorter than the length that is called allowed", async () => {
+  for (const version of ["0.5.16", "0.5.23"] as const) {
+    await using server = await startTiny({ version });
+    const info = await get<{ max_req_input_len: number }>(server, "/server_info");
+    const allowed = info.body.max_req_input_len;
+    const ask = (length: number) =>
+      post<Refusal>(server, "/generate", {
+        input_ids: Array(length).fill(1),
+        sampling_params: { max_new_tokens: 1 },
+      });
+    assert.deepEqual(await ask(allowed), {
+      status: 400,
+      body: {
+        error: {
+          message: `Input length (${allowed} tokens) exceeds the maximum allowed length ` +
+            `(${allowed} tokens). Use a shorter input or enable --allow-auto-truncate.`,
+        },
+      },
+    });
+    assert.equal((await ask(allowed - 1)).status, 200);
+  }
+});
