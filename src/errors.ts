@@ -423,7 +423,7 @@ export class TemplateLimitError extends SGLangError<"template_limit"> {
       "template_limit",
       `The chat template was stopped at its limit ${limit} = ${allowed}. A template of a model that ` +
         "you do not trust may be made to hang a program; if this one is meant to do so much, " +
-        "give larger limits",
+        "give larger limits: `templateLimits` of a wrapper",
       options,
     );
     this.limit = limit;

@@ -1,4 +1,5 @@
 import { HttpError, TimeoutError, UnreachableError } from "../errors.ts";
+import { functionCallQuestion, type ParserQuestion, reasoningQuestion } from "./answer_parsers.ts";
 import type { Clock } from "../internal/clock.ts";
 import type { Logger } from "../internal/logger.ts";
 import { type Capabilities, capabilitiesOf, warnOfUntested } from "./capabilities.ts";
@@ -13,7 +14,17 @@ import {
   parseServerInfo,
   type ServerLoad,
 } from "./server_info.ts";
-import type { CallOptions, ModelInfo, PauseMode, SamplingParams, ServerInfo } from "./types.ts";
+import type {
+  CallOptions,
+  ModelInfo,
+  ParsedFunctionCalls,
+  ParseFunctionCallOptions,
+  PauseMode,
+  SamplingParams,
+  SeparatedReasoning,
+  SeparateReasoningOptions,
+  ServerInfo,
+} from "./types.ts";
 import { readVocabSize, VOCABULARY_QUESTION } from "./vocabulary.ts";
 
 /** How long an abort of a request that was left early may take. */
@@ -152,6 +163,28 @@ export abstract class ServerControl implements Disposable, AsyncDisposable {
   }
 
   /**
+   * Calls of tools in a text, by a parser of the server. The server reads it in the process that
+   * answers HTTP, so others wait meanwhile.
+   *
+   * @throws {UnsupportedError} Who answers has no such parser at all.
+   * @throws {HttpError} 400: the tools are wrong. 500: the server does not know the parser, or it
+   * failed.
+   */
+  parseFunctionCall(text: string, options: ParseFunctionCallOptions): Promise<ParsedFunctionCalls> {
+    return this.#parse(() => functionCallQuestion(text, options), options);
+  }
+
+  /**
+   * Takes the thoughts out of a text, by a parser of the server.
+   *
+   * @throws {UnsupportedError} Who answers has no such parser at all.
+   * @throws {HttpError} 500: the server does not know the parser, or it failed.
+   */
+  separateReasoning(text: string, options: SeparateReasoningOptions): Promise<SeparatedReasoning> {
+    return this.#parse(() => reasoningQuestion(text, options), options);
+  }
+
+  /**
    * Empties the prefix cache. `false` when the server is busy or does not answer.
    *
    * @param options `waitMs`: let the server wait this long until it is idle (from 0.5.10).
@@ -280,6 +313,17 @@ export abstract class ServerControl implements Disposable, AsyncDisposable {
       isSentOnce: true,
     });
     return text;
+  }
+
+  async #parse<T>(question: () => ParserQuestion<T>, options: CallOptions): Promise<T> {
+    const { path, body, read, explain } = question();
+    let answer: unknown;
+    try {
+      answer = await this.ask(path, body, options);
+    } catch (error) {
+      throw explain(error);
+    }
+    return read(answer);
   }
 
   #question(method: "GET" | "POST", path: string, options: CallOptions) {

@@ -204,6 +204,46 @@ export interface CallOptions {
   readonly timeoutMs?: number | undefined;
 }
 
+/** How {@linkcode SGLangClient.parseFunctionCall} reads a text. */
+export interface ParseFunctionCallOptions extends CallOptions {
+  /** Tools as they were given to the model, in OpenAI's shape. Most parsers find nothing without. */
+  readonly tools: readonly unknown[];
+  /** How the model writes calls: a name that the server's `--tool-call-parser` knows. */
+  readonly toolCallParser: string;
+}
+
+/** What a server found in an answer. */
+export interface ParsedFunctionCalls {
+  /** The text beside the calls. */
+  readonly normalText: string;
+  /** The calls, in order. Calls of tools that were not given are mostly left out. */
+  readonly calls: readonly ParsedFunctionCall[];
+}
+
+/** One call, as a server read it. */
+export interface ParsedFunctionCall {
+  /** Number of the call or of its tool, as the parser counts. */
+  readonly toolIndex: number;
+  /** Name of the tool, where the parser tells one. */
+  readonly name: string | null;
+  /** The arguments, mostly JSON. */
+  readonly parameters: string;
+}
+
+/** How {@linkcode SGLangClient.separateReasoning} reads a text. */
+export interface SeparateReasoningOptions extends CallOptions {
+  /** How the model marks its thoughts: a name that the server's `--reasoning-parser` knows. */
+  readonly reasoningParser: string;
+}
+
+/** An answer without its thoughts, and the thoughts. */
+export interface SeparatedReasoning {
+  /** The thoughts; `null` where there are none. */
+  readonly reasoningText: string | null;
+  /** The rest. */
+  readonly text: string;
+}
+
 /** How a pause treats what is running. */
 export type PauseMode = "abort" | "retract" | "in_place";
 

@@ -6,7 +6,11 @@ import type {
   Generation,
   GenerationDelta,
   ModelInfo,
+  ParsedFunctionCalls,
+  ParseFunctionCallOptions,
   PauseMode,
+  SeparatedReasoning,
+  SeparateReasoningOptions,
   ServerInfo,
 } from "../client/types.ts";
 import type { DType } from "../checkpoint/dtype.ts";
@@ -429,6 +433,22 @@ export class AsyncSGLang extends FleetEngine {
     options: CallOptions & { readonly skipSpecialTokens?: boolean } = {},
   ): Promise<string> {
     return await this.#pool.onAny(({ client }) => client.detokenize(ids, options));
+  }
+
+  /** Calls of tools in a text, by a parser of a server. */
+  override async parseFunctionCall(
+    text: string,
+    options: ParseFunctionCallOptions,
+  ): Promise<ParsedFunctionCalls> {
+    return await this.#pool.onAny(({ client }) => client.parseFunctionCall(text, options));
+  }
+
+  /** Takes the thoughts out of a text, by a parser of a server. */
+  override async separateReasoning(
+    text: string,
+    options: SeparateReasoningOptions,
+  ): Promise<SeparatedReasoning> {
+    return await this.#pool.onAny(({ client }) => client.separateReasoning(text, options));
   }
 
   /**

@@ -4,8 +4,12 @@ import type {
   Generation,
   GenerationDelta,
   ModelInfo,
+  ParsedFunctionCalls,
+  ParseFunctionCallOptions,
   PauseMode,
   SamplingInput,
+  SeparatedReasoning,
+  SeparateReasoningOptions,
   ServerInfo,
 } from "../client/types.ts";
 import type { DType } from "../checkpoint/dtype.ts";
@@ -133,6 +137,16 @@ export abstract class RLSGLangEngine implements AsyncDisposable {
     ids: ArrayLike<number>,
     options?: CallOptions & { skipSpecialTokens?: boolean },
   ): Promise<string>;
+  /** Calls of tools in a text, by a parser of a server. */
+  abstract parseFunctionCall(
+    text: string,
+    options: ParseFunctionCallOptions,
+  ): Promise<ParsedFunctionCalls>;
+  /** Takes the thoughts out of a text, by a parser of a server. */
+  abstract separateReasoning(
+    text: string,
+    options: SeparateReasoningOptions,
+  ): Promise<SeparatedReasoning>;
   /** Ends everything that this engine owns; safe to call twice. */
   abstract shutdown(): Promise<void>;
 

@@ -11,9 +11,13 @@ export { type PadOptions, Tokens, type TokensKey } from "./tokens.ts";
 export { LogProbs, type LogProbsKey } from "./log_probs.ts";
 export { masked, Masks, type MasksKey } from "./masks.ts";
 export { Text, type TextKey } from "./text.ts";
-export type { AnswerReader } from "./wrapper/chat_model.ts";
 export type { ReadAnswer, ToolCallFault } from "./answers/answer.ts";
-export { readAnswer, type ReadAnswerOptions } from "./answers/read_answer.ts";
+export { type AnswerReader, readAnswer, type ReadAnswerOptions } from "./answers/read_answer.ts";
+export {
+  type AnswerServer,
+  serverAnswerReader,
+  type ServerAnswerReaderOptions,
+} from "./answers/server_answer_reader.ts";
 export { parseJson, PythonFloat, type TemplateLimits } from "./templates/jinja/mod.ts";
 export type { ContentPart, Message, OpenAIToolCall, ToolCall } from "./message.ts";
 export { type ChangeOptions, type ChatTemplateOptions, History } from "./history.ts";

@@ -3,7 +3,11 @@ import type {
   CallOptions,
   GenerationDelta,
   ModelInfo,
+  ParsedFunctionCalls,
+  ParseFunctionCallOptions,
   PauseMode,
+  SeparatedReasoning,
+  SeparateReasoningOptions,
   ServerInfo,
 } from "../../client/types.ts";
 import {
@@ -118,6 +122,22 @@ export abstract class ForwardingEngine extends RLSGLangEngine {
     options?: CallOptions & { skipSpecialTokens?: boolean },
   ): Promise<string> {
     return this.#inner.detokenize(ids, options);
+  }
+
+  /** Calls of tools in a text. */
+  override parseFunctionCall(
+    text: string,
+    options: ParseFunctionCallOptions,
+  ): Promise<ParsedFunctionCalls> {
+    return this.#inner.parseFunctionCall(text, options);
+  }
+
+  /** The thoughts of a text, and the rest. */
+  override separateReasoning(
+    text: string,
+    options: SeparateReasoningOptions,
+  ): Promise<SeparatedReasoning> {
+    return this.#inner.separateReasoning(text, options);
   }
 
   /** Does nothing: the engine beneath belongs to its maker. */

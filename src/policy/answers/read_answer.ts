@@ -11,9 +11,17 @@ export interface ReadAnswerOptions {
   readonly tools?: readonly unknown[] | undefined;
   /** Whether the prompt ended inside the model's thoughts. Default `false`. */
   readonly isThinking?: boolean | undefined;
+  /** Cancels a reader that asks others. */
+  readonly signal?: AbortSignal | undefined;
   /** Told how many characters were looked at, for tests. */
   readonly onLooked?: ((characters: number) => void) | undefined;
 }
+
+/** Reads the text of an answer: thoughts, what is said, calls of tools. */
+export type AnswerReader = (
+  text: string,
+  options: ReadAnswerOptions,
+) => ReadAnswer | Promise<ReadAnswer>;
 
 /**
  * Takes an answer apart: thoughts, what is said, and calls of tools in the spellings of Hermes and

@@ -275,13 +275,14 @@ export abstract class LLMWrapperBase {
     const tokenizer = await this.tokenizer(options);
     if (this.#chatModel?.tokenizer.inner === tokenizer) return this.#chatModel;
     const { chatTemplate, chatTemplateName, chatTemplateOrder, readAnswer, logger } = this.settings;
-    const variables = this.settings.tokenizerKwargs;
+    const { tokenizerKwargs: variables, templateLimits } = this.settings;
     const model = {
       tokenizer,
       chatTemplate,
       chatTemplateName,
       chatTemplateOrder,
       readAnswer,
+      templateLimits,
       variables,
       logger,
     };

@@ -9,19 +9,14 @@ import type {
 import { PiecewiseTokenizer } from "../../rollout/piecewise_tokenizer.ts";
 import { endTokenOf, type KnownSample } from "../../rollout/sample.ts";
 import type { ReadAnswer } from "../answers/answer.ts";
-import { readAnswer, type ReadAnswerOptions } from "../answers/read_answer.ts";
+import { type AnswerReader, readAnswer } from "../answers/read_answer.ts";
 import { encodeWithMask } from "../assistant_mask.ts";
 import type { Message } from "../message.ts";
+import type { TemplateLimits } from "../templates/jinja/mod.ts";
 import { chooseTemplate, hasTools } from "../templates/registry.ts";
 import { renderChat, type RenderOptions } from "../templates/render.ts";
 import { renderWithSpans, type Span } from "../templates/spans.ts";
 import type { Tokenizer } from "../tokenizer.ts";
-
-/** Reads the text of an answer: thoughts, what is said, calls of tools. */
-export type AnswerReader = (
-  text: string,
-  options: ReadAnswerOptions,
-) => ReadAnswer | Promise<ReadAnswer>;
 
 /** What a {@linkcode TemplateChatModel} is made of. */
 export interface TemplateChatModelOptions {
@@ -37,6 +32,8 @@ export interface TemplateChatModelOptions {
   readonly variables?: Readonly<Record<string, unknown>> | undefined;
   /** Reads answers in place of the built-in reader. */
   readonly readAnswer?: AnswerReader | undefined;
+  /** What the template may use while it renders. */
+  readonly templateLimits?: Partial<TemplateLimits> | undefined;
   /** Where warnings go. */
   readonly logger: Logger;
 }
@@ -85,7 +82,8 @@ export class TemplateChatModel implements ChatModel {
     const { variables, readAnswer: own } = this.#options;
     const tools = Array.isArray(variables?.tools) ? variables.tools : undefined;
     const isThinking = /<think>\s*$/.test(promptText.slice(-32));
-    const take = async (text: string) => await (own ?? readAnswer)(text, { tools, isThinking });
+    const take = async (text: string) =>
+      await (own ?? readAnswer)(text, { tools, isThinking, signal });
     const shown = sample.text ?? "";
     const written = await this.#written(sample, signal);
     const answer = await take(shown);
@@ -129,12 +127,13 @@ export class TemplateChatModel implements ChatModel {
   }
 
   #renderOptions(addGenerationPrompt: boolean): RenderOptions {
-    const { variables, tokenizer } = this.#options;
+    const { variables, tokenizer, templateLimits: limits } = this.#options;
     this.#template ??= this.#choose();
     return {
       template: this.#template,
       specialTokens: tokenizer.specialTokens,
       variables,
+      limits,
       addGenerationPrompt,
     };
   }

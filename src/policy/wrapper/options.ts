@@ -5,9 +5,10 @@ import { ValidationError } from "../../errors.ts";
 import type { Clock } from "../../internal/clock.ts";
 import { type Logger, silentLogger } from "../../internal/logger.ts";
 import { checkOptionNames, type OptionNames } from "../../internal/option_names.ts";
+import type { AnswerReader } from "../answers/read_answer.ts";
 import type { PadLayout } from "../padding.ts";
+import { checkTemplateLimits, type TemplateLimits } from "../templates/jinja/mod.ts";
 import type { Tokenizer } from "../tokenizer.ts";
-import type { AnswerReader } from "./chat_model.ts";
 
 /** What a wrapper reads: conversations, texts or token ids. */
 export type InputMode = "history" | "text" | "tokens";
@@ -74,8 +75,13 @@ export interface LLMWrapperOptions {
   /** Chat template as Jinja source. */
   readonly chatTemplate?: string | undefined;
   /**
+   * What a chat template may use while it renders; unset ones have the defaults of
+   * {@linkcode TemplateLimits}.
+   */
+  readonly templateLimits?: Partial<TemplateLimits> | undefined;
+  /**
    * Reads tool calls and reasoning of answers in place of {@linkcode readAnswer}, for example by
-   * asking the server's own parsers.
+   * asking the server's own parsers: see {@linkcode serverAnswerReader}.
    */
   readonly readAnswer?: AnswerReader | undefined;
   /** Return log-probabilities. Default `true`. */
@@ -146,6 +152,7 @@ const OPTION_NAMES = {
   numSamples: true,
   chatTemplateName: true,
   chatTemplateOrder: true,
+  templateLimits: true,
   readAnswer: true,
   chatTemplate: true,
   returnLogProbs: true,
@@ -219,6 +226,7 @@ export function checkOptions(options: LLMWrapperOptions): WrapperSettings {
   checkChoice("inputMode", given.inputMode, ["history", "text", "tokens"]);
   checkChoice("padLayout", given.padLayout, ["left", "upstream"]);
   checkChoice("onTokenDrift", given.onTokenDrift, ["refuse", "repair", "report"]);
+  checkTemplateLimits(options.templateLimits);
   if (!given.generate && !given.returnLogProbs) {
     throw new ValidationError(
       "returnLogProbs must be true when generate is false: scores are all that is returned",

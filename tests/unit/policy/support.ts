@@ -172,6 +172,8 @@ export class FakeEngine extends RLSGLangEngine {
   }
 
   override stream = unused;
+  override parseFunctionCall = unused;
+  override separateReasoning = unused;
   override abort = unused;
   override pause = unused;
   override resume = unused;

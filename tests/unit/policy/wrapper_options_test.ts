@@ -274,3 +274,40 @@ Deno.test("chat histories, histories and plain messages are read alike", async (
   );
   for (const ids of sent) assert.deepEqual(ids, sent[0]);
 });
+
+Deno.test("a chat template runs under the limits of the wrapper", async () => {
+  const chatTemplate = "{% for i in range(100) %}{{ messages[0].content }}{% endfor %}";
+  const { wrapper } = wrap({ chatTemplate, templateLimits: { maxSteps: 50 } });
+  await assert.rejects(wrapper.call({ history: [CHAT] }), {
+    code: "template_limit",
+    limit: "maxSteps",
+    allowed: 50,
+  });
+  const { wrapper: larger } = wrap({ chatTemplate, templateLimits: { maxSteps: 10_000 } });
+  assert.equal((await larger.call({ history: [CHAT] })).text!.get("prompt")[0], "Hi".repeat(100));
+  for (
+    const [limits, message] of [
+      [{ maxSteps: 0 }, /templateLimits\.maxSteps must be an integer of at least 1, got 0/],
+      [{ maxSeconds: 1 }, /templateLimits\.maxSeconds is no limit: the limits are maxSteps/],
+    ] as const
+  ) {
+    assert.throws(() => wrap({ templateLimits: limits as never }), { code: "validation", message });
+  }
+});
+
+Deno.test("a reader of the caller's own is told the tools, and its message is the dialog's", async () => {
+  const seen: unknown[] = [];
+  const tools = [{ type: "function", function: { name: "add" } }];
+  const { wrapper } = wrap({
+    tokenizerKwargs: { tools },
+    readAnswer: (text, options) => {
+      seen.push([text === "", options.tools, options.isThinking]);
+      const calls = [{ name: "add", arguments: {} }];
+      return Promise.resolve({ reasoning: null, content: "", calls, faults: [] });
+    },
+  });
+  const output = await wrapper.call({ history: [CHAT] });
+  assert.deepEqual(seen[0], [false, tools, false]);
+  const [messages] = output.history!.full!.chats;
+  assert.deepEqual(messages!.at(-1)!.toolCalls, [{ name: "add", arguments: {} }]);
+});

@@ -1,3 +1,5 @@
+import { ValidationError } from "../../../errors.ts";
+
 /**
  * What a template may use while it renders. A template comes from a model folder, so it is a program
  * of somebody else: it may neither hang this process nor fill its memory.
@@ -20,6 +22,25 @@ export const defaultTemplateLimits: TemplateLimits = {
   maxCharacters: 64 * 1024 * 1024,
   maxDepth: 100,
 };
+
+/** Checks limits and fills in the defaults. */
+export function checkTemplateLimits(limits: Partial<TemplateLimits> = {}): TemplateLimits {
+  const checked: Record<string, number> = { ...defaultTemplateLimits };
+  for (const [name, value] of Object.entries(limits)) {
+    if (value === undefined) continue;
+    if (!Object.hasOwn(defaultTemplateLimits, name)) {
+      const names = Object.keys(defaultTemplateLimits).join(", ");
+      throw new ValidationError(`templateLimits.${name} is no limit: the limits are ${names}`);
+    }
+    if (!Number.isSafeInteger(value) || value < 1) {
+      throw new ValidationError(
+        `templateLimits.${name} must be an integer of at least 1, got ${value}`,
+      );
+    }
+    checked[name] = value;
+  }
+  return checked as unknown as TemplateLimits;
+}
 
 /** A template used more than its {@linkcode TemplateLimits}; `limit` says which. */
 export class OverBudget extends Error {

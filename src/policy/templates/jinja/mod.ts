@@ -3,13 +3,18 @@
  * `lstrip_blocks`, loop controls, `{% generation %}`, and its own `tojson`, `strftime_now` and
  * `raise_exception`. Values and their texts are Python's.
  */
-import { defaultTemplateLimits, OverBudget, type TemplateLimits } from "./budget.ts";
+import { checkTemplateLimits, OverBudget, type TemplateLimits } from "./budget.ts";
 import { type Rendered, runTemplate } from "./interpreter.ts";
 import type { Body } from "./nodes.ts";
 import { parseTemplate } from "./parser.ts";
 import { fromJs, JinjaError } from "./values.ts";
 
-export { defaultTemplateLimits, OverBudget, type TemplateLimits } from "./budget.ts";
+export {
+  checkTemplateLimits,
+  defaultTemplateLimits,
+  OverBudget,
+  type TemplateLimits,
+} from "./budget.ts";
 export type { Rendered, Stretch } from "./interpreter.ts";
 export { dumps, parseJson } from "./json.ts";
 export { ArgumentsDict, ArgumentsText, fromJs, JinjaError, PythonFloat } from "./values.ts";
@@ -60,7 +65,7 @@ export class JinjaTemplate {
       const rendered = runTemplate(this.#body, {
         variables,
         messages: new Set(messages.keys()),
-        limits: { ...defaultTemplateLimits, ...limits },
+        limits: checkTemplateLimits(limits),
         now,
       });
       const turns = rendered.turns.map((turn) => ({
