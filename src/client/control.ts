@@ -167,8 +167,8 @@ export abstract class ServerControl implements Disposable, AsyncDisposable {
    * answers HTTP, so others wait meanwhile.
    *
    * @throws {UnsupportedError} Who answers has no such parser at all.
-   * @throws {HttpError} 400: the tools are wrong. 500: the server does not know the parser, or it
-   * failed.
+   * @throws {HttpError} 500: the server does not know the parser, or it failed. 400: the parser needs
+   * the tokenizer of a model that this server does not serve (0.5.23).
    */
   parseFunctionCall(text: string, options: ParseFunctionCallOptions): Promise<ParsedFunctionCalls> {
     return this.#parse(() => functionCallQuestion(text, options), options);
@@ -178,7 +178,7 @@ export abstract class ServerControl implements Disposable, AsyncDisposable {
    * Takes the thoughts out of a text, by a parser of the server.
    *
    * @throws {UnsupportedError} Who answers has no such parser at all.
-   * @throws {HttpError} 500: the server does not know the parser, or it failed.
+   * @throws {HttpError} 500 or 400, as {@linkcode ServerControl.parseFunctionCall}.
    */
   separateReasoning(text: string, options: SeparateReasoningOptions): Promise<SeparatedReasoning> {
     return this.#parse(() => reasoningQuestion(text, options), options);
