@@ -27,8 +27,14 @@ export interface EmbeddedServerOptions {
   readonly maxRunningRequests?: number | undefined;
   /** Tokens that the prefix cache keeps, and the size of the pool that is reported. Default 65536. */
   readonly maxTotalTokens?: number | undefined;
-  /** Seed of requests that bring none. Default a random one. */
+  /** Seed of the server, by which it samples. Default a random one. */
   readonly seed?: number | undefined;
+  /**
+   * As SGLang with `--enable-deterministic-inference`: a request's `sampling_seed` counts, and those
+   * that bring none all get 42, so that samples of one prompt are alike. Default false: seeds of
+   * requests are ignored.
+   */
+  readonly enableDeterministicInference?: boolean | undefined;
   /**
    * How long a paused or stalled server lets `/health` wait before it answers 503. Default 20000,
    * as in SGLang.
@@ -52,6 +58,7 @@ const OPTION_NAMES = {
   maxRunningRequests: true,
   maxTotalTokens: true,
   seed: true,
+  enableDeterministicInference: true,
   healthTimeoutMs: true,
   groupTimeoutMs: true,
   logger: true,
@@ -119,6 +126,7 @@ export class EmbeddedServer implements AsyncDisposable {
       groupTimeoutMs: options.groupTimeoutMs ?? 60_000,
       join: joinGloo,
       seed: options.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!,
+      isDeterministic: options.enableDeterministicInference ?? false,
       faults: options.faults ?? {},
       onCrash: (reason) => {
         logger.warn(`Embedded server crashes: ${reason}`);

@@ -11,6 +11,9 @@ import type { JoinGroup } from "./weight_group.ts";
 import { WeightUpdates } from "./weight_updates.ts";
 import { WeightLock } from "./weight_lock.ts";
 
+/** The seed that a deterministic server gives to requests that bring none, as the real one does. */
+const SEED_OF_NONE = 42;
+
 /** What a state is made of. */
 export interface StateOptions {
   readonly modelPath: string;
@@ -23,6 +26,7 @@ export interface StateOptions {
   readonly groupTimeoutMs: number;
   readonly join: JoinGroup;
   readonly seed: number;
+  readonly isDeterministic: boolean;
   readonly faults: Faults;
   /** Drops all connections and stops listening. */
   readonly onCrash: (reason: string) => void;
@@ -100,7 +104,7 @@ export class EmbeddedState {
       strict: this.emulated.strict,
       inWork: this.#inWork,
       onDeadlyRequest: (reason) => this.crash(reason),
-      nextSeed: () => this.#seeds.next(),
+      seedFor: (given) => this.options.isDeterministic ? given ?? SEED_OF_NONE : this.#seeds.next(),
     };
   }
 

@@ -15,8 +15,8 @@ export interface BodyContext {
   readonly inWork: ReadonlySet<string>;
   /** Called for what kills the emulated server (0.5.23 dies of an empty text, as measured). */
   readonly onDeadlyRequest: (reason: string) => void;
-  /** A seed for a request that names none. */
-  readonly nextSeed: () => number;
+  /** The seed of a sample, given the one that its request names. */
+  readonly seedFor: (given: number | null) => number;
 }
 
 /** A body that was understood. */
@@ -55,7 +55,8 @@ export function parseGenerateBody(body: unknown, context: BodyContext): ParsedBo
       rid: rids[i * n + sample]!,
       promptIds,
       sampling: sampling[i]!,
-      seed: sampling[i]!.seed === null ? context.nextSeed() : sampling[i]!.seed + sample,
+      // Each of several samples gets the same, as in the real server.
+      seed: context.seedFor(sampling[i]!.seed),
       ...logProbFields(fields, { index: i, isList, promptLength: promptIds.length }),
     }))
   );

@@ -48,7 +48,7 @@ export function serverInfo(state: EmbeddedState, address: { port: number }): unk
     enable_lora: null,
     enable_metrics: false,
     enable_return_hidden_states: false,
-    enable_deterministic_inference: true,
+    enable_deterministic_inference: options.isDeterministic,
     sampling_backend: "pytorch",
     grammar_backend: "none",
     skip_server_warmup: true,

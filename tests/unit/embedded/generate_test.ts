@@ -13,7 +13,7 @@ Deno.test("greedy ids equal those that SGLang 0.5.16 makes from the same checkpo
 });
 
 Deno.test("a request gets the same ids and log-probabilities alone and in a batch", async () => {
-  await using server = await startTiny();
+  await using server = await startTiny({ enableDeterministicInference: true });
   const body = (prompt: number[]) => ({
     input_ids: prompt,
     return_logprob: true,
