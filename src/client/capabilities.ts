@@ -45,6 +45,12 @@ export interface Capabilities {
   readonly hasWeightChecksum: boolean;
   /** `samplingSeed` counts: the server has `--enable-deterministic-inference`. */
   readonly honoursSeeds: boolean;
+  /**
+   * The server says that it has `--enable-deterministic-inference` (`--rl-on-policy-target` turns it
+   * on too): the same prompt and seed give the same tokens, and requests without a seed get seed 42,
+   * each of `n` samples too (`srt/sampling/sampling_batch_info.py`), so they are all alike.
+   */
+  readonly deterministic: boolean;
   /** What the events of a stream hold. */
   readonly streamMode: StreamMode;
 }
@@ -91,8 +97,14 @@ export function capabilitiesOf(info: Readonly<Record<string, unknown>>): Capabil
     hasRoutedDpRank: isFrom(5, 10),
     hasWeightChecksum: isFrom(5, 13),
     honoursSeeds: info.enable_deterministic_inference !== false,
+    deterministic: isDeterministic(info),
     streamMode: streamModeOf(info),
   };
+}
+
+/** Whether `/server_info` tells of `--enable-deterministic-inference`. */
+export function isDeterministic(info: Readonly<Record<string, unknown>>): boolean {
+  return info.enable_deterministic_inference === true;
 }
 
 /** Fields that some servers ignore without a word, fail on or end from, and what they need. */

@@ -1,4 +1,5 @@
 import { ValidationError } from "../errors.ts";
+import { partSeed } from "../internal/sample_seed.ts";
 import type { LLMWrapperBase } from "../policy/wrapper/base.ts";
 import type { LLMWrapperOptions } from "../policy/wrapper/options.ts";
 import { SGLangWrapper } from "../policy/wrapper/sglang_wrapper.ts";
@@ -73,7 +74,7 @@ export class WrapperPolicy implements CollectorPolicy {
     const wrapper = await this.#forTools(request.tools);
     const prompt = request.prepared as TurnPrompt | undefined ??
       await this.#promptOf(request, { wrapper, ...options });
-    const turn = await sampleTurn(prompt, wrapper.sampler(), options);
+    const turn = await sampleTurn(prompt, wrapper.sampler(seedOf(request, wrapper)), options);
     return { ...turn.sample, message: turn.message, turn, state: turn };
   }
 
@@ -110,4 +111,17 @@ export class WrapperPolicy implements CollectorPolicy {
     const tokenizer = await wrapper.tokenizer();
     return new SGLangWrapper(engine, { ...options, ...overrides, tokenizer });
   }
+}
+
+/**
+ * Each turn of each dialog has a seed of its own: members of a group have one prompt and would all
+ * get the same answer from a deterministic server. The numbers are the same in each run.
+ */
+function seedOf(
+  { dialog, turn }: PolicyRequest,
+  { samplingSeed: seed }: LLMWrapperBase,
+): { readonly samplingSeed: number | undefined } {
+  if (seed === undefined) return { samplingSeed: undefined };
+  // From 1, so that turn 1 of dialog 0 is not turn 0 of dialog 1.
+  return { samplingSeed: partSeed(partSeed(seed, dialog + 1), turn + 1) };
 }

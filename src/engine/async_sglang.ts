@@ -104,6 +104,8 @@ export class AsyncSGLang extends FleetEngine {
   readonly #pool: WorkerPool;
   readonly #router: SGLangClient | undefined;
   readonly #dispatcher: Dispatcher;
+  /** Calls that took their seed from the sampling defaults. */
+  #calls = 0;
   readonly #sleep: EngineSleep;
   readonly #options: EngineOptions;
   readonly #settings: ClientSettings;
@@ -307,7 +309,7 @@ export class AsyncSGLang extends FleetEngine {
     this.assertOpen();
     await this.#dispatcher.abort(
       rids,
-      () => this.#pool.onEvery("abort", ({ client }) => client.abort(rids, options)),
+      (ids) => this.#pool.onEvery("abort", ({ client }) => client.abort(ids, options)),
       options.signal,
     );
   }
@@ -531,7 +533,13 @@ export class AsyncSGLang extends FleetEngine {
         "The engine sleeps: its servers have given their memory away. Call wake()",
       );
     }
-    const plan = planGenerate(prompts, options, this.#options.samplingDefaults);
+    const { workers } = this.#pool;
+    const deterministic = workers.filter((worker) => worker.deterministic).length;
+    const plan = planGenerate(prompts, options, {
+      samplingDefaults: this.#options.samplingDefaults,
+      deterministic: deterministic === 0 ? "none" : deterministic < workers.length ? "some" : "all",
+      nextCall: () => this.#calls++,
+    });
     const withIds = plan.requests.filter(({ body }) => holdsIds(body));
     if (withIds.length > 0) {
       // All are checked before any is sent.

@@ -1,3 +1,4 @@
+import { isDeterministic } from "../client/capabilities.ts";
 import { SGLangClient } from "../client/client.ts";
 import { CLIENT_OPTION_NAMES } from "../client/options.ts";
 import { onlyNamed } from "../internal/option_names.ts";
@@ -160,6 +161,7 @@ export async function openWorker(url: string, context: ConnectContext): Promise<
     client,
     tpSize: info.tpSize,
     dpSize: info.dpSize,
+    deterministic: isDeterministic(info.raw),
     version: info.version,
     modelPath: model.modelPath,
     architectures: model.architectures,

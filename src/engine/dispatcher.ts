@@ -1,6 +1,7 @@
 import type { SGLangClient } from "../client/client.ts";
 import { buildRequest } from "../client/request.ts";
 import type {
+  GenerateRequest,
   Generation,
   GenerationDelta,
   SamplingInput,
@@ -113,7 +114,9 @@ export class Dispatcher {
     using stop = this.#stopOn(options);
     const runs = plan.requests.map(async (planned) => {
       try {
-        const samples = await this.#run(planned, plan.n, stop.signal);
+        const samples = planned.parts === undefined
+          ? await this.#run(planned, plan.n, stop.signal)
+          : await this.#runParts(planned.parts, stop.signal);
         done++;
         options.onProgress?.({ done, total });
         return samples;
@@ -166,20 +169,22 @@ export class Dispatcher {
 
   /** One stream on the router or on a server that serves. */
   async *#openStream(
-    { request, body }: PlannedRequest,
+    planned: PlannedRequest,
     failed: Set<SGLangWorker>,
     call: { readonly signal: AbortSignal; readonly timeoutMs: number | undefined },
   ): AsyncGenerator<GenerationDelta, void, undefined> {
     const { router, pool, report } = this.#options;
+    const { request, body, unseeded } = planned;
     await this.#untilServing(call.signal);
-    if (router !== undefined && lostByRouter({ ...body, stream: true }).length === 0) {
+    const isWhole = lostByRouter({ ...body, stream: true }).length === 0;
+    if (router !== undefined && isWhole && unseeded === undefined) {
       yield* this.#listening(router.stream(request, call), undefined);
       return;
     }
     using lease = pool.lease(failed);
     const { worker } = lease;
     try {
-      yield* this.#listening(worker.client.stream(request, call), worker);
+      yield* this.#listening(worker.client.stream(requestFor(worker, planned), call), worker);
       report(worker.url, "served");
     } catch (error) {
       failed.add(worker);
@@ -190,7 +195,7 @@ export class Dispatcher {
 
   /** The request for what is left of a stream that has these ids. */
   async #continued(
-    { request, body }: PlannedRequest,
+    { request, body, unseeded }: PlannedRequest,
     { ids, failed, signal }: {
       readonly ids: Int32Array;
       readonly failed: ReadonlySet<SGLangWorker>;
@@ -219,7 +224,12 @@ export class Dispatcher {
       logProbStartLen: -1,
     };
     const { samplingDefaults: defaults } = this.#options;
-    return { request: continued, body: buildRequest(continued, { defaults }).body };
+    const { sampling_seed: _seed, ...seedless } = continued.samplingParams as typeof wire;
+    return {
+      request: continued,
+      body: buildRequest(continued, { defaults }).body,
+      unseeded: unseeded && { ...continued, samplingParams: seedless as SamplingInput },
+    };
   }
 
   /**
@@ -228,20 +238,22 @@ export class Dispatcher {
    */
   async abort(
     rids: readonly string[] | "all",
-    abortOnServers: () => Promise<unknown>,
+    abortOnServers: (rids: readonly string[] | "all") => Promise<unknown>,
     signal: AbortSignal | undefined,
   ): Promise<void> {
-    const ours = rids === "all" ? [...this.#open.values()] : rids.flatMap((rid) => {
-      const open = this.#open.get(rid);
-      return open === undefined ? [] : [open];
-    });
+    const wanted = new Set(rids === "all" ? [] : rids);
+    const ours = [...this.#open.values()].filter(({ planned: { request, partOf } }) =>
+      rids === "all" || wanted.has(request.rid) || (partOf !== undefined && wanted.has(partOf))
+    );
+    for (const { planned } of ours) wanted.add(planned.request.rid);
+    const onServers = rids === "all" ? rids : [...wanted];
     for (const { planned, isSent, drop } of ours) {
       // With several samples the server does not know our id and cannot abort by it.
       if (!isSent || (rids !== "all" && samplesOf(planned) > 1)) drop.abort();
     }
     const ended = Promise.all(ours.map((open) => open.ended.promise)).then(() => true);
     for (let round = 0; round < ABORT_ROUNDS; round++) {
-      await abortOnServers();
+      await abortOnServers(onServers);
       const pause = new AbortController();
       const either = signal === undefined ? pause.signal : AbortSignal.any([signal, pause.signal]);
       const wait = sleep(ABORT_PAUSE_MS, { signal: either, clock: this.#options.clock })
@@ -283,6 +295,26 @@ export class Dispatcher {
       if (open.drop.signal.aborted && !stop.aborted) return dropped();
       throw error;
     }
+  }
+
+  /** Sends the samples of a prompt one by one; the first failure ends the others. */
+  async #runParts(
+    parts: readonly PlannedRequest[],
+    stop: AbortSignal,
+  ): Promise<Generation[]> {
+    const failure = new AbortController();
+    const either = AbortSignal.any([stop, failure.signal]);
+    const settled = await Promise.allSettled(parts.map(async (part) => {
+      try {
+        return await this.#run(part, 1, either);
+      } catch (error) {
+        if (!either.aborted) failure.abort(error);
+        throw error;
+      }
+    }));
+    if (stop.aborted) throw stop.reason;
+    if (failure.signal.aborted) throw failure.signal.reason;
+    return settled.flatMap((one) => one.status === "fulfilled" ? one.value : []);
   }
 
   #register(planned: PlannedRequest): OpenRequest & Disposable {
@@ -333,11 +365,13 @@ export class Dispatcher {
     const { router } = this.#options;
     if (router === undefined) return await this.#sendToWorker(planned, n, signal);
     const lost = lostByRouter(planned.body);
-    if (lost.length === 0) {
+    if (lost.length === 0 && planned.unseeded === undefined) {
       await this.#untilServing(signal);
-      return this.#heard(await ask(router, planned, n, signal), undefined);
+      return this.#heard(await ask(router, planned.request, n, signal), undefined);
     }
-    this.#options.logger.debug(`Not through the router, which would lose ${lost.join(", ")}`);
+    if (lost.length > 0) {
+      this.#options.logger.debug(`Not through the router, which would lose ${lost.join(", ")}`);
+    }
     return await this.#sendToWorker(planned, n, signal);
   }
 
@@ -353,7 +387,7 @@ export class Dispatcher {
       using lease = pool.lease(failed);
       const { worker } = lease;
       try {
-        const samples = await ask(worker.client, planned, n, signal);
+        const samples = await ask(worker.client, requestFor(worker, planned), n, signal);
         report(worker.url, "served");
         return this.#heard(samples, worker);
       } catch (error) {
@@ -436,12 +470,17 @@ function isRefusal(error: unknown): boolean {
     ![401, 403, 404, 408, 429].includes(error.status);
 }
 
+/** The request as a server takes it: in a mixed fleet not every server takes seeds. */
+function requestFor(worker: SGLangWorker, { request, unseeded }: PlannedRequest): GenerateRequest {
+  return worker.deterministic ? request : unseeded ?? request;
+}
+
 async function ask(
   client: SGLangClient,
-  planned: PlannedRequest,
+  request: GenerateRequest,
   n: number,
   signal: AbortSignal,
 ): Promise<Generation[]> {
-  if (n > 1) return await client.generateMany(planned.request, { signal });
-  return [await client.generate(planned.request, { signal })];
+  if (n > 1) return await client.generateMany(request, { signal });
+  return [await client.generate(request, { signal })];
 }

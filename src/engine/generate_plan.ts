@@ -4,12 +4,19 @@ import type { GenerateRequest, SamplingInput, SamplingParams } from "../client/t
 import { ValidationError } from "../errors.ts";
 import { nearestName } from "../internal/suggest.ts";
 import type { GenerateOptions, Prompt, PromptFields } from "./engine.ts";
+import { withSeeds } from "./sample_seeds.ts";
 
 /** One prompt of a call, checked and ready to send. */
 export interface PlannedRequest {
   readonly request: GenerateRequest & { readonly rid: string };
   /** Body of `POST /generate`, by which the way to send it is chosen. */
   readonly body: Readonly<Record<string, unknown>>;
+  /** Its samples, each as a request of its own, where they need seeds of their own. */
+  readonly parts?: readonly PlannedRequest[] | undefined;
+  /** Id of the request that this is a part of. */
+  readonly partOf?: string | undefined;
+  /** The request for servers that refuse seeds, where only some servers of the fleet take them. */
+  readonly unseeded?: (GenerateRequest & { readonly rid: string }) | undefined;
 }
 
 /** What a call of `generate` will send. */
@@ -57,12 +64,23 @@ const EXTRA_ALIASES = ["return_text_in_logprobs", "custom_logit_processor", "cac
 
 const CALL_OPTIONS = ["signal", "timeoutMs", "rids", "onProgress", "samplingParams", "extra"];
 
+/** What a plan depends on besides the call. */
+export interface PlanContext {
+  /** Sampling parameters of requests that give none. */
+  readonly samplingDefaults: SamplingParams | undefined;
+  /** Which servers are deterministic, so that samples need seeds of their own. */
+  readonly deterministic: "none" | "some" | "all";
+  /** Number of the call, which tells apart calls that take their seed from the defaults. */
+  readonly nextCall: () => number;
+}
+
 /** Checks prompts and options before anything is sent. */
 export function planGenerate(
   prompts: string | readonly string[] | PromptFields,
   options: GenerateOptions,
-  samplingDefaults: SamplingParams | undefined,
+  context: PlanContext,
 ): GeneratePlan {
+  const { samplingDefaults } = context;
   const { list, isList } = promptList(prompts);
   const { sampling, fields } = splitOptions(options);
   const rids = ridsFor(list.length, options.rids);
@@ -84,7 +102,7 @@ export function planGenerate(
         "prompt in a list, to get a list",
     );
   }
-  return { requests, isList: isList || isNGiven, n };
+  return { requests: withSeeds(requests, context), isList: isList || isNGiven, n };
 }
 
 /** Samples that a request makes. */

@@ -54,6 +54,7 @@ export class Member implements SGLangWorker {
   readonly client: SGLangClient;
   readonly tpSize: number;
   readonly dpSize: number;
+  readonly deterministic: boolean;
   readonly version: string;
   readonly modelPath: string;
   readonly architectures: readonly string[];
@@ -77,6 +78,7 @@ export class Member implements SGLangWorker {
     this.client = facts.client;
     this.tpSize = facts.tpSize;
     this.dpSize = facts.dpSize;
+    this.deterministic = facts.deterministic;
     this.version = facts.version;
     this.modelPath = facts.modelPath;
     this.architectures = facts.architectures;

@@ -11,6 +11,8 @@ export interface SGLangWorker extends EngineWorker {
   readonly client: SGLangClient;
   /** Data-parallel size of the server. */
   readonly dpSize: number;
+  /** Whether it gives the same tokens for the same seed, and one seed to all that have none. */
+  readonly deterministic: boolean;
   /** SGLang version. */
   readonly version: string;
   /** Path or name of the model when the engine connected. */

@@ -57,6 +57,7 @@ export {
   type PolicyCallOptions,
   type PolicyOutput,
   type RowOutcome,
+  type SamplerOptions,
 } from "./wrapper/base.ts";
 export type { Ids, InputParts, PolicyInput } from "./wrapper/inputs.ts";
 export type {

@@ -86,8 +86,11 @@ export class ResumingEngine extends ForwardingEngine {
     // Servers may name several samples of one prompt alike; those cannot be told apart by id.
     const keepsIds = new Set(list.map(({ id }) => id)).size === list.length;
     const samplesEach = texts === null ? 1 : list.length / texts.length;
+    // Further samples of a prompt have other ids than the one that was given.
+    const aborted = options.rids?.map((rid) => this.#abortedRids.delete(rid)) ?? [];
     const whole = await Promise.all(list.map((sample, i) => {
-      const isWanted = abortsOfAll !== this.#abortsOfAll || this.#abortedRids.delete(sample.id);
+      const isWanted = abortsOfAll !== this.#abortsOfAll || this.#abortedRids.delete(sample.id) ||
+        aborted[Math.floor(i * aborted.length / list.length)] === true;
       if (isWanted || sample.finishReason.type !== "abort") return sample;
       const text = texts?.[Math.floor(i / samplesEach)];
       return this.#complete(sample, { text, call: options, startedAtMs, abortsOfAll, keepsIds });

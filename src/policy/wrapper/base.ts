@@ -21,8 +21,14 @@ import type { PolicyInput } from "./inputs.ts";
 import { type FollowingMessages, nextInput } from "./next_input.ts";
 import { checkOptions, type LLMWrapperOptions, type WrapperSettings } from "./options.ts";
 import { generatedOutputs, type OutputParts, type SampleInfo, scoredOutputs } from "./outputs.ts";
-import { idsRow, type PromptRow } from "./prompt_row.ts";
+import { idsRow, type PromptRow, rowsWithSeeds } from "./prompt_row.ts";
 import { readPrompts } from "./read_prompts.ts";
+
+/** Options of {@linkcode LLMWrapperBase.sampler}. */
+export interface SamplerOptions {
+  /** Seed in place of the one in `generateKwargs`. */
+  readonly samplingSeed?: number | undefined;
+}
 
 /** Options of a call of a wrapper. */
 export interface PolicyCallOptions {
@@ -293,9 +299,10 @@ export abstract class LLMWrapperBase {
    * Samples an answer to the ids of one prompt as this wrapper is set to, for `sampleTurn()` of
    * `./rollout`. With `numSamples` it gives the first.
    */
-  sampler(): Sampler {
+  sampler(options: SamplerOptions = {}): Sampler {
+    const { samplingSeed } = options;
     return async (ids, { signal }) => {
-      const prompts = [idsRow(ids)];
+      const prompts = [{ ...idsRow(ids), samplingSeed }];
       const [outcome] = await this.#outcomes(prompts, signal);
       if (outcome?.error !== undefined) throw outcome.error;
       const [generation] = outcome!.generations;
@@ -304,6 +311,11 @@ export abstract class LLMWrapperBase {
       }
       return generation!;
     };
+  }
+
+  /** The seed in `generateKwargs`; `undefined` where none is given. */
+  get samplingSeed(): number | undefined {
+    return this.settings.samplingSeed;
   }
 
   /** Most tokens that a prompt may have; `Infinity` where that is not known. */
@@ -364,12 +376,13 @@ export abstract class LLMWrapperBase {
 
   async #answer(input: PolicyInput, signal: AbortSignal | undefined): Promise<PolicyOutput> {
     const { generate, numSamples, returnLogProbs } = this.settings;
-    const { rows: prompts, batchShape } = await readPrompts(input, {
+    const { rows: read, batchShape } = await readPrompts(input, {
       settings: this.settings,
       findTokenizer: () => this.tokenizer({ signal }),
       findModel: () => this.chatModel({ signal }),
       signal,
     });
+    const prompts = rowsWithSeeds(read, this.settings.samplingSeed);
     const outcomes = await this.#outcomes(prompts, signal);
     const failures = outcomes.flatMap(({ error }, row) =>
       error === undefined ? [] : [{ row, error }]

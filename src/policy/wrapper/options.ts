@@ -187,6 +187,8 @@ export interface WrapperSettings extends LLMWrapperOptions {
   readonly inplace: boolean;
   /** Samples for each prompt; `undefined` for one without a dimension of its own. */
   readonly numSamples: number | undefined;
+  /** The seed in `generateKwargs`, under whichever name. */
+  readonly samplingSeed: number | undefined;
   /** Whether log-probabilities are returned. */
   readonly returnLogProbs: boolean;
   /** Key of the conversations. */
@@ -232,12 +234,13 @@ export function checkOptions(options: LLMWrapperOptions): WrapperSettings {
       "returnLogProbs must be true when generate is false: scores are all that is returned",
     );
   }
-  const numSamples = samplesOf(options, given.generate);
+  const { numSamples, samplingSeed } = samplingOf(options, given.generate);
   return {
     ...given,
     ...batchSizes(options),
     logger: options.logger ?? silentLogger,
     numSamples,
+    samplingSeed,
     inplace: checkInplace(options.inplace, numSamples),
     inputPath: inputPath(options.inputKey, given),
   };
@@ -262,7 +265,10 @@ function checkChoice(name: string, value: string, choices: readonly string[]): v
   throw new ValidationError(`${name} must be one of ${list}, got ${JSON.stringify(value)}`);
 }
 
-function samplesOf(options: LLMWrapperOptions, generate: boolean): number | undefined {
+function samplingOf(
+  options: LLMWrapperOptions,
+  generate: boolean,
+): Pick<WrapperSettings, "numSamples" | "samplingSeed"> {
   const { numSamples } = options;
   const { samplingParams, warnings } = convertSamplingParams(options.generateKwargs, {
     topKMayBeOff: false,
@@ -279,7 +285,10 @@ function samplesOf(options: LLMWrapperOptions, generate: boolean): number | unde
   if (!generate && (samples ?? 1) > 1) {
     throw new ValidationError("numSamples has no meaning when generate is false");
   }
-  return samples;
+  return {
+    numSamples: samples,
+    samplingSeed: samplingParams.sampling_seed as number | undefined,
+  };
 }
 
 function checkInplace(inplace: boolean | "empty" | undefined, numSamples = 1): boolean {

@@ -1,3 +1,4 @@
+import { partSeed } from "../../internal/sample_seed.ts";
 import type { Message } from "../message.ts";
 import { assistantMaskOf, logProbsOf, type TurnPrompt } from "../../rollout/turn.ts";
 
@@ -25,6 +26,8 @@ export interface PromptRow {
   readonly logProbs: Float32Array | null;
   /** How the ids differ from those of the text. */
   readonly drift: TokenDrift | null;
+  /** Seed of its samples, in place of the one in the sampling parameters. */
+  readonly samplingSeed?: number | undefined;
 }
 
 const EMPTY: PromptRow = {
@@ -64,4 +67,23 @@ export function turnRow(turn: TurnPrompt, more: Partial<PromptRow> = {}): Prompt
 function driftOf({ drift, branch }: TurnPrompt): TokenDrift | null {
   if (branch !== null) return { index: branch.index, sent: "text" };
   return drift === null ? null : { index: drift, sent: "ids" };
+}
+
+/**
+ * The rows of one call, where a seed is given: each row is a request of its own, so rows with the same
+ * prompt get seeds of their own. Done before callers are gathered, so that it does not depend on who
+ * else calls.
+ */
+export function rowsWithSeeds(
+  rows: readonly PromptRow[],
+  seed: number | undefined,
+): readonly PromptRow[] {
+  if (seed === undefined) return rows;
+  const counts = new Map<string, number>();
+  return rows.map((row) => {
+    const prompt = row.ids === null ? `text ${row.text}` : row.ids.join();
+    const before = counts.get(prompt) ?? 0;
+    counts.set(prompt, before + 1);
+    return { ...row, samplingSeed: partSeed(seed, before) };
+  });
 }

@@ -1,3 +1,4 @@
+import { mergeSampling } from "../../client/sampling_params.ts";
 import type { Generation } from "../../client/types.ts";
 import { AsyncSGLang } from "../../engine/async_sglang.ts";
 import { type GenerateOptions, RLSGLangEngine } from "../../engine/engine.ts";
@@ -161,18 +162,24 @@ export class SGLangWrapper extends LLMWrapperBase implements AsyncDisposable {
     { signal, wanted, request }: SendOptions & { readonly request: GenerateOptions },
   ): Promise<readonly RowOutcome[]> {
     const engine = await this.engine();
-    const options = { ...this.settings.requestOptions, ...request, signal };
-    return await Promise.all(prompts.map(async ({ ids, text }): Promise<RowOutcome> => {
-      try {
-        const generations = ids === null
-          ? await this.#sendText(engine, text!, { options, wanted })
-          : await this.#sendIds(engine, ids, { options, wanted });
-        return { generations };
-      } catch (error) {
-        if (signal?.aborted) throw error;
-        return { error: asError(error) };
-      }
-    }));
+    const shared: GenerateOptions = { ...this.settings.requestOptions, ...request, signal };
+    return await Promise.all(
+      prompts.map(async ({ ids, text, samplingSeed }): Promise<RowOutcome> => {
+        const options = samplingSeed === undefined || wanted === SCORE ? shared : {
+          ...shared,
+          samplingParams: mergeSampling(shared.samplingParams ?? {}, { samplingSeed }),
+        };
+        try {
+          const generations = ids === null
+            ? await this.#sendText(engine, text!, { options, wanted })
+            : await this.#sendIds(engine, ids, { options, wanted });
+          return { generations };
+        } catch (error) {
+          if (signal?.aborted) throw error;
+          return { error: asError(error) };
+        }
+      }),
+    );
   }
 
   /** Sends ids, with fewer new tokens where the context has no room for all that are wanted. */

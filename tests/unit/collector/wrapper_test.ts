@@ -161,3 +161,63 @@ Deno.test("case 106: a wrapper knows its collector, which gives the wrapper's en
   assert.equal(policy.collector, collector);
   assert.equal(collector.getPolicyModel(), engine);
 });
+
+Deno.test("members of a group differ on a deterministic server, and a rerun with the seed repeats them", async () => {
+  await using server = await EmbeddedServer.start({
+    model: await tinyFolder(),
+    enableDeterministicInference: true,
+  });
+  await using engine = await AsyncSGLang.connect(server.url);
+  const run = async (samplingSeed: number | undefined, partialRollouts: "resume" | "keep") => {
+    const policy = new SGLangWrapper(engine, {
+      generateKwargs: { maxNewTokens: 6, ignoreEos: true, samplingSeed },
+    });
+    const environment = (): Environment => ({
+      reset: () => ({ messages: [{ role: "user", content: "Hi" }] }),
+      step: ({ turn }) => ({
+        messages: [{ role: "user", content: "Go" }],
+        reward: 0,
+        done: turn === 1,
+      }),
+    });
+    await using collector = new LLMCollector(new EnvironmentPool(environment, { size: 3 }), {
+      policy,
+      partialRollouts,
+      groupSize: 4,
+      dialogTurnsPerBatch: 16,
+      totalDialogs: 8,
+      yieldCompletedTrajectories: true,
+    });
+    const rows: RolloutRow[] = [];
+    for await (const batch of collector) rows.push(...batch.rows);
+    const answers = rows.map(({ dialog, turn, responseIds }) =>
+      `${dialog} ${turn}: ${responseIds}`
+    );
+    const first = rows.filter(({ turn }) => turn === 0).map(({ responseIds }) => `${responseIds}`);
+    assert.deepEqual([answers.length, new Set(first).size], [16, 8]);
+    return answers.sort();
+  };
+  const once = await run(7, "resume");
+  assert.deepEqual(await run(7, "resume"), once);
+  assert.deepEqual(await run(7, "keep"), once);
+  assert.notDeepEqual(await run(8, "resume"), once);
+  assert.notDeepEqual(await run(undefined, "resume"), await run(undefined, "resume"));
+});
+
+Deno.test("rows with one prompt differ in one call of a policy with a seed, and repeat in the next", async () => {
+  await using server = await EmbeddedServer.start({
+    model: await tinyFolder(),
+    enableDeterministicInference: true,
+  });
+  await using engine = await AsyncSGLang.connect(server.url);
+  const policy = new SGLangWrapper(engine, {
+    inputMode: "text",
+    numSamples: 2,
+    generateKwargs: { maxNewTokens: 6, ignoreEos: true, seed: 7 },
+  });
+  const call = async () => (await policy.call({ text: { prompt: ["Hi", "Hi", "Go"] } })).text;
+  const answers = async () => JSON.stringify([...(await call())!.get("response")!]);
+  const once = await answers();
+  assert.equal(await answers(), once);
+  assert.equal(new Set((JSON.parse(once) as string[]).slice(0, 4)).size, 4);
+});

@@ -1,0 +1,82 @@
+import { buildRequest } from "../client/request.ts";
+import { mergeSampling } from "../client/sampling_params.ts";
+import { partSeed, randomSeed, sampleSeed } from "../internal/sample_seed.ts";
+import type { PlanContext, PlannedRequest } from "./generate_plan.ts";
+
+/**
+ * Requests for deterministic servers, where samples of one prompt with one seed are the same tokens:
+ * each sample becomes a request with a seed of its own, derived from the given seed or a random one
+ * and from its number among the samples of its prompt in this call. So it does not matter which other
+ * prompts a call has. Elsewhere the requests stay as they are.
+ */
+export function withSeeds(
+  requests: readonly PlannedRequest[],
+  context: PlanContext,
+): readonly PlannedRequest[] {
+  if (context.deterministic === "none" || requests.length === 0) return requests;
+  const { seed, isGiven } = seedOf(requests[0]!, context);
+  const counts = new Map<string, number>();
+  return requests.map((planned): PlannedRequest => {
+    const sampling = wireSampling(planned);
+    // Beams are not sampled, and their number is n.
+    if ("beam_width" in sampling || "beam_width" in planned.body) return planned;
+    const { n = 1 } = sampling as { readonly n?: number };
+    const { text, inputIds } = planned.request;
+    const prompt = text ?? Array.from(inputIds!).join();
+    const first = counts.get(prompt) ?? 0;
+    counts.set(prompt, first + n);
+    const one = (sample: number) =>
+      seeded(planned, {
+        // Not built on the given one: servers take ids by prefix, and would abort all with the first.
+        rid: sample === 0 ? planned.request.rid : crypto.randomUUID(),
+        seed: sampleSeed(seed, first + sample),
+        // Where a seed was given, a server that would ignore it refuses, as for one sample.
+        mayGoWithout: !isGiven && context.deterministic === "some",
+        context,
+      });
+    if (n === 1) return one(0);
+    const parts = Array.from(
+      { length: n },
+      (_, sample) => ({ ...one(sample), partOf: planned.request.rid }),
+    );
+    return { ...planned, parts };
+  });
+}
+
+/** The seed of a call: all its requests have the same sampling parameters. */
+function seedOf(
+  planned: PlannedRequest,
+  { samplingDefaults, nextCall }: PlanContext,
+): { seed: number; isGiven: boolean } {
+  const given = wireSampling(planned).sampling_seed;
+  if (typeof given !== "number") return { seed: randomSeed(), isGiven: false };
+  // The seed of the defaults is for all calls, which must not all give the same.
+  const isDefault = samplingDefaults !== undefined &&
+    !("sampling_seed" in wireSampling(buildWithoutDefaults(planned)));
+  return { seed: isDefault ? partSeed(given, nextCall()) : given, isGiven: true };
+}
+
+function buildWithoutDefaults({ request }: PlannedRequest): Pick<PlannedRequest, "body"> {
+  return buildRequest(request);
+}
+
+function seeded(
+  { request }: PlannedRequest,
+  { rid, seed, mayGoWithout, context }: {
+    readonly rid: string;
+    readonly seed: number;
+    readonly mayGoWithout: boolean;
+    readonly context: PlanContext;
+  },
+): PlannedRequest {
+  const { samplingParams = {} } = request;
+  const single = mergeSampling(samplingParams, { n: 1 });
+  const own = { ...request, rid, samplingParams: mergeSampling(single, { samplingSeed: seed }) };
+  const { body } = buildRequest(own, { defaults: context.samplingDefaults });
+  const unseeded = mayGoWithout ? { ...request, rid, samplingParams: single } : undefined;
+  return { request: own, body, unseeded };
+}
+
+function wireSampling({ body }: Pick<PlannedRequest, "body">): Readonly<Record<string, unknown>> {
+  return (body.sampling_params ?? {}) as Readonly<Record<string, unknown>>;
+}
