@@ -181,7 +181,9 @@ if ((several)) && wants ipc; then
   done
 fi
 if ((several)) && wants moe; then
-  start_server moe $((port + 600)) 1,2 --model-path "$models/moe-a" --tp 2 --dp 2 --enable-dp-attention \
+  # Others share its cards, of which SGLang would complain that they are unevenly used.
+  SGLANG_ENABLE_TP_MEMORY_INBALANCE_CHECK=false \
+    start_server moe $((port + 600)) 1,2 --model-path "$models/moe-a" --tp 2 --dp 2 --enable-dp-attention \
     --ep 2 --disable-custom-all-reduce
 fi
 wants deterministic && start_server deterministic $((port + 700)) 1 "${small[@]}" --enable-deterministic-inference
