@@ -22,6 +22,7 @@ import { EngineFleet } from "./fleet.ts";
 import { FleetEngine } from "./fleet_engine.ts";
 import type { GenerateOptions, Prompt, PromptFields, WorkerLoad } from "./engine.ts";
 import { type GeneratePlan, planGenerate } from "./generate_plan.ts";
+import { type RouterEvent, RouterRoute } from "./router_route.ts";
 import { readModelMetadata } from "./model_metadata.ts";
 import { FleetSupervisor } from "../fleet/mod.ts";
 import { launchServers, type ManagedServers } from "./managed.ts";
@@ -104,6 +105,7 @@ export class AsyncSGLang extends FleetEngine {
   readonly #pool: WorkerPool;
   readonly #router: SGLangClient | undefined;
   readonly #dispatcher: Dispatcher;
+  readonly #route: RouterRoute | undefined;
   /** Calls that took their seed from the sampling defaults. */
   #calls = 0;
   readonly #sleep: EngineSleep;
@@ -138,11 +140,13 @@ export class AsyncSGLang extends FleetEngine {
     this.#settings = settings;
     this.#weights = new EngineWeights(this, this.#settings.logger);
     this.#sleep = new EngineSleep(this.#pool, this.#settings.clock);
+    this.#route = this.#router && new RouterRoute(this.#router, this.#settings);
     this.#dispatcher = new Dispatcher({
       pool: this.#pool,
       rotation: fleet.rotation,
       servingTimeoutMs: options.servingTimeoutMs ?? DEFAULT_SERVING_TIMEOUT_MS,
       router: this.#router,
+      route: this.#route,
       maxConcurrency: this.#mostAtOnce(),
       samplingDefaults: options.samplingDefaults,
       isHealing: () => this.#supervisor !== undefined,
@@ -312,6 +316,14 @@ export class AsyncSGLang extends FleetEngine {
       (ids) => this.#pool.onEvery("abort", ({ client }) => client.abort(ids, options)),
       options.signal,
     );
+  }
+
+  /**
+   * Calls `listener` when the router is gone (nothing listens at its address), from when on requests
+   * go to the servers directly, and when it is back, until disposed. Without a router never.
+   */
+  onRouterEvent(listener: (event: RouterEvent) => void): Disposable {
+    return this.#route?.listen(listener) ?? { [Symbol.dispose]() {} };
   }
 
   /** Pauses every server; new requests wait until {@linkcode AsyncSGLang.resume}. */
@@ -563,6 +575,7 @@ export class AsyncSGLang extends FleetEngine {
     // Calls that were ended tell the servers so: leave them the connections until then.
     ending.defer(() => this.#dispatcher.idle());
     ending.defer(() => this.#dispatcher.close());
+    ending.defer(() => this.#route?.[Symbol.dispose]());
     ending.use(this.#weights);
     ending.use(this.#fleet);
     if (this.#supervisor !== undefined) ending.use(this.#supervisor);

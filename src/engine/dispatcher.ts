@@ -28,6 +28,7 @@ import { isBreak, resumedStream } from "./resumed_stream.ts";
 import { lostByRouter } from "./router_rules.ts";
 import type { Member } from "./member.ts";
 import type { Rotation } from "./rotation.ts";
+import type { RouterRoute } from "./router_route.ts";
 import type { SGLangWorker, WorkerPool } from "./workers.ts";
 
 /** How often an abort is sent while a request still runs, and how far apart. */
@@ -48,6 +49,8 @@ export interface DispatcherOptions {
   readonly servingTimeoutMs: number;
   /** The router in front of the servers, when there is one. */
   readonly router: SGLangClient | undefined;
+  /** The way through it. */
+  readonly route: RouterRoute | undefined;
   /** Sampling parameters of requests that give none. */
   readonly samplingDefaults: SamplingParams | undefined;
   /** Whether servers that die come back. */
@@ -173,12 +176,19 @@ export class Dispatcher {
     failed: Set<SGLangWorker>,
     call: { readonly signal: AbortSignal; readonly timeoutMs: number | undefined },
   ): AsyncGenerator<GenerationDelta, void, undefined> {
-    const { router, pool, report } = this.#options;
+    const { route, pool, report } = this.#options;
     const { request, body, unseeded } = planned;
     await this.#untilServing(call.signal);
+    const router = route?.client;
     const isWhole = lostByRouter({ ...body, stream: true }).length === 0;
     if (router !== undefined && isWhole && unseeded === undefined) {
-      yield* this.#listening(router.stream(request, call), undefined);
+      try {
+        yield* this.#listening(router.stream(request, call), undefined);
+      } catch (error) {
+        // The stream is opened again, then on a server.
+        route!.isGoneBy(error);
+        throw error;
+      }
       return;
     }
     using lease = pool.lease(failed);
@@ -362,14 +372,19 @@ export class Dispatcher {
   }
 
   async #sendOnce(planned: PlannedRequest, n: number, signal: AbortSignal): Promise<Generation[]> {
-    const { router } = this.#options;
+    const { route } = this.#options;
+    const router = route?.client;
     if (router === undefined) return await this.#sendToWorker(planned, n, signal);
     const lost = lostByRouter(planned.body);
     if (lost.length === 0 && planned.unseeded === undefined) {
       await this.#untilServing(signal);
-      return this.#heard(await ask(router, planned.request, n, signal), undefined);
-    }
-    if (lost.length > 0) {
+      try {
+        const samples = await ask(router, planned.request, n, signal);
+        return this.#heard(samples, undefined);
+      } catch (error) {
+        if (!route!.isGoneBy(error)) throw error;
+      }
+    } else if (lost.length > 0) {
       this.#options.logger.debug(`Not through the router, which would lose ${lost.join(", ")}`);
     }
     return await this.#sendToWorker(planned, n, signal);

@@ -13,6 +13,7 @@ export {
 } from "./engine.ts";
 export { AsyncSGLang, type ManagedFleet } from "./async_sglang.ts";
 export { FleetEngine } from "./fleet_engine.ts";
+export type { RouterEvent } from "./router_route.ts";
 export { type WorkerEvent, type WorkerState, workerTransitions } from "./member.ts";
 export type { AddWorkerOptions, RefitOptions, RemoveWorkerOptions } from "./membership.ts";
 export type { SerializedEngine } from "./serialized_engine.ts";

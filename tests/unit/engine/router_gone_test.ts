@@ -1,0 +1,102 @@
+import assert from "node:assert/strict";
+import { EmbeddedServer } from "../../../src/embedded/mod.ts";
+import { AsyncSGLang } from "../../../src/engine/mod.ts";
+import { FakeClock, until } from "../../_support/clock.ts";
+import { checkpoint, recordingLogger } from "./_fleet.ts";
+
+/** A router stand-in at one address, which passes requests on and can go and come. */
+class Router implements AsyncDisposable {
+  #workers: readonly string[] = [];
+  #port = 0;
+  #server: Deno.HttpServer<Deno.NetAddr> | undefined;
+  #stop: AbortController | undefined;
+  /** Requests that went through it. */
+  passed = 0;
+
+  constructor(workers: readonly string[]) {
+    this.start(workers);
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${this.#port}`;
+  }
+
+  start(workers: readonly string[]): void {
+    this.#workers = workers;
+    this.#stop = new AbortController();
+    const { signal } = this.#stop;
+    const listen = { port: this.#port, hostname: "127.0.0.1", signal, onListen() {} };
+    this.#server = Deno.serve(listen, async (request) => {
+      const { pathname } = new URL(request.url);
+      if (pathname === "/health") return new Response(null);
+      if (pathname === "/workers") {
+        const workers = this.#workers.map((url) => ({ id: url, url, is_healthy: true }));
+        return Response.json({ workers });
+      }
+      if (pathname !== "/generate") return new Response(null, { status: 404 });
+      this.passed++;
+      const body = await request.text();
+      return await fetch(`${this.#workers[0]}/generate`, { method: "POST", body });
+    });
+    this.#port = this.#server.addr.port;
+  }
+
+  async die(): Promise<void> {
+    this.#stop?.abort();
+    await this.#server?.finished;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.die();
+  }
+}
+
+const call = { maxNewTokens: 3, ignoreEos: true } as const;
+
+for (const way of ["generate", "stream"] as const) {
+  Deno.test(`${way} goes to the servers while the router is gone, and back, told once`, async () => {
+    // A stream is opened again after a short pause.
+    using clock = FakeClock.install({ skipUpToMs: 50 });
+    await using one = await EmbeddedServer.start({ model: await checkpoint("a") });
+    await using other = await EmbeddedServer.start({ model: await checkpoint("a") });
+    await using router = new Router([one.url, other.url]);
+    const logger = recordingLogger();
+    await using engine = await AsyncSGLang.connect(router.url, {
+      logger,
+      retry: { retries: 0 },
+    });
+    const events: string[] = [];
+    using _listening = engine.onRouterEvent(({ to, url }) => {
+      assert.equal(url, router.url);
+      events.push(to);
+    });
+    const ask = async () => {
+      if (way === "generate") return (await engine.generate("Hi", call)).ids.length;
+      for await (const { final } of engine.stream("Hi", call)) if (final) return final.ids.length;
+      return 0;
+    };
+    assert.equal(await ask(), 3);
+    assert.deepEqual([router.passed, events], [1, []]);
+
+    await router.die();
+    await engine.quarantineWorker(one.url, "only servers that may serve are asked");
+    const before = one.stats.generatedTokens;
+    for (let i = 0; i < 3; i++) {
+      assert.equal(await ask(), 3);
+    }
+    assert.deepEqual(events, ["gone"]);
+    assert.equal(one.stats.generatedTokens, before);
+    assert.equal(other.stats.generatedTokens, 9);
+
+    // It comes back without the server that may not serve.
+    router.start([other.url]);
+    await clock.advance(1_000);
+    await until(() => events.length === 2);
+    assert.equal(await ask(), 3);
+    assert.deepEqual([router.passed, events], [2, ["gone", "back"]]);
+    const told = logger.warnings.filter((line) =>
+      /directly until it is back|through it/.test(line)
+    );
+    assert.equal(told.length, 2);
+  });
+}
