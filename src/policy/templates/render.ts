@@ -3,7 +3,7 @@ import { messageOf } from "../../internal/thrown.ts";
 import { type Message, NO_ROLE } from "../message.ts";
 import type { SpecialTokens } from "../tokenizer.ts";
 import { JinjaTemplate, OverBudget, type Rendered, type TemplateLimits } from "./jinja/mod.ts";
-import { templateMessages } from "./template_messages.ts";
+import { checkMessage, templateMessages } from "./template_messages.ts";
 
 /** How to render a conversation. */
 export interface RenderOptions {
@@ -58,8 +58,11 @@ export function renderMessages(
     throw new ValidationError("A chat template needs at least one message");
   }
   const keepsParts = readsParts(options.template);
-  const dicts = messages.filter((message) => message.role !== NO_ROLE)
-    .flatMap((message) => templateMessages(message, { keepsParts }));
+  const dicts = messages.flatMap((message, index) => {
+    if (message?.role === NO_ROLE) return [];
+    checkMessage(message, index);
+    return templateMessages(message, { keepsParts });
+  });
   if (options.continueFinalMessage) return renderOpenEnded(dicts, options);
   return render(dicts, options);
 }

@@ -1,6 +1,6 @@
 /** Messages as chat templates see them. */
 import { ValidationError } from "../../errors.ts";
-import { type ContentPart, type Message, textOf } from "../message.ts";
+import { type Message, textOf } from "../message.ts";
 import { ArgumentsDict, ArgumentsText, dumps, fromJs, parseJson } from "./jinja/mod.ts";
 import { toolCallsIn, toolResponsesIn } from "./written_calls.ts";
 
@@ -32,7 +32,9 @@ const reasoningNames = ["reasoning_content", "thinking", "reasoning"];
  * Calls and answers that the content has written out already are not given a second time, so that a
  * conversation that was read from text renders as it was.
  *
- * @throws {ValidationError} A part is not text, or a key is a misspelt one.
+ * It must have passed {@linkcode checkMessage}.
+ *
+ * @throws {ValidationError} A key is a misspelt one.
  */
 export function templateMessages(
   message: Message,
@@ -66,20 +68,62 @@ function passedThrough(key: string): string {
   throw new ValidationError(`A message has no "${key}"; did you mean "${near}"?`);
 }
 
+/**
+ * Checks that a message is an object whose content can be rendered: a text, `null`, or text parts.
+ *
+ * @throws {ValidationError} Names the message and the part, by their places from 0 on.
+ */
+export function checkMessage(message: unknown, index: number): void {
+  const place = `Message ${index}`;
+  if (typeof message !== "object" || message === null || Array.isArray(message)) {
+    throw new ValidationError(
+      `${place} must be an object such as { role: "user", content: "…" }, got ${shown(message)}`,
+    );
+  }
+  const { content } = message as { content?: unknown };
+  if (content === null || content === undefined || typeof content === "string") return;
+  if (!Array.isArray(content)) {
+    throw new ValidationError(
+      `The content of message ${index} must be a text, null, or an array of text parts, got ` +
+        shown(content),
+    );
+  }
+  // Not forEach(): it would skip the holes of a sparse array.
+  for (let at = 0; at < content.length; at++) checkPart(content[at], `${place}, part ${at}`);
+}
+
+function checkPart(part: unknown, place: string): void {
+  const wanted = 'a text part is { type: "text", text: "…" }';
+  if (typeof part !== "object" || part === null || Array.isArray(part)) {
+    throw new ValidationError(`${place} is ${shown(part)}; ${wanted}`);
+  }
+  const { type, text } = part as { type?: unknown; text?: unknown };
+  if (typeof type !== "string") {
+    throw new ValidationError(`${place} has no type; ${wanted}`);
+  }
+  if (type !== "text") {
+    throw new ValidationError(
+      `${place} is of type ${JSON.stringify(type)}; only text parts can be rendered. Images and ` +
+        "other media are not supported",
+    );
+  }
+  if (typeof text === "string") return;
+  throw new ValidationError(`${place} has no text, but ${shown(text)}; ${wanted}`);
+}
+
+/** A wrong value in a few words. */
+function shown(value: unknown): string {
+  if (value === null || value === undefined) return String(value);
+  if (Array.isArray(value)) return "an array";
+  if (typeof value === "object") return "an object";
+  return `the ${typeof value} ${String(value).slice(0, 40)}`;
+}
+
 function contentOf({ content }: Message, keepsParts: boolean): unknown {
   if (content === null || content === undefined || typeof content === "string") {
     return content ?? null;
   }
-  const texts = content.map(textOfPart);
-  return keepsParts ? [...content] : texts.join("");
-}
-
-function textOfPart(part: ContentPart): string {
-  if (part.type === "text" && typeof part.text === "string") return part.text;
-  throw new ValidationError(
-    `A message has a part of type ${JSON.stringify(part.type)}; only text parts can be rendered. ` +
-      "Images and other media are not supported",
-  );
+  return keepsParts ? [...content] : content.map((part) => part.text).join("");
 }
 
 function addReasoning(dict: Record<string, unknown>): void {
