@@ -382,18 +382,26 @@ export abstract class LLMWrapperBase {
       findModel: () => this.chatModel({ signal }),
       signal,
     });
-    const prompts = rowsWithSeeds(read, this.settings.samplingSeed);
-    const outcomes = await this.#outcomes(prompts, signal);
+    const ready = read.flatMap(({ prompt }) => prompt === undefined ? [] : [prompt]);
+    const prompts = rowsWithSeeds(ready, this.settings.samplingSeed);
+    const answers = (await this.#outcomes(prompts, signal)).values();
+    const sent = prompts.values();
+    // Rows that could not be prepared stand between those that were sent.
+    const outcomes = read.map(({ error }) =>
+      error === undefined
+        ? { prompt: sent.next().value!, ...answers.next().value! }
+        : { prompt: undefined, error, generations: undefined }
+    );
     const failures = outcomes.flatMap(({ error }, row) =>
       error === undefined ? [] : [{ row, error }]
     );
-    if (failures.length > 0 && failures.length === prompts.length) throw failures[0]!.error;
+    if (failures.length > 0 && failures.length === read.length) throw failures[0]!.error;
     const rows = outcomes.flatMap(({ error }, row) => error === undefined ? [row] : []);
     const isWhole = failures.length === 0;
     const n = numSamples ?? 1;
     const shape = isWhole ? batchShape : [rows.length];
     const source = {
-      prompts: rows.flatMap((row) => Array.from({ length: n }, () => prompts[row]!)),
+      prompts: rows.flatMap((row) => Array.from({ length: n }, () => outcomes[row]!.prompt!)),
       generations: rows.flatMap((row) => outcomes[row]!.generations!),
       batchShape: numSamples === undefined ? shape : [...shape, n],
       returnLogProbs,

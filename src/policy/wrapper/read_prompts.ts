@@ -1,4 +1,5 @@
 import { ValidationError } from "../../errors.ts";
+import { asError } from "../../internal/thrown.ts";
 import { startsWith } from "../../rollout/message_key.ts";
 import type { TurnPrompt } from "../../rollout/turn.ts";
 import type { Message } from "../message.ts";
@@ -21,41 +22,52 @@ export interface ReadContext {
   readonly signal: AbortSignal | undefined;
 }
 
-/** Reads the prompts of an input, or the rows to score, and finds the ids of each. */
+/** A row that is ready to be sent, or why it cannot be. */
+export type ReadPrompt =
+  | { readonly prompt: PromptRow; readonly error?: undefined }
+  | { readonly error: Error; readonly prompt?: undefined };
+
+/**
+ * Reads the prompts of an input, or the rows to score, and finds the ids of each. A row that cannot
+ * be prepared, such as a conversation that its template refuses, does not touch the others.
+ */
 export async function readPrompts(
   input: PolicyInput,
   context: ReadContext,
-): Promise<ReadRows<PromptRow>> {
+): Promise<ReadRows<ReadPrompt>> {
   const { inputMode } = context.settings;
   if (inputMode === "tokens") return readIdPrompts(input, context.settings);
   if (inputMode === "history") return await readChatPrompts(input, context);
   return await readTextPrompts(input, context);
 }
 
-function readIdPrompts(input: PolicyInput, settings: WrapperSettings): ReadRows<PromptRow> {
+function readIdPrompts(input: PolicyInput, settings: WrapperSettings): ReadRows<ReadPrompt> {
   const { rows, batchShape } = readIds(input, settings.inputPath, settings.masksKey);
-  const empty = rows.findIndex((ids) => ids.length === 0);
-  if (empty >= 0) throw new ValidationError(`Row ${empty} has no token ids`);
-  return { rows: rows.map(idsRow), batchShape };
+  const read = rows.map((ids, row): ReadPrompt =>
+    ids.length > 0
+      ? { prompt: idsRow(ids) }
+      : { error: new ValidationError(`Row ${row} has no token ids`) }
+  );
+  return { rows: read, batchShape };
 }
 
 async function readChatPrompts(
   input: PolicyInput,
   { settings, findModel, signal }: ReadContext,
-): Promise<ReadRows<PromptRow>> {
+): Promise<ReadRows<ReadPrompt>> {
   const { rows, batchShape } = readHistory(input, settings.inputPath, settings.logger);
   if (rows.length === 0) return { rows: [], batchShape };
   const context = { settings, model: await findModel(), signal };
   const given = readGiven(input, rows.length, settings);
   if (!settings.generate) {
     const scores = rows.map((chat, row) => chatToScore(chat, given[row]!, context));
-    return { rows: await Promise.all(scores), batchShape };
+    return { rows: await settled(scores, signal), batchShape };
   }
   const { prompts } = input;
   const prompted = rows.map((chat, row) =>
     chatRow(chat, { prepared: prompts?.[row], given: given[row]!, context })
   );
-  return { rows: await Promise.all(prompted), batchShape };
+  return { rows: await settled(prompted, signal), batchShape };
 }
 
 /** What `nextTurn()` prepared is taken as long as the conversation is still the one it was for. */
@@ -76,12 +88,27 @@ async function chatRow(
 async function readTextPrompts(
   input: PolicyInput,
   { settings, findTokenizer, signal }: ReadContext,
-): Promise<ReadRows<PromptRow>> {
+): Promise<ReadRows<ReadPrompt>> {
   const { rows, batchShape } = readTexts(input, settings.inputPath);
   const given = readGiven(input, rows.length, settings);
   const isGiven = given.some(({ prompt, full }) => prompt !== null || full !== null);
-  if (!isGiven) return { rows: rows.map((text) => textRow(text)), batchShape };
+  if (!isGiven) return { rows: rows.map((text) => ({ prompt: textRow(text) })), batchShape };
   const context = { settings, tokenizer: await findTokenizer(), signal };
   const prompts = rows.map((text, row) => textPrompt(text, given[row]!, context));
-  return { rows: await Promise.all(prompts), batchShape };
+  return { rows: await settled(prompts, signal), batchShape };
+}
+
+/** What became of each row; a call that was cancelled fails as a whole. */
+async function settled(
+  rows: readonly Promise<PromptRow>[],
+  signal: AbortSignal | undefined,
+): Promise<readonly ReadPrompt[]> {
+  return await Promise.all(rows.map(async (row): Promise<ReadPrompt> => {
+    try {
+      return { prompt: await row };
+    } catch (error) {
+      if (signal?.aborted) throw error;
+      return { error: asError(error) };
+    }
+  }));
 }

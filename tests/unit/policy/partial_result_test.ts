@@ -1,7 +1,13 @@
 import assert from "node:assert/strict";
-import { ContextOverflowError, HttpError, PartialResultError } from "../../../src/errors.ts";
-import type { PolicyOutput } from "../../../src/policy/mod.ts";
-import { lists, wrap } from "./support.ts";
+import {
+  ContextOverflowError,
+  HttpError,
+  PartialResultError,
+  TemplateLimitError,
+  ValidationError,
+} from "../../../src/errors.ts";
+import type { Message, PolicyOutput } from "../../../src/policy/mod.ts";
+import { lists, named, wrap } from "./support.ts";
 
 /** A server whose context holds 20 tokens, which says so as SGLang does. */
 function refusing(ids: Int32Array, maxNewTokens: number): void {
@@ -116,6 +122,57 @@ Deno.test("a server that refuses a prompt of just the length that it allows is b
   await assert.rejects(wrapper.call({ tokens: [row(10)] }), (error) => {
     assert.ok(error instanceof ContextOverflowError);
     assert.equal(error.limit, 9);
+    return true;
+  });
+});
+
+const chatTemplate = "{% for m in messages %}{% if m.content == 'bad' %}" +
+  "{{ raise_exception('no bad words') }}{% elif m.content == 'loop' %}{{ 'x' * 10 ** 9 }}" +
+  "{% endif %}{{ m.content }}{% endfor %}";
+const ask = (content: unknown) => [{ role: "user", content }] as Message[];
+
+Deno.test("a conversation that cannot be prepared is its row's error, and the others are kept", async () => {
+  const tokenizer = named("refusing", { chatTemplate });
+  for (const generate of [true, false]) {
+    for (const batching of [false, true]) {
+      const { wrapper, engine } = wrap({ tokenizer, generate, batching, inplace: false });
+      const image = ask([{ type: "image_url", image_url: { url: "data:" } }]);
+      const history = [ask("a"), ask("bad"), ask("b"), image, ask("loop"), ask([null]), ask("c")];
+      await assert.rejects(wrapper.call({ history }), (error) => {
+        assert.ok(error instanceof PartialResultError);
+        assert.match(error.message, /4 of 7 rows failed \(row 1: .*no bad words; row 3: /);
+        assert.deepEqual(error.failures.map(({ row }) => row), [1, 3, 4, 5]);
+        assert.ok(error.failures[0]!.error instanceof ValidationError);
+        assert.ok(error.failures[2]!.error instanceof TemplateLimitError);
+        assert.deepEqual(error.rows, [0, 2, 6]);
+        const { text, batchShape } = error.partial as PolicyOutput;
+        assert.deepEqual(batchShape, [3]);
+        const said = (generate ? text!.prompt : text!.full) as readonly string[];
+        assert.deepEqual(said, ["a", "b", "c"]);
+        return true;
+      });
+      assert.equal(engine.calls.flatMap(({ prompts }) => prompts.inputIds ?? []).length, 3);
+    }
+  }
+});
+
+Deno.test("where no row can be prepared nothing is sent, and the first error is thrown", async () => {
+  const { wrapper, engine } = wrap({ tokenizer: named("refusing", { chatTemplate }) });
+  for (const history of [[ask("bad")], [ask("bad"), ask("loop")]]) {
+    await assert.rejects(
+      wrapper.call({ history }),
+      (error) => error instanceof ValidationError && /no bad words/.test(error.message),
+    );
+  }
+  assert.equal(engine.calls.length, 0);
+});
+
+Deno.test("a row without ids is its row's error", async () => {
+  const { wrapper } = wrap({ inputMode: "tokens" });
+  const rows = [2, 0, 3].map((length) => Int32Array.from(row(length)));
+  await assert.rejects(wrapper.call({ tokens: rows }), (error) => {
+    assert.ok(error instanceof PartialResultError);
+    assert.deepEqual([error.failures.map((failure) => failure.row), error.rows], [[1], [0, 2]]);
     return true;
   });
 });
