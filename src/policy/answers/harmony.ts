@@ -2,6 +2,8 @@
 import { fault, type Found, namedCall, type ReadAnswer } from "./answer.ts";
 
 const MESSAGE = "<|message|>";
+/** What channels are written with, and nothing else is. */
+export const harmonyMarks = ["<|channel|>", MESSAGE] as const;
 const ends = ["<|end|>", "<|call|>", "<|return|>", "<|start|>"];
 
 /** Whether an answer is written in channels. */

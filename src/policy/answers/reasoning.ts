@@ -1,7 +1,7 @@
 import { Scanner } from "./scanner.ts";
 
 /** How models mark their thoughts. */
-const marks: readonly (readonly [open: string, close: string])[] = [
+export const thoughtMarks: readonly (readonly [open: string, close: string])[] = [
   ["<think>", "</think>"],
   ["[THINK]", "[/THINK]"],
   ["<seed:think>", "</seed:think>"],
@@ -21,8 +21,8 @@ export function splitReasoning(
   const thoughts: string[] = [];
   const said: string[] = [];
   let at = 0;
-  const opens = marks.map(([open]) => open);
-  const closes = marks.map(([, close]) => close);
+  const opens = thoughtMarks.map(([open]) => open);
+  const closes = thoughtMarks.map(([, close]) => close);
   const firstOpen = scanner.first(opens, 0);
   const firstClose = scanner.first(closes, 0);
   if (firstClose !== null && (firstOpen === null || firstClose.at < firstOpen.at)) {
@@ -36,7 +36,7 @@ export function splitReasoning(
     if (open === null) break;
     said.push(text.slice(at, open.at));
     const start = open.at + open.mark.length;
-    const close = marks[opens.indexOf(open.mark)]![1];
+    const close = thoughtMarks[opens.indexOf(open.mark)]![1];
     const end = scanner.find(close, start);
     thoughts.push(text.slice(start, end < 0 ? text.length : end));
     at = end < 0 ? text.length : end + close.length;

@@ -2,7 +2,7 @@
 import { ValidationError } from "../../errors.ts";
 import { type Message, textOf } from "../message.ts";
 import { ArgumentsDict, ArgumentsText, dumps, fromJs, parseJson } from "./jinja/mod.ts";
-import { toolCallsIn, toolResponsesIn } from "./written_calls.ts";
+import { isWrittenIn, toolResponsesIn } from "./written_calls.ts";
 
 /** Keys of a message that have a meaning here, and what templates call them. */
 const known: Readonly<Record<string, string | null>> = {
@@ -56,7 +56,7 @@ export function templateMessages(
   const calls = message.tool_calls ?? message.toolCalls ?? [];
   delete dict.tool_calls;
   const areWritten = message.tool_calls === undefined && calls.length > 0 &&
-    sameCalls(calls, toolCallsIn(textOf(message)));
+    isWrittenIn(textOf(message), calls);
   if (calls.length > 0 && !areWritten) dict.tool_calls = calls.map(templateCall);
   return [dict];
 }
@@ -131,15 +131,6 @@ function addReasoning(dict: Record<string, unknown>): void {
   if (reasoning === undefined) return;
   dict.thinking ??= reasoning;
   dict.reasoning_content = reasoning;
-}
-
-/** Whether calls are those that a text has written out. */
-function sameCalls(
-  calls: readonly Record<string, unknown>[],
-  written: readonly Record<string, unknown>[] | null,
-): boolean {
-  if (written === null || written.length !== calls.length) return false;
-  return calls.every((call, index) => JSON.stringify(call) === JSON.stringify(written[index]));
 }
 
 /** A call as templates expect it: OpenAI's shape. */

@@ -2,6 +2,56 @@
 import { readAnswer } from "../answers/read_answer.ts";
 import type { ToolCall } from "../message.ts";
 
+/** Contents of answers by the calls that were read from them. */
+const written = new WeakMap<readonly unknown[], string>();
+
+/** Remembers that calls were read from a content, whoever read them and with whatever tools. */
+export function areWrittenIn(content: string, calls: readonly ToolCall[]): void {
+  if (calls.length > 0) written.set(calls, content);
+}
+
+/**
+ * Whether calls are those that a content has written out. Calls that were read from it are known; of
+ * others, such as those of a message that was stored, the names and arguments are compared. A text in
+ * place of a number or the like is the same: only who knows the tools can tell them apart.
+ */
+export function isWrittenIn(
+  content: string,
+  calls: readonly Readonly<Record<string, unknown>>[],
+): boolean {
+  const readFrom = written.get(calls);
+  if (readFrom !== undefined) return readFrom === content;
+  const found = toolCallsIn(content);
+  if (found === null || found.length !== calls.length) return false;
+  return calls.every(({ name, arguments: given }, index) => {
+    const call = found[index]!;
+    return name === call.name && areSame(given, call.arguments);
+  });
+}
+
+function areSame(one: unknown, other: unknown): boolean {
+  if (isDict(one) && isDict(other)) {
+    const keys = Object.keys(one);
+    return keys.length === Object.keys(other).length &&
+      keys.every((key) => Object.hasOwn(other, key) && plain(one[key]) === plain(other[key]));
+  }
+  return plain(one) === plain(other);
+}
+
+function isDict(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** A value as it is written without quotes. */
+function plain(value: unknown): string {
+  if (typeof value !== "string") return JSON.stringify(value) ?? "";
+  try {
+    return JSON.stringify(JSON.parse(value));
+  } catch {
+    return value;
+  }
+}
+
 /** Calls written out in a content, or `null`. */
 export function toolCallsIn(content: string): readonly ToolCall[] | null {
   const { calls } = readAnswer(content);

@@ -10,12 +10,14 @@ import { PiecewiseTokenizer } from "../../rollout/piecewise_tokenizer.ts";
 import { endTokenOf, type KnownSample } from "../../rollout/sample.ts";
 import type { ReadAnswer } from "../answers/answer.ts";
 import { type AnswerReader, readAnswer } from "../answers/read_answer.ts";
+import { hidesMarks } from "../answers/special_marks.ts";
 import { encodeWithMask } from "../assistant_mask.ts";
 import type { Message } from "../message.ts";
 import type { TemplateLimits } from "../templates/jinja/mod.ts";
 import { chooseTemplate, hasTools } from "../templates/registry.ts";
 import { renderChat, type RenderOptions } from "../templates/render.ts";
 import { renderWithSpans, type Span } from "../templates/spans.ts";
+import { areWrittenIn } from "../templates/written_calls.ts";
 import type { Tokenizer } from "../tokenizer.ts";
 
 /** What a {@linkcode TemplateChatModel} is made of. */
@@ -90,11 +92,13 @@ export class TemplateChatModel implements ChatModel {
     const isComplete = sample.finishReason.type === "stop";
     if (written !== shown) {
       const whole = await take(written);
-      const hasMore = whole.calls.length > answer.calls.length ||
+      // A mark that the server left out has a meaning, also where it opens no call and no thought.
+      const isApart = hidesMarks(written, shown) || whole.calls.length > answer.calls.length ||
         (whole.reasoning !== null && answer.reasoning === null);
-      if (hasMore) return messageOf(whole, { content: whole.content, isComplete, isApart: true });
+      if (isApart) return messageOf(whole, { content: whole.content, isComplete, isApart });
     }
     // Tool calls stay in the content too, so that it renders as it was made.
+    areWrittenIn(shown, answer.calls);
     return messageOf(answer, { content: shown, isComplete, isApart: false });
   }
 

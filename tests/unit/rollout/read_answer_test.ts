@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
+import fc from "fast-check";
 import { silentLogger } from "../../../src/internal/logger.ts";
+import type { AnswerReader } from "../../../src/policy/answers/read_answer.ts";
 import { LocalTokenizer } from "../../../src/policy/local_tokenizer.ts";
 import { TemplateChatModel } from "../../../src/policy/wrapper/chat_model.ts";
+import { templateMessages } from "../../../src/policy/templates/template_messages.ts";
 import { turnTemplates } from "../../_support/turn_templates.ts";
 
 const folder = new URL("../../fixtures/policy/byte_level/", import.meta.url);
@@ -31,17 +34,32 @@ async function marking(): Promise<LocalTokenizer> {
 }
 
 /** An answer as the server shows it: without its special tokens. */
-async function read(written: string, promptText = "") {
+async function read(
+  written: string,
+  promptText = "",
+  { stop = true, ...options }: {
+    stop?: boolean;
+    readAnswer?: AnswerReader;
+    variables?: Record<string, unknown>;
+  } = {},
+) {
   const tokenizer = await marking();
   const chatTemplate = turnTemplates["keeps it"];
-  const model = new TemplateChatModel({ tokenizer, chatTemplate, logger: silentLogger });
+  const model = new TemplateChatModel({
+    tokenizer,
+    chatTemplate,
+    logger: silentLogger,
+    ...options,
+  });
   const ids = tokenizer.encode(written);
   return await model.read({
     promptIds: new Int32Array(),
     ids,
     logProbs: null,
     text: tokenizer.decode(ids, { skipSpecialTokens: true }),
-    finishReason: { type: "stop", matched: ids.at(-1)! },
+    finishReason: stop
+      ? { type: "stop", matched: ids.at(-1)! }
+      : { type: "length", length: ids.length },
     weightVersion: null,
     weightVersions: null,
   }, { promptText });
@@ -77,3 +95,62 @@ Deno.test("a call in thoughts that the prompt opened is no call", async () => {
   assert.equal((await read(`${call}</think>no<|im_end|>`, "…<think>\n")).toolCalls, null);
   assert.equal((await read(`${call}<|im_end|>`)).toolCalls!.length, 1);
 });
+
+Deno.test("an answer in a channel is what was said, without the channel's name", async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.stringMatching(/^[a-z0-9 .]{0,20}$/), async (said) => {
+      const { content, toolCalls } = await read(`<|channel|>final<|message|>${said}<|return|>`);
+      assert.deepEqual([content, toolCalls], [said, null]);
+    }),
+    { numRuns: 20 },
+  );
+});
+
+for (
+  const [what, written, stop] of [
+    ["broken", "<|channel|>commentary to=functions.f<|message|>{que: x}<|end|>", true],
+    ["cut", '<|channel|>commentary to=functions.f<|message|>{"que', false],
+    ["cut", "I call.<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>f", false],
+  ] as const
+) {
+  Deno.test(`a ${what} call with special tokens is a fault: ${written}`, async () => {
+    const message = await read(written, "", { stop });
+    assert.equal(message.toolCallFaults?.length, 1);
+    assert.equal(message.toolCalls, null);
+    assert.equal(message.content, written.startsWith("I call.") ? "I call." : "");
+  });
+}
+
+const search = {
+  type: "function",
+  function: { name: "search", parameters: { properties: { query: { type: "string" } } } },
+};
+const own = (): ReturnType<AnswerReader> => ({
+  reasoning: null,
+  content: "",
+  calls: [{ name: "search", arguments: { query: "2024" }, id: "call_1" }],
+  faults: [],
+});
+const coder =
+  "<tool_call>\n<function=search>\n<parameter=query>\n2024\n</parameter>\n</function>\n</tool_call>";
+const cases: readonly [string, string, AnswerReader | undefined][] = [
+  ["with tools", coder, undefined],
+  ["by a reader of one's own that adds an id", coder, own],
+  ["by a reader of one's own, in a spelling of its own", "CALL search 2024", own],
+];
+for (const [how, written, readAnswer] of cases) {
+  Deno.test(`calls in a content are not written a second time when read ${how}`, async () => {
+    const options = { variables: { tools: [search] }, ...(readAnswer ? { readAnswer } : {}) };
+    const message = await read(`${written}<|im_end|>`, "", options);
+    assert.deepEqual(message.toolCalls![0]!.arguments, { query: "2024" });
+    const rendered = (one: typeof message) => templateMessages(one, { keepsParts: false })[0]!;
+    assert.equal("tool_calls" in rendered(message), false);
+    assert.equal("tool_calls" in rendered({ ...message }), false);
+    if (written === coder) {
+      assert.equal("tool_calls" in rendered(structuredClone(message)), false);
+    }
+    const other = [{ name: "search", arguments: { query: "2025" } }];
+    assert.equal("tool_calls" in rendered({ ...message, toolCalls: other }), true);
+    assert.equal("tool_calls" in rendered({ ...message, content: "" }), true);
+  });
+}
