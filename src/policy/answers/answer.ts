@@ -23,6 +23,28 @@ export interface ReadAnswer {
 /** What a reader of calls found in one place. */
 export type Found = { readonly call: ToolCall } | { readonly fault: ToolCallFault };
 
+/** What a format needs to know of a tool: the types of its parameters. */
+export type TextParameters = (tool: string) => ReadonlySet<string>;
+
+/** What one reading found: where it ends, and the calls up to there. */
+export interface Reading {
+  /** The first place behind what was read. */
+  readonly end: number;
+  /** Calls and faults, in order. */
+  readonly found: readonly Found[];
+  /** Marks that end an argument: where one stands outside of calls, nobody knows where one ended. */
+  readonly closes?: readonly string[] | undefined;
+}
+
+/** How models mark their thoughts. */
+export const thoughtMarks: readonly (readonly [open: string, close: string])[] = [
+  ["<think>", "</think>"],
+  ["[THINK]", "[/THINK]"],
+  ["<seed:think>", "</seed:think>"],
+  ["<|START_THINKING|>", "<|END_THINKING|>"],
+  ["<|channel>thought", "<channel|>"],
+];
+
 /** A fault. */
 export function fault(text: string, reason: string): Found {
   return { fault: { text: text.trim().slice(0, 500), reason } };

@@ -4,23 +4,15 @@ import {
   fault,
   type Found,
   jsonCall,
-  looseValue,
   namedCall,
+  type Reading,
+  type TextParameters,
   tryJson,
   withoutEndTokens,
 } from "./answer.ts";
+import { jsonBlock } from "./json_block.ts";
 import type { Scanner } from "./scanner.ts";
-
-/** What a format needs to know of a tool: the types of its parameters. */
-export type TextParameters = (tool: string) => ReadonlySet<string>;
-
-/** What one reading found: where it ends, and the calls up to there. */
-export interface Reading {
-  /** The first place behind what was read. */
-  readonly end: number;
-  /** Calls and faults, in order. */
-  readonly found: readonly Found[];
-}
+import { readGlm, readXml } from "./tagged_arguments.ts";
 
 /** A way to write calls. */
 export interface CallFormat {
@@ -32,104 +24,39 @@ export interface CallFormat {
   read(scanner: Scanner, at: number, open: string, texts: TextParameters): Reading;
 }
 
-/** What stands from a place to a closing mark, to the next opening, or to the end. */
-function block(
-  scanner: Scanner,
-  start: number,
-  { close, opens }: { close: string; opens: readonly string[] },
-): { body: string; end: number } {
-  const closed = scanner.find(close, start);
-  const next = scanner.first(opens, start);
-  if (closed >= 0 && (next === null || closed < next.at)) {
-    return { body: scanner.text.slice(start, closed), end: closed + close.length };
-  }
-  const end = next?.at ?? scanner.text.length;
-  return { body: scanner.text.slice(start, end), end };
-}
-
-/** Between two marks of a text, or `null`; the second may be the end of the text. */
-function between(text: string, open: string, close: string): string | null {
-  const start = text.indexOf(open);
-  if (start < 0) return null;
-  const end = text.indexOf(close, start + open.length);
-  return text.slice(start + open.length, end < 0 ? text.length : end);
-}
-
 /** `<tool_call>`: JSON of Hermes and Qwen, `<function=…>` of Qwen3-Coder, `<arg_key>` of GLM. */
 const tagged: CallFormat = {
   name: "hermes",
   opens: ["<tool_call>"],
   read(scanner, at, open, texts) {
-    const { body, end } = block(scanner, at + open.length, {
-      close: "</tool_call>",
-      opens: this.opens,
-    });
-    const text = withoutEndTokens(body);
-    if (text.startsWith("<function=")) return { end, found: xmlCalls(text, texts) };
-    if (!text.startsWith("{") && /^[\w.-]+\s*(?:<arg_key>|$)/.test(text)) {
-      return { end, found: [glmCall(text, texts)] };
-    }
-    return { end, found: [jsonCall(body)] };
+    const start = at + open.length;
+    const tagged = readXml(scanner, start, { isFramed: true, texts }) ??
+      readGlm(scanner, start, texts);
+    if (tagged !== null) return tagged;
+    const { body, end } = jsonBlock(scanner, start, { close: "</tool_call>", opens: this.opens });
+    const name = withoutEndTokens(body);
+    const isName = /^[\w.-]+$/.test(name);
+    return { end, found: [isName ? callOf({ name, arguments: {} }, body) : jsonCall(body)] };
   },
 };
 
-/** `<function=name><parameter=key>value</parameter></function>` without `<tool_call>`. */
+/** `<function=name>` without `<tool_call>`, and with JSON in it, as Llama 3.1 writes it. */
 const xml: CallFormat = {
   name: "qwen3_coder",
   opens: ["<function="],
-  read(scanner, at, _open, texts) {
-    const { body, end } = block(scanner, at + 1, { close: "</function>", opens: this.opens });
-    return { end, found: xmlCalls(`<${withoutEndTokens(body)}`, texts) };
-  },
+  read: (scanner, at, _open, texts) =>
+    readXml(scanner, at, { isFramed: false, texts }) ??
+      { end: scanner.text.length, found: [fault(scanner.text.slice(at), "the call has no name")] },
 };
-
-function xmlCalls(text: string, texts: TextParameters): Found[] {
-  return text.split("<function=").slice(1).map((part) => {
-    const nameEnd = part.indexOf(">");
-    if (nameEnd < 0) return fault(`<function=${part}`, "the call has no name");
-    const name = part.slice(0, nameEnd).trim();
-    const given: Record<string, unknown> = {};
-    for (const parameter of part.slice(nameEnd + 1).split("<parameter=").slice(1)) {
-      const keyEnd = parameter.indexOf(">");
-      if (keyEnd < 0) return fault(`<function=${part}`, "a parameter has no name");
-      const key = parameter.slice(0, keyEnd).trim();
-      const close = parameter.indexOf("</parameter>", keyEnd);
-      if (close < 0 && !parameter.includes("</function>")) {
-        return fault(`<function=${part}`, `the parameter ${key} has no end`);
-      }
-      const end = close < 0 ? parameter.indexOf("</function>") : close;
-      const value = parameter.slice(keyEnd + 1, end).replace(/^\n/, "").replace(/\n$/, "");
-      given[key] = looseValue(value, texts(name).has(key));
-    }
-    return callOf({ name, arguments: given }, `<function=${part}`);
-  });
-}
-
-function glmCall(text: string, texts: TextParameters): Found {
-  const [head = "", ...pairs] = text.split("<arg_key>");
-  const name = head.trim();
-  const given: Record<string, unknown> = {};
-  for (const pair of pairs) {
-    const keyEnd = pair.indexOf("</arg_key>");
-    const value = between(pair, "<arg_value>", "</arg_value>");
-    if (keyEnd < 0 || value === null || !pair.includes("</arg_value>")) {
-      return fault(text, "an argument has no value");
-    }
-    const key = pair.slice(0, keyEnd).trim();
-    given[key] = looseValue(value, texts(name).has(key));
-  }
-  return callOf({ name, arguments: given }, text);
-}
 
 /** `[TOOL_CALLS]` and a list of JSON, or `[TOOL_CALLS]name[ARGS]{…}`. */
 const mistral: CallFormat = {
   name: "mistral",
   opens: ["[TOOL_CALLS]"],
   read(scanner, at, open) {
-    const start = at + open.length;
-    const next = scanner.find(open, start);
-    const end = next < 0 ? scanner.text.length : next;
-    const body = withoutEndTokens(scanner.text.slice(start, end));
+    const block = jsonBlock(scanner, at + open.length, { close: null, opens: this.opens });
+    const { end } = block;
+    const body = withoutEndTokens(block.body);
     const args = body.indexOf("[ARGS]");
     if (!body.startsWith("[") && !body.startsWith("{") && args >= 0) {
       const name = body.slice(0, args).split("[CALL_ID]")[0]!.trim();
@@ -147,20 +74,22 @@ const deepseek: CallFormat = {
   name: "deepseek",
   opens: ["<｜tool▁call▁begin｜>"],
   read(scanner, at, open) {
-    const { body, end } = block(scanner, at + open.length, {
+    const { body, end } = jsonBlock(scanner, at + open.length, {
       close: "<｜tool▁call▁end｜>",
       opens: this.opens,
     });
     const cut = body.indexOf("<｜tool▁sep｜>");
     if (cut < 0) return { end, found: [fault(body, "the call has no name")] };
     const rest = body.slice(cut + "<｜tool▁sep｜>".length);
-    const fenced = between(rest, "```json", "```");
-    if (fenced === null) {
+    const fence = /^\s*([^\s`{]+)\s*```json/.exec(rest);
+    if (fence === null) {
       const json = withoutMarks(rest, ["<｜tool▁calls▁end｜>"]);
       return { end, found: [namedCall(body.slice(0, cut).trim(), json, body)] };
     }
-    const name = rest.slice(0, rest.indexOf("```json")).trim();
-    return { end, found: [namedCall(name, fenced, body)] };
+    const start = fence[0].length;
+    const last = rest.lastIndexOf("```");
+    const fenced = rest.slice(start, last < start ? rest.length : last);
+    return { end, found: [namedCall(fence[1]!, fenced, body)] };
   },
 };
 
@@ -169,7 +98,7 @@ const kimi: CallFormat = {
   name: "kimi_k2",
   opens: ["<|tool_call_begin|>"],
   read(scanner, at, open) {
-    const { body, end } = block(scanner, at + open.length, {
+    const { body, end } = jsonBlock(scanner, at + open.length, {
       close: "<|tool_call_end|>",
       opens: this.opens,
     });
@@ -191,10 +120,8 @@ const pythonTag: CallFormat = {
   name: "llama3",
   opens: ["<|python_tag|>"],
   read(scanner, at, open) {
-    const start = at + open.length;
-    const next = scanner.find(open, start);
-    const end = next < 0 ? scanner.text.length : next;
-    return { end, found: jsonCalls(scanner.text.slice(start, end)) };
+    const { body, end } = jsonBlock(scanner, at + open.length, { close: null, opens: this.opens });
+    return { end, found: jsonCalls(body) };
   },
 };
 

@@ -1,9 +1,8 @@
 import type { ToolCall } from "../message.ts";
-import { type Found, jsonCall, type ReadAnswer } from "./answer.ts";
-import { callFormats, jsonCalls, listMarks, type TextParameters } from "./formats.ts";
+import { type Found, jsonCall, type ReadAnswer, type TextParameters } from "./answer.ts";
+import { jsonCalls, listMarks } from "./formats.ts";
 import { isHarmony, readHarmony } from "./harmony.ts";
-import { splitReasoning } from "./reasoning.ts";
-import { Scanner } from "./scanner.ts";
+import { takeApart } from "./take_apart.ts";
 
 /** How to read an answer. */
 export interface ReadAnswerOptions {
@@ -40,35 +39,16 @@ export type AnswerReader = (
 export function readAnswer(text: string, options: ReadAnswerOptions = {}): ReadAnswer {
   const { tools, isThinking = false, onLooked } = options;
   if (isHarmony(text)) return readHarmony(text);
-  const { reasoning, rest, looked } = splitReasoning(text, isThinking);
-  const scanner = new Scanner(rest);
-  const { found, said } = readMarked(scanner, textParameters(tools));
-  onLooked?.(looked + scanner.looked);
-  let content = said.join("");
+  const texts = textParameters(tools);
+  const { reasoning, rest, said, found, looked } = takeApart(text, { isThinking, texts });
+  onLooked?.(looked);
+  let content = said;
   for (const mark of listMarks) if (content.includes(mark)) content = content.replaceAll(mark, "");
   if (found.length === 0) {
     const bare = bareCalls(rest);
     if (bare !== null) return taken(bare, { reasoning, content: "" });
   }
   return taken(found, { reasoning, content: content.trim() });
-}
-
-function readMarked(scanner: Scanner, texts: TextParameters): { found: Found[]; said: string[] } {
-  const found: Found[] = [];
-  const said: string[] = [];
-  const opens = callFormats.flatMap((format) => format.opens);
-  let at = 0;
-  while (at < scanner.text.length) {
-    const open = scanner.first(opens, at);
-    if (open === null) break;
-    said.push(scanner.text.slice(at, open.at));
-    const format = callFormats.find((one) => one.opens.includes(open.mark))!;
-    const reading = format.read(scanner, open.at, open.mark, texts);
-    found.push(...reading.found);
-    at = reading.end;
-  }
-  said.push(scanner.text.slice(at));
-  return { found, said };
 }
 
 /** Llama 3.1 writes a call as bare JSON: a whole answer that is an object with name and parameters. */

@@ -16,7 +16,7 @@ import {
 } from "./answer.ts";
 import { isHarmony } from "./harmony.ts";
 import { type AnswerReader, readAnswer, type ReadAnswerOptions } from "./read_answer.ts";
-import { splitReasoning } from "./reasoning.ts";
+import { takeApart } from "./take_apart.ts";
 
 /** Who reads answers: an engine, or a client of one server. */
 export interface AnswerServer {
@@ -88,6 +88,9 @@ export function serverAnswerReader(options: ServerAnswerReaderOptions): AnswerRe
   };
 }
 
+/** Only the thoughts are of interest. */
+const noTexts = () => new Set<string>();
+
 type Calls = Omit<ReadAnswer, "reasoning">;
 
 class ServerParsers {
@@ -112,7 +115,7 @@ class ServerParsers {
       const isOpened = isThinking && !text.trimStart().startsWith("<think>");
       const answer = await this.#ask(reasoningParser, ask, isOpened ? `<think>${text}` : text);
       if (answer !== null) {
-        const local = isHarmony(text) ? null : splitReasoning(text, isThinking);
+        const local = isHarmony(text) ? null : takeApart(text, { isThinking, texts: noTexts });
         if (local !== null && local.reasoning !== null && local.rest.trim() === "") {
           return endlessThought(local.reasoning, answer.text);
         }
@@ -187,7 +190,7 @@ class ServerParsers {
 
 /** Messages in channels are taken apart by whoever reads the calls; nothing in a thought is one. */
 function withoutThoughts(text: string, isThinking: boolean): string {
-  return isHarmony(text) ? text : splitReasoning(text, isThinking).rest;
+  return isHarmony(text) ? text : takeApart(text, { isThinking, texts: noTexts }).rest;
 }
 
 /** SGLang ends thoughts that have no end at the first call in them; it is no call, and told. */

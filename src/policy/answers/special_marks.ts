@@ -1,7 +1,7 @@
 /** Marks of formats that are special tokens of some models: a server leaves them out of its texts. */
 import { callFormats, listMarks } from "./formats.ts";
 import { harmonyMarks } from "./harmony.ts";
-import { thoughtMarks } from "./reasoning.ts";
+import { thoughtMarks } from "./answer.ts";
 
 const marks: readonly string[] = [
   ...harmonyMarks,

@@ -1,0 +1,42 @@
+import { thoughtMarks } from "./answer.ts";
+import type { Scanner } from "./scanner.ts";
+
+/**
+ * What stands from a place to a closing mark, to the next opening of a call, to a mark of thoughts, or
+ * to the end. Marks in a text of JSON are that text, and end nothing.
+ */
+export function jsonBlock(
+  scanner: Scanner,
+  start: number,
+  { close, opens }: { close: string | null; opens: readonly string[] },
+): { body: string; end: number } {
+  const { text } = scanner;
+  const marks = ['"', ...(close === null ? [] : [close]), ...opens, ...thoughtMarks.flat()];
+  const stop = new RegExp(marks.map((mark) => mark.replace(/[[\]|()/]/g, "\\$&")).join("|"), "g");
+  stop.lastIndex = start;
+  for (let found = stop.exec(text); found !== null; found = stop.exec(text)) {
+    if (found[0] === '"') {
+      stop.lastIndex = textEnd(text, found.index + 1);
+      continue;
+    }
+    scanner.looked += found.index - start;
+    const isClose = found[0] === close;
+    return {
+      body: text.slice(start, found.index),
+      end: isClose ? found.index + found[0].length : found.index,
+    };
+  }
+  scanner.looked += text.length - start;
+  return { body: text.slice(start), end: text.length };
+}
+
+/** The place behind a text of JSON, or the end. */
+function textEnd(text: string, from: number): number {
+  const sign = /["\\]/g;
+  sign.lastIndex = from;
+  for (let found = sign.exec(text); found !== null; found = sign.exec(text)) {
+    if (found[0] === '"') return found.index + 1;
+    sign.lastIndex = found.index + 2;
+  }
+  return text.length;
+}
