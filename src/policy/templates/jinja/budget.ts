@@ -7,7 +7,7 @@ import { ValidationError } from "../../../errors.ts";
 export interface TemplateLimits {
   /**
    * Steps: one for each expression and statement, one for each 16 characters or entries that an
-   * operation reads or makes. Default 20 million, about two seconds.
+   * operation reads or makes, and one for each where it takes them one by one. Default 20 million, about two seconds.
    */
   readonly maxSteps: number;
   /** Characters of the output, and of any text on the way to it. Default 64 Mi. */
@@ -82,6 +82,22 @@ export class Budget {
     this.work(size);
   }
 
+  /** An operation that takes so many characters or entries one by one. */
+  each(size: number): void {
+    this.work(size * 16);
+  }
+
+  /** A search, which at worst compares all of what is sought at every place. */
+  search(text: string, sought: string): void {
+    const places = Math.max(0, text.length - sought.length) + 1;
+    this.work(text.length + places * sought.length / 4);
+  }
+
+  /** Only checks a size that grows while something is made; its parts are counted elsewhere. */
+  fits(size: number): void {
+    if (size > this.#limits.maxCharacters) this.#over("maxCharacters");
+  }
+
   /** Runs something one level deeper. */
   deeper<T>(run: () => T): T {
     if (++this.#depth > this.#limits.maxDepth) this.#over("maxDepth");
@@ -95,4 +111,25 @@ export class Budget {
   #over(limit: keyof TemplateLimits): never {
     throw new OverBudget(limit, this.#limits[limit]);
   }
+}
+
+let current: Budget | null = null;
+
+/**
+ * Runs a rendering, which never waits, with its budget at hand for {@linkcode budgetAtHand}. So what
+ * prints, compares and walks values cannot be called without being counted.
+ */
+export function withBudget<T>(budget: Budget, run: () => T): T {
+  const before = current;
+  current = budget;
+  try {
+    return run();
+  } finally {
+    current = before;
+  }
+}
+
+/** The budget of the rendering that runs; `null` outside of one. */
+export function budgetAtHand(): Budget | null {
+  return current;
 }

@@ -1,6 +1,6 @@
 /** Jinja's filters, with `tojson` as transformers has it. */
 import { Arguments } from "./arguments.ts";
-import type { Budget } from "./budget.ts";
+import { type Budget, budgetAtHand } from "./budget.ts";
 import { fixed } from "./decimals.ts";
 import { percent } from "./format.ts";
 import { binary } from "./operators.ts";
@@ -10,6 +10,7 @@ import {
   capitalize,
   codePoints,
   lower,
+  replaceCounted,
   repr,
   sliceText,
   strip,
@@ -81,7 +82,11 @@ function reader(
 }
 
 function ignoringCase(isCaseSensitive: unknown): (value: unknown) => unknown {
-  return (value) => typeof value === "string" && !isTrue(isCaseSensitive) ? lower(value) : value;
+  return (value) => {
+    if (typeof value !== "string" || isTrue(isCaseSensitive)) return value;
+    budgetAtHand()?.work(value.length);
+    return lower(value);
+  };
 }
 
 function sorted(
@@ -130,6 +135,41 @@ function text(value: unknown, { budget }: Tools): string {
   return result;
 }
 
+/** The text of a value whose characters are looked at one by one. */
+function oneByOne(value: unknown, tools: Tools): string {
+  const result = text(value, tools);
+  tools.budget.each(result.length);
+  return result;
+}
+
+/** A text without comments and tags; looks for no end a second time that was not there. */
+function withoutTags(html: string): string {
+  let result = "";
+  let at = 0;
+  const missing = new Set<string>();
+  const endOf = (mark: string, from: number): number => {
+    if (missing.has(mark)) return -1;
+    const end = html.indexOf(mark, from);
+    if (end < 0) missing.add(mark);
+    return end < 0 ? -1 : end + mark.length;
+  };
+  for (let open = html.indexOf("<"); open >= 0; open = html.indexOf("<", Math.max(at, open + 1))) {
+    const comment = html.startsWith("<!--", open) ? endOf("-->", open + 4) : -1;
+    const end = comment >= 0 ? comment : endOf(">", open + 1);
+    if (end < 0) continue;
+    result += html.slice(at, open);
+    at = end;
+  }
+  return result + html.slice(at);
+}
+
+function quotedUrl(part: string, safe: string): string {
+  return encodeURIComponent(part).replace(
+    /[!'()*]/g,
+    (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`,
+  ).replaceAll("%2F", safe);
+}
+
 function reversible(value: unknown): readonly unknown[] {
   if (!(value instanceof OneTime)) return iterate(value);
   throw new JinjaError("TypeError", `'${value.name}' object is not reversible`);
@@ -144,7 +184,7 @@ const html: Readonly<Record<string, string>> = {
 };
 
 const escape: Filter = (value, _, tools) =>
-  text(value, tools).replace(/[&<>'"]/g, (char) => html[char]!);
+  replaceCounted(text(value, tools), /[&<>'"]/g, (char) => html[char]!);
 
 const length: Filter = (value) => BigInt(lengthOf(value));
 
@@ -363,7 +403,7 @@ export const filters: Readonly<Record<string, Filter>> = {
   },
   reverse(value, _, tools) {
     if (typeof value === "string") {
-      tools.budget.make(value.length);
+      tools.budget.each(value.length);
       return Array.from(value).reverse().join("");
     }
     return new OneTime([...items(value, tools)].reverse(), "list_reverseiterator");
@@ -420,7 +460,7 @@ export const filters: Readonly<Record<string, Filter>> = {
   },
   string: (value, _, tools) => text(value, tools),
   striptags: (value, _, tools) =>
-    text(value, tools).replace(/<!--[^]*?-->|<[^>]*>/g, "").split(/\s+/).filter(Boolean).join(" "),
+    withoutTags(oneByOne(value, tools)).split(/\s+/).filter(Boolean).join(" "),
   sum(value, given, tools) {
     const args = new Arguments("sum", ["attribute", "start"], given);
     const read = reader(args.get("attribute"), tools);
@@ -430,7 +470,7 @@ export const filters: Readonly<Record<string, Filter>> = {
     );
   },
   title(value, _, tools) {
-    const parts = text(value, tools).split(/([-\s({[<]+)/);
+    const parts = oneByOne(value, tools).split(/([-\s({[<]+)/);
     return parts.map((part) => {
       const [first = ""] = part;
       return titleCase(first) + lower(part.slice(first.length));
@@ -478,6 +518,7 @@ export const filters: Readonly<Record<string, Filter>> = {
     return new OneTime(
       items(value, tools).filter((item) => {
         const found = fold(read(item));
+        tools.budget.work(typeof found === "string" ? found.length : 1);
         const key = typeof found === "string"
           ? `s${found}`
           : found instanceof Tuple
@@ -491,11 +532,14 @@ export const filters: Readonly<Record<string, Filter>> = {
   },
   upper: (value, _, tools) => text(value, tools).toUpperCase(),
   urlencode(value, _, tools) {
-    const quote = (part: string, safe: string) =>
-      encodeURIComponent(part).replace(
-        /[!'()*]/g,
-        (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`,
-      ).replaceAll("%2F", safe);
+    let size = 0;
+    const quote = (part: string, safe: string) => {
+      // A character becomes up to nine.
+      tools.budget.make(part.length * 9);
+      const quoted = quotedUrl(part, safe);
+      tools.budget.fits(size += quoted.length + 1);
+      return quoted;
+    };
     if (value instanceof Map) {
       return [...value].map(([key, item]) =>
         `${quote(toText(key), "%2F")}=${quote(toText(item), "%2F")}`
@@ -503,8 +547,11 @@ export const filters: Readonly<Record<string, Filter>> = {
     }
     return quote(text(value, tools).toWellFormed(), "/");
   },
-  wordcount: (value, _, tools) =>
-    BigInt([...text(value, tools).matchAll(/[\p{L}\p{N}\p{M}_]+/gu)].length),
+  wordcount(value, _, tools) {
+    let count = 0;
+    for (const _ of oneByOne(value, tools).matchAll(/[\p{L}\p{N}\p{M}_]+/gu)) count++;
+    return BigInt(count);
+  },
 };
 
 function roundInteger(value: bigint, precision: number): bigint {
@@ -518,7 +565,7 @@ function roundInteger(value: bigint, precision: number): bigint {
 
 function readFloat(text: string): number | null {
   const plain = strip(text, null, "both");
-  if (/^[+-]?(\d+(_\d+)*\.?(\d+(_\d+)*)?|\.\d+(_\d+)*)([eE][+-]?\d+)?$/.test(plain)) {
+  if (/^[+-]?(\d+(_\d+)*(\.(\d+(_\d+)*)?)?|\.\d+(_\d+)*)([eE][+-]?\d+)?$/.test(plain)) {
     return Number(plain.replaceAll("_", ""));
   }
   const special = /^([+-]?)(inf|infinity|nan)$/i.exec(plain);

@@ -12,11 +12,14 @@ export function percent(template: string, values: unknown, budget: Budget): stri
   const list = values instanceof Tuple ? values.items : [values];
   const dict = values instanceof Map ? values : null;
   let next = 0;
+  let size = 0;
   const take = (): unknown => {
     if (next < list.length) return list[next++];
     throw new JinjaError("TypeError", "not enough arguments for format string");
   };
-  const pattern = /%(?:\(([^)]*)\))?([-+ #0]*)(\*|\d+)?(?:\.(\*|\d+)?)?[hlL]?([^])?/g;
+  budget.each(template.length);
+  // A key that never ends goes to the end at once: looking for its end from each "%(" is quadratic.
+  const pattern = /%(?:\(([^)]*)(?:\)|$))?([-+ #0]*)(\*|\d+)?(?:\.(\*|\d+)?)?[hlL]?([^])?/g;
   const text = template.replace(pattern, (whole, key, flags, width, precision, kind) => {
     if (kind === "%") return "%";
     if (kind === undefined) throw new JinjaError("ValueError", "incomplete format");
@@ -38,7 +41,10 @@ export function percent(template: string, values: unknown, budget: Budget): stri
       precision: exact,
       kind,
     };
-    return percentOne(value, spec, budget);
+    const one = percentOne(value, spec, budget);
+    budget.make(one.length);
+    budget.fits(size += one.length);
+    return one;
   });
   const canBeUnused = !(values instanceof Tuple) &&
     (dict !== null || Array.isArray(values) || values instanceof Range ||
@@ -173,7 +179,9 @@ export function formatText(
   given: { args: readonly unknown[]; named: ReadonlyMap<string, unknown> },
   tools: { budget: Budget; reader: Reader },
 ): string {
+  tools.budget.each(template.length);
   let counter = 0;
+  let size = 0;
   const field = (body: string): string => {
     const [, name = "", conversion, spec = ""] =
       /^((?:[^!:[]|\[[^\]]*\])*)(?:!(.))?(?::([^]*))?$/.exec(body) ?? [];
@@ -209,7 +217,12 @@ export function formatText(
   return template.replace(/\{\{|\}\}|\{((?:[^{}]|\{[^{}]*\})*)\}|[{}]/g, (whole, body) => {
     if (whole === "{{") return "{";
     if (whole === "}}") return "}";
-    if (body !== undefined) return field(body);
+    if (body !== undefined) {
+      const text = field(body);
+      tools.budget.make(text.length);
+      tools.budget.fits(size += text.length);
+      return text;
+    }
     throw new JinjaError(
       "ValueError",
       whole === "}"

@@ -12,6 +12,7 @@ import {
   lengthOf,
   Namespace,
   Range,
+  sizeOf,
   Tuple,
   typeName,
 } from "./values.ts";
@@ -61,8 +62,13 @@ export function makeGlobals(
     raise_exception({ args }) {
       throw new JinjaError("TemplateError", toText(args[0] ?? ""));
     },
-    strftime_now: (given) =>
-      strftime(now(), new Arguments("strftime_now", ["format"], given, 1).text("format")),
+    strftime_now(given) {
+      const format = new Arguments("strftime_now", ["format"], given, 1).text("format");
+      // Two characters of a format become up to 24.
+      budget.make(format.length * 12);
+      budget.each(format.length);
+      return strftime(now(), format);
+    },
     joiner(given) {
       const separator = new Arguments("joiner", ["sep"], given).get("sep", ", ");
       let isFirst = true;
@@ -116,6 +122,7 @@ function integer(value: unknown): bigint {
 function dictOf({ args, named }: CallArguments, budget: Budget): Map<unknown, unknown> {
   const dict = new Map<unknown, unknown>();
   const [first] = args;
+  budget.work(sizeOf(first) + named.size);
   if (first instanceof Map) {
     for (const [key, value] of first) dict.set(key, value);
   } else if (first !== undefined) {
@@ -128,6 +135,5 @@ function dictOf({ args, named }: CallArguments, budget: Budget): Map<unknown, un
     }
   }
   for (const [key, value] of named) dict.set(key, value);
-  budget.work(dict.size);
   return dict;
 }

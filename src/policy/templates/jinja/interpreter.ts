@@ -1,5 +1,5 @@
 /** Runs the syntax tree of a template. */
-import { Budget, type TemplateLimits } from "./budget.ts";
+import { Budget, type TemplateLimits, withBudget } from "./budget.ts";
 import { filters, Group, type Tools } from "./filters.ts";
 import { checkAttribute, Dynamic, makeGlobals } from "./globals.ts";
 import { charAt, methodOf } from "./methods.ts";
@@ -19,6 +19,7 @@ import {
   keyOf,
   Namespace,
   Range,
+  sizeOf,
   toIndex,
   Tuple,
   typeName,
@@ -121,7 +122,7 @@ class Interpreter implements Tools {
   }
 
   run(body: Body): Rendered {
-    this.#body(body, new Scope(null), this.#root);
+    withBudget(this.budget, () => this.#body(body, new Scope(null), this.#root));
     return {
       text: this.#root.text(),
       generated: this.#generated,
@@ -535,11 +536,18 @@ class Interpreter implements Tools {
   }
 
   #call(callee: unknown, given: CallArguments): unknown {
+    this.#countGiven(given);
     if (callee instanceof Callable) return callee.call(given);
     if (callee instanceof Dynamic && callee.call !== undefined) return callee.call(given);
     if (callee instanceof Unsafe) callee.fail();
     if (callee instanceof Undefined) callee.fail();
     throw new JinjaError("TypeError", `'${typeName(callee)}' object is not callable`);
+  }
+
+  /** What is called reads what it is given: that counts before it runs. */
+  #countGiven({ args, named }: CallArguments): void {
+    for (const value of args) this.budget.work(sizeOf(value));
+    for (const value of named.values()) this.budget.work(sizeOf(value));
   }
 
   /** A filter; the innermost of a chain without a value gets `start`. */
@@ -554,14 +562,16 @@ class Interpreter implements Tools {
   }
 
   filter(name: string, value: unknown, given: CallArguments): unknown {
-    this.budget.step();
+    this.budget.work(sizeOf(value));
+    this.#countGiven(given);
     const filter = Object.hasOwn(filters, name) ? filters[name] : undefined;
     if (filter !== undefined) return filter(value, given, this);
     throw new JinjaError("TemplateRuntimeError", `No filter named ${repr(name)} found.`);
   }
 
   test(name: string, value: unknown, given: CallArguments): boolean {
-    this.budget.work(sizeOf(value) + sizeOf(given.args[0]));
+    this.budget.work(sizeOf(value));
+    this.#countGiven(given);
     const test = Object.hasOwn(tests, name) ? tests[name] : undefined;
     if (test !== undefined) return test(value, given);
     throw new JinjaError("TemplateRuntimeError", `No test named ${repr(name)} found.`);
@@ -638,11 +648,6 @@ function missing(of: unknown, key: unknown): Undefined {
       ? `${repr(type)} has no attribute ${repr(key)}`
       : `${type} has no element ${repr(key)}`,
   );
-}
-
-function sizeOf(value: unknown): number {
-  if (typeof value === "string" || Array.isArray(value)) return value.length;
-  return value instanceof Map ? value.size : 1;
 }
 
 const usedNames = new WeakMap<Macro, Set<string>>();

@@ -1,6 +1,6 @@
 /** JSON as Python's `json` module reads and writes it. */
-import type { Budget } from "./budget.ts";
-import { floatRepr, integerText } from "./text.ts";
+import { type Budget, budgetAtHand } from "./budget.ts";
+import { floatRepr, integerText, replaceCounted } from "./text.ts";
 import { ArgumentsText, compare, JinjaError, PythonFloat, Tuple, typeName } from "./values.ts";
 
 /** Options of `json.dumps`. */
@@ -18,15 +18,25 @@ export interface DumpOptions {
 const plain: DumpOptions = { indent: null, separators: null, sortKeys: false, ensureAscii: false };
 
 /** `json.dumps(value)`. */
-export function dumps(value: unknown, budget?: Budget, options: DumpOptions = plain): string {
+export function dumps(value: unknown, given?: Budget, options: DumpOptions = plain): string {
+  const budget = given ?? budgetAtHand();
   const { indent, sortKeys, ensureAscii } = options;
   const [comma, colon] = options.separators ?? [indent === null ? ", " : ",", ": "];
+  const written = <T>(items: readonly T[], write: (item: T) => string): string[] => {
+    let size = 0;
+    return items.map((item) => {
+      const part = write(item);
+      budget?.fits(size += part.length);
+      return part;
+    });
+  };
   const text = (value: string) => {
     budget?.work(value.length);
     return quoted(value, ensureAscii);
   };
   const block = (open: string, close: string, items: string[], level: number): string => {
     if (items.length === 0) return open + close;
+    budget?.make(items.reduce((size, item) => size + item.length + comma.length, 0));
     if (indent === null) return open + items.join(comma) + close;
     budget?.make((level + 1) * indent.length * items.length);
     const line = "\n" + indent.repeat(level + 1);
@@ -42,13 +52,14 @@ export function dumps(value: unknown, budget?: Budget, options: DumpOptions = pl
     if (value instanceof ArgumentsText) return write(value.dict, level);
     if (Array.isArray(value) || value instanceof Tuple) {
       const items = Array.isArray(value) ? value : value.items;
-      return block("[", "]", items.map((item) => write(item, level + 1)), level);
+      return block("[", "]", written(items, (item) => write(item, level + 1)), level);
     }
     if (value instanceof Map) {
       const entries = [...value];
       if (sortKeys) entries.sort(([a], [b]) => compare(a, b));
-      const items = entries.map(([key, item]) =>
-        text(keyText(key)) + colon + write(item, level + 1)
+      const items = written(
+        entries,
+        ([key, item]) => text(keyText(key)) + colon + write(item, level + 1),
       );
       return block("{", "}", items, level);
     }
@@ -87,7 +98,7 @@ const short: Readonly<Record<string, string>> = {
 function quoted(text: string, ensureAscii: boolean): string {
   // deno-lint-ignore no-control-regex
   const pattern = ensureAscii ? /["\\\x00-\x1f\x7f-\uffff]/g : /["\\\x00-\x1f]/g;
-  const inner = text.replace(pattern, (char) => {
+  const inner = replaceCounted(text, pattern, (char) => {
     if (char === "\x7f") return char;
     return short[char] ?? `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`;
   });

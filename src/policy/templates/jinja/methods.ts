@@ -21,6 +21,7 @@ import {
   iterate,
   JinjaError,
   keyOf,
+  sizeOf,
   textLength,
   Tuple,
   typeName,
@@ -85,7 +86,10 @@ function bound<T>(
   budget: Budget,
 ): Callable | undefined {
   const method = Object.hasOwn(methods, name) ? methods[name] : undefined;
-  return method && new Callable(name, (given) => method(self, given, budget));
+  return method && new Callable(name, (given) => {
+    budget.work(sizeOf(self));
+    return method(self, given, budget);
+  });
 }
 
 function isEvery(text: string, pattern: RegExp): boolean {
@@ -134,6 +138,7 @@ function found(name: string, isLast: boolean, isStrict: boolean): Method<string>
     const args = new Arguments(name, ["sub", "start", "end"], given, 1);
     const sub = args.text("sub");
     const text = ranged(self, args);
+    budget.search(text, sub);
     const at = isLast ? text.lastIndexOf(sub) : text.indexOf(sub);
     if (at < 0) {
       if (isStrict) throw new JinjaError("ValueError", "substring not found");
@@ -150,7 +155,11 @@ function justified(name: string, align: "left" | "right" | "center"): Method<str
     const args = new Arguments(name, ["width", "fillchar"], given, 1);
     const width = args.integer("width");
     budget.make(width);
-    return justify(self, width, args.text("fillchar", " "), align);
+    const fill = args.text("fillchar", " ");
+    if (textLength(fill) !== 1) {
+      throw new JinjaError("TypeError", "The fill character must be exactly one character long");
+    }
+    return justify(self, width, fill, align);
   };
 }
 
@@ -178,7 +187,9 @@ function split(name: "split" | "rsplit"): Method<string> {
     const limit = most < 0 ? Infinity : most;
     const separator = args.textOrNone("sep");
     if (separator === "") throw new JinjaError("ValueError", "empty separator");
+    if (separator === null) budget.each(self.length);
     if (separator === null) return splitSpace(self, limit, name === "rsplit");
+    budget.search(self, separator);
     const parts = self.split(separator);
     if (parts.length - 1 <= limit) return parts;
     return name === "split" ? [...parts.slice(0, limit), parts.slice(limit).join(separator)] : [
@@ -212,6 +223,7 @@ function partition(name: "partition" | "rpartition"): Method<string> {
     budget.work(self.length);
     const separator = new Arguments(name, ["sep"], given, 1).text("sep");
     if (separator === "") throw new JinjaError("ValueError", "empty separator");
+    budget.search(self, separator);
     const at = name === "partition" ? self.indexOf(separator) : self.lastIndexOf(separator);
     if (at < 0) return new Tuple(name === "partition" ? [self, "", ""] : ["", "", self]);
     return new Tuple([self.slice(0, at), separator, self.slice(at + separator.length)]);
@@ -228,6 +240,8 @@ export function replace(
 ): string {
   budget.work(text.length);
   const limit = count < 0 ? Infinity : count;
+  if (old === "") budget.each(text.length);
+  else budget.search(text, old);
   const parts = old === "" ? ["", ...Array.from(text), ""] : text.split(old);
   const times = Math.min(parts.length - 1, limit);
   budget.make(text.length + times * by.length);
@@ -286,9 +300,9 @@ const textMethods: Readonly<Record<string, Method<string>>> = {
   lower: (self, _, budget) => (budget.work(self.length), lower(self)),
   casefold: (self, _, budget) => (budget.work(self.length), lower(self).replaceAll("ß", "ss")),
   capitalize: (self, _, budget) => (budget.work(self.length), capitalize(self)),
-  title: (self, _, budget) => (budget.make(self.length), title(self)),
+  title: (self, _, budget) => (budget.each(self.length), title(self)),
   swapcase(self, _, budget) {
-    budget.make(self.length);
+    budget.each(self.length);
     return Array.from(self, (char) => char === lower(char) ? char.toUpperCase() : lower(char)).join(
       "",
     );
@@ -310,6 +324,7 @@ const textMethods: Readonly<Record<string, Method<string>>> = {
     const args = new Arguments("count", ["sub", "start", "end"], given, 1);
     const text = ranged(self, args);
     const sub = args.text("sub");
+    budget.search(text, sub);
     return counted(sub === "" ? textLength(text) + 1 : text.split(sub).length - 1);
   },
   join(self, given, budget) {
@@ -328,7 +343,7 @@ const textMethods: Readonly<Record<string, Method<string>>> = {
     return items.join(self);
   },
   splitlines(self, given, budget) {
-    budget.make(self.length);
+    budget.each(self.length);
     return splitLines(
       self,
       new Arguments("splitlines", ["keepends"], given).get("keepends") === true,
@@ -343,6 +358,7 @@ const textMethods: Readonly<Record<string, Method<string>>> = {
   expandtabs(self, given, budget) {
     const size = new Arguments("expandtabs", ["tabsize"], given).integer("tabsize", 8);
     budget.make(self.length * Math.max(1, size));
+    budget.each(self.length);
     let column = 0;
     let result = "";
     for (const char of self) {
@@ -367,8 +383,14 @@ const textMethods: Readonly<Record<string, Method<string>>> = {
   isidentifier: (self) => isEvery(self, /^[\p{ID_Start}_][\p{ID_Continue}]*$/u),
   islower: (self) => /\p{Ll}/u.test(self) && !/[\p{Lu}\p{Lt}]/u.test(self),
   isupper: (self) => /\p{Lu}/u.test(self) && !/[\p{Ll}\p{Lt}]/u.test(self),
-  isspace: (self) => self !== "" && [...self].every((char) => whiteSpace.has(char)),
-  istitle: (self) => /[\p{Lu}\p{Lt}]/u.test(self) && self === title(self),
+  isspace: (
+    self,
+    _,
+    budget,
+  ) => (budget.each(self.length), self !== "" && [...self].every((char) => whiteSpace.has(char))),
+  istitle: (self, _, budget) => (
+    budget.each(self.length), /[\p{Lu}\p{Lt}]/u.test(self) && self === title(self)
+  ),
   isprintable: (self) =>
     !/[\p{C}\p{Zl}\p{Zp}\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]/u.test(self),
 };
@@ -409,4 +431,10 @@ const dictMethods: Readonly<Record<string, Method<Map<unknown, unknown>>>> = {
 export function charAt(text: string, index: number): string | undefined {
   const points = codePoints(text);
   return points[index < 0 ? index + points.length : index];
+}
+
+/** The methods of a type that a template can call. */
+export function methodNames(type: "str" | "list" | "dict"): readonly string[] {
+  if (type === "str") return [...Object.keys(textMethods), "format"];
+  return Object.keys(type === "list" ? listMethods : dictMethods);
 }

@@ -87,6 +87,7 @@ function repeated(value: unknown, by: unknown, budget: Budget): unknown {
   const items = Array.isArray(value) ? value : value instanceof Tuple ? value.items : null;
   if (items === null) return undefined;
   budget.make(items.length * times);
+  budget.each(items.length * times);
   const all = Array.from({ length: items.length * times }, (_, at) => items[at % items.length]);
   return Array.isArray(value) ? all : new Tuple(all);
 }

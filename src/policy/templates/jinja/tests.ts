@@ -1,5 +1,6 @@
 /** Jinja's tests: what stands behind `is`. */
 import { Arguments } from "./arguments.ts";
+import { budgetAtHand } from "./budget.ts";
 import { filters } from "./filters.ts";
 import { toText } from "./text.ts";
 import {
@@ -74,7 +75,10 @@ export function contains(container: unknown, item: unknown): boolean {
     typeof container === "string" || container instanceof ArgumentsText
   ) {
     const text = typeof container === "string" ? container : (container as ArgumentsText).text;
-    if (typeof item === "string") return text.includes(item);
+    if (typeof item === "string") {
+      budgetAtHand()?.search(text, item);
+      return text.includes(item);
+    }
     throw new JinjaError(
       "TypeError",
       `'in <string>' requires string as left operand, not ${typeName(item)}`,
@@ -84,6 +88,7 @@ export function contains(container: unknown, item: unknown): boolean {
   if (dict instanceof Map) {
     const key = keyOf(item);
     if (dict.has(key)) return true;
+    budgetAtHand()?.work(asNumber(item) === null ? 1 : dict.size);
     return asNumber(item) !== null && [...dict.keys()].some((key) => equals(key, item));
   }
   if (container === null || asNumber(container) !== null) {

@@ -1,4 +1,5 @@
 /** Python's `str()` and `repr()`, and its idea of white space. */
+import { budgetAtHand } from "./budget.ts";
 import {
   ArgumentsText,
   Callable,
@@ -31,6 +32,8 @@ export function toText(value: unknown): string {
 
 /** Python's `repr(value)`. */
 export function repr(value: unknown): string {
+  // Printing an entry takes as long as some ten expressions.
+  budgetAtHand()?.each(9);
   if (value === null) return "None";
   switch (typeof value) {
     case "string":
@@ -42,14 +45,12 @@ export function repr(value: unknown): string {
     case "number":
       return floatRepr(value);
   }
-  if (Array.isArray(value)) return `[${value.map(repr).join(", ")}]`;
+  if (Array.isArray(value)) return `[${listed(value)}]`;
   if (value instanceof Tuple) {
-    return value.items.length === 1
-      ? `(${repr(value.items[0])},)`
-      : `(${value.items.map(repr).join(", ")})`;
+    return value.items.length === 1 ? `(${repr(value.items[0])},)` : `(${listed(value.items)})`;
   }
   if (value instanceof Map) return `{${pairs(value)}}`;
-  if (value instanceof DictView) return `${value.name}([${value.items.map(repr).join(", ")}])`;
+  if (value instanceof DictView) return `${value.name}([${listed(value.items)}])`;
   if (value instanceof Range) {
     const stride = value.stride === 1n ? "" : `, ${value.stride}`;
     return `range(${value.start}, ${value.stop}${stride})`;
@@ -63,7 +64,38 @@ export function repr(value: unknown): string {
 }
 
 function pairs(map: ReadonlyMap<unknown, unknown>): string {
-  return [...map].map(([key, entry]) => `${repr(key)}: ${repr(entry)}`).join(", ");
+  return listed([...map], ([key, entry]) => `${repr(key)}: ${repr(entry)}`);
+}
+
+/** Entries with commas; what they come to is counted while they are made. */
+function listed<T>(items: readonly T[], write: (item: T) => string = repr): string {
+  const budget = budgetAtHand();
+  let size = 0;
+  return items.map((item) => {
+    const part = write(item);
+    size += part.length + 2;
+    budget?.make(part.length);
+    budget?.fits(size);
+    return part;
+  }).join(", ");
+}
+
+/** Replaces matches; what comes of it is counted while it is made. */
+export function replaceCounted(
+  text: string,
+  pattern: RegExp,
+  write: (match: string) => string,
+): string {
+  const budget = budgetAtHand();
+  budget?.make(text.length);
+  let size = text.length;
+  return text.replace(pattern, (match) => {
+    const by = write(match);
+    size += by.length - match.length;
+    budget?.step();
+    budget?.fits(size);
+    return by;
+  });
 }
 
 /** An int as text; Python refuses more than 4300 digits. */
@@ -108,7 +140,7 @@ const named: Readonly<Record<string, string>> = {
 
 function textRepr(text: string): string {
   const quote = text.includes("'") && !text.includes('"') ? '"' : "'";
-  const inner = text.replace(/[\\'"\p{C}\p{Z}]/gu, (char) => {
+  const inner = replaceCounted(text, /[\\'"\p{C}\p{Z}]/gu, (char) => {
     if (char === " " || char === '"' && quote === "'") return char;
     if (char === "'" || char === '"') return char === quote ? `\\${char}` : char;
     if (char in named) return named[char]!;
@@ -126,11 +158,13 @@ function escaped(code: number): string {
 /** Python's `ascii(value)`. */
 export function ascii(value: unknown): string {
   // deno-lint-ignore no-control-regex
-  return repr(value).replace(/[^\x00-\x7f]/gu, (char) => escaped(char.codePointAt(0)!));
+  return replaceCounted(repr(value), /[^\x00-\x7f]/gu, (char) => escaped(char.codePointAt(0)!));
 }
 
 /** A text without some characters at its ends. `null` stands for white space. */
 export function strip(text: string, chars: string | null, ends: "both" | "left" | "right"): string {
+  budgetAtHand()?.work(text.length);
+  if (chars !== null) budgetAtHand()?.each(chars.length);
   const set = chars === null ? whiteSpace : new Set(chars);
   let start = 0;
   let end = text.length;
@@ -154,7 +188,10 @@ export function strip(text: string, chars: string | null, ends: "both" | "left" 
 
 /** The code points of a text; a text without pairs is its own list. */
 export function codePoints(text: string): string | readonly string[] {
-  return /[\ud800-\udbff]/.test(text) ? Array.from(text) : text;
+  budgetAtHand()?.work(text.length);
+  if (!/[\ud800-\udbff]/.test(text)) return text;
+  budgetAtHand()?.each(text.length);
+  return Array.from(text);
 }
 
 /** Code points from `start` to `end`. */

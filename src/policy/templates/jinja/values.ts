@@ -3,6 +3,8 @@
  * `list` an array, `dict` a Map; the rest are the classes here.
  */
 
+import { budgetAtHand } from "./budget.ts";
+
 /** An error that Python or the template would raise. */
 export class JinjaError extends Error {
   /** Makes the error; `kind` is the name of Python's class. */
@@ -40,6 +42,7 @@ export class DictView {
 /** A generator or another iterator: it can be read once. */
 export class OneTime {
   #items: unknown[];
+  #at = 0;
   /** Makes it; `name` is its type. */
   constructor(items: unknown[], readonly name = "generator") {
     this.#items = items;
@@ -47,14 +50,16 @@ export class OneTime {
 
   /** The entries that are left; afterwards there are none. */
   take(): unknown[] {
-    const items = this.#items;
+    const items = this.#at === 0 ? this.#items : this.#items.slice(this.#at);
     this.#items = [];
+    this.#at = 0;
     return items;
   }
 
   /** The next entry. */
   next(): { value: unknown } | null {
-    return this.#items.length === 0 ? null : { value: this.#items.shift() };
+    // Not shift(): that moves all the others.
+    return this.#at >= this.#items.length ? null : { value: this.#items[this.#at++] };
   }
 }
 
@@ -232,6 +237,7 @@ export function asNumber(value: unknown): bigint | number | null {
 
 /** Python's `==`. */
 export function equals(a: unknown, b: unknown): boolean {
+  budgetAtHand()?.work(sharedSize(a, b));
   if (a === b) return true;
   const x = asNumber(a);
   const y = asNumber(b);
@@ -246,8 +252,16 @@ export function equals(a: unknown, b: unknown): boolean {
     for (const [key, value] of a) if (!b.has(key) || !equals(value, b.get(key))) return false;
     return true;
   }
-  if (a instanceof Range && b instanceof Range) return sameItems(a.toArray(), b.toArray());
+  if (a instanceof Range && b instanceof Range) {
+    return a.length === b.length && sameItems(a.toArray(), b.toArray());
+  }
   return a instanceof Undefined && b instanceof Undefined;
+}
+
+/** Characters, or numbers of a range, that a comparison may have to look at by itself. */
+function sharedSize(a: unknown, b: unknown): number {
+  if (typeof a === "string" && typeof b === "string") return Math.min(a.length, b.length);
+  return a instanceof Range && b instanceof Range ? Math.min(a.length, b.length) * 16 : 0;
 }
 
 function sameItems(a: readonly unknown[], b: readonly unknown[]): boolean {
@@ -256,6 +270,7 @@ function sameItems(a: readonly unknown[], b: readonly unknown[]): boolean {
 
 /** Python's order of two values: negative, 0 or positive. */
 export function compare(a: unknown, b: unknown, sign = "<"): number {
+  budgetAtHand()?.work(sharedSize(a, b));
   const x = asNumber(a);
   const y = asNumber(b);
   if (x !== null && y !== null) return x < y ? -1 : x > y ? 1 : x == y ? 0 : NaN;
@@ -303,6 +318,8 @@ export function keyOf(value: unknown): unknown {
 
 /** The entries of a value that can be looped over. */
 export function iterate(value: unknown): readonly unknown[] {
+  if (typeof value === "string") budgetAtHand()?.each(value.length);
+  else budgetAtHand()?.work(sizeOf(value));
   if (Array.isArray(value)) return value;
   if (typeof value === "string") return Array.from(value);
   if (value instanceof Map) return [...value.keys()];
@@ -325,9 +342,20 @@ export function lengthOf(value: unknown): number {
   throw new JinjaError("TypeError", `object of type '${typeName(value)}' has no len()`);
 }
 
+/** Characters or entries of a value, without those of its entries. */
+export function sizeOf(value: unknown): number {
+  if (typeof value === "string" || Array.isArray(value)) return value.length;
+  if (value instanceof Map) return value.size;
+  if (value instanceof Tuple || value instanceof DictView) return value.items.length;
+  if (value instanceof ArgumentsText) return value.text.length;
+  return value instanceof Range ? value.length : 1;
+}
+
 /** Code points of a text. */
 export function textLength(text: string): number {
+  budgetAtHand()?.work(text.length);
   if (!/[\ud800-\udbff]/.test(text)) return text.length;
+  budgetAtHand()?.each(text.length);
   let length = 0;
   for (const _ of text) length++;
   return length;
