@@ -10,6 +10,11 @@ export interface ReadAnswerOptions {
   readonly tools?: readonly unknown[] | undefined;
   /** Whether the prompt ended inside the model's thoughts. Default `false`. */
   readonly isThinking?: boolean | undefined;
+  /**
+   * All special tokens of the model, where they are known. The channels of gpt-oss are then read only
+   * if the model has them: others may quote them.
+   */
+  readonly wholeTokens?: readonly string[] | undefined;
   /** Cancels a reader that asks others. */
   readonly signal?: AbortSignal | undefined;
   /** Told how many characters were looked at, for tests. */
@@ -37,8 +42,9 @@ export type AnswerReader = (
  * ```
  */
 export function readAnswer(text: string, options: ReadAnswerOptions = {}): ReadAnswer {
-  const { tools, isThinking = false, onLooked } = options;
-  if (isHarmony(text)) return readHarmony(text);
+  const { tools, isThinking = false, wholeTokens = [], onLooked } = options;
+  const mayBeHarmony = wholeTokens.length === 0 || wholeTokens.includes("<|channel|>");
+  if (mayBeHarmony && isHarmony(text)) return readHarmony(text);
   const texts = textParameters(tools);
   const { reasoning, rest, said, found, looked } = takeApart(text, { isThinking, texts });
   onLooked?.(looked);

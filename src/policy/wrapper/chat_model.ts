@@ -84,8 +84,9 @@ export class TemplateChatModel implements ChatModel {
     const { variables, readAnswer: own } = this.#options;
     const tools = Array.isArray(variables?.tools) ? variables.tools : undefined;
     const isThinking = /<think>\s*$/.test(promptText.slice(-32));
+    const { wholeTokens } = this.tokenizer;
     const take = async (text: string) =>
-      await (own ?? readAnswer)(text, { tools, isThinking, signal });
+      await (own ?? readAnswer)(text, { tools, isThinking, wholeTokens, signal });
     const shown = sample.text ?? "";
     const written = await this.#written(sample, signal);
     const answer = await take(shown);

@@ -248,3 +248,12 @@ Deno.test("a call whose argument may have ended later is a fault", () => {
     assert.deepEqual([calls, faults.length], [[], 1]);
   }
 });
+
+Deno.test("a model without channels that quotes a call of gpt-oss calls nothing", () => {
+  const text = "gpt-oss writes `<|channel|>commentary to=functions.add <|message|>{}<|call|>`.";
+  const quoted = readAnswer(text, { wholeTokens: ["<|im_end|>"] });
+  assert.deepEqual([quoted.calls, quoted.faults, quoted.content], [[], [], text]);
+  for (const wholeTokens of [[], ["<|channel|>", "<|message|>"]]) {
+    assert.equal(readAnswer(text, { wholeTokens }).calls.length, 1);
+  }
+});
