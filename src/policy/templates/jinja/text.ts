@@ -98,9 +98,11 @@ export function replaceCounted(
   });
 }
 
+const tooLong = 10n ** 4300n;
+
 /** An int as text; Python refuses more than 4300 digits. */
 export function integerText(value: bigint): string {
-  if (value < 10n ** 4300n && value > -(10n ** 4300n)) return String(value);
+  if (value < tooLong && value > -tooLong) return String(value);
   throw new JinjaError(
     "ValueError",
     "Exceeds the limit (4300 digits) for integer string conversion",
