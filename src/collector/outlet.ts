@@ -1,4 +1,4 @@
-import { SGLangError } from "../errors.ts";
+import { StateError } from "../errors.ts";
 import { messageOf } from "../internal/thrown.ts";
 import { isFlat } from "../training/mod.ts";
 import { makeAssembler } from "./assembler.ts";
@@ -131,8 +131,7 @@ export class Outlet {
     this.#consecutiveFailures++;
     if (this.#consecutiveFailures < this.#plan.maxConsecutiveFailures) return;
     this.fail(
-      new SGLangError(
-        "state",
+      new StateError(
         `Stopped after ${this.#consecutiveFailures} failed dialogs in a row; the last: ` +
           error.message,
         { cause: error },
@@ -239,7 +238,7 @@ export class Outlet {
       return !admit(group.flat());
     } catch (error) {
       this.fail(
-        new SGLangError("state", `admitGroup failed: ${messageOf(error)}`, { cause: error }),
+        new StateError(`admitGroup failed: ${messageOf(error)}`, { cause: error }),
       );
       return true;
     }

@@ -102,7 +102,7 @@ function ragged(name: string, dtype: DType, { rows, pick }: Column<Values>): Ten
   const offsets = new BigInt64Array(rows.length + 1);
   rows.forEach((row, i) => offsets[i + 1] = offsets[i]! + BigInt(pick(row).length));
   return [
-    endToEnd(name, dtype, { rows, pick }),
+    endToEnd(name, dtype, { rows, pick, length: Number(offsets.at(-1)) }),
     column(`${name.replace(/_ids$/, "")}_offsets`, "int64", offsets),
   ];
 }
@@ -114,7 +114,8 @@ function optional(name: string, dtype: DType, { rows, pick }: Column<Values | nu
   if (present < rows.length) {
     throw new ValidationError(`Cannot write ${name}: ${present} of ${rows.length} rows have it`);
   }
-  return [endToEnd(name, dtype, { rows, pick: (row) => pick(row)! })];
+  const length = rows.reduce((sum, row) => sum + row.responseIds.length, 0);
+  return [endToEnd(name, dtype, { rows, pick: (row) => pick(row)!, length })];
 }
 
 function texts(name: string, { rows, pick }: Column<string>): TensorToWrite[] {
@@ -122,8 +123,11 @@ function texts(name: string, { rows, pick }: Column<string>): TensorToWrite[] {
   return ragged(name, "uint8", { rows, pick: (row) => encoder.encode(pick(row)) });
 }
 
-function endToEnd(name: string, dtype: DType, { rows, pick }: Column<Values>): TensorToWrite {
-  const length = rows.reduce((sum, row) => sum + pick(row).length, 0);
+function endToEnd(
+  name: string,
+  dtype: DType,
+  { rows, pick, length }: Column<Values> & { readonly length: number },
+): TensorToWrite {
   return { name, dtype, shape: [length], data: () => pieces(rows, pick) };
 }
 
