@@ -42,8 +42,8 @@ function spread(index: number): number {
   return mix(Math.imul(index, 0x9e3779b9));
 }
 
-/** murmur3's finaliser. */
-function mix(value: number): number {
+/** murmur3's finaliser: mixes the 32 bits of a number. */
+export function mix(value: number): number {
   let h = value | 0;
   h = Math.imul(h ^ h >>> 16, 0x85ebca6b);
   h = Math.imul(h ^ h >>> 13, 0xc2b2ae35);

@@ -1,3 +1,5 @@
+import { mix } from "../../internal/sample_seed.ts";
+
 /** Deterministic random numbers. */
 
 /** A number in [0, 1) that depends on the two numbers alone (murmur3's finaliser on each half). */
@@ -26,11 +28,4 @@ export class SeedStream {
     const radius = Math.sqrt(-2 * Math.log((this.next() + 1) / 0x100000001));
     return radius * Math.cos(2 * Math.PI * this.next() / 0x100000000);
   }
-}
-
-function mix(value: number): number {
-  let h = value | 0;
-  h = Math.imul(h ^ h >>> 16, 0x85ebca6b);
-  h = Math.imul(h ^ h >>> 13, 0xc2b2ae35);
-  return h ^ h >>> 16;
 }

@@ -1,4 +1,4 @@
-import { AbortedError, type SGLangError, TimeoutError } from "../../errors.ts";
+import { TimeoutError } from "../../errors.ts";
 import { systemClock } from "../../internal/clock.ts";
 import { withDeadline } from "../../internal/deadline.ts";
 import { messageOf } from "../../internal/thrown.ts";
@@ -136,12 +136,4 @@ export function unwrapFailure(
   // A call on all servers that is part of a call on one: the inner failure says more.
   const inner = unwrapFailure(error.cause);
   return { server: inner.server ?? error.server, cause: inner.cause };
-}
-
-/** Whether an error is the caller's own cancellation. */
-export function isCallerAbort(error: unknown, signal: AbortSignal | undefined): boolean {
-  if (signal?.aborted !== true) return false;
-  const { cause } = unwrapFailure(error);
-  return cause instanceof AbortedError || cause === signal.reason ||
-    (cause as SGLangError | undefined)?.code === "aborted";
 }
