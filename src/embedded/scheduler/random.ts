@@ -1,6 +1,5 @@
-import { mix } from "../../internal/sample_seed.ts";
-
 /** Deterministic random numbers. */
+import { mix } from "../../internal/sample_seed.ts";
 
 /** A number in [0, 1) that depends on the two numbers alone (murmur3's finaliser on each half). */
 export function uniformAt(seed: number, index: number): number {
