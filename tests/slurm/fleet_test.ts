@@ -7,8 +7,8 @@ import { AsyncSGLang } from "../../src/engine/mod.ts";
 import { FleetSupervisor, serversInSlurm } from "../../src/fleet/mod.ts";
 import { slurmScript } from "../../src/fleet/launch/mod.ts";
 import { sleep } from "../../src/internal/deadline.ts";
+import { reservePorts } from "../../src/process/mod.ts";
 import { safetensors } from "../../src/weights/mod.ts";
-import { freePort } from "../_support/free_port.ts";
 
 const cli = new URL("../../src/cli/mod.ts", import.meta.url).pathname;
 
@@ -26,7 +26,10 @@ Deno.test("servers that Slurm started are found and synced; a cancelled one is r
     await makeTinyCheckpoint(join(folder, "step-0"), { seed: 0 });
     await makeTinyCheckpoint(join(folder, "step-1"), { seed: 1 });
     await using cluster = await startSlurm(folder);
-    const port = freePort();
+    // Two neighbours, out of the range from which connections of this machine take theirs.
+    using ports = reservePorts({ count: 2, hostname: "0.0.0.0" });
+    const port = ports.ports[0]!;
+    ports.release();
     const script = slurmScript({
       model: join(folder, "step-0"),
       name: "fleet",
