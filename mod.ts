@@ -9,6 +9,9 @@
  * - {@linkcode SGLangWeightSyncScheme} pushes new weights into the servers while they run.
  * - {@linkcode LLMCollector} collects trajectories from environments.
  *
+ * These are the classes, their options and the errors. What is behind them is on sub-paths, such as
+ * `./weights` or `./rows`; docs/api.md lists all names.
+ *
  * Importing this module opens nothing and needs no permission; docs/permissions.md lists what each
  * part needs when it is used.
  *
@@ -24,12 +27,84 @@
  *
  * @module
  */
-export * from "./src/errors.ts";
-export * from "./src/client/mod.ts";
-export type { DType, TensorInfo } from "./src/checkpoint/dtype.ts";
-export * from "./src/server/mod.ts";
-export * from "./src/router/mod.ts";
-export * from "./src/engine/mod.ts";
-export * from "./src/weights/mod.ts";
-export * from "./src/policy/mod.ts";
-export * from "./src/collector/mod.ts";
+export {
+  AbortedError,
+  CheckpointError,
+  ContextOverflowError,
+  CrashedError,
+  type ErrorCode,
+  ExhaustedError,
+  HttpError,
+  isSGLangError,
+  LibraryError,
+  LimitError,
+  NativeError,
+  PartialResultError,
+  PausedError,
+  PermissionError,
+  ProtocolError,
+  SGLangError,
+  StateError,
+  SyncOvertakenError,
+  TemplateLimitError,
+  TimeoutError,
+  TokenDriftError,
+  UnreachableError,
+  UnsupportedError,
+  ValidationError,
+  WeightSyncError,
+} from "./src/errors.ts";
+export {
+  type GenerateRequest,
+  type Generation,
+  type GenerationDelta,
+  type Logger,
+  type SamplingParams,
+  SGLangClient,
+  type SGLangClientOptions,
+} from "./src/client/mod.ts";
+export { makeSglangServer, SglangServer, type SglangServerOptions } from "./src/server/mod.ts";
+export { SGLangRouter, type SGLangRouterOptions } from "./src/router/mod.ts";
+export {
+  AsyncSGLang,
+  type ConnectOptions,
+  type ConnectTarget,
+  type EngineOptions,
+  type FromPretrainedOptions,
+  type GenerateOptions,
+  type Prompt,
+  RLSGLangEngine,
+} from "./src/engine/mod.ts";
+export {
+  progressBar,
+  SGLangWeightReceiver,
+  SGLangWeightSender,
+  SGLangWeightSyncScheme,
+  type UpdateWeightsOptions,
+  type WeightSyncOptions,
+  type WeightSyncReport,
+} from "./src/weights/mod.ts";
+export { safetensors, stateDict, tensorDict, type WeightSource } from "./src/weights/source/mod.ts";
+export {
+  type LLMWrapperOptions,
+  LocalTokenizer,
+  type PolicyInput,
+  type PolicyOutput,
+  SGLangWrapper,
+} from "./src/policy/mod.ts";
+export { ChatHistory, History, type Message } from "./src/policy/chat.ts";
+export { LogProbs, Masks, Text, Tokens } from "./src/policy/rows.ts";
+export {
+  LLMCollector,
+  type LLMCollectorOptions,
+  ReplayBuffer,
+  ResumingEngine,
+  RolloutBatch,
+  type RolloutRow,
+} from "./src/collector/mod.ts";
+export {
+  type Environment,
+  EnvironmentPool,
+  promptEnvironment,
+  toolEnvironment,
+} from "./src/collector/environments/mod.ts";

@@ -8,11 +8,14 @@
  */
 // deno-lint-ignore-file no-console
 import { parseArgs } from "node:util";
-import type { Generation } from "../src/client/types.ts";
-import { EmbeddedServer } from "../src/embedded/mod.ts";
-import type { AsyncSGLang } from "../src/engine/mod.ts";
-import { SGLangError } from "../src/errors.ts";
-import { safetensors, SGLangWeightSyncScheme } from "../src/weights/mod.ts";
+import {
+  type AsyncSGLang,
+  type Generation,
+  safetensors,
+  SGLangError,
+  SGLangWeightSyncScheme,
+} from "@sglang-rl/sglang-rl";
+import { EmbeddedServer } from "@sglang-rl/sglang-rl/testing";
 import { embeddedFleet, type Fleet, givenFleet, realFleet } from "./demo/fleets.ts";
 import { Screen } from "./demo/screen.ts";
 

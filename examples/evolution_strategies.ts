@@ -11,9 +11,13 @@
  * Further options: --seeds 0,1,2  --generations 24  --pairs 8  --noise 2.5  --svg FILE
  */
 import { parseArgs } from "node:util";
-import { LLMCollector, promptEnvironment } from "../src/collector/mod.ts";
-import { SGLangWrapper } from "../src/policy/mod.ts";
-import { type SGLangWeightSender, SGLangWeightSyncScheme } from "../src/weights/mod.ts";
+import {
+  LLMCollector,
+  promptEnvironment,
+  type SGLangWeightSender,
+  SGLangWeightSyncScheme,
+  SGLangWrapper,
+} from "@sglang-rl/sglang-rl";
 import { firstAndLastTenth, mean, sparkline, toSvg } from "./evolution_strategies/curve.ts";
 import { Parameters } from "./evolution_strategies/parameters.ts";
 import { openServers, type ServerKind } from "./evolution_strategies/servers.ts";

@@ -7,7 +7,7 @@
  * Several addresses are used together; each needs its own HOST:PORT in the flag.
  */
 // deno-lint-ignore-file no-console
-import { AsyncSGLang } from "../mod.ts";
+import { AsyncSGLang } from "@sglang-rl/sglang-rl";
 
 const urls = Deno.args.length > 0 ? Deno.args : ["http://127.0.0.1:30000"];
 await using engine = await AsyncSGLang.connect(urls);

@@ -10,7 +10,7 @@
  */
 // deno-lint-ignore-file no-console
 import { parseArgs } from "node:util";
-import { AsyncSGLang } from "../mod.ts";
+import { AsyncSGLang } from "@sglang-rl/sglang-rl";
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

@@ -4,7 +4,8 @@
  *
  *     deno run --allow-net=127.0.0.1 examples/multi_turn.ts http://127.0.0.1:30000
  */
-import { masked, SGLangWrapper } from "../mod.ts";
+import { SGLangWrapper } from "@sglang-rl/sglang-rl";
+import { masked } from "@sglang-rl/sglang-rl/rows";
 
 const [url = "http://127.0.0.1:30000"] = Deno.args;
 await using policy = new SGLangWrapper(url, {

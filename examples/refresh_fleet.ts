@@ -10,13 +10,13 @@
 // deno-lint-ignore-file no-console
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { SGLangError } from "../src/errors.ts";
 import {
   progressBar,
   safetensors,
+  SGLangError,
   type SGLangWeightSender,
   SGLangWeightSyncScheme,
-} from "../src/weights/mod.ts";
+} from "@sglang-rl/sglang-rl";
 
 const USAGE =
   `usage: refresh_fleet.ts --server URL [--server URL]... [--watch] [--transport NAME] FOLDER`;

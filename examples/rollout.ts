@@ -5,10 +5,14 @@
  *     deno run -A examples/rollout.ts
  *     deno run -A examples/rollout.ts http://127.0.0.1:30000      # a running SGLang server
  */
-import { type Environment, EnvironmentPool, LLMCollector } from "../src/collector/mod.ts";
-import { EmbeddedServer, makeTinyCheckpoint } from "../src/embedded/mod.ts";
-import { AsyncSGLang } from "../src/engine/mod.ts";
-import { SGLangWrapper } from "../src/policy/mod.ts";
+import {
+  AsyncSGLang,
+  type Environment,
+  EnvironmentPool,
+  LLMCollector,
+  SGLangWrapper,
+} from "@sglang-rl/sglang-rl";
+import { EmbeddedServer, makeTinyCheckpoint } from "@sglang-rl/sglang-rl/testing";
 
 await using stack = new AsyncDisposableStack();
 

@@ -1,6 +1,7 @@
 /**
  * Runs `deno doc --lint` over every entry of `exports` in deno.json: each exported name has a doc
- * comment, a written type, and no type in its signature that an importer could not name.
+ * comment, a written type, and no type in its signature that an importer could not name. And no entry
+ * exports more names than a reader can look through.
  *
  * Run as `deno run -A scripts/check_api_docs.ts`.
  */
@@ -9,7 +10,36 @@ import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const config = JSON.parse(await Deno.readTextFile(`${root}deno.json`));
-const entries = Object.values<string>(config.exports);
+const exported = config.exports as Readonly<Record<string, string>>;
+const entries = Object.values(exported);
+
+/** The most names of an entry; the root has the classes, their options and the errors. */
+const limitOf = (entry: string) => entry === "." ? 80 : 40;
+
+interface Documented {
+  readonly nodes: Readonly<Record<string, { readonly symbols: readonly unknown[] }>>;
+}
+
+/** The entries that export too many names, one line each. */
+async function findCrowded(): Promise<string[]> {
+  const lines = await Promise.all(
+    Object.entries(exported).map(async ([entry, path]) => {
+      const { stdout } = await new Deno.Command(Deno.execPath(), {
+        args: ["doc", "--quiet", "--json", path],
+        cwd: root,
+        stderr: "null",
+      }).output();
+      const { nodes }: Documented = JSON.parse(new TextDecoder().decode(stdout));
+      const count = Object.values(nodes)[0]!.symbols.length;
+      return count <= limitOf(entry) ? [] : [
+        `${entry} exports ${count} names, at most ${limitOf(entry)} are wanted: move a part of it` +
+        " to an entry of its own in deno.json",
+      ];
+    }),
+  );
+  return lines.flat();
+}
+
 const { success, stderr } = await new Deno.Command(Deno.execPath(), {
   args: ["doc", "--quiet", "--lint", ...entries],
   cwd: root,
@@ -19,5 +49,8 @@ const { success, stderr } = await new Deno.Command(Deno.execPath(), {
   stderr: "piped",
 }).output();
 if (!success) console.error(new TextDecoder().decode(stderr));
-console.log(`api docs: ${entries.length} entries, ${success ? "ok" : "faults"}`);
-Deno.exitCode = success ? 0 : 1;
+const crowded = await findCrowded();
+for (const line of crowded) console.error(line);
+const isGood = success && crowded.length === 0;
+console.log(`api docs: ${entries.length} entries, ${isGood ? "ok" : "faults"}`);
+Deno.exitCode = isGood ? 0 : 1;

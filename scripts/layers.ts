@@ -92,7 +92,6 @@ export const layers: Readonly<Record<string, Layer>> = {
       "src/policy",
       "src/collector",
     ],
-    types: ["src/checkpoint"],
   },
 };
 

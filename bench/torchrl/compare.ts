@@ -6,7 +6,8 @@
  */
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { AsyncSGLang, type InputMode, LocalTokenizer, SGLangWrapper } from "../../mod.ts";
+import { AsyncSGLang, LocalTokenizer, SGLangWrapper } from "../../mod.ts";
+import type { InputMode } from "../../src/policy/mod.ts";
 import type { PolicyOutput } from "../../src/policy/mod.ts";
 import { modelPath, sharedServers } from "../../tests/_support/real.ts";
 import { median } from "../../tests/_support/median.ts";

@@ -1,7 +1,7 @@
 /** Where the demo's servers come from. */
 import { join } from "node:path";
-import { AsyncSGLang } from "../../src/engine/mod.ts";
-import { EmbeddedServer, makeTinyCheckpoint } from "../../src/embedded/mod.ts";
+import { AsyncSGLang } from "@sglang-rl/sglang-rl";
+import { EmbeddedServer, makeTinyCheckpoint } from "@sglang-rl/sglang-rl/testing";
 import {
   environmentName,
   routerEnvironmentName,

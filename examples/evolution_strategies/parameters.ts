@@ -1,6 +1,6 @@
 /** The few weights that evolve, as one vector, and as the state dict that goes to the servers. */
-import { bfloat16ToFloat32, type DType, openCheckpoint } from "../../src/checkpoint/mod.ts";
-import type { StateDict } from "../../src/weights/mod.ts";
+import { bfloat16ToFloat32, type DType, openCheckpoint } from "@sglang-rl/sglang-rl/checkpoint";
+import type { StateDict } from "@sglang-rl/sglang-rl/weights/sources";
 
 /**
  * The biases of the last layer's values: a few numbers that shift what the model says everywhere.

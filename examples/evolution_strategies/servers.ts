@@ -1,7 +1,7 @@
 /** Where the servers of the example come from. */
 import { join } from "node:path";
-import { EmbeddedServer, makeTinyCheckpoint } from "../../src/embedded/mod.ts";
-import { AsyncSGLang } from "../../src/engine/mod.ts";
+import { AsyncSGLang } from "@sglang-rl/sglang-rl";
+import { EmbeddedServer, makeTinyCheckpoint } from "@sglang-rl/sglang-rl/testing";
 import { environmentName, sglangHome } from "../../scripts/sglang_cpu/home.ts";
 
 /** Which servers to use. */

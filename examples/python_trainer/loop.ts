@@ -1,14 +1,14 @@
 /** Rollouts in Deno, training in Python: the loop between them. */
 import { join } from "node:path";
 import {
+  type AsyncSGLang,
   LLMCollector,
   promptEnvironment,
-  toJsonLines,
-  writeRollout,
-} from "../../src/collector/mod.ts";
-import type { AsyncSGLang } from "../../src/engine/mod.ts";
-import { SGLangWrapper } from "../../src/policy/mod.ts";
-import { safetensors, SGLangWeightSyncScheme } from "../../src/weights/mod.ts";
+  safetensors,
+  SGLangWeightSyncScheme,
+  SGLangWrapper,
+} from "@sglang-rl/sglang-rl";
+import { toJsonLines, writeRollout } from "@sglang-rl/sglang-rl/collector";
 import { TrainerProcess, type TrainerStep } from "./trainer_process.ts";
 
 /** Options of {@linkcode trainWithPython}. */

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { LocalTokenizer } from "../../src/policy/mod.ts";
 import { encodeWithMask } from "../../src/policy/assistant_mask.ts";
 import { renderWithSpans } from "../../src/policy/templates/spans.ts";
-import type { Message } from "../../src/policy/mod.ts";
+import type { Message } from "../../src/policy/chat.ts";
 import { type ComparedChat, comparedChats, texts } from "./conversations.ts";
 import { realModels, tokenizersHome, tokenizersPython } from "./home.ts";
 import { runTransformers } from "./set_up.ts";

@@ -1,13 +1,10 @@
 import { setTimeout as pause } from "node:timers/promises";
-import {
-  EnvironmentPool,
-  LLMCollector,
-  promptEnvironment,
-  type RolloutBatch,
-} from "../../src/collector/mod.ts";
+import { EnvironmentPool, promptEnvironment } from "../../src/collector/environments/mod.ts";
+import { LLMCollector, type RolloutBatch } from "../../src/collector/mod.ts";
 import { AsyncSGLang } from "../../src/engine/mod.ts";
 import { SGLangWrapper } from "../../src/policy/mod.ts";
-import { safetensors, SGLangWeightSyncScheme } from "../../src/weights/mod.ts";
+import { safetensors } from "../../src/weights/source/mod.ts";
+import { SGLangWeightSyncScheme } from "../../src/weights/mod.ts";
 
 /** Two servers that can be killed, and the checkpoints that they are synced to. */
 export interface KillablePair extends AsyncDisposable {

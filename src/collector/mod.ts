@@ -1,11 +1,10 @@
 /**
- * Collecting rollouts: environments, the collector, batches, policy versions.
+ * Collecting rollouts: the collector, batches, policy versions, exports. Environments are in
+ * `./environments`.
  *
  * @module
  */
-export * from "./environment.ts";
 export * from "./policy.ts";
-export * from "./pool.ts";
 export * from "./row.ts";
 export {
   type DialogFailure,
@@ -36,10 +35,4 @@ export {
 export { writeRollout } from "./export/safetensors.ts";
 export { ForwardingEngine } from "./partial/forwarding_engine.ts";
 export { ResumingEngine, type ResumingEngineOptions } from "./partial/resuming_engine.ts";
-export {
-  promptEnvironment,
-  type PromptEnvironmentOptions,
-  type PromptTask,
-} from "./environments/prompts.ts";
-export { type Tool, toolEnvironment, type ToolEnvironmentOptions } from "./environments/tools.ts";
 export type { PartialRollouts } from "./wrapper_policy.ts";

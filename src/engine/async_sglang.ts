@@ -37,12 +37,8 @@ import { EngineWeights, type WeightUpdateGroupOptions } from "./weights.ts";
 import { EngineSleep, type SleepOptions, type WakeOptions } from "./sleep.ts";
 import type { WorkerPool } from "./workers.ts";
 import type { ProcessExit } from "../process/mod.ts";
-import type {
-  ModelInput,
-  ReceiverUpdate,
-  UpdateWeightsOptions,
-  WeightSyncReport,
-} from "../weights/mod.ts";
+import type { ModelInput } from "../weights/source/mod.ts";
+import type { ReceiverUpdate, UpdateWeightsOptions, WeightSyncReport } from "../weights/mod.ts";
 import { checkOptionNames, onlyNamed } from "../internal/option_names.ts";
 import { CLIENT_OPTION_NAMES } from "../client/options.ts";
 import { ENGINE_OPTION_NAMES, PRETRAINED_OPTION_NAMES } from "./options.ts";

@@ -2,11 +2,11 @@ import { StateError } from "../errors.ts";
 import type { Logger } from "../internal/logger.ts";
 import {
   type FleetSync,
-  type ModelInput,
   SGLangWeightSyncScheme,
   VersionLedger,
   type WeightSyncOptions,
 } from "../weights/mod.ts";
+import type { ModelInput } from "../weights/source/mod.ts";
 import type { Member } from "./member.ts";
 
 /** One server that is to get the fleet's weights alone. */

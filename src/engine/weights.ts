@@ -1,8 +1,8 @@
 import type { CallOptions } from "../client/types.ts";
 import { StateError, ValidationError } from "../errors.ts";
 import type { Logger } from "../internal/logger.ts";
+import type { ModelInput } from "../weights/source/mod.ts";
 import {
-  type ModelInput,
   type ReceiverUpdate,
   SGLangWeightReceiver,
   type SGLangWeightSender,

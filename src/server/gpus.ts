@@ -23,7 +23,7 @@ export interface GpuAssignmentOptions {
  *
  * @example
  * ```ts
- * import { assignGpus } from "@sglang-rl/sglang-rl";
+ * import { assignGpus } from "@sglang-rl/sglang-rl/server";
  *
  * console.log(assignGpus({ replicas: 2, tpSize: 2 })); // [[0, 1], [2, 3]]
  * ```

@@ -3,7 +3,8 @@
  * moment when it is there and then waits for its death.
  */
 import { GlooGroup } from "../../src/collective/gloo/group.ts";
-import { safetensors, SGLangWeightSyncScheme, stateDict } from "../../src/weights/mod.ts";
+import { safetensors, stateDict } from "../../src/weights/source/mod.ts";
+import { SGLangWeightSyncScheme } from "../../src/weights/mod.ts";
 
 const [urls, folder, moment] = Deno.args as [
   string,

@@ -1,5 +1,9 @@
 /** A scripted server for weight sync and a group that keeps what is broadcast. */
-import type { BroadcastPart, CollectiveGroup, OpenGroupOptions } from "../../src/weights/mod.ts";
+import type {
+  BroadcastPart,
+  CollectiveGroup,
+  OpenGroupOptions,
+} from "../../src/weights/transport/mod.ts";
 import { type StandIn, standIn, type StandInHandler } from "./http_stand_in.ts";
 
 const ok = (message = "ok") => Response.json({ success: true, message });

@@ -4,11 +4,10 @@
  * starts the servers and runs each test with a time limit of its own.
  */
 import { deepEqual, notDeepEqual, ok } from "node:assert/strict";
+import { safetensors, type WeightSource } from "../../src/weights/source/mod.ts";
 import {
-  safetensors,
   type SGLangWeightSender,
   SGLangWeightSyncScheme,
-  type WeightSource,
   type WeightSyncReport,
 } from "../../src/weights/mod.ts";
 import {

@@ -1,7 +1,7 @@
 /** The sync scheme against a real server: from files, memory and device memory, over NCCL and CUDA IPC. */
 import { deepEqual, equal } from "node:assert/strict";
+import { safetensors } from "../../src/weights/source/mod.ts";
 import {
-  safetensors,
   type SGLangWeightSender,
   SGLangWeightSyncScheme,
   type WeightSyncOptions,

@@ -4,11 +4,10 @@
  * and runs each test.
  */
 import { deepEqual, notDeepEqual, ok, rejects } from "node:assert/strict";
+import { safetensors, type WeightSource } from "../../src/weights/source/mod.ts";
 import {
-  safetensors,
   type SGLangWeightSender,
   SGLangWeightSyncScheme,
-  type WeightSource,
   type WeightSyncOptions,
 } from "../../src/weights/mod.ts";
 import { libraries, median, openGroup, record, stderrLogger } from "./support/gpu.ts";

@@ -8,7 +8,7 @@ import { FleetSupervisor, serversInSlurm } from "../../src/fleet/mod.ts";
 import { slurmScript } from "../../src/fleet/launch/mod.ts";
 import { sleep } from "../../src/internal/deadline.ts";
 import { reservePorts } from "../../src/process/mod.ts";
-import { safetensors } from "../../src/weights/mod.ts";
+import { safetensors } from "../../src/weights/source/mod.ts";
 
 const cli = new URL("../../src/cli/mod.ts", import.meta.url).pathname;
 

@@ -6,7 +6,7 @@ import {
   isSGLangError,
   type SyncStep,
   WeightSyncError,
-} from "../../mod.ts";
+} from "../../src/errors.ts";
 
 export function fieldsOf(error: unknown): unknown {
   // @ts-expect-error An unknown error has no code.

@@ -3,15 +3,15 @@ import type { Command } from "commander";
 import { openCheckpoint, tensorSizeBytes } from "../../checkpoint/mod.ts";
 import { SGLangClient } from "../../client/mod.ts";
 import { SGLangError, ValidationError } from "../../errors.ts";
+import { safetensors } from "../../weights/source/mod.ts";
 import {
-  safetensors,
   type SGLangWeightSender,
   SGLangWeightSyncScheme,
-  type TransportName,
   type VerifyLevel,
   type WeightServerState,
   type WeightSyncReport,
 } from "../../weights/mod.ts";
+import type { TransportName } from "../../weights/transport/mod.ts";
 import type { PauseMode } from "../../client/types.ts";
 import { defaultControlPort, tellSynced } from "../control_client.ts";
 import { checkpointName, servedStep, watchCheckpoints } from "../checkpoint_watch.ts";

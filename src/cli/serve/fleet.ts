@@ -2,7 +2,8 @@
 import { AsyncSGLang, type FromPretrainedOptions } from "../../engine/mod.ts";
 import { CrashedError, StateError } from "../../errors.ts";
 import { FleetControl, type FleetEvent, type SyncedFleet } from "../../fleet/mod.ts";
-import { safetensors, SGLangWeightSyncScheme } from "../../weights/mod.ts";
+import { safetensors } from "../../weights/source/mod.ts";
+import { SGLangWeightSyncScheme } from "../../weights/mod.ts";
 import { defaultControlPort } from "../control_client.ts";
 import type { CliIo } from "../io.ts";
 

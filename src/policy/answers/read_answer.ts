@@ -35,7 +35,7 @@ export type AnswerReader = (
  *
  * @example
  * ```ts
- * import { readAnswer } from "@sglang-rl/sglang-rl/policy";
+ * import { readAnswer } from "@sglang-rl/sglang-rl/chat";
  *
  * const { calls } = readAnswer('<tool_call>{"name": "add", "arguments": {"a": 1}}</tool_call>');
  * calls[0]?.name; // "add"

@@ -55,7 +55,8 @@ export interface ServerAnswerReaderOptions {
  * @example
  * ```ts
  * import { AsyncSGLang } from "@sglang-rl/sglang-rl/engine";
- * import { serverAnswerReader, SGLangWrapper } from "@sglang-rl/sglang-rl/policy";
+ * import { serverAnswerReader } from "@sglang-rl/sglang-rl/chat";
+ * import { SGLangWrapper } from "@sglang-rl/sglang-rl/policy";
  *
  * await using engine = await AsyncSGLang.connect("http://127.0.0.1:30000");
  * const policy = new SGLangWrapper(engine, {

@@ -49,7 +49,7 @@ const custom = new Map<string, CustomTemplate>();
  *
  * @example
  * ```ts
- * import { addChatTemplate } from "@sglang-rl/sglang-rl";
+ * import { addChatTemplate } from "@sglang-rl/sglang-rl/chat";
  *
  * addChatTemplate("plain", {
  *   template: "{% for m in messages %}{{ m.role }}: {% generation %}{{ m.content }}{% endgeneration %}\n{% endfor %}",

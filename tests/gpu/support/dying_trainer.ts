@@ -1,5 +1,6 @@
 /** A trainer that kills itself in a sync: args are where, a folder, and the servers' addresses. */
-import { safetensors, SGLangWeightSyncScheme } from "../../../src/weights/mod.ts";
+import { safetensors } from "../../../src/weights/source/mod.ts";
+import { SGLangWeightSyncScheme } from "../../../src/weights/mod.ts";
 import { libraries, stderrLogger } from "./gpu.ts";
 import { isReached, type Position } from "./positions.ts";
 

@@ -6,7 +6,7 @@ import {
   stateDict,
   type WeightSource,
   type WeightTensor,
-} from "../../../src/weights/mod.ts";
+} from "../../../src/weights/source/mod.ts";
 
 /** The tensors in memory. */
 export function inMemory(folder: string): Promise<WeightSource> {

@@ -1,12 +1,8 @@
 import assert from "node:assert/strict";
 import { trainWithPython } from "../../../examples/python_trainer/loop.ts";
 import { mean } from "../../../examples/evolution_strategies/curve.ts";
-import {
-  type Environment,
-  EnvironmentPool,
-  LLMCollector,
-  type RolloutRow,
-} from "../../../src/collector/mod.ts";
+import { type Environment, EnvironmentPool } from "../../../src/collector/environments/mod.ts";
+import { LLMCollector, type RolloutRow } from "../../../src/collector/mod.ts";
 import type { AsyncSGLang } from "../../../src/engine/mod.ts";
 import { SGLangWrapper } from "../../../src/policy/mod.ts";
 import { SGLangWeightSyncScheme } from "../../../src/weights/mod.ts";

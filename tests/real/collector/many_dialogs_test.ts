@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { EmbeddedServer, makeTinyCheckpoint } from "../../../src/embedded/mod.ts";
 import { AsyncSGLang } from "../../../src/engine/mod.ts";
 import { SGLangWrapper } from "../../../src/policy/mod.ts";
-import { EnvironmentPool, LLMCollector, promptEnvironment } from "../../../src/collector/mod.ts";
+import { EnvironmentPool, promptEnvironment } from "../../../src/collector/environments/mod.ts";
+import { LLMCollector } from "../../../src/collector/mod.ts";
 import { gaussianOf } from "../../../examples/evolution_strategies/strategy.ts";
 
 // Here and not among the unit tests only because it takes seconds.

@@ -1,7 +1,7 @@
 /** Real replicas behind the real router under load, killed with -9 one after the other. */
 import assert from "node:assert/strict";
 import { AsyncSGLang } from "../../../src/engine/mod.ts";
-import { safetensors } from "../../../src/weights/mod.ts";
+import { safetensors } from "../../../src/weights/source/mod.ts";
 import { cpuEnv, modelPath, pythonOf, routerPython } from "../../_support/real.ts";
 
 /** Requests at any time. */

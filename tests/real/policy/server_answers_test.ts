@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { SGLangClient } from "../../../src/client/mod.ts";
 import { AsyncSGLang } from "../../../src/engine/mod.ts";
-import { readAnswer, serverAnswerReader } from "../../../src/policy/mod.ts";
+import { readAnswer, serverAnswerReader } from "../../../src/policy/chat.ts";
 import { sharedNewest, sharedServers } from "../../_support/real.ts";
 
 const targets: readonly (readonly [string, () => string])[] = [

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { AsyncSGLang } from "../../../src/engine/mod.ts";
-import { EngineTokenizer, LocalTokenizer, masked, SGLangWrapper } from "../../../src/policy/mod.ts";
+import { EngineTokenizer, LocalTokenizer, SGLangWrapper } from "../../../src/policy/mod.ts";
+import { masked } from "../../../src/policy/rows.ts";
 import type { LLMWrapperOptions, PolicyOutput } from "../../../src/policy/mod.ts";
 import { AbortedError } from "../../../src/errors.ts";
 import { modelPath, sharedNewest, sharedRouter, sharedServers } from "../../_support/real.ts";

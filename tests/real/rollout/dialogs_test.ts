@@ -9,14 +9,10 @@
 import assert from "node:assert/strict";
 import { EmbeddedServer } from "../../../src/embedded/mod.ts";
 import { AsyncSGLang } from "../../../src/engine/mod.ts";
-import {
-  type Environment,
-  EnvironmentPool,
-  type JoinedDialogRow,
-  LLMCollector,
-  type RolloutRow,
-} from "../../../src/collector/mod.ts";
-import { LocalTokenizer, type Message, SGLangWrapper } from "../../../src/policy/mod.ts";
+import { type Environment, EnvironmentPool } from "../../../src/collector/environments/mod.ts";
+import { type JoinedDialogRow, LLMCollector, type RolloutRow } from "../../../src/collector/mod.ts";
+import { LocalTokenizer, SGLangWrapper } from "../../../src/policy/mod.ts";
+import type { Message } from "../../../src/policy/chat.ts";
 import {
   type RealModel,
   type SglangVersion,

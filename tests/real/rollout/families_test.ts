@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import type { Generation } from "../../../src/client/types.ts";
 import { silentLogger } from "../../../src/internal/logger.ts";
-import { LocalTokenizer, type Message, TemplateChatModel } from "../../../src/policy/mod.ts";
+import { LocalTokenizer, TemplateChatModel } from "../../../src/policy/mod.ts";
+import type { Message } from "../../../src/policy/chat.ts";
 import { endTurn, nextTurn, prepareTurn, type Turn } from "../../../src/rollout/mod.ts";
 import { type RealModel, tokenizerFolder } from "../../_support/real.ts";
 

@@ -2,14 +2,9 @@
 import assert from "node:assert/strict";
 import { GlooGroup } from "../../../src/collective/gloo/group.ts";
 import { AbortedError, WeightSyncError } from "../../../src/errors.ts";
-import {
-  type CollectiveGroup,
-  type OpenGroup,
-  safetensors,
-  SGLangWeightReceiver,
-  type SyncPhase,
-  tensorDict,
-} from "../../../src/weights/mod.ts";
+import type { CollectiveGroup, OpenGroup } from "../../../src/weights/transport/mod.ts";
+import { safetensors, tensorDict } from "../../../src/weights/source/mod.ts";
+import { SGLangWeightReceiver, type SyncPhase } from "../../../src/weights/mod.ts";
 import { fails } from "../../_support/faults.ts";
 import { modelPath } from "../../_support/real.ts";
 import { type Fleet, greedy, killTrainer } from "../../_support/weights.ts";

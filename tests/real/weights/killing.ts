@@ -1,7 +1,8 @@
 /** Servers and trainers that die for good; runs last, because it leaves nobody alive. */
 import assert from "node:assert/strict";
 import { GlooGroup } from "../../../src/collective/gloo/group.ts";
-import { type OpenGroup, safetensors } from "../../../src/weights/mod.ts";
+import type { OpenGroup } from "../../../src/weights/transport/mod.ts";
+import { safetensors } from "../../../src/weights/source/mod.ts";
 import { fails, note } from "../../_support/faults.ts";
 import { modelPath } from "../../_support/real.ts";
 import { type Fleet, killTrainer, type Member } from "../../_support/weights.ts";

@@ -4,10 +4,10 @@ import { bfloat16ToFloat32, openCheckpoint } from "../../../src/checkpoint/mod.t
 import {
   safetensors,
   type StateDict,
-  type SyncPhase,
   weightIterator,
   type WeightTensor,
-} from "../../../src/weights/mod.ts";
+} from "../../../src/weights/source/mod.ts";
+import type { SyncPhase } from "../../../src/weights/mod.ts";
 import { castToBFloat16 } from "../../../src/weights/source/cast.ts";
 import { modelPath } from "../../_support/real.ts";
 import { type Fleet, greedy, keepGenerating } from "../../_support/weights.ts";

@@ -1,9 +1,5 @@
-import type {
-  CollectorPolicy,
-  Environment,
-  PolicyRequest,
-  PolicySample,
-} from "../../../src/collector/mod.ts";
+import type { CollectorPolicy, PolicyRequest, PolicySample } from "../../../src/collector/mod.ts";
+import type { Environment } from "../../../src/collector/environments/mod.ts";
 
 /** A sample of the given ids that ended by itself. */
 export function sampleOf(ids: number[], more: Partial<PolicySample> = {}): PolicySample {

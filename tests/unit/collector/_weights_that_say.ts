@@ -1,5 +1,5 @@
 import { openCheckpoint } from "../../../src/checkpoint/mod.ts";
-import type { StateDict } from "../../../src/weights/mod.ts";
+import type { StateDict } from "../../../src/weights/source/mod.ts";
 
 /**
  * Weights with which the tiny model says the token `id` and nothing else: all embeddings are alike,

@@ -2,11 +2,11 @@ import assert from "node:assert/strict";
 import { ValidationError } from "../../../src/errors.ts";
 import {
   type BatchSink,
-  EnvironmentPool,
   LLMCollector,
   PolicyVersion,
   ReplayBuffer,
 } from "../../../src/collector/mod.ts";
+import { EnvironmentPool } from "../../../src/collector/environments/mod.ts";
 import {
   collect,
   countingEnvironment,

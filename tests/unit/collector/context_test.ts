@@ -3,13 +3,8 @@ import { ContextOverflowError } from "../../../src/errors.ts";
 import { EmbeddedServer } from "../../../src/embedded/mod.ts";
 import { AsyncSGLang } from "../../../src/engine/mod.ts";
 import { SGLangWrapper } from "../../../src/policy/wrapper/sglang_wrapper.ts";
-import {
-  type Environment,
-  LLMCollector,
-  type PolicyRequest,
-  promptEnvironment,
-  type RolloutRow,
-} from "../../../src/collector/mod.ts";
+import { type Environment, promptEnvironment } from "../../../src/collector/environments/mod.ts";
+import { LLMCollector, type PolicyRequest, type RolloutRow } from "../../../src/collector/mod.ts";
 import { sampleOf } from "./_fakes.ts";
 import { tinyFolder } from "./_servers.ts";
 

@@ -1,10 +1,6 @@
 import assert from "node:assert/strict";
-import {
-  LLMCollector,
-  type PolicyRequest,
-  promptEnvironment,
-  toolEnvironment,
-} from "../../../src/collector/mod.ts";
+import { LLMCollector, type PolicyRequest } from "../../../src/collector/mod.ts";
+import { promptEnvironment, toolEnvironment } from "../../../src/collector/environments/mod.ts";
 import type { Message } from "../../../src/policy/message.ts";
 import { sampleOf } from "./_fakes.ts";
 

@@ -1,11 +1,7 @@
 import assert from "node:assert/strict";
 import { AbortedError, TimeoutError } from "../../../src/errors.ts";
-import {
-  type Environment,
-  EnvironmentPool,
-  LLMCollector,
-  type RolloutBatch,
-} from "../../../src/collector/mod.ts";
+import { type Environment, EnvironmentPool } from "../../../src/collector/environments/mod.ts";
+import { LLMCollector, type RolloutBatch } from "../../../src/collector/mod.ts";
 import { FakeClock } from "../../_support/clock.ts";
 import { collect, countingEnvironment, countingEnvironments, fakePolicy } from "./_fakes.ts";
 

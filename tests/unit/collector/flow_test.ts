@@ -1,10 +1,6 @@
 import assert from "node:assert/strict";
-import {
-  EnvironmentPool,
-  LLMCollector,
-  ReplayBuffer,
-  RolloutBatch,
-} from "../../../src/collector/mod.ts";
+import { EnvironmentPool } from "../../../src/collector/environments/mod.ts";
+import { LLMCollector, ReplayBuffer, RolloutBatch } from "../../../src/collector/mod.ts";
 import { Gate } from "../../../src/collector/gate.ts";
 import { collect, countingEnvironment, countingEnvironments, fakePolicy } from "./_fakes.ts";
 

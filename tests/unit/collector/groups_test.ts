@@ -2,14 +2,16 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import {
   type CollectorStats,
-  type Environment,
-  EnvironmentPool,
   LLMCollector,
   type LLMCollectorOptions,
-  promptEnvironment,
   type RolloutBatch,
   type RolloutRow,
 } from "../../../src/collector/mod.ts";
+import {
+  type Environment,
+  EnvironmentPool,
+  promptEnvironment,
+} from "../../../src/collector/environments/mod.ts";
 import { FakeClock } from "../../_support/clock.ts";
 import { seeded } from "../../_support/seeded.ts";
 import { collect, countingEnvironment, fakePolicy } from "./_fakes.ts";

@@ -2,11 +2,11 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import {
   type CollectorStats,
-  EnvironmentPool,
   LLMCollector,
   ReplayBuffer,
   type RolloutBatch,
 } from "../../../src/collector/mod.ts";
+import { EnvironmentPool } from "../../../src/collector/environments/mod.ts";
 import { FakeClock } from "../../_support/clock.ts";
 import { countingEnvironment, fakePolicy, sampleOf } from "./_fakes.ts";
 

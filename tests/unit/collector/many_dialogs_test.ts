@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { EnvironmentPool, LLMCollector, type RolloutRow } from "../../../src/collector/mod.ts";
+import { EnvironmentPool } from "../../../src/collector/environments/mod.ts";
+import { LLMCollector, type RolloutRow } from "../../../src/collector/mod.ts";
 import { seeded } from "../../_support/seeded.ts";
 import { countingEnvironment, fakePolicy } from "./_fakes.ts";
 

@@ -1,6 +1,7 @@
 /** A dialog that is always too old is given up after a number of tries, not run for ever. */
 import { deepEqual, equal } from "node:assert/strict";
-import { EnvironmentPool, LLMCollector } from "../../../src/collector/mod.ts";
+import { EnvironmentPool } from "../../../src/collector/environments/mod.ts";
+import { LLMCollector } from "../../../src/collector/mod.ts";
 import { collect, countingEnvironment, fakePolicy } from "./_fakes.ts";
 
 Deno.test("a dialog that is stale in every try is dropped after nine", async () => {

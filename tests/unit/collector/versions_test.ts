@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
+import { EnvironmentPool } from "../../../src/collector/environments/mod.ts";
 import {
-  EnvironmentPool,
   LLMCollector,
   type OnStale,
   type PolicySample,

@@ -7,10 +7,9 @@ import { SGLangWeightSyncScheme } from "../../../src/weights/mod.ts";
 import {
   type Environment,
   EnvironmentPool,
-  LLMCollector,
   promptEnvironment,
-  type RolloutRow,
-} from "../../../src/collector/mod.ts";
+} from "../../../src/collector/environments/mod.ts";
+import { LLMCollector, type RolloutRow } from "../../../src/collector/mod.ts";
 import { tinyFolder } from "./_servers.ts";
 import { weightsThatSay } from "./_weights_that_say.ts";
 import { until } from "../../_support/clock.ts";

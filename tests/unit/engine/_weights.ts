@@ -1,6 +1,6 @@
 import { openCheckpoint } from "../../../src/checkpoint/mod.ts";
 import { itemSizeBytes } from "../../../src/checkpoint/dtype.ts";
-import type { StateDict } from "../../../src/weights/mod.ts";
+import type { StateDict } from "../../../src/weights/source/mod.ts";
 
 /** The float32 weights of a checkpoint in memory. */
 export async function readWeights(folder: string): Promise<StateDict> {

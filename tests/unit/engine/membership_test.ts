@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
-import { stateDict } from "../../../src/weights/mod.ts";
+import { stateDict } from "../../../src/weights/source/mod.ts";
 import { AsyncSGLang, type WorkerEvent, workerTransitions } from "../../../src/engine/mod.ts";
-import { safetensors } from "../../../src/weights/mod.ts";
+import { safetensors } from "../../../src/weights/source/mod.ts";
 import { readWeights } from "./_weights.ts";
 import { healthyServer, modelInfo, standIn } from "../../_support/http_stand_in.ts";
 import { until } from "../../_support/clock.ts";

@@ -1,13 +1,9 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import {
-  EnvironmentPool,
-  LLMCollector,
-  promptEnvironment,
-  type RolloutRow,
-} from "../../../src/collector/mod.ts";
+import { EnvironmentPool, promptEnvironment } from "../../../src/collector/environments/mod.ts";
+import { LLMCollector, type RolloutRow } from "../../../src/collector/mod.ts";
 import { SGLangWrapper } from "../../../src/policy/mod.ts";
-import { safetensors, stateDict } from "../../../src/weights/mod.ts";
+import { safetensors, stateDict } from "../../../src/weights/source/mod.ts";
 import { systemClock } from "../../../src/internal/clock.ts";
 import { checkpoint, TestFleet } from "./_fleet.ts";
 import { readWeights } from "./_weights.ts";

@@ -33,7 +33,8 @@ export interface Outcome {
 const sample = { maxNewTokens: 2, temperature: 0 } as const;
 
 async function push(places: Places, transport: "gloo" | "disk", folder?: string): Promise<void> {
-  const { safetensors, SGLangWeightSyncScheme } = await import("../../../src/weights/mod.ts");
+  const { safetensors } = await import("../../../src/weights/source/mod.ts");
+  const { SGLangWeightSyncScheme } = await import("../../../src/weights/mod.ts");
   const scheme = new SGLangWeightSyncScheme({
     serverUrl: places.server,
     transport,
@@ -82,7 +83,8 @@ export const uses = {
     await policy.call({ history: [{ role: "user", content: "Hi" }] });
   },
   async collector({ server }) {
-    const { LLMCollector, promptEnvironment } = await import("../../../src/collector/mod.ts");
+    const { LLMCollector } = await import("../../../src/collector/mod.ts");
+    const { promptEnvironment } = await import("../../../src/collector/environments/mod.ts");
     const { AsyncSGLang } = await import("../../../src/engine/mod.ts");
     const { SGLangWrapper } = await import("../../../src/policy/mod.ts");
     await using engine = await AsyncSGLang.connect(server);

@@ -1,15 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import {
-  ChatHistory,
-  History,
-  LogProbs,
-  masked,
-  Masks,
-  nestRows,
-  Text,
-  Tokens,
-} from "../../../src/policy/mod.ts";
+import { ChatHistory, History } from "../../../src/policy/chat.ts";
+import { LogProbs, masked, Masks, nestRows, Text, Tokens } from "../../../src/policy/rows.ts";
 import { StateError, ValidationError } from "../../../src/errors.ts";
 import { lists } from "./support.ts";
 

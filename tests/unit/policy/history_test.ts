@@ -8,14 +8,12 @@ import {
   extractResponses,
   History,
   historyToTokens,
-  masked,
-  Text,
   textToHistory,
   textToTokens,
-  Tokens,
   tokensToHistory,
   tokensToText,
-} from "../../../src/policy/mod.ts";
+} from "../../../src/policy/chat.ts";
+import { masked, Text, Tokens } from "../../../src/policy/rows.ts";
 import { SGLangError, ValidationError } from "../../../src/errors.ts";
 import { bytes, golden, named, pythonText, qwenTiny } from "./support.ts";
 

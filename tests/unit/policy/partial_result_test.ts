@@ -6,7 +6,8 @@ import {
   TemplateLimitError,
   ValidationError,
 } from "../../../src/errors.ts";
-import type { Message, PolicyOutput } from "../../../src/policy/mod.ts";
+import type { Message } from "../../../src/policy/chat.ts";
+import type { PolicyOutput } from "../../../src/policy/mod.ts";
 import { lists, named, wrap } from "./support.ts";
 
 /** A server whose context holds 20 tokens, which says so as SGLang does. */

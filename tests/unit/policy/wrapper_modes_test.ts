@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { History, masked, Tokens } from "../../../src/policy/mod.ts";
+import { History } from "../../../src/policy/chat.ts";
+import { masked, Tokens } from "../../../src/policy/rows.ts";
 import type { PolicyOutput } from "../../../src/policy/mod.ts";
 import { TokenDriftError, ValidationError } from "../../../src/errors.ts";
 import { bytes, golden, lists, pythonText, qwenTiny, wrap } from "./support.ts";

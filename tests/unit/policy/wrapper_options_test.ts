@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { AsyncSGLang } from "../../../src/engine/mod.ts";
-import { ChatHistory, History, SGLangWrapper } from "../../../src/policy/mod.ts";
+import { ChatHistory, History } from "../../../src/policy/chat.ts";
+import { SGLangWrapper } from "../../../src/policy/mod.ts";
 import type { LLMWrapperOptions } from "../../../src/policy/mod.ts";
 import { UnsupportedError, ValidationError } from "../../../src/errors.ts";
 import {

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { TokenDriftError } from "../../../src/errors.ts";
-import { History, masked, type Tokens } from "../../../src/policy/mod.ts";
+import { History } from "../../../src/policy/chat.ts";
+import { masked, type Tokens } from "../../../src/policy/rows.ts";
 import type { LLMWrapperOptions, PolicyOutput } from "../../../src/policy/mod.ts";
 import { bytes, lists, named, wrap } from "./support.ts";
 

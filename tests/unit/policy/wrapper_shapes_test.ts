@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { History } from "../../../src/policy/mod.ts";
+import { History } from "../../../src/policy/chat.ts";
 import { ValidationError } from "../../../src/errors.ts";
 import { bytes, lists, wrap } from "./support.ts";
 

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { silentLogger } from "../../../src/internal/logger.ts";
 import { TemplateChatModel } from "../../../src/policy/wrapper/chat_model.ts";
-import type { Message } from "../../../src/policy/mod.ts";
+import type { Message } from "../../../src/policy/chat.ts";
 import { joinTurns, type Sampler, TurnTree } from "../../../src/rollout/mod.ts";
 import { mergingTokenizer, turnTemplates } from "../../_support/turn_templates.ts";
 import { FakeEngine } from "../policy/support.ts";

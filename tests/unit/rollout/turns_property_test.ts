@@ -3,7 +3,8 @@ import fc from "fast-check";
 import type { FinishReason, Generation } from "../../../src/client/types.ts";
 import { TemplateChatModel } from "../../../src/policy/wrapper/chat_model.ts";
 import { SGLangWrapper } from "../../../src/policy/wrapper/sglang_wrapper.ts";
-import { type Environment, LLMCollector } from "../../../src/collector/mod.ts";
+import type { Environment } from "../../../src/collector/environments/mod.ts";
+import { LLMCollector } from "../../../src/collector/mod.ts";
 import { silentLogger } from "../../../src/internal/logger.ts";
 import {
   joinTurns,

@@ -1,17 +1,18 @@
 /** Weights through a group with a device: what is staged, when, from where, and how it ends. */
 import { deepEqual, equal, ok, rejects } from "node:assert/strict";
+import type {
+  CollectiveGroup,
+  DevicePart,
+  GatheredPart,
+  OpenGroupOptions,
+  StagePart,
+} from "../../../src/weights/transport/mod.ts";
 import {
-  type CollectiveGroup,
-  type DevicePart,
-  type GatheredPart,
-  type OpenGroupOptions,
   type SGLangWeightSender,
   SGLangWeightSyncScheme,
-  type StagePart,
-  type StateDict,
-  weightIterator,
   type WeightSyncOptions,
 } from "../../../src/weights/mod.ts";
+import { type StateDict, weightIterator } from "../../../src/weights/source/mod.ts";
 import { FakeClock, openCalls, turns, until } from "../../_support/clock.ts";
 import { recordingGroups, weightsStandIn } from "../../_support/weights_stand_in.ts";
 

@@ -5,11 +5,10 @@ import { SyncOvertakenError } from "../../../src/errors.ts";
 import type { Clock } from "../../../src/internal/clock.ts";
 import {
   type OpenWeightSource,
-  SGLangWeightSyncScheme,
   stateDict,
   type WeightSource,
-  type WeightSyncOptions,
-} from "../../../src/weights/mod.ts";
+} from "../../../src/weights/source/mod.ts";
+import { SGLangWeightSyncScheme, type WeightSyncOptions } from "../../../src/weights/mod.ts";
 import { FakeClock, openCalls } from "../../_support/clock.ts";
 import { recordingGroups, weightsStandIn } from "../../_support/weights_stand_in.ts";
 

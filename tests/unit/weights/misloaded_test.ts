@@ -1,7 +1,8 @@
 /** Servers that load wrongly: each level of `verify` notices what it says that it would notice. */
 import assert from "node:assert/strict";
 import { EmbeddedServer, type Faults } from "../../../src/embedded/mod.ts";
-import { safetensors, SGLangWeightSyncScheme, type VerifyLevel } from "../../../src/weights/mod.ts";
+import { safetensors } from "../../../src/weights/source/mod.ts";
+import { SGLangWeightSyncScheme, type VerifyLevel } from "../../../src/weights/mod.ts";
 import { tinyCheckpoint } from "../embedded/_support.ts";
 
 type Misload = NonNullable<Faults["misloadUpdates"]>;

@@ -3,7 +3,8 @@ import { deepEqual, equal, rejects, throws } from "node:assert/strict";
 import type { FleetServer } from "../../../src/weights/fleet/server.ts";
 import { resolveOptions } from "../../../src/weights/options.ts";
 import { checkTensors, referenceOf } from "../../../src/weights/sync/names.ts";
-import { metadataOf, safetensors, stateDict } from "../../../src/weights/mod.ts";
+import { metadataOf } from "../../../src/weights/mod.ts";
+import { safetensors, stateDict } from "../../../src/weights/source/mod.ts";
 import { tinyCheckpoint } from "../embedded/_support.ts";
 
 const tensor = (name: string) => ({ name, dtype: "float32", shape: [2] }) as const;

@@ -1,11 +1,11 @@
 /** A transport that a user brings: it carries the bytes, the sync does all else. */
 import assert from "node:assert/strict";
+import { SGLangWeightSyncScheme } from "../../../src/weights/mod.ts";
 import {
-  SGLangWeightSyncScheme,
   stageBuckets,
   type Transport,
   type TransportUpdate,
-} from "../../../src/weights/mod.ts";
+} from "../../../src/weights/transport/mod.ts";
 import { weightsStandIn } from "../../_support/weights_stand_in.ts";
 
 /** Puts every bucket into a store under a name, and tells the servers where to fetch it. */

@@ -5,11 +5,8 @@ import fc from "fast-check";
 import { EmbeddedServer } from "../../../src/embedded/mod.ts";
 import { SGLangError } from "../../../src/errors.ts";
 import { isMark } from "../../../src/internal/version_marks.ts";
-import {
-  safetensors,
-  type SGLangWeightSender,
-  SGLangWeightSyncScheme,
-} from "../../../src/weights/mod.ts";
+import { safetensors } from "../../../src/weights/source/mod.ts";
+import { type SGLangWeightSender, SGLangWeightSyncScheme } from "../../../src/weights/mod.ts";
 import { VersionLedger } from "../../../src/weights/version_ledger.ts";
 import { temporaryFolder } from "../../_support/temporary_folder.ts";
 import { tinyCheckpoint } from "../embedded/_support.ts";

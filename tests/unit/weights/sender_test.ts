@@ -2,10 +2,9 @@ import assert from "node:assert/strict";
 import {
   SGLangWeightReceiver,
   SGLangWeightSyncScheme,
-  type StateDict,
-  tensorDict,
   type WeightSyncOptions,
 } from "../../../src/weights/mod.ts";
+import { type StateDict, tensorDict } from "../../../src/weights/source/mod.ts";
 import { until } from "../../_support/clock.ts";
 import { recordingGroups, weightsStandIn } from "../../_support/weights_stand_in.ts";
 

@@ -8,7 +8,7 @@ import {
   tensorDict,
   weightIterator,
   type WeightSource,
-} from "../../../src/weights/mod.ts";
+} from "../../../src/weights/source/mod.ts";
 import { castToBFloat16 } from "../../../src/weights/source/cast.ts";
 import { checkTensors } from "../../../src/weights/sync/names.ts";
 import { planBuckets } from "../../../src/weights/sync/plan.ts";

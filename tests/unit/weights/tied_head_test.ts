@@ -4,11 +4,10 @@ import { join } from "node:path";
 import { EmbeddedServer } from "../../../src/embedded/mod.ts";
 import {
   metadataOf,
-  safetensors,
   SGLangWeightSyncScheme,
-  type WeightSource,
   type WeightSyncOptions,
 } from "../../../src/weights/mod.ts";
+import { safetensors, type WeightSource } from "../../../src/weights/source/mod.ts";
 import { temporaryFolder } from "../../_support/temporary_folder.ts";
 import { tinyCheckpoint } from "../embedded/_support.ts";
 

@@ -4,7 +4,8 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { openCheckpoint } from "../../../src/checkpoint/mod.ts";
 import { EmbeddedServer } from "../../../src/embedded/mod.ts";
-import { safetensors, SGLangWeightSyncScheme } from "../../../src/weights/mod.ts";
+import { safetensors } from "../../../src/weights/source/mod.ts";
+import { SGLangWeightSyncScheme } from "../../../src/weights/mod.ts";
 import { temporaryFolder } from "../../_support/temporary_folder.ts";
 import { tinyCheckpoint } from "../embedded/_support.ts";
 

@@ -10,7 +10,8 @@ import {
   probeGreedily,
   requireEqualChecksums,
 } from "../../../src/weights/sync/verify.ts";
-import { SGLangWeightSyncScheme, stateDict } from "../../../src/weights/mod.ts";
+import { SGLangWeightSyncScheme } from "../../../src/weights/mod.ts";
+import { stateDict } from "../../../src/weights/source/mod.ts";
 import { silentLogger } from "../../../src/internal/logger.ts";
 import { FakeClock, until } from "../../_support/clock.ts";
 import { recordingGroups, weightsStandIn } from "../../_support/weights_stand_in.ts";

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { readAnswer } from "../../../../src/policy/mod.ts";
+import { readAnswer } from "../../../../src/policy/chat.ts";
 
 const add = { name: "add", arguments: { a: 1, b: 2 } };
 const json = '{"name": "add", "arguments": {"a": 1, "b": 2}}';

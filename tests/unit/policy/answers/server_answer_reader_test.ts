@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { SGLangClient } from "../../../../src/client/mod.ts";
-import { readAnswer, serverAnswerReader } from "../../../../src/policy/mod.ts";
-import type { ServerAnswerReaderOptions } from "../../../../src/policy/mod.ts";
+import { readAnswer, serverAnswerReader } from "../../../../src/policy/chat.ts";
+import type { ServerAnswerReaderOptions } from "../../../../src/policy/chat.ts";
 import { until } from "../../../_support/clock.ts";
 import { standIn, type StandInHandler } from "../../../_support/http_stand_in.ts";
 

@@ -1,0 +1,12 @@
+/**
+ * Where new weights come from: a safetensors checkpoint, tensors in memory or on a device, a
+ * stream of them.
+ *
+ * @module
+ */
+export type { ModelInput, StatefulModel } from "./input.ts";
+export { type NamedWeight, type WeightIterator, weightIterator } from "./iterator.ts";
+export { safetensors } from "./safetensors.ts";
+export type { OpenWeightSource, WeightSource } from "./source.ts";
+export { type StateDict, stateDict, type TensorDict, tensorDict } from "./state_dict.ts";
+export type { DeviceTensor, WeightTensor } from "./tensor.ts";

@@ -1,0 +1,38 @@
+/**
+ * For those who write a transport or a group: what a sync asks of a way that bytes take to the
+ * servers, the buckets it sends, and the group that carries them.
+ *
+ * @module
+ */
+export {
+  type Bucket,
+  DEFAULT_BUCKET_BYTES,
+  type PlannedBucket,
+  type PlannedTensor,
+} from "../sync/plan.ts";
+export { stageBuckets, type StagedBucket } from "./staging.ts";
+export type {
+  OpenTransport,
+  Transport,
+  TransportChoice,
+  TransportLink,
+  TransportName,
+  TransportRun,
+  TransportServer,
+  TransportSettings,
+  TransportUpdate,
+  UpdateCall,
+  WillCall,
+} from "./transport.ts";
+export type {
+  BroadcastPart,
+  CollectiveGroup,
+  DeviceMemory,
+  DevicePart,
+  GatheredPart,
+  OpenGroup,
+  OpenGroupOptions,
+  StagePart,
+  StagePiece,
+  TransportCall,
+} from "../../collective/group.ts";
