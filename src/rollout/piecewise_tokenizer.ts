@@ -4,12 +4,13 @@ import type {
   SpecialTokens,
   Tokenizer,
 } from "../policy/tokenizer.ts";
+import { RecentMap } from "../internal/recent_map.ts";
 import { areSame } from "./ids.ts";
 
 /** Texts whose ids are compared with those of their pieces before pieces are relied on. */
 const COMPARED_TEXTS = 8;
-/** Most characters of pieces that are kept. */
-const KEPT_CHARACTERS = 4_000_000;
+/** Memory for pieces that are kept. Many short ones take many times their characters. */
+const KEPT_BYTES = 16 * 2 ** 20;
 
 /**
  * A tokenizer that remembers. A text is cut before each special token, where every tokenizer cuts it
@@ -20,8 +21,7 @@ const KEPT_CHARACTERS = 4_000_000;
 export class PiecewiseTokenizer implements Tokenizer {
   readonly #inner: Tokenizer;
   readonly #cut: RegExp | null;
-  readonly #pieces = new Map<string, Int32Array>();
-  #characters = 0;
+  readonly #pieces = new RecentMap<Int32Array>(KEPT_BYTES, (ids) => ids.byteLength);
   #comparisonsLeft = COMPARED_TEXTS;
   #areReliable = true;
 
@@ -104,11 +104,6 @@ export class PiecewiseTokenizer implements Tokenizer {
     const known = this.#pieces.get(piece);
     if (known !== undefined) return known;
     const ids = await this.#inner.encode(piece, options);
-    this.#characters += piece.length;
-    if (this.#characters > KEPT_CHARACTERS) {
-      this.#pieces.clear();
-      this.#characters = piece.length;
-    }
     this.#pieces.set(piece, ids);
     return ids;
   }
