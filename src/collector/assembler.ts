@@ -121,7 +121,7 @@ export class WholeAssembler implements Assembler {
     let taken = 0;
     while (rows.length < this.#count && taken < this.#groups.length) {
       for (const dialog of this.#groups[taken++]!) {
-        rows.push(...this.#onlyLast ? dialog.slice(-1) : dialog);
+        for (const row of this.#onlyLast ? dialog.slice(-1) : dialog) rows.push(row);
       }
     }
     this.#groups.splice(0, taken);

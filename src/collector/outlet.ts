@@ -165,12 +165,13 @@ export class Outlet {
 
   /** Everything that waits, whatever its age; `null` when nothing does. */
   drain(): RolloutBatch | null {
-    const rows: RolloutRow[] = [];
+    const parts: (readonly RolloutRow[])[] = [];
     for (;;) {
       const assembled = this.#assembler.take(() => true, true);
       if (assembled === null) break;
-      rows.push(...assembled.rows);
+      parts.push(assembled.rows);
     }
+    const rows = parts.flat();
     if (rows.length === 0) return this.takeFailures();
     return this.#toBatch({ rows, shape: [rows.length] });
   }
@@ -181,7 +182,7 @@ export class Outlet {
     if (versions === null || onStale === "keep" || maxStaleness === Infinity) return true;
     if (!dialogs.some((rows) => isStale(rows, versions, maxStaleness))) return true;
     this.#ledger.rowsStale += this.#rowsOf(dialogs);
-    const attempt = Math.max(...dialogs.map((rows) => rows[0]!.attempt));
+    const attempt = dialogs.reduce((most, rows) => Math.max(most, rows[0]!.attempt), 0);
     if (onStale === "retry" && attempt < MAX_STALE_RETRIES) {
       this.#ledger.retries += dialogs.length;
       this.#ledger.dialogsCompleted -= dialogs.length;

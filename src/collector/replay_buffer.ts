@@ -107,24 +107,28 @@ export class ReplayBuffer implements BatchSink<null> {
   }
 
   /**
-   * Draws `count` different rows, each equally likely; `where` leaves out the others. Throws a
-   * {@linkcode StateError} when there are too few.
+   * Draws `count` different rows, each equally likely; `where` leaves out the others. Costs as much as
+   * the rows that it looks at, not as the buffer: `count` of them, or with `where` as many as it takes
+   * to find `count`. Throws a {@linkcode StateError} when there are too few.
    */
   sample(count: number, options: { where?: (row: RolloutRow) => boolean } = {}): RolloutRow[] {
     const { where } = options;
-    const candidates = where === undefined ? [...this.#rows] : this.#rows.filter(where);
-    if (candidates.length < count) {
-      throw new StateError(
-        `Cannot sample ${count} rows: the buffer has ${candidates.length}` +
-          (where === undefined ? "" : " that match") + "; await waitFor() first",
-      );
+    const { length } = this.#rows;
+    const drawn: RolloutRow[] = [];
+    // A Fisher-Yates shuffle that goes only as far as it must and writes down only what it moved.
+    const moved = new Map<number, number>();
+    for (let i = 0; i < length && drawn.length < count; i++) {
+      const j = i + Math.floor(this.#random() * (length - i));
+      const row = this.#rows[moved.get(j) ?? j]!;
+      if (j !== i) moved.set(j, moved.get(i) ?? i);
+      moved.delete(i);
+      if (where === undefined || where(row)) drawn.push(row);
     }
-    // The first steps of a Fisher-Yates shuffle.
-    for (let i = 0; i < count; i++) {
-      const j = i + Math.floor(this.#random() * (candidates.length - i));
-      [candidates[i], candidates[j]] = [candidates[j]!, candidates[i]!];
-    }
-    return candidates.slice(0, count);
+    if (drawn.length >= count) return drawn;
+    throw new StateError(
+      `Cannot sample ${count} rows: the buffer has ${drawn.length}` +
+        (where === undefined ? "" : " that match") + "; await waitFor() first",
+    );
   }
 
   /**

@@ -22,7 +22,8 @@ const WRITTEN_AT_ONCE = 1 << 20;
  * ```
  */
 export function* jsonLines(batch: RolloutBatch): Generator<string, void, void> {
-  for (const row of batch.rows) yield JSON.stringify(toRecord(batch, row)) + "\n";
+  const names = batch.versionNames.map(versionText);
+  for (const row of batch.rows) yield toLine(batch, row, names);
 }
 
 /**
@@ -101,9 +102,14 @@ async function writeAll(file: Deno.FsFile, bytes: Uint8Array): Promise<void> {
   for (let at = 0; at < bytes.length;) at += await file.write(bytes.subarray(at));
 }
 
-function toRecord(batch: RolloutBatch, row: RolloutRow): Record<string, unknown> {
-  const { versionNames } = batch;
-  return {
+/**
+ * One line. The lists of numbers are joined rather than copied into plain arrays, which would be
+ * garbage of several times the size of the row.
+ */
+function toLine(batch: RolloutBatch, row: RolloutRow, names: readonly string[]): string {
+  const ids = row.promptIds === null ? "null" : `[${row.promptIds.join()}]`;
+  const versions = row.tokenVersions === null ? "null" : versionList(row.tokenVersions, names);
+  const before = JSON.stringify({
     schema: ROLLOUT_SCHEMA,
     dialog: row.dialog,
     attempt: row.attempt,
@@ -115,12 +121,8 @@ function toRecord(batch: RolloutBatch, row: RolloutRow): Record<string, unknown>
     branch: row.branch,
     messages: row.messages,
     response: row.response,
-    prompt_ids: list(row.promptIds),
-    response_ids: list(row.responseIds),
-    log_probs: list(row.logProbs),
-    token_versions: row.tokenVersions === null
-      ? null
-      : Array.from(row.tokenVersions, (index) => versionName(versionNames[index])),
+  });
+  const after = JSON.stringify({
     versions_exact: row.versionsExact,
     weight_versions: row.weightVersions,
     server: row.server,
@@ -130,15 +132,29 @@ function toRecord(batch: RolloutBatch, row: RolloutRow): Record<string, unknown>
     finish_reason: row.finishReason.type,
     stale: batch.isStale(row),
     info: row.info,
-  };
+  });
+  return `${before.slice(0, -1)},"prompt_ids":${ids},"response_ids":[${row.responseIds.join()}],` +
+    `"log_probs":${realList(row.logProbs)},"token_versions":${versions},${after.slice(1)}\n`;
 }
 
-/** Integer versions as numbers, UUIDs as they are; `null` for weights that nobody knows. */
-function versionName(name: string | undefined): number | string | null {
-  if (name === undefined) return null;
-  return /^\d+$/.test(name) ? Number(name) : name;
+/** Numbers of JSON; what it has no form for is `null`. */
+function realList(values: Float32Array | null): string {
+  if (values === null) return "null";
+  if (values.every(Number.isFinite)) return `[${values.join()}]`;
+  return JSON.stringify(Array.from(values));
 }
 
-function list(values: ArrayLike<number> | null): number[] | null {
-  return values === null ? null : Array.from(values);
+/** Mostly all tokens are of one version. */
+function versionList(versions: Int32Array, names: readonly string[]): string {
+  const first = versions[0];
+  const nameOf = (index: number | undefined) => names[index!] ?? "null";
+  if (versions.every((index) => index === first)) {
+    return `[${`${nameOf(first)},`.repeat(versions.length).slice(0, -1)}]`;
+  }
+  return `[${Array.from(versions, nameOf).join()}]`;
+}
+
+/** Integer versions as numbers, UUIDs as they are; those that nobody knows become `null`. */
+function versionText(name: string): string {
+  return /^\d+$/.test(name) ? String(Number(name)) : JSON.stringify(name);
 }

@@ -118,9 +118,22 @@ function optional(name: string, dtype: DType, { rows, pick }: Column<Values | nu
   return [endToEnd(name, dtype, { rows, pick: (row) => pick(row)!, length })];
 }
 
+/** Texts, made and encoded twice: for their lengths, and when they are written. */
 function texts(name: string, { rows, pick }: Column<string>): TensorToWrite[] {
-  const encoder = new TextEncoder();
-  return ragged(name, "uint8", { rows, pick: (row) => encoder.encode(pick(row)) });
+  const scratch = new Scratch();
+  return ragged(name, "uint8", { rows, pick: (row) => scratch.encode(pick(row)) });
+}
+
+/** Encodes into the same bytes again and again; what it gives holds until the next call. */
+class Scratch {
+  readonly #encoder = new TextEncoder();
+  #bytes = new Uint8Array(4096);
+
+  encode(text: string): Uint8Array {
+    // At most three bytes of UTF-8 for each unit of UTF-16.
+    if (this.#bytes.length < 3 * text.length) this.#bytes = new Uint8Array(4 * text.length);
+    return this.#bytes.subarray(0, this.#encoder.encodeInto(text, this.#bytes).written);
+  }
 }
 
 function endToEnd(

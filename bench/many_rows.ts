@@ -1,0 +1,96 @@
+/**
+ * How much memory 100,000 rows take on their way: groups of a collector, the replay buffer, both
+ * exports and the reader of both files. Fails above 1 GiB. No server: a policy in the process answers
+ * each turn with new arrays, as one that talks to servers does.
+ *
+ * Run as `deno run -A bench/many_rows.ts [--rows 100000] [--prompt 256] [--answer 128]`.
+ */
+// deno-lint-ignore-file no-console
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { EnvironmentPool, promptEnvironment } from "../src/collector/environments/mod.ts";
+import {
+  type CollectorPolicy,
+  LLMCollector,
+  ReplayBuffer,
+  RolloutBatch,
+  writeJsonLines,
+  writeRollout,
+} from "../src/collector/mod.ts";
+
+const { values } = parseArgs({
+  options: {
+    rows: { type: "string", default: "100000" },
+    prompt: { type: "string", default: "256" },
+    answer: { type: "string", default: "128" },
+  },
+});
+const rows = Number(values.rows);
+const groupSize = 8;
+const LIMIT_MIB = 1024;
+
+const policy: CollectorPolicy = {
+  call({ dialog }) {
+    const ids = new Int32Array(Number(values.answer)).map((_, i) => (dialog * 31 + i) % 50_000);
+    return Promise.resolve({
+      // A text of its own for each row, as a server sends it.
+      message: { role: "assistant", content: `${dialog} `.repeat(Math.ceil(ids.length / 2)) },
+      promptIds: new Int32Array(Number(values.prompt)).fill(dialog % 50_000),
+      ids,
+      logProbs: new Float32Array(ids.length).fill(-0.5),
+      finishReason: { type: "stop", matched: null },
+      weightVersion: "default",
+      weightVersions: null,
+    });
+  },
+};
+const make = () =>
+  promptEnvironment({
+    prompts: Array.from({ length: 1000 }, (_, i) => `Task number ${i}: ${"think ".repeat(40)}`),
+    reward: ({ ids }) => ids[0]! % 7,
+  });
+
+/** The most memory that the process ever had, in MiB. */
+function peakMib(): number {
+  const status = Deno.readTextFileSync("/proc/self/status");
+  return Number(/VmHWM:\s+(\d+)/.exec(status)![1]) / 1024;
+}
+
+function report(stage: string): void {
+  console.log(`${stage.padEnd(44)} peak ${peakMib().toFixed(0)} MiB`);
+}
+
+report("start");
+const buffer = new ReplayBuffer({ capacity: rows });
+{
+  await using collector = new LLMCollector(new EnvironmentPool(make, { size: 256 }), {
+    policy,
+    dialogTurnsPerBatch: 1024,
+    totalDialogs: Math.ceil(rows / groupSize) * groupSize,
+    groupSize,
+    replayBuffer: buffer,
+    maxStaleness: 1,
+  });
+  for await (const _ of collector) { /* The buffer has it. */ }
+}
+report(`${buffer.length} rows through groups into the buffer`);
+for (let i = 0; i < 1000; i++) buffer.sample(256);
+report("1,000 samples of 256 rows");
+const all = buffer.sample(buffer.length);
+const batch = new RolloutBatch({ rows: all, shape: [all.length], versionNames: ["0"] });
+const folder = await Deno.makeTempDir();
+try {
+  await writeRollout(join(folder, "rows.safetensors"), batch);
+  report("written as safetensors");
+  await writeJsonLines(join(folder, "rows.jsonl"), batch);
+  report("written as JSON lines");
+  for (const { name } of Deno.readDirSync(folder)) {
+    console.log(`${name}: ${(Deno.statSync(join(folder, name)).size / 2 ** 20).toFixed(0)} MiB`);
+  }
+} finally {
+  await Deno.remove(folder, { recursive: true });
+}
+if (peakMib() > LIMIT_MIB) {
+  console.error(`more than ${LIMIT_MIB} MiB`);
+  Deno.exitCode = 1;
+}
