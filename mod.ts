@@ -2,7 +2,7 @@
  * SGLang as the rollout engine of a reinforcement-learning loop, from Deno.
  *
  * - {@linkcode AsyncSGLang} connects to SGLang servers, or starts and owns them, and generates with
- *   them at full concurrency; {@linkcode SGLangClient} is one server, {@linkcode makeSglangServer}
+ *   them at full concurrency; {@linkcode SGLangClient} is one server, {@linkcode makeSGLangServer}
  *   and {@linkcode SGLangRouter} start the processes.
  * - {@linkcode SGLangWrapper} turns what the servers answer into rows to train on: token ids,
  *   log-probabilities, masks, and the policy version of every token.
@@ -63,7 +63,7 @@ export {
   SGLangClient,
   type SGLangClientOptions,
 } from "./src/client/mod.ts";
-export { makeSglangServer, SglangServer, type SglangServerOptions } from "./src/server/mod.ts";
+export { makeSGLangServer, SGLangServer, type SGLangServerOptions } from "./src/server/mod.ts";
 export { SGLangRouter, type SGLangRouterOptions } from "./src/router/mod.ts";
 export {
   AsyncSGLang,

@@ -27,7 +27,7 @@ for (const { role, content } of output.history!.get("full").messages) {
 say(`${ids.length} tokens, ${masked(ids, mask).length} of them sampled`);
 const sum = masked(output.logProbs!.only("full"), mask).reduce((total, value) => total + value, 0);
 say(`log-probability of all answers: ${sum.toFixed(3)}`);
-say(`policy version: ${output.policyVersion[0]}`);
+say(`weight version: ${output.weightVersion[0]}`);
 
 function say(line: string): void {
   // deno-lint-ignore no-console

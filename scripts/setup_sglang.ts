@@ -6,14 +6,14 @@
 // deno-lint-ignore-file no-console
 import { parseArgs } from "node:util";
 import { resolve } from "node:path";
-import { sglangHome, type SglangVersion, sglangVersions } from "./sglang_cpu/home.ts";
+import { sglangHome, type SGLangVersion, sglangVersions } from "./sglang_cpu/home.ts";
 import { setUp } from "./sglang_cpu/set_up.ts";
 import { SetupError } from "./sglang_cpu/setup_error.ts";
 
 const usage = "usage: deno task setup:sglang [--version 0.5.16|0.5.23|all] [--home DIR] " +
   "[--python PYTHON]";
 
-function versionsOf(name: string): readonly SglangVersion[] {
+function versionsOf(name: string): readonly SGLangVersion[] {
   if (name === "all") return sglangVersions;
   const version = sglangVersions.find((known) => known === name);
   if (version !== undefined) return [version];

@@ -23,7 +23,7 @@ import { cudartSymbols } from "./symbols.ts";
 type Calls = Deno.DynamicLibrary<typeof cudartSymbols>["symbols"];
 
 /** Free and total memory of the current device, in bytes. */
-export interface DeviceMemory {
+export interface FreeMemory {
   /** What can still be taken. */
   readonly freeBytes: number;
   /** What the device has. */
@@ -109,7 +109,7 @@ export class Cudart {
   }
 
   /** Free and total memory of the current device. */
-  memoryInfo(): DeviceMemory {
+  memoryInfo(): FreeMemory {
     const total = new BigUint64Array(1);
     const totalBytes = new Uint8Array(total.buffer);
     this.check(this.#calls.cudaMemGetInfo(this.#wordBytes, totalBytes), "cudaMemGetInfo");

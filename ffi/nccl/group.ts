@@ -48,7 +48,7 @@ export interface NcclGroupOptions {
   readonly store: RendezvousStore;
   /** 1 + the servers' ranks. */
   readonly worldSize: number;
-  /** Name of the group, as the servers are told it. */
+  /** Name of the group, as the servers know it. */
   readonly groupName: string;
   /** Address that the servers connect to. Default: where the store listens. */
   readonly masterAddress?: string | undefined;
@@ -344,7 +344,7 @@ export class NcclGroup implements CollectiveGroup {
     await this.#communicator.close(this.#wait("close group"));
   }
 
-  /** Makes the id that the servers look for when they are told of the first collective. */
+  /** Makes the id that the servers look for when the first collective is announced. */
   #publish(call: TransportCall): Promise<Uint8Array<ArrayBuffer>> {
     return this.#publishing ??= (async () => {
       const wait = this.#wait("make the communicator's id", call);

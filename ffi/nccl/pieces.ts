@@ -3,7 +3,7 @@ import { ValidationError } from "../../src/errors.ts";
 import { type Address, nullAddress } from "../memory.ts";
 import type { PlacedBytes, WirePiece } from "./protocol.ts";
 
-/** A piece as the rank's thread is told of it. */
+/** A piece as the rank's thread gets it. */
 export function wirePiece(piece: StagePiece, addressOf: (bytes: Uint8Array) => Address): WirePiece {
   const cast = piece.castFrom !== undefined;
   const place = "device" in piece ? "device" : "host";

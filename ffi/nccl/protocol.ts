@@ -47,7 +47,7 @@ export interface WirePiece extends PlacedBytes {
   readonly cast: boolean;
 }
 
-/** One collective in a request: where its bytes are, and what NCCL is told of them. */
+/** One collective in a request: where its bytes are, and what NCCL gets to know of them. */
 export interface WirePart extends PlacedBytes {
   /** NCCL's element type. */
   readonly type: NcclDataType;

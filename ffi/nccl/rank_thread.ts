@@ -11,7 +11,7 @@ import { DeviceRing, type GatherTools, type LoadedParts } from "./device_ring.ts
 import { type CommunicatorHandle, Nccl } from "./mod.ts";
 import { contains } from "./pieces.ts";
 import { type DeviceRange, FlightRecorder, type RankInfo, type Requests } from "./protocol.ts";
-import { nextTurn } from "./turns.ts";
+import { yieldToLoop } from "./yield_to_loop.ts";
 
 /** How long a wait spins before it gives the thread's other messages turns. */
 const SPIN_MS = 1;
@@ -211,7 +211,7 @@ export class RankThread {
     let since = performance.now();
     const breathe = async () => {
       if (performance.now() - since < BUSY_MS) return;
-      await nextTurn();
+      await yieldToLoop();
       if (this.#aborted || this.#opened === undefined) throw new AbortedError("stage");
       since = performance.now();
     };
@@ -337,7 +337,7 @@ export class RankThread {
     while (!isDone()) {
       const waitedMs = performance.now() - start;
       if (waitedMs < SPIN_MS) continue;
-      await (waitedMs < EAGER_MS ? nextTurn() : sleep(SLEEP_MS));
+      await (waitedMs < EAGER_MS ? yieldToLoop() : sleep(SLEEP_MS));
       if (this.#aborted) throw new AbortedError(call);
       if (this.#communicator !== undefined) this.#nccl().isSettled(this.#joined(), call);
     }

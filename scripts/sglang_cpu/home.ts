@@ -6,7 +6,7 @@ import { testedVersions } from "../../src/client/capabilities.ts";
 export const sglangVersions = testedVersions;
 
 /** One of {@linkcode sglangVersions}. */
-export type SglangVersion = (typeof sglangVersions)[number];
+export type SGLangVersion = (typeof sglangVersions)[number];
 
 /** The tiny checkpoints: two random Qwen2 and two random Llama. */
 export const tinyModels = ["tiny", "tiny1", "llama0", "llama1"] as const;
@@ -23,7 +23,7 @@ export function sglangHome(): string {
 }
 
 /** Name of the virtual environment of a version, inside the home. */
-export function environmentName(version: SglangVersion): string {
+export function environmentName(version: SGLangVersion): string {
   return version === "0.5.16" ? "venv" : `venv-${version}`;
 }
 

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { ensureEnvironment, type EnvironmentRecipe, type SetupContext } from "./environment.ts";
-import { environmentName, routerEnvironmentName, type SglangVersion } from "./home.ts";
+import { environmentName, routerEnvironmentName, type SGLangVersion } from "./home.ts";
 import { ensureModels } from "./models.ts";
 import { type BasePython, findBasePython } from "./python.ts";
 import { SetupError } from "./setup_error.ts";
@@ -9,7 +9,7 @@ const here = (name: string): string => new URL(name, import.meta.url).pathname;
 
 const gb = 1e9;
 
-const recipes: Record<SglangVersion, EnvironmentRecipe> = {
+const recipes: Record<SGLangVersion, EnvironmentRecipe> = {
   "0.5.16": {
     name: environmentName("0.5.16"),
     title: "SGLang 0.5.16",
@@ -40,7 +40,7 @@ const routerRecipe: EnvironmentRecipe = {
 /** What to set up, and where. */
 export interface SetUpOptions {
   /** Versions of SGLang. The router and the checkpoints come with each. */
-  readonly versions: readonly SglangVersion[];
+  readonly versions: readonly SGLangVersion[];
   /** Folder to install into. */
   readonly home: string;
   /** Python to make the environments with. Default python3.11, python3. */

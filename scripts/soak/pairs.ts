@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { EmbeddedServer, makeTinyCheckpoint } from "../../src/embedded/mod.ts";
 import type { SGLangRouter } from "../../src/router/mod.ts";
-import type { SglangServer } from "../../src/server/mod.ts";
+import type { SGLangServer } from "../../src/server/mod.ts";
 import { modelPath, startRealRouter, startRealServer } from "../../tests/_support/real.ts";
 import type { KillablePair } from "./versions.ts";
 
@@ -67,10 +67,10 @@ function startRouter(servers: readonly { readonly url: string }[]): Promise<SGLa
 export class RealPair implements KillablePair {
   readonly target: string;
   readonly checkpoints = [modelPath("tiny"), modelPath("tiny1")] as const;
-  readonly #servers: SglangServer[];
+  readonly #servers: SGLangServer[];
   readonly #router: SGLangRouter;
 
-  private constructor(servers: SglangServer[], router: SGLangRouter) {
+  private constructor(servers: SGLangServer[], router: SGLangRouter) {
     this.#servers = servers;
     this.#router = router;
     this.target = router.url;

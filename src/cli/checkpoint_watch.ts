@@ -48,7 +48,7 @@ const UNFINISHED = /^\.|\.(partial|tmp|temp|incomplete)$|^(tmp|temp)[-_]|[-_.]tm
  * number in its name; then what a `latest` file or link names; then one with an index; then the later
  * time. A checkpoint counts when its headers and shards are whole and two looks in a row find the
  * same files. An older one than the last is left, unless `allowOlder`. What cannot be read, loops or
- * vanishes is told and survived. Ends when the signal fires.
+ * vanishes is reported, and the watch goes on. Ends when the signal fires.
  */
 export async function* watchCheckpoints(
   folder: string,
@@ -113,7 +113,7 @@ class Watch {
       }
       return !isOlder;
     }
-    // The same folder, written anew, is what its writer has last.
+    // The same folder, written again, is what its writer has last.
     if (one.path === given.path) return one.changedMs >= given.changedMs;
     if (newestFirst(one, given) < 0) return true;
     this.#tell(one.path, `${one.path} is left: it is older than ${given.path}, which was pushed`);

@@ -90,7 +90,7 @@ export function terminalIo(): CliIo & Disposable {
     },
     isTerminal: Deno.stderr.isTerminal(),
     isOutTerminal: Deno.stdout.isTerminal(),
-    // Asked anew each time: a window may change its size.
+    // Asked again each time: a window may change its size.
     get columns() {
       return terminalSize().columns;
     },

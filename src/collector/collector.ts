@@ -6,8 +6,8 @@ import { silentLogger } from "../internal/logger.ts";
 import { Semaphore } from "../internal/semaphore.ts";
 import { asError } from "../internal/thrown.ts";
 import type { RolloutBatch } from "./batch.ts";
-import { Bell } from "./bell.ts";
-import { type CollectorStats, emptyLedger } from "./ledger.ts";
+import { ChangeSignal } from "./change_signal.ts";
+import { type CollectorStats, emptyStats } from "./stats.ts";
 import {
   type CollectorPlan,
   type EnvironmentSource,
@@ -16,8 +16,8 @@ import {
   type PolicySource,
 } from "./options.ts";
 import { bindPolicy } from "./bind_policy.ts";
-import { Outlet } from "./outlet.ts";
-import { describePlaces, type Places } from "./places.ts";
+import { BatchQueue } from "./batch_queue.ts";
+import { type EnvironmentSlots, environmentSlots } from "./environment_slots.ts";
 import type { CollectorPolicy } from "./policy.ts";
 import { UNKNOWN_VERSION, type VersionEntry } from "./policy_version.ts";
 import type { RolloutRow } from "./row.ts";
@@ -62,13 +62,13 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
   readonly #options: LLMCollectorOptions<Item>;
   readonly #plan: CollectorPlan;
   readonly #policy: CollectorPolicy;
-  readonly #outlet: Outlet;
+  readonly #queue: BatchQueue;
   readonly #scheduler: Scheduler;
-  readonly #ledger = emptyLedger();
+  readonly #stats = emptyStats();
   readonly #tasks: TaskQueue;
   readonly #warnedOf = new Set<string>();
   readonly #stopping = new AbortController();
-  readonly #bell = new Bell();
+  readonly #changes = new ChangeSignal();
   readonly #turn = new Semaphore(1);
   readonly #unlinkSignal: () => void;
   #postproc: LLMCollectorOptions<Item>["postproc"];
@@ -92,21 +92,21 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
       partialRollouts: this.#plan.partialRollouts,
     });
     this.#postproc = options.postproc;
-    const places = describePlaces(environments);
+    const slots = environmentSlots(environments);
     const { totalDialogs, groups } = this.#plan;
     const tasks = this.#tasks = new TaskQueue({
       groups: totalDialogs / (groups?.size ?? 1),
       membersPerGroup: (groups?.size ?? 1) + (groups?.spares ?? 0),
     });
-    this.#outlet = new Outlet({
+    this.#queue = new BatchQueue({
       plan: this.#plan,
       perBatch: options.dialogTurnsPerBatch,
-      environments: places.size,
+      environments: slots.size,
       tasks,
-      ledger: this.#ledger,
+      stats: this.#stats,
       abandonGroup: (group) => this.#scheduler.abandonGroup(group),
     });
-    this.#scheduler = this.#makeScheduler(places, tasks);
+    this.#scheduler = this.#makeScheduler(slots, tasks);
     const onAbort = () => this.#stopping.abort(options.signal?.reason);
     options.signal?.addEventListener("abort", onAbort, { once: true });
     if (options.signal?.aborted) onAbort();
@@ -130,7 +130,7 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
 
   /** What was done so far. */
   get stats(): CollectorStats {
-    return { ...this.#ledger, retriesWaiting: this.#tasks.waitingAgain };
+    return { ...this.#stats, retriesWaiting: this.#tasks.waitingAgain };
   }
 
   /** Dialogs that run at this moment. */
@@ -140,7 +140,7 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
 
   /** Elements that are collected and wait for the reader. */
   get waiting(): number {
-    return this.#outlet.waiting;
+    return this.#queue.waiting;
   }
 
   /** The present policy version; `null` without a tracker. */
@@ -203,17 +203,17 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
    */
   async rollout(options: RolloutOptions = {}): Promise<RolloutBatch | null> {
     using _turn = await this.#turn.acquire(options.signal);
-    if (this.#outlet.isClosed) return this.#afterEnd();
+    if (this.#queue.isClosed) return this.#afterEnd();
     await this.#start();
     if (this.#options.resetAtEachIter) this.#scheduler.restartAll();
-    this.#outlet.hasReader = true;
+    this.#queue.hasReader = true;
     try {
       const batch = await this.#nextBatch(options);
       if (batch === null || this.#postproc === undefined) return batch;
       return await this.#postproc(batch);
     } finally {
-      this.#outlet.hasReader = false;
-      if (this.#outlet.isClosed) await this.#stop("the collector reached its end");
+      this.#queue.hasReader = false;
+      if (this.#queue.isClosed) await this.#stop("the collector reached its end");
     }
   }
 
@@ -252,7 +252,7 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
 
   /** Takes what is collected and not given out yet, also less than a batch; `null` when nothing. */
   drain(): RolloutBatch | null {
-    return this.#outlet.drain();
+    return this.#queue.drain();
   }
 
   /**
@@ -299,8 +299,8 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
 
   /** What came when everything was given out: errors and failures are not lost for that. */
   #afterEnd(): RolloutBatch | null {
-    if (!this.#isShutDown) this.#outlet.throwPending();
-    return this.#isShutDown ? null : this.#outlet.takeFailures();
+    if (!this.#isShutDown) this.#queue.throwPending();
+    return this.#isShutDown ? null : this.#queue.takeFailures();
   }
 
   #start(): Promise<void> {
@@ -339,27 +339,27 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
       lastHeard: () => `${this.waiting} elements collected, ${this.running} dialogs running`,
     }, async (waitSignal) => {
       while (!waitSignal.aborted) {
-        const rung = this.#bell.rung;
+        const changed = this.#changes.next;
         this.#scheduler.update();
-        const batch = this.#outlet.take(false) ?? this.#takeLast();
-        if (batch !== null || this.#outlet.isClosed) return batch;
-        // Taking may have sent stale dialogs back to be run anew, for which nobody else rings.
+        const batch = this.#queue.take(false) ?? this.#takeLast();
+        if (batch !== null || this.#queue.isClosed) return batch;
+        // Taking may have sent stale dialogs back to be run again, for which nobody else rings.
         this.#scheduler.update();
-        await rung;
+        await changed;
       }
       return null;
     });
   }
 
-  /** The rest when no dialog can follow; closes the outlet when nothing is left. */
+  /** The rest when no dialog can follow; closes the queue when nothing is left. */
   #takeLast(): RolloutBatch | null {
     // Stalled: places in step wait for others, which have no dialogs left to catch up with.
     if (!this.#scheduler.isExhausted && !this.#scheduler.isStalled) return null;
-    const last = this.#outlet.take(true);
-    // Taking may have sent stale dialogs back to be run anew.
+    const last = this.#queue.take(true);
+    // Taking may have sent stale dialogs back to be run again.
     if (last !== null || !this.#scheduler.isExhausted) return last;
-    this.#outlet.close();
-    return this.#outlet.takeFailures();
+    this.#queue.close();
+    return this.#queue.takeFailures();
   }
 
   #warnOfMixed(names: readonly string[]): void {
@@ -369,9 +369,9 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
     );
   }
 
-  /** Takes a turn; rows of weights that nobody here knows are told of once for each server. */
+  /** Takes a turn; rows of unknown weights are logged once for each server. */
   #onRow(row: RolloutRow): void {
-    this.#outlet.addRow(row);
+    this.#queue.addRow(row);
     if (row.tokenVersions?.includes(UNKNOWN_VERSION) !== true) return;
     const names = row.weightVersions?.map(({ version }) => version).join(", ");
     const key = `${row.server} ${names}`;
@@ -386,12 +386,12 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
   }
 
   #changed(): void {
-    this.#bell.ring();
+    this.#changes.announce();
     this.#scheduler.update();
   }
 
   async #stop(reason: string): Promise<void> {
-    this.#outlet.close();
+    this.#queue.close();
     this.#unlinkSignal();
     this.#stopping.abort(new StateError(`Stopped: ${reason}`));
     const { clock } = this.#options;
@@ -399,17 +399,17 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
       { phase: "ending dialogs", timeoutMs: SHUTDOWN_TIMEOUT_MS, clock },
       () => this.#scheduler.stopped(),
     );
-    this.#ledger.dialogsAbandoned += this.#tasks.forgetAgain();
-    this.#outlet.forgetGroups();
+    this.#stats.dialogsAbandoned += this.#tasks.forgetAgain();
+    this.#queue.forgetGroups();
   }
 
-  #makeScheduler(places: Places, tasks: TaskQueue): Scheduler {
+  #makeScheduler(slots: EnvironmentSlots, tasks: TaskQueue): Scheduler {
     const options = this.#options;
     const { clock = systemClock, logger = silentLogger } = options;
     return new Scheduler({
-      places: places.size,
-      openEnvironment: places.open,
-      ownsEnvironments: places.owned,
+      slots: slots.size,
+      openEnvironment: slots.open,
+      ownsEnvironments: slots.owned,
       tasks,
       dialogRetries: options.dialogRetries ?? 0,
       setting: {
@@ -418,20 +418,20 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
         maxTurns: options.maxTurns ?? Infinity,
         turnTimeoutMs: options.turnTimeoutMs ?? DEFAULT_TURN_TIMEOUT_MS,
         environmentTimeoutMs: options.environmentTimeoutMs ?? DEFAULT_ENVIRONMENT_TIMEOUT_MS,
-        environmentCalls: new Semaphore(places.maxConcurrency),
+        environmentCalls: new Semaphore(slots.maxConcurrency),
         clock,
       },
-      ledger: this.#ledger,
+      stats: this.#stats,
       logger,
       clock,
       signal: this.#stopping.signal,
       events: {
-        wants: (passage) => this.#outlet.wants(passage),
+        wants: (request) => this.#queue.wants(request),
         onRow: (row) => this.#onRow(row),
-        onDiscard: (rows) => this.#outlet.discard(rows),
-        onTrajectory: (trajectory) => this.#outlet.addTrajectory(trajectory),
-        onFailure: (task, error) => this.#outlet.addFailure(task, error),
-        onCrash: (error) => this.#outlet.fail(error),
+        onDiscard: (rows) => this.#queue.discard(rows),
+        onTrajectory: (trajectory) => this.#queue.addTrajectory(trajectory),
+        onFailure: (task, error) => this.#queue.addFailure(task, error),
+        onCrash: (error) => this.#queue.fail(error),
         onChange: () => this.#changed(),
       },
     });

@@ -1,7 +1,7 @@
 import { AbortedError } from "../errors.ts";
 
 /** What a place asks of the {@linkcode Gate}: to begin a dialog or to take one more turn. */
-export interface Passage {
+export interface TurnRequest {
   /** Index of the environment. */
   readonly environment: number;
   /** Whether a new dialog would begin. */
@@ -9,7 +9,7 @@ export interface Passage {
 }
 
 interface Entry {
-  readonly passage: Passage;
+  readonly request: TurnRequest;
   pass(): void;
   refuse(error: Error): void;
 }
@@ -19,12 +19,12 @@ interface Entry {
  * {@linkcode Gate.update}; everybody who waits is then asked again, first come first served.
  */
 export class Gate {
-  readonly #mayPass: (passage: Passage) => boolean;
+  readonly #mayPass: (request: TurnRequest) => boolean;
   #closed: AbortedError | null = null;
   readonly #waiting = new Set<Entry>();
 
-  /** Makes a gate; `mayPass` also books the passage when it answers yes. */
-  constructor(mayPass: (passage: Passage) => boolean) {
+  /** Makes a gate; `mayPass` also books the request when it answers yes. */
+  constructor(mayPass: (request: TurnRequest) => boolean) {
     this.#mayPass = mayPass;
   }
 
@@ -36,19 +36,19 @@ export class Gate {
   /** How many wait to take a further turn of a dialog. */
   get waitingTurns(): number {
     let count = 0;
-    for (const { passage } of this.#waiting) if (!passage.begins) count++;
+    for (const { request } of this.#waiting) if (!request.begins) count++;
     return count;
   }
 
-  /** Waits until the passage is wanted; rejects when the gate closes or the signal fires. */
-  pass(passage: Passage, signal?: AbortSignal): Promise<void> {
+  /** Waits until the request is wanted; rejects when the gate closes or the signal fires. */
+  pass(request: TurnRequest, signal?: AbortSignal): Promise<void> {
     if (this.#closed !== null) return Promise.reject(this.#closed);
     if (signal?.aborted) return Promise.reject(new AbortedError("gate", { cause: signal.reason }));
-    if (this.#waiting.size === 0 && this.#mayPass(passage)) return Promise.resolve();
+    if (this.#waiting.size === 0 && this.#mayPass(request)) return Promise.resolve();
     return new Promise((resolve, reject) => {
       const leave = () => signal?.removeEventListener("abort", onAbort);
       const entry: Entry = {
-        passage,
+        request,
         pass: () => {
           leave();
           resolve();
@@ -78,7 +78,7 @@ export class Gate {
   /** Asks again for everybody who waits. */
   update(): void {
     for (const entry of this.#waiting) {
-      if (!this.#mayPass(entry.passage)) continue;
+      if (!this.#mayPass(entry.request)) continue;
       this.#waiting.delete(entry);
       entry.pass();
     }

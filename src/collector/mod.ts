@@ -20,7 +20,7 @@ export {
   type VersionKind,
 } from "./policy_version.ts";
 export { ReplayBuffer, type ReplayBufferOptions } from "./replay_buffer.ts";
-export type { CollectorStats } from "./ledger.ts";
+export type { CollectorStats } from "./stats.ts";
 export type { IncompleteGroups } from "./groups.ts";
 export type { OnStale } from "./staleness.ts";
 export type { BatchSink, EnvironmentSource, LLMCollectorOptions, PolicySource } from "./options.ts";

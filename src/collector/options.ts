@@ -86,7 +86,7 @@ export interface LLMCollectorOptions<Item = RolloutBatch> {
   readonly partialRollouts?: PartialRollouts | undefined;
   /** Batches that a pool may collect ahead of the reader, 0 or more. Default 1. */
   readonly prefetchBatches?: number | undefined;
-  /** Times that a failed dialog is run anew. Default 0. */
+  /** Times that a failed dialog is run again. Default 0. */
   readonly dialogRetries?: number | undefined;
   /**
    * A dialog that failed in all its tries: `"throw"` (default) hands its error to the reader, who can
@@ -279,7 +279,7 @@ function planStaleness<Item>(
     );
   }
   if (onStale === "retry" && grouping === "steps") {
-    refuse('onStale "retry" runs whole dialogs anew; use it with yieldCompletedTrajectories');
+    refuse('onStale "retry" runs whole dialogs again; use it with yieldCompletedTrajectories');
   }
   return { versions, onStale, maxStaleness };
 }

@@ -69,7 +69,7 @@ export class ReplayBuffer implements BatchSink<null> {
     return this.#added;
   }
 
-  /** A collector begins to fill it; those who wait are told when the last one ends. */
+  /** A collector begins to fill it; those who wait get an error when the last one ends. */
   begin(): void {
     this.#producers++;
     this.#end = undefined;

@@ -4,8 +4,8 @@ import { sleep, throwIfAborted, withDeadline } from "../internal/deadline.ts";
 import type { Logger } from "../internal/logger.ts";
 import { type DialogRun, type DialogSetting, EnvironmentFault, runDialog } from "./dialog.ts";
 import type { Environment } from "./environment.ts";
-import { Gate, type Passage } from "./gate.ts";
-import type { Ledger } from "./ledger.ts";
+import { Gate, type TurnRequest } from "./gate.ts";
+import type { MutableStats } from "./stats.ts";
 import type { RolloutRow, Trajectory } from "./row.ts";
 import type { Task, TaskQueue } from "./tasks.ts";
 import { asError, messageOf } from "../internal/thrown.ts";
@@ -13,7 +13,7 @@ import { asError, messageOf } from "../internal/thrown.ts";
 /** What the scheduler tells and asks the collector. */
 export interface SchedulerEvents {
   /** Whether a turn, or a new dialog, of this environment is wanted now. */
-  wants(passage: Passage): boolean;
+  wants(request: TurnRequest): boolean;
   /** A turn was taken. */
   onRow(row: RolloutRow): void;
   /** A dialog came to its end. */
@@ -30,14 +30,14 @@ export interface SchedulerEvents {
 
 /** Options of {@linkcode Scheduler}. */
 export interface SchedulerOptions {
-  readonly places: number;
+  readonly slots: number;
   readonly openEnvironment: (index: number) => Environment | Promise<Environment>;
   /** Whether environments belong to the scheduler, which then closes and replaces them. */
   readonly ownsEnvironments: boolean;
   readonly tasks: TaskQueue;
   readonly dialogRetries: number;
   readonly setting: DialogSetting;
-  readonly ledger: Ledger;
+  readonly stats: MutableStats;
   readonly logger: Logger;
   readonly clock: Clock;
   readonly signal: AbortSignal;
@@ -64,16 +64,16 @@ export class Scheduler {
 
   constructor(options: SchedulerOptions) {
     this.#options = options;
-    this.#gate = new Gate((passage) => this.#mayPass(passage));
+    this.#gate = new Gate((request) => this.#mayPass(request));
   }
 
   /** Begins; nothing happens until turns are wanted. */
   start(): void {
-    const { places, signal } = this.#options;
+    const { slots, signal } = this.#options;
     // One listener for all: taking one off a signal that has thousands is slow.
     if (signal.aborted) this.#endAll();
     else signal.addEventListener("abort", () => this.#endAll(), { once: true });
-    this.#loops = Array.from({ length: places }, (_, index) => this.#runPlace(index));
+    this.#loops = Array.from({ length: slots }, (_, index) => this.#runSlot(index));
   }
 
   /** Asks again which turns are wanted. */
@@ -114,15 +114,15 @@ export class Scheduler {
     await Promise.all(this.#loops);
   }
 
-  #mayPass(passage: Passage): boolean {
+  #mayPass(request: TurnRequest): boolean {
     const { tasks, events } = this.#options;
-    if (passage.begins && !tasks.hasTask) return false;
-    if (!events.wants(passage)) return false;
+    if (request.begins && !tasks.hasTask) return false;
+    if (!events.wants(request)) return false;
     // Booked here and not when the place wakes, so that two cannot be promised one dialog.
-    if (passage.begins) {
+    if (request.begins) {
       const task = tasks.take()!;
-      this.#booked.set(passage.environment, { task, ending: new AbortController() });
-      if (task.attempt === 0) this.#options.ledger.dialogsStarted++;
+      this.#booked.set(request.environment, { task, ending: new AbortController() });
+      if (task.attempt === 0) this.#options.stats.dialogsStarted++;
     }
     return true;
   }
@@ -133,8 +133,8 @@ export class Scheduler {
     for (const { ending } of this.#booked.values()) ending.abort(reason);
   }
 
-  async #runPlace(index: number): Promise<void> {
-    const { signal, ledger } = this.#options;
+  async #runSlot(index: number): Promise<void> {
+    const { signal, stats } = this.#options;
     let environment: Environment | null = null;
     try {
       while (!signal.aborted) {
@@ -148,7 +148,7 @@ export class Scheduler {
           if (error instanceof EnvironmentFault && !signal.aborted) {
             environment = await this.#replace(environment);
           }
-          if (ending.signal.aborted) ledger.dialogsAbandoned++;
+          if (ending.signal.aborted) stats.dialogsAbandoned++;
           else await this.#meetFailure(booking, error);
           if (signal.aborted) return;
         } finally {
@@ -165,7 +165,7 @@ export class Scheduler {
   }
 
   async #runTask(run: DialogRun): Promise<void> {
-    const { events, ledger, setting } = this.#options;
+    const { events, stats, setting } = this.#options;
     const epoch = this.#epoch;
     const rows: RolloutRow[] = [];
     let isWhole = false;
@@ -173,11 +173,11 @@ export class Scheduler {
     for await (const row of runDialog(run, setting)) {
       throwIfAborted(run.signal, `dialog ${run.dialog}`);
       rows.push(row);
-      ledger.turns++;
-      ledger.tokens += row.responseIds.length;
+      stats.turns++;
+      stats.tokens += row.responseIds.length;
       events.onRow(row);
       if (row.done) {
-        ledger.dialogsCompleted++;
+        stats.dialogsCompleted++;
         isWhole = true;
         events.onTrajectory({ dialog: run.dialog, attempt: run.attempt, rows });
         return;
@@ -186,7 +186,7 @@ export class Scheduler {
       // The first turn was let through together with the dialog; each further one asks here.
       await this.#gate.pass({ environment: run.index, begins: false }, run.signal);
       if (epoch !== this.#epoch) {
-        ledger.dialogsAbandoned++;
+        stats.dialogsAbandoned++;
         return;
       }
     }
@@ -210,7 +210,7 @@ export class Scheduler {
     }
   }
 
-  /** A failed environment of our own is closed and made anew; a lent one is reset and used on. */
+  /** A failed environment of our own is closed and made again; a lent one is reset and used on. */
   async #replace(environment: Environment | null): Promise<Environment | null> {
     if (!this.#options.ownsEnvironments) return environment;
     await this.#close(environment);
@@ -231,10 +231,10 @@ export class Scheduler {
   }
 
   async #meetFailure({ task, ending }: Booking, thrown: unknown): Promise<void> {
-    const { dialogRetries, tasks, ledger, events, logger, clock } = this.#options;
+    const { dialogRetries, tasks, stats, events, logger, clock } = this.#options;
     const error = asError(thrown);
     if (task.attempt >= dialogRetries && events.onFailure(task, error) === "given up") {
-      ledger.dialogsFailed++;
+      stats.dialogsFailed++;
       return;
     }
     logger.warn(`Dialog ${task.dialog} failed in try ${task.attempt + 1}: ${error.message}`);
@@ -245,10 +245,10 @@ export class Scheduler {
     });
     // Also in the moment between the end of the pause and this line its group may have ended.
     if (signal.aborted) {
-      ledger.dialogsAbandoned++;
+      stats.dialogsAbandoned++;
       return;
     }
-    ledger.retries++;
+    stats.retries++;
     tasks.again(task);
   }
 }

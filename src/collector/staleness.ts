@@ -2,7 +2,7 @@ import { type PolicyVersion, UNKNOWN_VERSION } from "./policy_version.ts";
 import { oldestVersion, type RolloutRow } from "./row.ts";
 
 /**
- * What happens to rows older than the bound: `drop` leaves them out, `retry` runs their dialog anew,
+ * What happens to rows older than the bound: `drop` leaves them out, `retry` runs their dialog again,
  * `keep` gives them out marked ({@linkcode RolloutBatch.isStale}).
  */
 export type OnStale = "drop" | "retry" | "keep";

@@ -193,7 +193,7 @@ export class AsyncSGLang extends FleetEngine {
     }
   }
 
-  /** Connects again as {@linkcode AsyncSGLang.toJSON} tells; keys are given anew. */
+  /** Connects again as {@linkcode AsyncSGLang.toJSON} tells; keys are given again. */
   static async fromJSON(
     serialized: SerializedEngine,
     options: ConnectOptions = {},
@@ -508,7 +508,7 @@ export class AsyncSGLang extends FleetEngine {
     return this.#shutdown ??= this.#end();
   }
 
-  /** Addresses and settings to connect anew elsewhere: no keys, no ownership of processes. */
+  /** Addresses and settings to connect again elsewhere: no keys, no ownership of processes. */
   toJSON(): SerializedEngine {
     return {
       kind: "AsyncSGLang",

@@ -180,7 +180,7 @@ function queueLimit(raw: Readonly<Record<string, unknown>>): number | null {
 
 /**
  * What differs between two starts of a server, as far as it tells: 0.5.23 has the time that its start
- * took, all have a seed that is drawn anew unless the operator fixed it.
+ * took, all have a seed that is drawn again unless the operator fixed it.
  */
 export function identityOf({ raw, version }: ServerInfo): string {
   return JSON.stringify([version, raw.startup_time, raw.random_seed]);

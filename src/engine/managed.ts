@@ -3,8 +3,8 @@ import { SGLangRouter, type SGLangRouterOptions } from "../router/mod.ts";
 import {
   assignGpus,
   type ProcessExit,
-  type SglangServer,
-  type SglangServerOptions,
+  type SGLangServer,
+  type SGLangServerOptions,
 } from "../server/mod.ts";
 import { ValidationError } from "../errors.ts";
 import { CurrentServers, Replica } from "./replica.ts";
@@ -24,7 +24,7 @@ export interface ManagedServers extends AsyncDisposable {
   /** The router, when there is one. */
   readonly router: SGLangRouter | undefined;
   /** The process that an address has now, or had last. */
-  readonly serverAt: (url: string) => SglangServer | undefined;
+  readonly serverAt: (url: string) => SGLangServer | undefined;
 }
 
 /**
@@ -77,7 +77,7 @@ function owning(
 }
 
 async function launchReplicas(
-  all: readonly SglangServerOptions[],
+  all: readonly SGLangServerOptions[],
   current: CurrentServers,
   signal: AbortSignal | undefined,
 ): Promise<Replica[]> {
@@ -109,7 +109,7 @@ function serverOptions(
   model: string,
   options: FromPretrainedOptions,
   numReplicas: number,
-): SglangServerOptions[] {
+): SGLangServerOptions[] {
   const notForServers = new Set<string>([
     ...Object.keys(ENGINE_OPTION_NAMES),
     ...Object.keys(MANAGED_OPTION_NAMES),
@@ -123,7 +123,7 @@ function serverOptions(
   const assigned = needsAssignment
     ? assignGpus({ ...shared, replicas: numReplicas, gpus })
     : undefined;
-  return Array.from({ length: numReplicas }, (_, i): SglangServerOptions => ({
+  return Array.from({ length: numReplicas }, (_, i): SGLangServerOptions => ({
     ...shared,
     model,
     apiKey,

@@ -109,7 +109,7 @@ export class Member implements SGLangWorker {
     return this.#identity;
   }
 
-  /** The version that it had after it was started anew, until a sync reached it. */
+  /** The version that it had after it was started again, until a sync reached it. */
   get fellBackTo(): string | null | undefined {
     return this.#fellBackTo;
   }
@@ -156,11 +156,11 @@ export class Member implements SGLangWorker {
     this.#syncedTo = version;
     this.#fellBackTo = undefined;
     this.#isHeld = false;
-    // It may have been started anew before the sync, which then repaired it: asked at the next check.
+    // It may have been started again before the sync, which then repaired it: asked at the next check.
     this.#identity = undefined;
   }
 
-  /** It was started anew: what a sync once gave it is gone. */
+  /** It was started again: what a sync once gave it is gone. */
   startedAnew(versionBefore: string | null): void {
     this.#syncedTo = undefined;
     if (this.#weightVersion !== versionBefore) this.#fellBackTo = this.#weightVersion;

@@ -140,7 +140,7 @@ export class Membership {
   async replace(member: Member): Promise<void> {
     const { logger } = this.#options;
     if (this.#options.pool.find(member.url) !== member || this.#refits.has(member)) return;
-    logger.warn(`${member.url} was replaced by another version of SGLang; it is asked anew`);
+    logger.warn(`${member.url} was replaced by another version of SGLang; it is asked again`);
     this.#forget(member, "another version of SGLang answers at its address");
     await this.#meet(member.url, undefined);
   }

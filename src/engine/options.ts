@@ -2,7 +2,7 @@ import { CLIENT_OPTION_NAMES, type SGLangClientOptions } from "../client/options
 import type { CallOptions } from "../client/types.ts";
 import type { FleetSupervisorOptions } from "../fleet/mod.ts";
 import type { SGLangRouterOptions } from "../router/mod.ts";
-import type { SglangServerOptions } from "../server/mod.ts";
+import type { SGLangServerOptions } from "../server/mod.ts";
 import type { OptionNames } from "../internal/option_names.ts";
 import { SERVER_OPTION_NAMES } from "../server/options.ts";
 
@@ -57,10 +57,10 @@ export type ConnectTarget = string | readonly string[] | RouterTarget;
 
 /**
  * Options of {@linkcode AsyncSGLang.fromPretrained}: those of the engine, and those of
- * {@linkcode makeSglangServer} for every replica.
+ * {@linkcode makeSGLangServer} for every replica.
  */
 export interface FromPretrainedOptions
-  extends EngineOptions, Omit<SglangServerOptions, "model" | "port" | "ncclPort"> {
+  extends EngineOptions, Omit<SGLangServerOptions, "model" | "port" | "ncclPort"> {
   /** Port of the router, or of the only server where there is none. Default a free one. */
   readonly port?: number | undefined;
   /** Number of servers, each with its own GPUs. Default 1. */

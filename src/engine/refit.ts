@@ -61,7 +61,7 @@ async function sourceOf(
   signal: AbortSignal | undefined,
 ): Promise<ModelInput> {
   const cannot = (why: string) =>
-    new StateError(`${url} cannot be brought up to date: ${why}. Give source, or sync anew`);
+    new StateError(`${url} cannot be brought up to date: ${why}. Give source, or sync again`);
   if (last === undefined) throw cannot("there was no sync yet");
   const { source, fingerprint, version } = last;
   if (fingerprint === undefined) {

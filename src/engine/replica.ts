@@ -1,16 +1,16 @@
 import type { StartableServer } from "../fleet/mod.ts";
-import { makeSglangServer, type ProcessExit, type SglangServer } from "../server/mod.ts";
-import type { SglangServerOptions } from "../server/mod.ts";
+import { makeSGLangServer, type ProcessExit, type SGLangServer } from "../server/mod.ts";
+import type { SGLangServerOptions } from "../server/mod.ts";
 
 /** A managed server that can be started again at the same address. */
 export class Replica implements StartableServer {
-  readonly #options: SglangServerOptions;
-  readonly #server: SglangServer;
+  readonly #options: SGLangServerOptions;
+  readonly #server: SGLangServer;
   readonly #current: CurrentServers;
 
   private constructor(
-    server: SglangServer,
-    options: SglangServerOptions,
+    server: SGLangServer,
+    options: SGLangServerOptions,
     current: CurrentServers,
   ) {
     this.#server = server;
@@ -20,8 +20,8 @@ export class Replica implements StartableServer {
   }
 
   /** Starts it for the first time. */
-  static async start(options: SglangServerOptions, current: CurrentServers): Promise<Replica> {
-    return new Replica(await makeSglangServer(options), options, current);
+  static async start(options: SGLangServerOptions, current: CurrentServers): Promise<Replica> {
+    return new Replica(await makeSGLangServer(options), options, current);
   }
 
   get url(): string {
@@ -41,25 +41,25 @@ export class Replica implements StartableServer {
   async restart({ signal }: { readonly signal: AbortSignal }): Promise<Replica> {
     // Whoever wanted its requests to end has waited for that before.
     await this.#server.stop({ graceMs: 0 });
-    const server = await makeSglangServer({ ...this.#options, port: this.#server.port, signal });
+    const server = await makeSGLangServer({ ...this.#options, port: this.#server.port, signal });
     return new Replica(server, this.#options, this.#current);
   }
 }
 
 /** The processes that run now, one for each address, so that all can be ended. */
 export class CurrentServers {
-  readonly #servers = new Map<string, SglangServer>();
+  readonly #servers = new Map<string, SGLangServer>();
   #isStopped = false;
 
   /** The process that an address has now. */
-  put(server: SglangServer): void {
+  put(server: SGLangServer): void {
     this.#servers.set(server.url, server);
     // A start that was under way when all were ended.
     if (this.#isStopped) void server.stop({ graceMs: 0 });
   }
 
   /** The process that an address has now, or had last. */
-  at(url: string): SglangServer | undefined {
+  at(url: string): SGLangServer | undefined {
     return this.#servers.get(url);
   }
 

@@ -31,7 +31,7 @@ const LONGEST_PAUSE_MS = 2_000;
 /**
  * A stream that outlives its server: where the connection breaks, it goes on on another server from
  * the ids that it has, so nothing that was given out is given out again. The last step's sample is
- * the whole. As for every resumed sample, penalties and a seed begin anew at the seam, and which
+ * the whole. As for every resumed sample, penalties and a seed begin again at the seam, and which
  * weights made the first part was not told (`weightVersions` is `null`).
  */
 export async function* resumedStream(

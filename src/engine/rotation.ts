@@ -178,7 +178,7 @@ export class Rotation {
   #objectionBeforeSyncs(member: Member): string | undefined {
     const { weightVersion: said, fellBackTo, state } = member;
     if (fellBackTo !== undefined && fellBackTo === said) {
-      return `it was started anew and says that its weights are "${said}"`;
+      return `it was started again and says that its weights are "${said}"`;
     }
     if (state === "serving") return undefined;
     const others = this.#options.pool.serving.filter((one) => one !== member);

@@ -144,7 +144,7 @@ function go(
   const moved = { ...record, state: to, healthySince, dueAt: null };
   switch (to) {
     case "restarting":
-      // Whoever orders a restart has looked at the reason: the budget begins anew.
+      // Whoever orders a restart has looked at the reason: the budget begins again.
       return {
         ...moved,
         missed: 0,

@@ -16,7 +16,7 @@ export interface StartableServer {
     readonly exitCode: number | null;
     readonly signal: string | null;
   }>;
-  /** Ends what is left of it and starts it anew; resolves when it answers. */
+  /** Ends what is left of it and starts it again; resolves when it answers. */
   restart(options: { readonly signal: AbortSignal }): Promise<StartableServer>;
 }
 

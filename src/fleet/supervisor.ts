@@ -148,7 +148,7 @@ export class FleetSupervisor implements AsyncDisposable {
   }
 
   /**
-   * Starts a server anew: its requests may end first, then it is ended, started, refitted and let in
+   * Starts a server again: its requests may end first, then it is ended, started, refitted and let in
    * again. Resolves when it serves.
    *
    * @throws {StateError} It is not ours to start, or it is the only one that is healthy and `force`
@@ -162,7 +162,7 @@ export class FleetSupervisor implements AsyncDisposable {
     const member = this.#find(url);
     if (!member.record.isOurs) {
       throw new StateError(
-        `${member.url} was not started here: start it anew where it was started`,
+        `${member.url} was not started here: start it again where it was started`,
       );
     }
     const isNeeded = isServing(member) && this.#othersHealthy(member) < this.#rules.minHealthy;
@@ -347,7 +347,7 @@ export class FleetSupervisor implements AsyncDisposable {
       try {
         await this.#turn(member);
       } catch (error) {
-        // Work that lost its sense ends so; all else is told and tried again after a pause.
+        // Work that lost its sense ends so; all else is reported and tried again after a pause.
         if (this.#closing.signal.aborted || !this.#members.has(member.url)) return;
         this.#logger.error(`${member.url}: ${messageOf(error)}`);
         await this.#pause(member, this.#options.probeMs ?? 2_000);

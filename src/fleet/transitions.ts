@@ -19,7 +19,7 @@ export const stateMeanings: Readonly<Record<ServerState, string>> = {
   healthy: "answers, holds the fleet's weights and gets requests",
   suspect: "missed a probe or failed a request; still gets requests",
   dead: "ended, or missed too much; gets no requests",
-  restarting: "is being started anew",
+  restarting: "is being started again",
   stale:
     "answers, but may hold other weights than the fleet; gets no requests until it is refitted",
   retired: "given up; only an order starts it again",

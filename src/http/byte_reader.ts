@@ -31,7 +31,7 @@ export class ByteReader {
     try {
       await this.#coming;
     } catch {
-      // Who reads next is told.
+      // The next reader gets this error.
     }
   }
 

@@ -5,7 +5,7 @@ import { type Address, addressOf } from "./address.ts";
 /** A proxy between us and a server. */
 export interface Proxy {
   readonly address: Address;
-  /** What the proxy is told of who asks. */
+  /** What the proxy needs to know who asks. */
   readonly headers: Readonly<Record<string, string>>;
 }
 

@@ -28,7 +28,7 @@ export interface FileReadOptions {
  * Looks at a path before anything is opened: to open a pipe waits for its other end, and a device
  * may never end.
  *
- * @throws what `refuse` makes, when it is no regular file or cannot be looked at.
+ * @throws {Error} What `refuse` makes: when it is no regular file or cannot be looked at.
  */
 export async function lookAtFile(path: string, options: FileReadOptions): Promise<Deno.FileInfo> {
   const info = await lookAt(path, options);

@@ -18,7 +18,7 @@ export interface KeeperEnd extends Omit<ProcessExit, "logFile"> {
   readonly logKept: boolean;
 }
 
-/** A running keeper: what it says, and the line on which it is told. */
+/** A running keeper: what it says, and the line on which it listens. */
 export interface Keeper {
   /** What its process is called in messages. */
   readonly name: string;

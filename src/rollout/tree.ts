@@ -23,7 +23,7 @@ interface Place {
 /**
  * The turns of one session: conversations that go on, are edited, or asked again. A conversation that
  * begins with a turn's messages and its answer goes on from that turn; one that was edited goes on
- * from the last turn before the edit, or begins anew; asked again, a prompt gets a second answer.
+ * from the last turn before the edit, or begins again; asked again, a prompt gets a second answer.
  *
  * Every turn is in exactly one of the {@linkcode TurnTree.rows}, with the ids that it was sampled
  * with. It takes time linear in the conversation to find where one goes on.

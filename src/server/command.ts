@@ -1,7 +1,7 @@
 import { ValidationError } from "../errors.ts";
 import { checkOptionNames } from "../internal/option_names.ts";
 import { flagName, flagsToArgs, type FlagValue } from "../process/mod.ts";
-import { flagKeys, SERVER_OPTION_NAMES, type SglangServerOptions } from "./options.ts";
+import { flagKeys, SERVER_OPTION_NAMES, type SGLangServerOptions } from "./options.ts";
 
 /** What SGLang needs to run without a GPU. The tiny test models and small real ones were run so. */
 const cpuFlags = {
@@ -33,7 +33,7 @@ const surviveEnv = {
 
 /**
  * `/health` then says whether the server runs without generating a token, so a server that is
- * paused for a weight sync is not taken for dead by the router. `/health_generate` still generates.
+ * paused for a weight sync is not counted as dead by the router. `/health_generate` still generates.
  */
 const healthEnv = { SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION: "0" } as const;
 
@@ -58,7 +58,7 @@ const ownedFlags: ReadonlyMap<string, string> = new Map([
 
 /** Arguments of `sglang.launch_server`. `port` and `ncclPort` are known by then. */
 export function launchArgs(
-  options: SglangServerOptions,
+  options: SGLangServerOptions,
   ports: { port: number; ncclPort: number },
 ): string[] {
   const args = options.args ?? {};
@@ -88,7 +88,7 @@ export function launchArgs(
 }
 
 /** Variables to set for the server. What the user sets wins. */
-export function launchEnv(options: SglangServerOptions): Record<string, string | null> {
+export function launchEnv(options: SGLangServerOptions): Record<string, string | null> {
   const { gpus, device } = options;
   return {
     PYTHONUNBUFFERED: "1",
@@ -105,7 +105,7 @@ export function launchEnv(options: SglangServerOptions): Record<string, string |
  *
  * @throws {ValidationError} naming the option that is wrong.
  */
-export function checkServerOptions(options: SglangServerOptions): void {
+export function checkServerOptions(options: SGLangServerOptions): void {
   checkOptionNames(
     options,
     SERVER_OPTION_NAMES,
@@ -132,7 +132,7 @@ export function checkServerOptions(options: SglangServerOptions): void {
   checkGpus(options);
 }
 
-function checkGpus({ gpus, env, device, baseGpuId = 0, ...options }: SglangServerOptions): void {
+function checkGpus({ gpus, env, device, baseGpuId = 0, ...options }: SGLangServerOptions): void {
   if (gpus === undefined) return;
   if (device === "cpu") throw new ValidationError('`gpus` and `device: "cpu"` exclude each other');
   if (env?.CUDA_VISIBLE_DEVICES !== undefined) {

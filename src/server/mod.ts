@@ -4,7 +4,7 @@
  * @module
  */
 export { assignGpus, type GpuAssignmentOptions } from "./gpus.ts";
-export type { SglangServerFlags, SglangServerOptions } from "./options.ts";
-export { makeSglangServer, SglangServer } from "./server.ts";
+export type { SGLangServerFlags, SGLangServerOptions } from "./options.ts";
+export { makeSGLangServer, SGLangServer } from "./server.ts";
 export { getOpenPort } from "../process/mod.ts";
 export type { FlagValue, LaunchProgress, ProcessExit } from "../process/mod.ts";

@@ -3,9 +3,9 @@ import type { OptionNames } from "../internal/option_names.ts";
 
 /**
  * SGLang's own launch flags that a manager of servers needs, in camel case. Every other flag goes
- * into {@linkcode SglangServerOptions.args}. What is left out keeps SGLang's default.
+ * into {@linkcode SGLangServerOptions.args}. What is left out keeps SGLang's default.
  */
-export interface SglangServerFlags {
+export interface SGLangServerFlags {
   /** Tensor-parallel ranks. Default 1. */
   readonly tpSize?: number | undefined;
   /** Data-parallel copies in one server. Default 1. Weight sync needs 1: use replicas instead. */
@@ -169,15 +169,15 @@ export const FLAG_NAMES = {
   logLevelHttp: true,
   logRequests: true,
   sleepOnIdle: true,
-} as const satisfies OptionNames<SglangServerFlags>;
+} as const satisfies OptionNames<SGLangServerFlags>;
 
 /** The same as a list. */
-export const flagKeys: readonly (keyof SglangServerFlags)[] = Object.keys(
+export const flagKeys: readonly (keyof SGLangServerFlags)[] = Object.keys(
   FLAG_NAMES,
-) as (keyof SglangServerFlags)[];
+) as (keyof SGLangServerFlags)[];
 
 /** What to start, and how. */
-export interface SglangServerOptions extends SglangServerFlags {
+export interface SGLangServerOptions extends SGLangServerFlags {
   /** Folder or Hugging Face name of the model. */
   readonly model: string;
   /** Address to listen on. Default `"127.0.0.1"`. */
@@ -223,7 +223,7 @@ export interface SglangServerOptions extends SglangServerFlags {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Names of {@linkcode SglangServerOptions}. */
+/** Names of {@linkcode SGLangServerOptions}. */
 export const SERVER_OPTION_NAMES = {
   ...FLAG_NAMES,
   model: true,
@@ -243,4 +243,4 @@ export const SERVER_OPTION_NAMES = {
   onProgress: true,
   stopGraceMs: true,
   signal: true,
-} as const satisfies OptionNames<SglangServerOptions>;
+} as const satisfies OptionNames<SGLangServerOptions>;

@@ -12,10 +12,10 @@ import {
   waitUntilReady,
 } from "../process/mod.ts";
 import { checkServerOptions, launchArgs, launchEnv } from "./command.ts";
-import type { SglangServerOptions } from "./options.ts";
+import type { SGLangServerOptions } from "./options.ts";
 
 /** A running SGLang server that we started and own. It ends with this Deno process. */
-export class SglangServer implements AsyncDisposable {
+export class SGLangServer implements AsyncDisposable {
   /** Address, such as `http://127.0.0.1:12000`. */
   readonly url: string;
   /** HTTP port. */
@@ -30,12 +30,12 @@ export class SglangServer implements AsyncDisposable {
   readonly logFile: string;
   /**
    * Resolves, never rejects, when the server has ended, with how. It does not keep Deno running;
-   * {@linkcode SglangServer.wait} does.
+   * {@linkcode SGLangServer.wait} does.
    */
   readonly exited: Promise<ProcessExit>;
   readonly #tree: ProcessTree;
 
-  /** Made by {@linkcode makeSglangServer}. */
+  /** Made by {@linkcode makeSGLangServer}. */
   constructor(
     parts: { tree: ProcessTree; url: string; port: number; tpSize: number; dpSize: number },
   ) {
@@ -68,7 +68,7 @@ export class SglangServer implements AsyncDisposable {
     return this.#tree.stop(options);
   }
 
-  /** The same as {@linkcode SglangServer.stop}. */
+  /** The same as {@linkcode SGLangServer.stop}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
   }
@@ -82,9 +82,9 @@ export class SglangServer implements AsyncDisposable {
  *
  * @example
  * ```ts
- * import { makeSglangServer } from "@sglang-rl/sglang-rl";
+ * import { makeSGLangServer } from "@sglang-rl/sglang-rl";
  *
- * await using server = await makeSglangServer({ model: "Qwen/Qwen2.5-0.5B-Instruct", tpSize: 1 });
+ * await using server = await makeSGLangServer({ model: "Qwen/Qwen2.5-0.5B-Instruct", tpSize: 1 });
  * console.log(server.url);
  * ```
  *
@@ -95,7 +95,7 @@ export class SglangServer implements AsyncDisposable {
  * @throws {AbortedError} when `signal` fires; it is gone by then.
  * @throws {PermissionError} when Deno may not run Python, listen or connect.
  */
-export async function makeSglangServer(options: SglangServerOptions): Promise<SglangServer> {
+export async function makeSGLangServer(options: SGLangServerOptions): Promise<SGLangServer> {
   checkServerOptions(options);
   const python = findPython(options.python, ["SGLANG_PYTHON"]);
   const lease = leasePorts(options);
@@ -110,13 +110,13 @@ export async function makeSglangServer(options: SglangServerOptions): Promise<Sg
 }
 
 interface Launch {
-  readonly options: SglangServerOptions;
+  readonly options: SGLangServerOptions;
   readonly python: string;
   readonly ports: { port: number; ncclPort: number };
   readonly release: () => void;
 }
 
-async function launch({ options, python, ports, release }: Launch): Promise<SglangServer> {
+async function launch({ options, python, ports, release }: Launch): Promise<SGLangServer> {
   const { host = "127.0.0.1", signal } = options;
   const command = moduleCommand("sglang.launch_server", launchArgs(options, ports));
   const name = `SGLang server on port ${ports.port}`;
@@ -146,7 +146,7 @@ async function launch({ options, python, ports, release }: Launch): Promise<Sgla
     signal,
   });
   const { tpSize = 1, dpSize = 1 } = options;
-  return new SglangServer({ tree, url, port: ports.port, tpSize, dpSize });
+  return new SGLangServer({ tree, url, port: ports.port, tpSize, dpSize });
 }
 
 async function isHealthy(http: HttpPool, signal: AbortSignal): Promise<boolean> {
@@ -176,7 +176,7 @@ interface Lease {
 /** Ports 233 and up from the HTTP port serve data-parallel attention, one for each rank. */
 const dpAttentionSpan = 320;
 
-function leasePorts(options: SglangServerOptions): Lease {
+function leasePorts(options: SGLangServerOptions): Lease {
   const hostname = options.host === "0.0.0.0" ? "127.0.0.1" : options.host ?? "127.0.0.1";
   const { port, ncclPort } = options;
   if (port !== undefined && port === ncclPort) {

@@ -10,7 +10,7 @@ export interface ScoredRow {
   readonly trained: ArrayLike<number>;
   /** 1 on ids that count `(R)`; all of them without it. */
   readonly mask?: ArrayLike<number> | undefined;
-  /** Policy version that made each id `(R)`; without it nothing is told by age. */
+  /** Policy version that made each id `(R)`; without it the report has no figures by age. */
   readonly tokenVersions?: ArrayLike<number> | null | undefined;
 }
 

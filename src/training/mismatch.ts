@@ -55,7 +55,7 @@ export interface CompareOptions {
   readonly newestVersion?: number | undefined;
   /** Ids in a range of positions. Default 256. */
   readonly positionsPerRange?: number | undefined;
-  /** How many of the worst ids are told. Default 10. */
+  /** How many of the worst ids the report has. Default 10. */
   readonly worst?: number | undefined;
 }
 

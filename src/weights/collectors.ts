@@ -1,7 +1,7 @@
 import type { PauseMode } from "../client/types.ts";
 import type { Logger } from "../internal/logger.ts";
 
-/** Who is told of new weights, such as a collector that tags its samples. */
+/** Who must know of new weights, such as a collector that tags its samples. */
 export interface VersionedCollector {
   /** Called once after every successful sync, with the servers' new version. */
   incrementVersion(version: string): void | Promise<void>;

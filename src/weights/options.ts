@@ -34,8 +34,8 @@ export interface WeightDeadlines {
   /** Opening a session, and waiting for a session to end that is not ours. Default 30 000. */
   readonly beginMs: number;
   /**
-   * How long another trainer's mark may stay the same until that trainer is taken for dead; one that
-   * lives writes it anew every second. At least 3000. Default: `beginMs` when that is given, else
+   * How long another trainer's mark may stay the same until that trainer is counted as dead; one that
+   * lives writes it again every second. At least 3000. Default: `beginMs` when that is given, else
    * half more than the longest of the other steps (180 000).
    */
   readonly takeoverMs: number;
@@ -95,7 +95,7 @@ export interface WeightWorker {
 
 /** Anything with servers behind it, such as an `AsyncSGLang`. */
 export interface WeightEngine {
-  /** The servers; read anew before every sync. */
+  /** The servers; read again before every sync. */
   readonly workers: readonly WeightWorker[];
   /** Those of them that syncs are for. Default all. */
   readonly syncWorkers?: readonly WeightWorker[] | undefined;

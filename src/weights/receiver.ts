@@ -144,7 +144,7 @@ export class SGLangWeightReceiver implements AsyncDisposable {
       "updateMs",
       call,
       (server, signal) =>
-        server.taking(place, async () => {
+        server.whileUpdating(place, async () => {
           await server.client.updateWeightsFromDistributed(body, {
             signal,
             timeoutMs: BEYOND_ANY_STEP_MS,

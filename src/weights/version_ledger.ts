@@ -13,7 +13,7 @@ export type VersionStanding =
   | "unknown"
   /** Not a name: the mark of a sync that runs or failed. */
   | "mark"
-  /** The server tells no version. */
+  /** The server does not say its version. */
   | "untold";
 
 /** The name of one sync's weights, from the moment when the sync begins. */

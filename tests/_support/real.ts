@@ -4,17 +4,17 @@ import {
   environmentName,
   routerEnvironmentName,
   sglangHome,
-  type SglangVersion,
+  type SGLangVersion,
   type TinyModel,
 } from "../../scripts/sglang_cpu/home.ts";
 import { SGLangRouter, type SGLangRouterOptions } from "../../src/router/mod.ts";
 import {
-  makeSglangServer,
-  type SglangServer,
-  type SglangServerOptions,
+  makeSGLangServer,
+  type SGLangServer,
+  type SGLangServerOptions,
 } from "../../src/server/mod.ts";
 
-export { sglangHome, type SglangVersion, type TinyModel };
+export { sglangHome, type SGLangVersion, type TinyModel };
 export {
   type RealModel,
   realModels,
@@ -30,7 +30,7 @@ export function modelPath(model: TinyModel): string {
 }
 
 /** Python that has the given SGLang. */
-export function pythonOf(version: SglangVersion = "0.5.16"): string {
+export function pythonOf(version: SGLangVersion = "0.5.16"): string {
   return join(sglangHome(), environmentName(version), "bin", "python");
 }
 
@@ -56,7 +56,7 @@ const smallServer = {
   maxTotalTokens: 8192,
   maxRunningRequests: 16,
   dtype: "float32",
-} as const satisfies Partial<SglangServerOptions>;
+} as const satisfies Partial<SGLangServerOptions>;
 
 /** The same as flags, for a test that launches SGLang by itself. */
 export const cpuArgs: readonly string[] = [
@@ -75,20 +75,20 @@ export const cpuArgs: readonly string[] = [
 ];
 
 /** What {@linkcode startRealServer} takes. */
-export interface RealServerOptions extends Partial<Omit<SglangServerOptions, "model">> {
+export interface RealServerOptions extends Partial<Omit<SGLangServerOptions, "model">> {
   /** One of the tiny models, or the absolute path of a checkpoint. Default `"tiny"`. */
   readonly model?: TinyModel | (string & Record<never, never>) | undefined;
   /** Version of SGLang. Default 0.5.16. */
-  readonly version?: SglangVersion | undefined;
+  readonly version?: SGLangVersion | undefined;
 }
 
 /**
  * Starts a real server of a test's own. It takes 20 to 90 s and 2.8 GB: share one among the tests of
  * a file, have no more than two of them at a time, and use the shared ones where nothing is changed.
  */
-export function startRealServer(options: RealServerOptions = {}): Promise<SglangServer> {
+export function startRealServer(options: RealServerOptions = {}): Promise<SGLangServer> {
   const { model = "tiny", version, env, ...rest } = options;
-  return makeSglangServer({
+  return makeSGLangServer({
     ...smallServer,
     readyTimeoutMs: 240_000,
     // Nothing is worth the five seconds that an orderly end takes.

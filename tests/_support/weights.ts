@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { SGLangClient } from "../../src/client/client.ts";
 import type { Generation } from "../../src/client/types.ts";
 import { SGLangWeightSyncScheme, type WeightSyncOptions } from "../../src/weights/mod.ts";
-import { modelPath, type SglangVersion, type TinyModel } from "./real.ts";
+import { modelPath, type SGLangVersion, type TinyModel } from "./real.ts";
 
 const PROMPT = [10, 20, 30, 40];
 const TOKENS = 12;
@@ -14,7 +14,7 @@ const PLAN = [
 
 /** A server of the fleet. */
 export interface Member {
-  readonly version: SglangVersion;
+  readonly version: SGLangVersion;
   readonly url: string;
   readonly client: SGLangClient;
   /** Absent when the server was given from outside. */

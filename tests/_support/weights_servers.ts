@@ -3,9 +3,9 @@
  * process ids; ends them when its input ends. Their logs would otherwise be read within the tests,
  * which the sanitizers take for a leak.
  */
-import { type SglangVersion, startRealServer, type TinyModel } from "./real.ts";
+import { type SGLangVersion, startRealServer, type TinyModel } from "./real.ts";
 
-const plan = JSON.parse(Deno.args[0]!) as { version: SglangVersion; model: TinyModel }[];
+const plan = JSON.parse(Deno.args[0]!) as { version: SGLangVersion; model: TinyModel }[];
 await using stack = new AsyncDisposableStack();
 const launches = await Promise.allSettled(plan.map((one) => startRealServer(one)));
 const servers = launches.filter((one) => one.status === "fulfilled").map(({ value }) => value);

@@ -8,8 +8,8 @@ import { capabilitiesOf } from "../../src/client/capabilities.ts";
 import { parseLoads, parseModelInfo, parseServerInfo } from "../../src/client/server_info.ts";
 import { encodeHeader, parseHeader } from "../../src/checkpoint/header.ts";
 import { parseStrictJson } from "../../src/checkpoint/json.ts";
-import { encodeHead, parseHead, parseRankInfo } from "../../src/collective/gloo/wire.ts";
-import { encodeRankInfo } from "../../src/collective/gloo/wire.ts";
+import { encodeHead, parseGlooRank, parseHead } from "../../src/collective/gloo/wire.ts";
+import { encodeGlooRank } from "../../src/collective/gloo/wire.ts";
 import { BodyReader } from "../../src/http/body.ts";
 import { ByteReader } from "../../src/http/byte_reader.ts";
 import { framingOf, parseHead as parseHttpHead } from "../../src/http/message.ts";
@@ -185,12 +185,12 @@ export function targets(check: Check): FuzzTarget[] {
     ),
     target(
       "ranks of gloo",
-      mutatedBytes(encodeRankInfo({
+      mutatedBytes(encodeGlooRank({
         hostname: "h",
         address: { ip: Uint8Array.of(127, 0, 0, 1), port: 1 },
         pairIds: [1n],
       })),
-      parseRankInfo,
+      parseGlooRank,
     ),
     target(
       "what a keeper says",

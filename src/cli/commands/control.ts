@@ -37,7 +37,7 @@ Examples:
   sglang-rl restart http://127.0.0.1:30001
   sglang-rl restart http://127.0.0.1:30001 --force
 
-Its requests may end first, then it is started anew, gets the fleet's weights and serves again. One
+Its requests may end first, then it is started again, gets the fleet's weights and serves again. One
 without which too few servers are healthy is restarted with --force only.`;
 
 const logsExamples = `
@@ -59,7 +59,7 @@ export function addControl(program: Command, { io }: CommandContext): void {
     );
   addControlOptions(
     program.command("restart").description(
-      "Start a server of serve anew, with the fleet's weights.",
+      "Start a server of serve again, with the fleet's weights.",
     )
       .argument("<url>", "address of the server"),
   )

@@ -91,7 +91,7 @@ async function serve(model: string | undefined, options: Options, io: CliIo): Pr
   io.err("Stopping\n");
 }
 
-/** Resolves when the signal fires; rejects with what a server's end is told by. */
+/** Resolves when the signal fires; rejects with the error of a server that ended. */
 async function untilFailed(failed: Promise<Error>, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return;
   const { promise: fired, resolve } = Promise.withResolvers<undefined>();

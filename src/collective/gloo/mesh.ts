@@ -3,7 +3,7 @@ import { asPermissionError } from "../../internal/permission.ts";
 import { formatIp, type GlooAddress, isInitiator, parseIp } from "./address.ts";
 import { PairListener } from "./listener.ts";
 import { Pair } from "./pair.ts";
-import { encodeRankInfo, parseRankInfo, type RankInfo } from "./wire.ts";
+import { encodeGlooRank, type GlooRank, parseGlooRank } from "./wire.ts";
 
 /** Where a rank of a mesh stands. */
 export interface MeshOptions {
@@ -41,7 +41,7 @@ export class Mesh {
 
   /** What this rank publishes. */
   get rankInfo(): Uint8Array {
-    return encodeRankInfo({
+    return encodeGlooRank({
       hostname: this.#options.publishedIp,
       address: this.#address,
       pairIds: this.#numbers,
@@ -95,7 +95,7 @@ export class Mesh {
   }
 
   async #link(rank: number, lookUp: LookUpRank, signal: AbortSignal): Promise<void> {
-    const info = parseRankInfo(await lookUp(rank, signal));
+    const info = parseGlooRank(await lookUp(rank, signal));
     const socket = isInitiator(this.#address, info.address)
       ? await this.#dial(rank, info, signal)
       : await this.#listener.expect(
@@ -110,7 +110,7 @@ export class Mesh {
     this.#pairs.set(rank, new Pair(rank, socket, (error) => this.#failure ??= error));
   }
 
-  async #dial(rank: number, info: RankInfo, signal: AbortSignal): Promise<Deno.TcpConn> {
+  async #dial(rank: number, info: GlooRank, signal: AbortSignal): Promise<Deno.TcpConn> {
     const own = this.#options.rank;
     // A rank that connects lazily publishes no numbers and takes ranks for them.
     const id = info.pairIds.length === 0 ? BigInt(own) : info.pairIds[own];

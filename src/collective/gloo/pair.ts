@@ -51,7 +51,7 @@ export class Pair {
   #error: Error | undefined;
   #ending: Promise<void> | undefined;
 
-  /** Takes over `socket`; `onEnd` is told once why the pair is of no more use. */
+  /** Takes over `socket`; `onEnd` is called once with the reason why the pair can no longer be used. */
   constructor(rank: number, socket: Deno.TcpConn, onEnd: (error: Error) => void) {
     this.rank = rank;
     this.#socket = socket;
@@ -95,7 +95,7 @@ export class Pair {
   end(error: Error, graceMs: number): Promise<void> {
     if (this.#ending === undefined) {
       const { promise, resolve } = Promise.withResolvers<void>();
-      // Set before anybody is told, who may call this again.
+      // Set before `onEnd` is called, which may call this again.
       this.#ending = promise;
       void this.#end(error, graceMs).then(resolve);
     }

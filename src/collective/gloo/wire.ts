@@ -69,7 +69,7 @@ export function tagOf(slot: bigint): number {
 }
 
 /** What a rank publishes in the store. */
-export interface RankInfo {
+export interface GlooRank {
   /** Only compared for equality. */
   readonly hostname: string;
   /** Where the rank listens. */
@@ -86,7 +86,7 @@ const AF_INET6 = 10;
 const MAX_HOSTNAME_BYTES = 1024;
 
 /** The value of a rank's key. */
-export function encodeRankInfo(info: RankInfo): Uint8Array<ArrayBuffer> {
+export function encodeGlooRank(info: GlooRank): Uint8Array<ArrayBuffer> {
   const hostname = new TextEncoder().encode(info.hostname);
   const bytes = new Uint8Array(8 + hostname.length + 8 + ADDRESS_BYTES + 8 * info.pairIds.length);
   const view = new DataView(bytes.buffer);
@@ -116,7 +116,7 @@ function encodeAddress({ ip, port }: GlooAddress): Uint8Array {
 }
 
 /** Reads what a rank published. */
-export function parseRankInfo(bytes: Uint8Array): RankInfo {
+export function parseGlooRank(bytes: Uint8Array): GlooRank {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   try {
     const hostnameBytes = boundedLength(view, 0, MAX_HOSTNAME_BYTES);

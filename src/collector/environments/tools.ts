@@ -11,7 +11,7 @@ export interface Tool {
   readonly description: string;
   /** JSON schema of its arguments. */
   readonly parameters: Readonly<Record<string, unknown>>;
-  /** Runs it. What it throws is told to the model as the tool's answer. */
+  /** Runs it. What it throws becomes the tool's answer to the model. */
   call(args: unknown, options: { signal: AbortSignal }): unknown;
 }
 
@@ -82,7 +82,7 @@ export function toolEnvironment<Task extends PromptTask>(
       const messages = await Promise.all(
         calls.map((call) => runTool(tools, call, action.signal)),
       );
-      // The model is told, so that it can try again; an attempt at a call is no answer.
+      // The model reads the error, so that it can try again; an attempt at a call is no answer.
       const told = faults.map(({ reason }) => answer(`Error: no tool was called: ${reason}`));
       return {
         messages: [...messages, ...told],

@@ -48,7 +48,7 @@ export function toJsonLines(batch: RolloutBatch): string {
 
 /** Options of {@linkcode writeJsonLines}. */
 export interface WriteJsonLinesOptions {
-  /** Go on with a file that is there. Default false: it begins anew. */
+  /** Go on with a file that is there. Default false: it begins again. */
   readonly append?: boolean | undefined;
   /** Cancels the write; whole lines that were written stay. */
   readonly signal?: AbortSignal | undefined;

@@ -35,7 +35,7 @@ const LONGEST_PAUSE_MS = 2_000;
  * It borrows the engine beneath and does not shut it down.
  *
  * Limits: penalties count only what was made since the last resumption, and a sampling seed begins
- * anew there, because the server sees the earlier ids as a prompt.
+ * again there, because the server sees the earlier ids as a prompt.
  *
  * @example
  * ```ts ignore

@@ -22,7 +22,7 @@ export interface KubernetesOptions {
   readonly readyOnly?: boolean | undefined;
   /** Address of the API server. Default that of the cluster that the pod is in. */
   readonly apiServer?: string | undefined;
-  /** The token, read anew for every call since it changes. Default the pod's. */
+  /** The token, read again for every call since it changes. Default the pod's. */
   readonly token?: (() => Promise<string>) | undefined;
   /** Certificate of the API server's authority, PEM. Default the pod's. */
   readonly caCert?: string | undefined;
@@ -33,7 +33,7 @@ export interface KubernetesOptions {
 /** Where Kubernetes puts what a pod needs to call its API. */
 const POD_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/** The API server ends a watch after this; then it is begun anew. */
+/** The API server ends a watch after this; then it is begun again. */
 const WATCH_S = 300;
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 30_000;
@@ -131,7 +131,7 @@ class KubernetesApi {
     for await (const line of readLines(call.response.body)) {
       if (line.trim() === "") continue;
       const { type, object } = parsedAs(watchEvent, line);
-      // 410: what the watch began from is too old; the list is read anew.
+      // 410: what the watch began from is too old; the list is read again.
       if (type === "ERROR") throw new StateError(`The watch ended: ${JSON.stringify(object)}`);
       if (type === "BOOKMARK") continue;
       const changed = parsedAs(slice, JSON.stringify(object));

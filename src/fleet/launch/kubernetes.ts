@@ -142,7 +142,7 @@ function leaderWorkerSet(
       replicas,
       leaderWorkerTemplate: {
         size: nnodes,
-        // A server with a machine less is no server: all of its pods begin anew.
+        // A server with a machine less is no server: all of its pods begin again.
         restartPolicy: "RecreateGroupOnPodRestart",
         leaderTemplate: template(true),
         workerTemplate: template(false),

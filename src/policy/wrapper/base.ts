@@ -55,7 +55,7 @@ export interface PolicyOutput {
   /** Finish reason, versions and the engine's answer of each sample, as a flat list. */
   readonly samples: readonly SampleInfo[];
   /** Weight version at the end of each sample, as a flat list; `null` where not told. */
-  readonly policyVersion: readonly (string | null)[];
+  readonly weightVersion: readonly (string | null)[];
   /** Anything under other keys. */
   readonly [key: string]: unknown;
 }
@@ -462,7 +462,7 @@ export abstract class LLMWrapperBase {
       ...(logProbs && { [settings.logProbsKey]: logProbs }),
       ...(parts.history && { [settings.historyKey]: parts.history }),
       samples: parts.samples,
-      policyVersion: parts.samples.map(({ policyVersion }) => policyVersion),
+      weightVersion: parts.samples.map(({ weightVersion }) => weightVersion),
     };
     if (into === null) return output as PolicyOutput;
     const target = into as Record<string, unknown>;

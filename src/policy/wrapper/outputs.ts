@@ -22,12 +22,12 @@ export interface SampleInfo {
   /** Whether it was aborted; what was made so far is kept. */
   readonly isAborted: boolean;
   /** Weight version of the server at the end; `null` when not told. */
-  readonly policyVersion: string | null;
+  readonly weightVersion: string | null;
   /**
    * Versions of the response's tokens. Servers before 0.5.20 tell only the last one, which then
    * stands for all tokens.
    */
-  readonly versionSpans: readonly VersionSpan[];
+  readonly weightVersions: readonly VersionSpan[];
   /** How the ids of the prompt differ from those of its text; `null` when they do not. */
   readonly drift: TokenDrift | null;
   /** The turn: its prompt, how that came about, and what was sampled; `null` outside history mode. */
@@ -201,8 +201,8 @@ function sampleInfo(
     // A scored row ends by "length" too, after no token at all.
     isTruncated: finishReason.type === "length" && ids.length > 0,
     isAborted: finishReason.type === "abort",
-    policyVersion: weightVersion,
-    versionSpans: weightVersions ?? whole,
+    weightVersion: weightVersion,
+    weightVersions: weightVersions ?? whole,
     drift,
     turn,
     generation,

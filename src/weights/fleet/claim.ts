@@ -18,7 +18,7 @@ const LEAST_PATIENCE_MS = 3 * REFRESH_MS;
 export interface TurnOptions {
   /** Our name. */
   readonly owner: string;
-  /** How long a mark may stay the same until its trainer is taken for dead; at least 3 s. */
+  /** How long a mark may stay the same until its trainer is counted as dead; at least 3 s. */
   readonly patienceMs: number;
   /** Longest wait for trainers that live. */
   readonly turnMs: number;
@@ -28,7 +28,7 @@ export interface TurnOptions {
 }
 
 /**
- * Waits while another trainer's sync runs, which writes its mark anew every second. A mark that stays
+ * Waits while another trainer's sync runs, which writes its mark again every second. A mark that stays
  * the same is one of a trainer that died, or hangs; it is returned, to be taken over.
  */
 export async function awaitOthers(
@@ -48,7 +48,9 @@ export async function awaitOthers(
     for (const mark of others) if (!seenSince.has(mark)) seenSince.set(mark, now);
     if ([...others].every((mark) => now - seenSince.get(mark)! >= patienceMs)) {
       const names = [...others].map(ownerOf).join(", ");
-      logger.warn(`The mark of trainer ${names} stayed for ${patienceMs} ms; it is taken for dead`);
+      logger.warn(
+        `The mark of trainer ${names} stayed for ${patienceMs} ms; it is counted as dead`,
+      );
       return others;
     }
     if (now - from >= turnMs) {
@@ -69,13 +71,13 @@ const PATIENCE = 0.7;
  * Opens a weight-update session on every server that has sessions (from 0.5.22).
  *
  * A session outlives a client that died in it. One that stays open for most of the deadline is
- * therefore closed and opened anew, with a warning.
+ * therefore closed and opened again, with a warning.
  */
 export async function openSession(
   servers: readonly FleetServer[],
   options: {
     readonly deadlines: WeightDeadlines;
-    /** Whether who had the servers before is taken for dead, and its session with it. */
+    /** Whether who had the servers before is counted as dead, and its session with it. */
     readonly takeOver: boolean;
     readonly clock: Clock;
     readonly logger: Logger;

@@ -269,7 +269,7 @@ export async function leaveGroups(
   });
 }
 
-/** How to list the servers of the options; an engine is asked anew each time. */
+/** How to list the servers of the options; an engine is asked again each time. */
 export function resolveWorkers(
   options: Pick<WeightSyncOptions, "serverUrl" | "engine" | "workers">,
 ): () => readonly WeightWorker[] {

@@ -8,7 +8,7 @@ import type { FleetServer } from "./server.ts";
 
 /** Pause between two refreshes of our marks. */
 export const REFRESH_MS = 1000;
-/** Longest time between reading that a mark is ours and writing it anew. */
+/** Longest time between reading that a mark is ours and writing it again. */
 const FRESH_MS = 1000;
 /** Longer than a read and a write of a version take. */
 const OVERLAP_MS = 30;
@@ -31,7 +31,7 @@ export interface LeaseOptions {
 }
 
 /**
- * Our right to write to servers: a mark in place of their weight version, written anew every second
+ * Our right to write to servers: a mark in place of their weight version, written again every second
  * with another number, so that others see that we live, and read before each write, so that we see
  * when it is not ours any more. Servers offer no lock; this is as near to one as they let us come.
  */
@@ -53,7 +53,7 @@ export class Lease {
    * A mark is read again after the time that another's read and write could overlap with its own; of
    * two that met, the one with the smaller name goes on.
    *
-   * @param dead Marks of trainers that are taken for dead.
+   * @param dead Marks of trainers that are counted as dead.
    * @param isSole Whether nobody else is expected to leave a mark meanwhile.
    */
   async claim(dead: ReadonlySet<Mark>, isSole: boolean): Promise<boolean> {
@@ -143,7 +143,7 @@ export class Lease {
       `Another trainer writes to the server: its weight version is ${
         JSON.stringify(version)
       }, where ` +
-        `our mark was. One trainer at a time may sync a fleet; this one was taken for dead, or the ` +
+        `our mark was. One trainer at a time may sync a fleet; this one was counted as dead, or the ` +
         `other does not wait for its turn`,
       { phase, server: server.url, other: otherOf(version), found: version },
     );

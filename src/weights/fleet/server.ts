@@ -19,7 +19,7 @@ const FLUSH_LOOK_MS = 10;
  * - `"partial"`: some of the new weights, or it cannot be known.
  * - `"taken"`: every update was confirmed, the end of the sync was not.
  * - `"complete"`: all of the new weights.
- * - `"foreign"`: another trainer writes to it, or it was started anew; it is left alone.
+ * - `"foreign"`: another trainer writes to it, or it was started again; it is left alone.
  */
 export type WeightCondition =
   | "untouched"
@@ -235,7 +235,7 @@ export class FleetServer {
     throw new UnsupportedError(
       `${this.url} quantises its weights (--quantization ${quantization}): SGLang ${this.version} ` +
         "cannot load new ones into it and would be left with a part of them, or end. Start it " +
-        "without --quantization, or with SGLang 0.5.22 or newer, whose update sessions quantise anew",
+        "without --quantization, or with SGLang 0.5.22 or newer, whose update sessions quantise again",
     );
   }
 
@@ -290,10 +290,10 @@ export class FleetServer {
 
   /**
    * Whether the version is not the one that was set here last. Then somebody else set it, or the
-   * server was started anew and knows nothing of our group; asked for an unknown group, servers up
+   * server was started again and knows nothing of our group; asked for an unknown group, servers up
    * to 0.5.20 end.
    */
-  get isStrange(): boolean {
+  get wasReplaced(): boolean {
     return this.#givenVersion !== undefined && this.weightVersion !== this.#givenVersion;
   }
 
@@ -417,7 +417,7 @@ export class FleetServer {
    * then. SGLang loads only after every byte of a request has come, so a first request that broke
    * off on the wire changed nothing.
    */
-  async taking(
+  async whileUpdating(
     place: UpdatePlace,
     call: () => Promise<void>,
   ): Promise<void> {

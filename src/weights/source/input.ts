@@ -5,7 +5,7 @@ import { type StateDict, stateDict, type TensorDict, tensorDict } from "./state_
 
 /** Something with weights, as torch's modules are. */
 export interface StatefulModel {
-  /** Its weights by name, read anew for every sync. */
+  /** Its weights by name, read again for every sync. */
   stateDict(): StateDict;
 }
 

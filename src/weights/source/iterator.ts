@@ -9,7 +9,7 @@ export interface NamedWeight extends WeightTensor {
   readonly name: string;
 }
 
-/** A function that gives the weights one by one; called anew for every sync. */
+/** A function that gives the weights one by one; called again for every sync. */
 export type WeightIterator = (
   signal: AbortSignal,
 ) => AsyncIterable<NamedWeight> | Iterable<NamedWeight>;

@@ -6,7 +6,7 @@ import type { OpenWeightSource, WeightSource } from "./source.ts";
 /**
  * Weights from a safetensors file, a folder, or the index of a sharded checkpoint. Headers are read
  * first; tensors go from the file straight into the memory they are sent from, so a checkpoint may
- * be larger than memory. The files are opened anew for every sync, and looked at again after the last
+ * be larger than memory. The files are opened again for every sync, and looked at again after the last
  * byte: one that changed meanwhile fails the sync.
  *
  * Needs `--allow-read` for the path.

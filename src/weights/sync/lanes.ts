@@ -53,7 +53,7 @@ class Lane {
  * fail. One that others wait for is left behind after a while: they are paused meanwhile.
  *
  * @returns those that failed; `cleaned` resolves when what they were in is cleaned up
- * @throws what failed first, when all failed or the caller cancelled; everything is cleaned up then
+ * @throws {Error} What failed first, when all failed or the caller cancelled; everything is cleaned up then
  */
 export async function sendInLanes(
   options: LaneOptions,
@@ -121,10 +121,10 @@ class Lanes {
           timeoutMs,
           signal: either,
           servers: [lane.server],
-          taking: (_server: TransportServer, call) =>
+          whileUpdating: (_server: TransportServer, call) =>
             this.#timed(lane, async () => {
               await this.#options.confirm(lane.server, update.message);
-              await lane.server.taking(place, call);
+              await lane.server.whileUpdating(place, call);
             }),
         });
       } catch (error) {

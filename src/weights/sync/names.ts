@@ -44,7 +44,7 @@ export interface CheckResult {
 
 /**
  * Compares a source with the servers' model. A server ignores unknown names and casts types without
- * a word, so every difference is told here, before anything is sent.
+ * a word, so every difference is an error here, before anything is sent.
  *
  * @throws {ValidationError} Lists every missing, unknown, doubled and changed weight.
  */

@@ -115,7 +115,7 @@ class Sync {
       signal,
     };
     this.#touched = true;
-    if (servers.some(({ isStrange }) => isStrange)) await transport.reset();
+    if (servers.some(({ wasReplaced }) => wasReplaced)) await transport.reset();
     const updates = await transport.prepare(run);
     const cacheFlushed = await this.#quiesce();
     await this.#send(updates);
@@ -285,7 +285,7 @@ class Sync {
     return cacheFlushed;
   }
 
-  /** Waits for other trainers; returns the marks of those that are taken for dead. */
+  /** Waits for other trainers; returns the marks of those that are counted as dead. */
   async #awaitTurn(): Promise<ReadonlySet<Mark>> {
     const { fleet, owner, signal } = this.#request;
     const { clock, deadlines, logger } = this.#request.options;
@@ -395,9 +395,9 @@ class Sync {
           timeoutMs,
           signal,
           servers,
-          taking: async (server, call) => {
+          whileUpdating: async (server, call) => {
             await confirm();
-            await known.get(server)!.taking(place, call);
+            await known.get(server)!.whileUpdating(place, call);
           },
         }));
       this.#steps.addBytes(update.byteLength);

@@ -42,7 +42,7 @@ export async function readChecksums(
     const checksum = answer.per_engine_checksum;
     if (checksum === undefined || checksum === null) {
       throw new UnsupportedError(
-        `${server.url} (SGLang ${server.version}) tells no checksum; use verify "version" or "sample"`,
+        `${server.url} (SGLang ${server.version}) cannot give a checksum; use verify "version" or "sample"`,
       );
     }
     return JSON.stringify(checksum);
@@ -173,7 +173,7 @@ async function readBack(
   }
 }
 
-/** The values of tensors that a server should hold, read anew. */
+/** The values of tensors that a server should hold, read again. */
 async function firstValues(
   source: WeightSource,
   indexes: readonly number[],

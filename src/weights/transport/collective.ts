@@ -263,7 +263,7 @@ export class CollectiveTransport implements Transport {
         lastWordsMs: Math.min(UPDATE_LAST_WORDS_MS, this.#options.deadlines.destroyMs),
         group: circle.group,
         post: (server, inner) =>
-          call.taking(server, async () => {
+          call.whileUpdating(server, async () => {
             await server.client.updateWeightsFromDistributed(body, {
               signal: inner,
               timeoutMs: BEYOND_ANY_STEP_MS,

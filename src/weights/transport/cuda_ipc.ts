@@ -115,7 +115,7 @@ async function send(
     : namedPayload(bucket.tensors, memory);
   const loadFormat = bucket.flattened ? "flattened_bucket" : undefined;
   await onAll(servers, call, (server, signal) =>
-    call.taking(server, async () => {
+    call.whileUpdating(server, async () => {
       const forEachRank = Array.from({ length: server.tpSize }, () => payload);
       await server.client.updateWeightsFromTensor(forEachRank, {
         signal,

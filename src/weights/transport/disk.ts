@@ -70,7 +70,7 @@ export class DiskTransport implements Transport {
       byteLength: run.buckets.reduce((sum, bucket) => sum + bucket.byteLength, 0),
       send: async (call) => {
         await onAll(call.servers, call, (server, signal) =>
-          call.taking(server, async () => {
+          call.whileUpdating(server, async () => {
             await server.client.updateWeightsFromDisk(serverPath, {
               signal,
               timeoutMs: BEYOND_ANY_STEP_MS,

@@ -46,7 +46,7 @@ export async function exchange(options: Exchange): Promise<void> {
   const call = { phase, timeoutMs: timeoutMs + lastWordsMs + RELEASE_MS, signal: cutPosts.signal };
   const { promise: queued, resolve: onQueued } = Promise.withResolvers<void>();
   if (!group.outlivesUs) onQueued();
-  // A server that is told of a collective which nobody would end for us could wait in it for good.
+  // A server that joins a collective which nobody would end for us could wait in it for good.
   const posts = servers.map((server) =>
     onOne(server, call, async (...args) => {
       await queued;

@@ -79,7 +79,7 @@ export interface UpdateCall {
    * Runs the call after which a server holds other weights; from its outcome the sync knows what the
    * server holds. Every update calls it once for every server of the call.
    */
-  taking(server: TransportServer, call: () => Promise<void>): Promise<void>;
+  whileUpdating(server: TransportServer, call: () => Promise<void>): Promise<void>;
 }
 
 /** One change of the servers' weights, such as a bucket. */
@@ -122,13 +122,13 @@ export interface Transport extends AsyncDisposable {
     | undefined;
   /** Does all that can be done while the servers still generate; returns what is to be sent. */
   prepare(run: TransportRun): Promise<readonly TransportUpdate[]>;
-  /** Ends what is open, so that `prepare` opens it anew. */
+  /** Ends what is open, so that `prepare` opens it again. */
   reset(): Promise<void>;
   /** After a failure: lets go, so that nothing of ours can block a server. Never rejects. */
   abort(error: Error): Promise<void>;
 }
 
-/** What a transport of one's own is told of the sender that it is made for. */
+/** What a transport knows of the sender that it is made for. */
 export interface TransportSettings {
   /** Limit of a bucket, in bytes. */
   readonly bucketBytes: number;

@@ -48,7 +48,7 @@ export async function referenceFromDisk(
   folder: string,
 ): Promise<Reference> {
   const start = performance.now();
-  // Not the servers' own format: one that was started with random weights would make them anew.
+  // Not the servers' own format: one that was started with random weights would make them again.
   const body = { model_path: folder, load_format: "auto" };
   await Promise.all(
     fleet.map(({ server }) => server.must("/update_weights_from_disk", body)),

@@ -80,7 +80,7 @@ Deno.test("what Python's safetensors writes we read, and write again byte for by
   assert.deepEqual(await Deno.readFile(ours), await Deno.readFile(theirs));
 });
 
-Deno.test("a Hugging Face checkpoint that is written anew has the same bytes", async () => {
+Deno.test("a Hugging Face checkpoint that is written again has the same bytes", async () => {
   await using folder = await temporaryFolder();
   const original = modelPath("tiny");
   await using checkpoint = await openCheckpoint(original);

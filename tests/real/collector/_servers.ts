@@ -1,6 +1,6 @@
 /** Two servers of a test's own, one of each version, whose weights it changes. */
 import { AsyncSGLang } from "../../../src/engine/mod.ts";
-import type { SglangServer } from "../../../src/server/mod.ts";
+import type { SGLangServer } from "../../../src/server/mod.ts";
 import { modelPath, startRealServer } from "../../_support/real.ts";
 
 /** What the servers run, in the order of {@linkcode OwnServers.engines}. */
@@ -9,9 +9,9 @@ export const versions = ["0.5.16", "0.5.23"] as const;
 /** The servers as engines. */
 export class OwnServers implements AsyncDisposable {
   readonly engines: readonly AsyncSGLang[];
-  readonly #servers: readonly SglangServer[];
+  readonly #servers: readonly SGLangServer[];
 
-  private constructor(engines: readonly AsyncSGLang[], servers: readonly SglangServer[]) {
+  private constructor(engines: readonly AsyncSGLang[], servers: readonly SGLangServer[]) {
     this.engines = engines;
     this.#servers = servers;
   }

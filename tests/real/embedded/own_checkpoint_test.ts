@@ -1,7 +1,7 @@
 /** The checkpoint that TypeScript makes, in the real SGLang. */
 import assert from "node:assert/strict";
 import { EmbeddedServer, makeTinyCheckpoint } from "../../../src/embedded/mod.ts";
-import { makeSglangServer } from "../../../src/server/mod.ts";
+import { makeSGLangServer } from "../../../src/server/mod.ts";
 import { pythonOf } from "../../_support/real.ts";
 import { compareAnswers, send } from "./_support.ts";
 
@@ -9,7 +9,7 @@ Deno.test("the real SGLang loads makeTinyCheckpoint's folder and makes the same 
   const folder = await Deno.makeTempDir({ prefix: "sglang-rl-tiny-" });
   try {
     await makeTinyCheckpoint(folder, { seed: 3 });
-    await using real = await makeSglangServer({
+    await using real = await makeSGLangServer({
       model: folder,
       device: "cpu",
       dtype: "float32",

@@ -4,7 +4,7 @@ import { type Checkpoint, openCheckpoint } from "../../../src/checkpoint/mod.ts"
 import { GlooGroup } from "../../../src/collective/gloo/group.ts";
 import type { BroadcastPart } from "../../../src/collective/group.ts";
 import { UnreachableError } from "../../../src/errors.ts";
-import { modelPath, type SglangVersion, startRealServer } from "../../_support/real.ts";
+import { modelPath, type SGLangVersion, startRealServer } from "../../_support/real.ts";
 
 const LIMIT_MS = 60_000;
 
@@ -93,7 +93,7 @@ async function update(
   assert.equal((await post(url, "/flush_cache?timeout=10", {}))[0], 200);
 }
 
-const versions: ReadonlyArray<{ version: SglangVersion; hasSession: boolean }> = [
+const versions: ReadonlyArray<{ version: SGLangVersion; hasSession: boolean }> = [
   { version: "0.5.16", hasSession: false },
   { version: "0.5.23", hasSession: true },
 ];

@@ -56,7 +56,7 @@ for (const [name, url] of targets) {
       close(ids.logProbs!.get("full")[row]!, chats.logProbs!.get("full")[row]!);
     }
     assert.deepEqual(texts.text!.get("full"), chats.text!.get("full"));
-    assert.deepEqual(chats.policyVersion, ["default", "default"]);
+    assert.deepEqual(chats.weightVersion, ["default", "default"]);
   });
 
   Deno.test(`case 57: scores of sampled continuations equal the sampled log-probs (${name})`, async () => {

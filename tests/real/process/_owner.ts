@@ -1,10 +1,10 @@
 /** Owns a real server with no more permission than documented: the arguments say what to run. */
 // deno-lint-ignore-file no-console
-import { makeSglangServer } from "../../../src/server/mod.ts";
+import { makeSGLangServer } from "../../../src/server/mod.ts";
 
 const [python, model, shim] = Deno.args as [string, string, string];
 
-const server = await makeSglangServer({
+const server = await makeSGLangServer({
   model,
   python,
   device: "cpu",

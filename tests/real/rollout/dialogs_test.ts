@@ -15,7 +15,7 @@ import { LocalTokenizer, SGLangWrapper } from "../../../src/policy/mod.ts";
 import type { Message } from "../../../src/policy/chat.ts";
 import {
   type RealModel,
-  type SglangVersion,
+  type SGLangVersion,
   startRealServer,
   tinyOnRealTokenizer,
   tokenizerFolder,
@@ -140,7 +140,7 @@ async function serve(kind: string, model: RealModel): Promise<AsyncDisposable & 
   if (kind === "embedded") return await EmbeddedServer.start({ model: folder });
   return await startRealServer({
     model: folder,
-    version: kind as SglangVersion,
+    version: kind as SGLangVersion,
     memFractionStatic: 0.3,
   });
 }

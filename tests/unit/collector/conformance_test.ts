@@ -144,7 +144,7 @@ Deno.test("case 105: options that exclude each other are refused with the reason
   }
 });
 
-Deno.test("case 105: resetAtEachIter and steps that are run anew are refused for a pool", () => {
+Deno.test("case 105: resetAtEachIter and steps that are run again are refused for a pool", () => {
   const pool = new EnvironmentPool(() => countingEnvironment(), { size: 2 });
   const base = { policy: fakePolicy(), dialogTurnsPerBatch: 4 };
   assert.throws(
@@ -153,7 +153,7 @@ Deno.test("case 105: resetAtEachIter and steps that are run anew are refused for
   );
   assert.throws(
     () => new LLMCollector(pool, { ...base, maxStaleness: 1, onStale: "retry" }),
-    /runs whole dialogs anew/,
+    /runs whole dialogs again/,
   );
 });
 

@@ -119,7 +119,7 @@ Deno.test("columns that no row has are left out; those that some rows lack are r
   );
 });
 
-Deno.test("a file of JSON lines begins anew or goes on, and holds what the text would", async () => {
+Deno.test("a file of JSON lines begins again or goes on, and holds what the text would", async () => {
   const batch = await someBatch();
   const folder = await Deno.makeTempDir();
   try {

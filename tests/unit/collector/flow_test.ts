@@ -96,7 +96,7 @@ Deno.test("resetAtEachIter begins new dialogs with every batch", async () => {
   ]);
 });
 
-Deno.test("without it dialogs go on across batches, and begin anew when they end", async () => {
+Deno.test("without it dialogs go on across batches, and begin again when they end", async () => {
   await using collector = new LLMCollector(countingEnvironments(1, 3), {
     policy: fakePolicy(),
     dialogTurnsPerBatch: 2,

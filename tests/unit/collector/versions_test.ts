@@ -242,7 +242,7 @@ Deno.test("rows beyond the staleness bound are dropped and counted", async () =>
   }
 });
 
-Deno.test("dialogs beyond the bound are run anew with retry, so none is missing", async () => {
+Deno.test("dialogs beyond the bound are run again with retry, so none is missing", async () => {
   const { rows, stats } = await collectAcrossSync("retry", "trajectories");
   assert.deepEqual(
     rows.map((row) => row.dialog).toSorted((a, b) => a - b),

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 
 const root = new URL("../../../", import.meta.url).pathname;
 
-Deno.test("the demo generates, pushes weights, generates anew, and checks itself", async () => {
+Deno.test("the demo generates, pushes weights, generates again, and checks itself", async () => {
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args: ["run", "-P=demo", "--no-check", "--quiet", "examples/demo.ts", "--prompts", "8"],
     cwd: root,

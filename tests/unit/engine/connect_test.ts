@@ -75,7 +75,7 @@ Deno.test("case 14: flushing an idle server is true, an unreachable or busy one 
   assert.equal(await engine.flushCache(), false);
 });
 
-Deno.test("case 19: a restored engine connects anew, owns no process, and holds no key", async () => {
+Deno.test("case 19: a restored engine connects again, owns no process, and holds no key", async () => {
   await using server = standIn();
   const options = { apiKey: "sk-a", maxConcurrency: 3, generateTimeoutMs: 1000 };
   await using engine = await AsyncSGLang.connect(server.url, options);

@@ -177,7 +177,7 @@ function discover(url: string, more: Record<string, unknown> = {}): ServerDiscov
   });
 }
 
-Deno.test("Kubernetes: slices are listed, watched from there, and listed anew when a watch ends", async () => {
+Deno.test("Kubernetes: slices are listed, watched from there, and listed again when a watch ends", async () => {
   await using api = apiServer([
     listOf([slice("a", [endpoint("10.0.0.1"), endpoint("10.0.0.2", { ready: false })])]),
     events(
@@ -208,7 +208,7 @@ Deno.test("Kubernetes: slices are listed, watched from there, and listed anew wh
   assert.deepEqual([list!.token, watch!.token], ["Bearer token-1", "Bearer token-2"]);
 });
 
-Deno.test("Kubernetes: an expired watch (410), garbage and refusals are told, and the list is read anew", async () => {
+Deno.test("Kubernetes: an expired watch (410), garbage and refusals are told, and the list is read again", async () => {
   const clock = new FakeClock();
   const expired = { kind: "Status", code: 410, reason: "Expired", message: "too old" };
   await using api = apiServer([

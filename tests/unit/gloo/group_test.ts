@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { GlooGroup } from "../../../src/collective/gloo/group.ts";
 import { GlooPeer } from "../../../src/collective/gloo/peer.ts";
-import { parseRankInfo, rankKey } from "../../../src/collective/gloo/wire.ts";
+import { parseGlooRank, rankKey } from "../../../src/collective/gloo/wire.ts";
 import type { BroadcastPart } from "../../../src/collective/group.ts";
 import {
   AbortedError,
@@ -159,7 +159,7 @@ Deno.test("once all ranks are there, the payload port takes no further connectio
   await using world = await openWorld(2);
   const place = { hostname: "127.0.0.1", port: world.group.masterPort, keyPrefix: "" };
   await using store = await TCPStoreClient.connect(place);
-  const { port } = parseRankInfo(await store.get(rankKey("g", 0))).address;
+  const { port } = parseGlooRank(await store.get(rankKey("g", 0))).address;
   await assert.rejects(
     Deno.connect({ hostname: "127.0.0.1", port }),
     Deno.errors.ConnectionRefused,

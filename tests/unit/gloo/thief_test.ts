@@ -5,8 +5,8 @@ import { HEAD_BYTES } from "../../../src/collective/gloo/wire.ts";
 import {
   encodeHead,
   Opcode,
+  parseGlooRank,
   parseHead,
-  parseRankInfo,
   rankKey,
 } from "../../../src/collective/gloo/wire.ts";
 import { TCPStoreClient } from "../../../src/rendezvous/mod.ts";
@@ -57,7 +57,7 @@ Deno.test("a thief at the payload ports gets nothing, and every join and broadca
       keyPrefix: "",
       timeoutMs: Infinity,
     });
-    const { address } = parseRankInfo(await store.get(rankKey(groupName, 0)));
+    const { address } = parseGlooRank(await store.get(rankKey(groupName, 0)));
     const thieves = [0n, 1n, 2n, 1n, -1n, BigInt(join) << 40n]
       .map((id) => steal("127.0.0.1", address.port, id));
     // The thieves are at the door before the ranks are.
@@ -100,7 +100,7 @@ Deno.test("silent connections do not keep a rank from joining", async () => {
     keyPrefix: "",
     timeoutMs: Infinity,
   });
-  const { address } = parseRankInfo(await store.get(rankKey(groupName, 0)));
+  const { address } = parseGlooRank(await store.get(rankKey(groupName, 0)));
   const silent: Deno.TcpConn[] = [];
   for (let i = 0; i < 200; i++) {
     silent.push(await Deno.connect({ hostname: "127.0.0.1", port: address.port }));

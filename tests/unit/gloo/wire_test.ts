@@ -4,18 +4,18 @@ import { formatIp, isInitiator, parseIp } from "../../../src/collective/gloo/add
 import { childrenOf, parentOf } from "../../../src/collective/gloo/tree.ts";
 import {
   broadcastSlot,
+  encodeGlooRank,
   encodeHead,
-  encodeRankInfo,
   Opcode,
+  parseGlooRank,
   parseHead,
-  parseRankInfo,
   rankKey,
   tagOf,
 } from "../../../src/collective/gloo/wire.ts";
 import { ProtocolError } from "../../../src/errors.ts";
 
 Deno.test("a rank's record has the bytes that torch writes", () => {
-  const bytes = encodeRankInfo({
+  const bytes = encodeGlooRank({
     hostname: "h1",
     address: { ip: parseIp("127.0.0.1"), port: 0x1234 },
     pairIds: [0n, 1n],
@@ -39,7 +39,7 @@ Deno.test("records of IPv4 and IPv6 ranks are read back", () => {
   );
   fc.assert(fc.property(ip, fc.nat({ max: 65535 }), fc.nat({ max: 9 }), (ip, port, world) => {
     const pairIds = Array.from({ length: world }, (_, i) => BigInt(i));
-    const info = parseRankInfo(encodeRankInfo({ hostname: "x", address: { ip, port }, pairIds }));
+    const info = parseGlooRank(encodeGlooRank({ hostname: "x", address: { ip, port }, pairIds }));
     assert.deepEqual([...info.address.ip], [...ip]);
     assert.equal(info.address.port, port);
     assert.deepEqual(info.pairIds, pairIds);
@@ -47,7 +47,7 @@ Deno.test("records of IPv4 and IPv6 ranks are read back", () => {
 });
 
 Deno.test("damaged records are refused with a ProtocolError", () => {
-  const good = encodeRankInfo({
+  const good = encodeGlooRank({
     hostname: "h",
     address: { ip: parseIp("::1"), port: 1 },
     pairIds: [0n],
@@ -57,14 +57,14 @@ Deno.test("damaged records are refused with a ProtocolError", () => {
     if (at < bad.length) bad[at] = byte;
     for (const bytes of [bad, bad.subarray(0, at)]) {
       try {
-        parseRankInfo(bytes);
+        parseGlooRank(bytes);
       } catch (error) {
         assert.ok(error instanceof ProtocolError, String(error));
       }
     }
   }));
-  assert.throws(() => parseRankInfo(new Uint8Array(5)), ProtocolError);
-  assert.throws(() => parseRankInfo(good.subarray(0, good.length - 3)), ProtocolError);
+  assert.throws(() => parseGlooRank(new Uint8Array(5)), ProtocolError);
+  assert.throws(() => parseGlooRank(good.subarray(0, good.length - 3)), ProtocolError);
 });
 
 Deno.test("a message's head has 48 bytes with its total length first", () => {

@@ -10,7 +10,7 @@ import { checkOptionNames, onlyNamed } from "../../../src/internal/option_names.
 import { ProcessTree } from "../../../src/process/mod.ts";
 import { TCPStoreServer } from "../../../src/rendezvous/mod.ts";
 import { SGLangRouter } from "../../../src/router/mod.ts";
-import { makeSglangServer } from "../../../src/server/mod.ts";
+import { makeSGLangServer } from "../../../src/server/mod.ts";
 import { SGLangWeightSyncScheme } from "../../../src/weights/mod.ts";
 
 /** Everything that takes options, given one with a letter too many. */
@@ -19,7 +19,7 @@ const doors: Readonly<Record<string, () => unknown>> = {
   retry: () => new SGLangClient({ url: "http://a", retry: { retriess: 1 } } as never),
   connect: () => AsyncSGLang.connect("http://a", { maxConcurency: 1 } as never),
   fromPretrained: () => AsyncSGLang.fromPretrained("m", { numReplica: 1 } as never),
-  server: () => makeSglangServer({ model: "m", tpsize: 1 } as never),
+  server: () => makeSGLangServer({ model: "m", tpsize: 1 } as never),
   router: () => SGLangRouter.launch({ workers: [], policyy: 1 } as never),
   weights: () => new SGLangWeightSyncScheme({ serverUrl: "http://a", pauseMod: "abort" } as never),
   deadlines: () =>

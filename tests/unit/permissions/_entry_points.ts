@@ -110,9 +110,9 @@ export const uses = {
     await using _opened = await NcclGroup.open(group);
   },
   async managedServer({ python, pythonPath: PYTHONPATH }) {
-    const { makeSglangServer } = await import("../../../src/server/mod.ts");
+    const { makeSGLangServer } = await import("../../../src/server/mod.ts");
     const options = { model: "m", python, env: { PYTHONPATH }, stopGraceMs: 100 };
-    await using _server = await makeSglangServer(options);
+    await using _server = await makeSGLangServer(options);
   },
   async managedRouter({ python, pythonPath: PYTHONPATH }) {
     const { SGLangRouter } = await import("../../../src/router/mod.ts");

@@ -326,14 +326,14 @@ Deno.test("versions, finish reasons and marks come with every sample", async () 
         weightVersions: spans,
       },
   });
-  const { samples, policyVersion, history } = await wrapper.call({ history: [HI, HELLO] });
+  const { samples, weightVersion, history } = await wrapper.call({ history: [HI, HELLO] });
   assert.deepEqual(samples.map((s) => [s.isTruncated, s.isAborted]), [[true, false], [
     false,
     true,
   ]]);
-  assert.deepEqual(policyVersion, ["7", "7"]);
-  assert.deepEqual(samples[0]!.versionSpans, [{ version: "7", start: 0, end: 4 }]);
-  assert.deepEqual(samples[1]!.versionSpans, spans);
+  assert.deepEqual(weightVersion, ["7", "7"]);
+  assert.deepEqual(samples[0]!.weightVersions, [{ version: "7", start: 0, end: 4 }]);
+  assert.deepEqual(samples[1]!.weightVersions, spans);
   assert.equal(history!.response!.chats[0]![0]!.isComplete, false);
 });
 

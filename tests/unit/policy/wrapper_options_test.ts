@@ -176,7 +176,7 @@ Deno.test("custom keys are written", async () => {
     "ids",
     "lp",
     "masks",
-    "policyVersion",
+    "weightVersion",
     "samples",
     "text",
   ]);

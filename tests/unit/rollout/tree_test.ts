@@ -38,7 +38,7 @@ Deno.test("a conversation that goes on extends the ids that it had", async () =>
   assert.deepEqual(tree.rows().map(({ turns }) => turns.length), [3]);
 });
 
-Deno.test("an edited conversation goes on from the last turn before the edit, or begins anew", async () => {
+Deno.test("an edited conversation goes on from the last turn before the edit, or begins again", async () => {
   const { tree, sampler } = newTree();
   const first = await tree.sample([user("a")], sampler);
   const second = await tree.sample([user("a"), first.message, user("b")], sampler);

@@ -1,16 +1,16 @@
 import assert from "node:assert/strict";
 import { ValidationError } from "../../../src/errors.ts";
 import { checkServerOptions, launchArgs, launchEnv } from "../../../src/server/command.ts";
-import type { SglangServerOptions } from "../../../src/server/mod.ts";
+import type { SGLangServerOptions } from "../../../src/server/mod.ts";
 
 const ports = { port: 30_000, ncclPort: 30_001 };
 
-function argsOf(options: Partial<SglangServerOptions>): string[] {
+function argsOf(options: Partial<SGLangServerOptions>): string[] {
   return launchArgs({ model: "m", ...options }, ports);
 }
 
 /** What follows the arguments that every launch has. */
-function furtherArgs(options: Partial<SglangServerOptions>): string[] {
+function furtherArgs(options: Partial<SGLangServerOptions>): string[] {
   return argsOf(options).slice(argsOf({}).length);
 }
 
@@ -96,7 +96,7 @@ Deno.test("a GPU server gets the variables with which it survives a trainer that
 });
 
 Deno.test("an option that does not exist is refused with the nearest that does", () => {
-  const options = { model: "m", tpsize: 2 } as SglangServerOptions;
+  const options = { model: "m", tpsize: 2 } as SGLangServerOptions;
   assert.throws(() => checkServerOptions(options), {
     name: "ValidationError",
     message: /^Unknown option "tpsize" of a server; did you mean "tpSize"\?/,
@@ -104,7 +104,7 @@ Deno.test("an option that does not exist is refused with the nearest that does",
 });
 
 Deno.test("sizes, ports and GPUs that cannot be are refused before anything starts", () => {
-  const refused: [Partial<SglangServerOptions>, RegExp][] = [
+  const refused: [Partial<SGLangServerOptions>, RegExp][] = [
     [{ model: "" }, /`model` must be a folder or a Hugging Face name/],
     [{ tpSize: 0 }, /`tpSize` must be a whole number from 1, not 0/],
     [{ baseGpuId: -1 }, /`baseGpuId` must be a whole number from 0, not -1/],

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { AbortedError, CrashedError, StateError, TimeoutError } from "../../../src/errors.ts";
 import { isPortFree } from "../../../src/process/mod.ts";
-import { makeSglangServer, type SglangServerOptions } from "../../../src/server/mod.ts";
+import { makeSGLangServer, type SGLangServerOptions } from "../../../src/server/mod.ts";
 import { leftOf, seenOfProcesses } from "../../_support/processes.ts";
 import { hasPython } from "../process/_tree.ts";
 
@@ -41,7 +41,7 @@ function test(name: string, fn: (launch: Launch) => Promise<void>): void {
         await Deno.writeTextFile(join(folder, "sglang", "__init__.py"), "");
         await Deno.writeTextFile(join(folder, "sglang", "launch_server.py"), standIn);
         await fn((mode, options) =>
-          makeSglangServer({
+          makeSGLangServer({
             model: "m",
             python: "python3",
             logFile: join(folder, "server.log"),
@@ -59,8 +59,8 @@ function test(name: string, fn: (launch: Launch) => Promise<void>): void {
 
 type Launch = (
   mode: "serves" | "tells" | "dies" | "silent",
-  options?: Partial<SglangServerOptions>,
-) => ReturnType<typeof makeSglangServer>;
+  options?: Partial<SGLangServerOptions>,
+) => ReturnType<typeof makeSGLangServer>;
 
 test("a server is handed out once its health is good; stopping it twice is safe", async (launch) => {
   await using server = await launch("serves", { tpSize: 2 });
@@ -141,7 +141,7 @@ Deno.test({
     const folder = await Deno.makeTempDir();
     try {
       await Deno.mkdir(join(folder, "sglang"));
-      const launching = makeSglangServer({
+      const launching = makeSGLangServer({
         model: "m",
         python: "python3",
         logFile: join(folder, "server.log"),

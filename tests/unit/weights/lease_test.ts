@@ -1,4 +1,4 @@
-/** A trainer that lives keeps its turn; one that is taken for dead writes nothing more. */
+/** A trainer that lives keeps its turn; one that is counted as dead writes nothing more. */
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { SyncOvertakenError } from "../../../src/errors.ts";

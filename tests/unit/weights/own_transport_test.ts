@@ -33,7 +33,7 @@ class StoreTransport implements Transport {
         byteLength: bucket.byteLength,
         send: async (call) => {
           await Promise.all(run.servers.map((server) =>
-            call.taking(server, async () => {
+            call.whileUpdating(server, async () => {
               await server.client.updateWeightsFromDisk(key, { signal: call.signal });
             })
           ));

@@ -333,7 +333,7 @@ Deno.test("servers from 0.5.22 get a session around the update, which is closed 
   ]);
 });
 
-Deno.test("a server that was started anew is not asked for a group that it does not know", async () => {
+Deno.test("a server that was started again is not asked for a group that it does not know", async () => {
   await using server = weightsStandIn();
   const groups = recordingGroups();
   await using sender = schemeFor(server.url, { openGroup: groups.openGroup }).createSender();

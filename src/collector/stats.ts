@@ -9,7 +9,7 @@
 export interface CollectorStats {
   /** Dialogs that began, without retries. */
   readonly dialogsStarted: number;
-  /** Dialogs that came to their end and are not to be run anew. */
+  /** Dialogs that came to their end and are not to be run again. */
   readonly dialogsCompleted: number;
   /** Dialogs that were given up after their tries. */
   readonly dialogsFailed: number;
@@ -27,9 +27,9 @@ export interface CollectorStats {
   readonly staleDropped: number;
   /** Rows that were given out although they were older than the staleness bound. */
   readonly staleKept: number;
-  /** Times that a dialog was run anew, after a failure or because it was stale. */
+  /** Times that a dialog was run again, after a failure or because it was stale. */
   readonly retries: number;
-  /** Dialogs that wait to be run anew. */
+  /** Dialogs that wait to be run again. */
   readonly retriesWaiting: number;
   /** Turns that were taken. */
   readonly turns: number;
@@ -48,12 +48,12 @@ export interface CollectorStats {
 }
 
 /** The same numbers, to be counted up. */
-export type Ledger = {
+export type MutableStats = {
   -readonly [Key in Exclude<keyof CollectorStats, "retriesWaiting">]: CollectorStats[Key];
 };
 
-/** A ledger with nothing in it. */
-export function emptyLedger(): Ledger {
+/** A stats with nothing in it. */
+export function emptyStats(): MutableStats {
   return {
     dialogsStarted: 0,
     dialogsCompleted: 0,

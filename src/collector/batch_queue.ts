@@ -4,21 +4,21 @@ import { isFlat } from "../training/mod.ts";
 import { makeAssembler } from "./assembler.ts";
 import type { Assembled, Assembler } from "./assembler.ts";
 import { type DialogFailure, RolloutBatch } from "./batch.ts";
-import type { Passage } from "./gate.ts";
+import type { TurnRequest } from "./gate.ts";
 import { Groups, type WholeGroup } from "./groups.ts";
-import type { Ledger } from "./ledger.ts";
+import type { MutableStats } from "./stats.ts";
 import type { CollectorPlan } from "./options.ts";
 import type { RolloutRow, Trajectory } from "./row.ts";
 import { isStale } from "./staleness.ts";
 import type { Task, TaskQueue } from "./tasks.ts";
 
-/** Options of {@linkcode Outlet}. */
-export interface OutletOptions {
+/** Options of {@linkcode BatchQueue}. */
+export interface BatchQueueOptions {
   readonly plan: CollectorPlan;
   readonly perBatch: number;
   readonly environments: number;
   readonly tasks: TaskQueue;
-  readonly ledger: Ledger;
+  readonly stats: MutableStats;
   /** Ends the members of a group that still run. */
   readonly abandonGroup: (group: number) => void;
 }
@@ -26,11 +26,11 @@ export interface OutletOptions {
 const MAX_STALE_RETRIES = 8;
 
 /** Where rows and errors wait for the reader; knows what the reader still wants. */
-export class Outlet {
+export class BatchQueue {
   readonly #plan: CollectorPlan;
   readonly #perBatch: number;
   readonly #tasks: TaskQueue;
-  readonly #ledger: Ledger;
+  readonly #stats: MutableStats;
   readonly #assembler: Assembler;
   readonly #groups: Groups | null;
   readonly #errors: Error[] = [];
@@ -42,12 +42,12 @@ export class Outlet {
   /** Whether a reader waits. */
   hasReader = false;
 
-  constructor(options: OutletOptions) {
+  constructor(options: BatchQueueOptions) {
     const { plan, perBatch, environments } = options;
     this.#plan = plan;
     this.#perBatch = perBatch;
     this.#tasks = options.tasks;
-    this.#ledger = options.ledger;
+    this.#stats = options.stats;
     this.#assembler = makeAssembler(plan, { perBatch, environments });
     this.#groups = this.#makeGroups(options);
   }
@@ -70,12 +70,12 @@ export class Outlet {
   /** No dialog runs any more: groups that are not whole never will be. */
   forgetGroups(): void {
     const left = this.#groups?.forget() ?? [];
-    this.#ledger.groupDialogsDropped += left.length;
-    this.#ledger.rowsUnused += this.#rowsOf(left);
+    this.#stats.groupDialogsDropped += left.length;
+    this.#stats.rowsUnused += this.#rowsOf(left);
   }
 
   /** Whether a turn or a new dialog is wanted now. */
-  wants({ environment, begins }: Passage): boolean {
+  wants({ environment, begins }: TurnRequest): boolean {
     if (this.#isClosed || this.#fatal !== null || this.#errors.length > 0) return false;
     if (this.hasReader) return this.#assembler.wants(environment);
     const { isAsync, grouping, prefetchBatches } = this.#plan;
@@ -96,7 +96,7 @@ export class Outlet {
   addTrajectory(trajectory: Trajectory): void {
     this.#consecutiveFailures = 0;
     if (this.#plan.grouping === "last_steps") {
-      this.#ledger.rowsUnused += trajectory.rows.length - 1;
+      this.#stats.rowsUnused += trajectory.rows.length - 1;
     }
     if (this.#groups === null) this.#assembler.addDialogs([trajectory.rows]);
     else this.#takeGroup(this.#groups.addTrajectory(trajectory));
@@ -107,7 +107,7 @@ export class Outlet {
     const { grouping } = this.#plan;
     // Where turns are given out one by one, these are already on their way.
     if (grouping === "grid" || grouping === "steps") return;
-    this.#ledger.rowsUnused += rows.length;
+    this.#stats.rowsUnused += rows.length;
   }
 
   /** Takes the error of a dialog that failed in all its tries; tells what becomes of it. */
@@ -176,37 +176,37 @@ export class Outlet {
     return this.#toBatch({ rows, shape: [rows.length] });
   }
 
-  /** Whether dialogs that belong together may be given out; the others are dropped or run anew. */
+  /** Whether dialogs that belong together may be given out; the others are dropped or run again. */
   #admit(dialogs: WholeGroup): boolean {
     const { versions, maxStaleness, onStale } = this.#plan;
     if (versions === null || onStale === "keep" || maxStaleness === Infinity) return true;
     if (!dialogs.some((rows) => isStale(rows, versions, maxStaleness))) return true;
-    this.#ledger.rowsStale += this.#rowsOf(dialogs);
+    this.#stats.rowsStale += this.#rowsOf(dialogs);
     const attempt = dialogs.reduce((most, rows) => Math.max(most, rows[0]!.attempt), 0);
     if (onStale === "retry" && attempt < MAX_STALE_RETRIES) {
-      this.#ledger.retries += dialogs.length;
-      this.#ledger.dialogsCompleted -= dialogs.length;
+      this.#stats.retries += dialogs.length;
+      this.#stats.dialogsCompleted -= dialogs.length;
       if (this.#groups === null) this.#tasks.again(dialogs[0]![0]!);
       else this.#groups.reopen(dialogs);
     } else {
-      this.#ledger.staleDropped += dialogs.length;
+      this.#stats.staleDropped += dialogs.length;
     }
     return false;
   }
 
-  #makeGroups({ plan, tasks, abandonGroup, ledger }: OutletOptions): Groups | null {
+  #makeGroups({ plan, tasks, abandonGroup, stats }: BatchQueueOptions): Groups | null {
     if (plan.groups === null) return null;
     return new Groups({
       plan: plan.groups,
       tasks,
       abandon: (group) => {
-        ledger.dialogsAbandoned += tasks.dropGroup(group);
+        stats.dialogsAbandoned += tasks.dropGroup(group);
         abandonGroup(group);
       },
       onDropped: (dialogs) => {
-        ledger.groupsDropped++;
-        ledger.groupDialogsDropped += dialogs.length;
-        ledger.rowsUnused += this.#rowsOf(dialogs);
+        stats.groupsDropped++;
+        stats.groupDialogsDropped += dialogs.length;
+        stats.rowsUnused += this.#rowsOf(dialogs);
       },
     });
   }
@@ -219,11 +219,11 @@ export class Outlet {
 
   #takeGroup(group: WholeGroup | null): void {
     if (group === null) return;
-    this.#ledger.groupsCompleted++;
+    this.#stats.groupsCompleted++;
     if (this.#isRefused(group)) {
-      this.#ledger.groupsRefused++;
-      this.#ledger.groupDialogsDropped += group.length;
-      this.#ledger.rowsUnused += this.#rowsOf(group);
+      this.#stats.groupsRefused++;
+      this.#stats.groupDialogsDropped += group.length;
+      this.#stats.rowsUnused += this.#rowsOf(group);
       return;
     }
     this.#assembler.addDialogs(group);
@@ -252,8 +252,8 @@ export class Outlet {
     const stale = versions === null
       ? new Set<RolloutRow>()
       : new Set(rows.filter((row) => isStale([row], versions, maxStaleness)));
-    this.#ledger.rowsYielded += rows.length;
-    this.#ledger.staleKept += stale.size;
+    this.#stats.rowsYielded += rows.length;
+    this.#stats.staleKept += stale.size;
     this.#delivered += rows.length;
     if (this.#delivered >= totalTurns) this.#isClosed = true;
     const failures = this.#failures;

@@ -3,7 +3,7 @@ import type { EnvironmentSource } from "./options.ts";
 import { EnvironmentPool } from "./pool.ts";
 
 /** The environments of a collector, whatever they were given as. */
-export interface Places {
+export interface EnvironmentSlots {
   readonly size: number;
   readonly maxConcurrency: number;
   /** Whether the collector made them, and closes them. */
@@ -12,7 +12,7 @@ export interface Places {
 }
 
 /** Brings the ways of giving environments to one form. */
-export function describePlaces(source: EnvironmentSource): Places {
+export function environmentSlots(source: EnvironmentSource): EnvironmentSlots {
   if (source instanceof EnvironmentPool) {
     const { size, maxConcurrency, make } = source;
     return { size, maxConcurrency, owned: true, open: make };

@@ -1,14 +1,14 @@
 /** Wakes everybody who waits for the next change. */
-export class Bell {
+export class ChangeSignal {
   #next = Promise.withResolvers<void>();
 
-  /** Resolves at the next ring. */
-  get rung(): Promise<void> {
+  /** Resolves at the next change. */
+  get next(): Promise<void> {
     return this.#next.promise;
   }
 
   /** Wakes those who wait now. */
-  ring(): void {
+  announce(): void {
     this.#next.resolve();
     this.#next = Promise.withResolvers<void>();
   }
