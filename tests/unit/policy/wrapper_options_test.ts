@@ -176,9 +176,9 @@ Deno.test("custom keys are written", async () => {
     "ids",
     "lp",
     "masks",
-    "weightVersion",
     "samples",
     "text",
+    "weightVersion",
   ]);
 });
 
