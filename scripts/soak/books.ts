@@ -15,7 +15,7 @@ export class Books {
   rows = 0;
   #most = -1;
 
-  /** A dialog begins, or begins anew. */
+  /** A dialog begins, or begins again. */
   begin(dialog: number): void {
     this.#most = Math.max(this.#most, dialog);
     this.#turns[dialog] = 0;
