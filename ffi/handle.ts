@@ -37,7 +37,7 @@ export abstract class OwnedHandle implements Disposable {
     forgotten.register(this, what, this);
   }
 
-  /** The address. @throws {StateError} it was freed */
+  /** The address. @throws {StateError} It was freed. */
   get address(): Address {
     if (this.#freed) throw new StateError(`${this.what} was used after it was freed`);
     return this.#address;

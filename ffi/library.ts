@@ -131,9 +131,9 @@ export interface OpenLibrary<S extends Deno.ForeignLibraryInterface> {
  * Permissions: `--allow-ffi=<path>` for the path that is opened; `--allow-env=SGLANG_RL_NCCL,…` is
  * used when granted and not missed when not.
  *
- * @throws {LibraryError} no place had it; the message lists every place with the reason
+ * @throws {LibraryError} No place had it; the message lists every place with the reason.
  * @throws {PermissionError} Deno refused a library that may be there; the message lists every place
- * too, `flag` is the exact `--allow-ffi`
+ * too, `flag` is the exact `--allow-ffi`.
  */
 export function openLibrary<const S extends Deno.ForeignLibraryInterface>(
   name: LibraryName,

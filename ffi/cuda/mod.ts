@@ -49,7 +49,7 @@ export class CudaDriver {
     this.#launchAddress = memory.addressOf(new Uint8Array(this.#launch.buffer));
   }
 
-  /** Opens the library and starts the driver. @throws {LibraryError} it is nowhere */
+  /** Opens the library and starts the driver. @throws {LibraryError} It is nowhere. */
   static open(options: LibraryOptions = {}): CudaDriver {
     const { symbols } = openLibrary("cuda", { ...cudaSymbols, ...libcSymbols }, options);
     const driver = new CudaDriver(symbols, new Memory(symbols));

@@ -55,7 +55,7 @@ export class Cudart {
     this.path = path;
   }
 
-  /** Opens the library. @throws {LibraryError} it is nowhere */
+  /** Opens the library. @throws {LibraryError} It is nowhere. */
   static open(options: LibraryOptions = {}): Cudart {
     const library = openLibrary("cudart", { ...cudartSymbols, ...libcSymbols }, options);
     return new Cudart(library.symbols, new Memory(library.symbols), library.path);
@@ -85,7 +85,7 @@ export class Cudart {
     return this.#int[0]!;
   }
 
-  /** Number of devices. @throws {NativeError} there is no driver or no device */
+  /** Number of devices. @throws {NativeError} There is no driver or no device. */
   deviceCount(): number {
     this.check(this.#calls.cudaGetDeviceCount(this.#wordBytes), "cudaGetDeviceCount");
     return this.#int[0]!;

@@ -63,10 +63,10 @@ export class DeviceExporter implements AsyncDisposable {
   /**
    * Opens the device.
    *
-   * @throws {LibraryError} a library is nowhere
-   * @throws {PermissionError} Deno was not allowed to open a library, or to start the thread
-   * @throws {NativeError} there is no driver or no such device
-   * @throws {TimeoutError} the device did not open in time
+   * @throws {LibraryError} A library is nowhere.
+   * @throws {PermissionError} Deno was not allowed to open a library, or to start the thread.
+   * @throws {NativeError} There is no driver or no such device.
+   * @throws {TimeoutError} The device did not open in time.
    */
   static async open(options: DeviceExporterOptions = {}): Promise<DeviceExporter> {
     return new DeviceExporter(await Communicator.open({ ...options, collectives: false }), options);
@@ -90,7 +90,7 @@ export class DeviceExporter implements AsyncDisposable {
    * needed, and gives its handle. What the slot held before is overwritten: nobody may be reading
    * it.
    *
-   * @throws {NativeError} the device has too little memory
+   * @throws {NativeError} The device has too little memory.
    */
   async place(
     slot: number,

@@ -59,9 +59,9 @@ export class Keeper implements AsyncDisposable {
   /**
    * Starts the process.
    *
-   * @throws {PermissionError} Deno may not run itself
-   * @throws {CrashedError} it ended at once
-   * @throws {TimeoutError} it did not start in time
+   * @throws {PermissionError} Deno may not run itself.
+   * @throws {CrashedError} It ended at once.
+   * @throws {TimeoutError} It did not start in time.
    */
   static async start(options: KeeperOptions = {}): Promise<Keeper> {
     const { timeoutMs = 30_000, signal, logger = silentLogger } = options;

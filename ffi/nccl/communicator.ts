@@ -95,10 +95,10 @@ export class Communicator implements Rank {
   /**
    * Starts the rank's thread and opens NCCL, the CUDA runtime and the device there.
    *
-   * @throws {LibraryError} a library is nowhere
-   * @throws {PermissionError} Deno was not allowed to open a library, or to start the thread
-   * @throws {NativeError} there is no driver or no such device
-   * @throws {TimeoutError} the device did not open in time
+   * @throws {LibraryError} A library is nowhere.
+   * @throws {PermissionError} Deno was not allowed to open a library, or to start the thread.
+   * @throws {NativeError} There is no driver or no such device.
+   * @throws {TimeoutError} The device did not open in time.
    */
   static async open(options: CommunicatorOptions = {}): Promise<Communicator> {
     const { device = 0, libraries = {}, collectives = true } = options;

@@ -67,10 +67,10 @@ export class DeviceStage implements AsyncDisposable {
   /**
    * Opens the device.
    *
-   * @throws {LibraryError} a library is nowhere
-   * @throws {PermissionError} Deno was not allowed to open a library, or to start the thread
-   * @throws {NativeError} there is no driver or no such device
-   * @throws {TimeoutError} the device did not open in time
+   * @throws {LibraryError} A library is nowhere.
+   * @throws {PermissionError} Deno was not allowed to open a library, or to start the thread.
+   * @throws {NativeError} There is no driver or no such device.
+   * @throws {TimeoutError} The device did not open in time.
    */
   static async open(options: DeviceStageOptions = {}): Promise<DeviceStage> {
     const { keeper, ...rest } = options;
@@ -106,8 +106,8 @@ export class DeviceStage implements AsyncDisposable {
    * Brings parts together on the device. What it gives is for `broadcastDevice` of groups whose
    * ranks live where the memory does, and is valid until the next call but one.
    *
-   * @throws {ValidationError} a part is no whole number of its elements
-   * @throws {NativeError} the device has too little memory
+   * @throws {ValidationError} A part is no whole number of its elements.
+   * @throws {NativeError} The device has too little memory.
    */
   async stage(
     parts: readonly (StagePart | GatheredPart)[],

@@ -145,12 +145,12 @@ export class NcclGroup implements CollectiveGroup {
   /**
    * Opens NCCL and the device on a thread of their own. Contacts nobody.
    *
-   * @throws {ValidationError} an option is wrong
-   * @throws {LibraryError} a library is nowhere
-   * @throws {PermissionError} Deno was not allowed to open a library, or to start the thread
-   * @throws {NativeError} there is no driver or no such device
-   * @throws {UnsupportedError} NCCL's version is not the servers'
-   * @throws {TimeoutError} the device did not open in time
+   * @throws {ValidationError} An option is wrong.
+   * @throws {LibraryError} A library is nowhere.
+   * @throws {PermissionError} Deno was not allowed to open a library, or to start the thread.
+   * @throws {NativeError} There is no driver or no such device.
+   * @throws {UnsupportedError} NCCL's version is not the servers'.
+   * @throws {TimeoutError} The device did not open in time.
    */
   static async open(options: NcclGroupOptions): Promise<NcclGroup> {
     checkOptions(options);
@@ -234,9 +234,9 @@ export class NcclGroup implements CollectiveGroup {
    * Sends each part as one broadcast, in order; resolves when the device has passed them all. The
    * bytes must not change meanwhile.
    *
-   * @throws {TimeoutError} a peer never arrived, or stopped; says which phase and how many peers
-   * @throws {NativeError} NCCL failed, for example because a peer died
-   * @throws {AbortedError} the signal fired
+   * @throws {TimeoutError} A peer never arrived, or stopped; says which phase and how many peers.
+   * @throws {NativeError} NCCL failed, for example because a peer died.
+   * @throws {AbortedError} The signal fired.
    */
   async broadcast(parts: readonly BroadcastPart[], call: TransportCall): Promise<void> {
     const wire = parts.map((part) => this.#hostPart(part));
@@ -254,8 +254,8 @@ export class NcclGroup implements CollectiveGroup {
    * needs the driver, `libcuda.so.1`). The result is valid until the next call but one. A part that
    * lies in one piece on the device already is not copied.
    *
-   * @throws {ValidationError} a part is no whole number of its elements
-   * @throws {NativeError} the device has too little memory
+   * @throws {ValidationError} A part is no whole number of its elements.
+   * @throws {NativeError} The device has too little memory.
    */
   async stage(
     parts: readonly (StagePart | GatheredPart)[],

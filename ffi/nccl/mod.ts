@@ -77,7 +77,7 @@ export class Nccl {
    * unless told otherwise (`entrypoints/engine.py`), and rank 0 has to agree: both are set in this
    * process too, unless they are set already.
    *
-   * @throws {LibraryError} it is nowhere
+   * @throws {LibraryError} It is nowhere.
    */
   static open(options: LibraryOptions = {}): Nccl {
     const library = openLibrary("nccl", { ...ncclSymbols, ...libcSymbols }, options);
@@ -142,7 +142,7 @@ export class Nccl {
     });
   }
 
-  /** Whether the last call has ended. @throws {NativeError} the communicator has failed */
+  /** Whether the last call has ended. @throws {NativeError} The communicator has failed. */
   isSettled(communicator: CommunicatorHandle, call: string): boolean {
     const { address } = communicator;
     const asked = this.#calls.ncclCommGetAsyncError(address, this.#wordBytes);
@@ -270,7 +270,7 @@ export class Nccl {
     this.check(this.#calls.ncclCommDestroy(address), "ncclCommDestroy");
   }
 
-  /** Takes device memory that NCCL can register. @throws {UnsupportedError} before NCCL 2.19 */
+  /** Takes device memory that NCCL can register. @throws {UnsupportedError} Before NCCL 2.19. */
   allocate(byteLength: number): Address {
     if (this.#calls.ncclMemAlloc === null) throw this.#lacks("ncclMemAlloc");
     const result = this.#calls.ncclMemAlloc(this.#wordBytes, BigInt(byteLength));

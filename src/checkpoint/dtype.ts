@@ -62,8 +62,9 @@ export function isDType(name: string): name is DType {
 }
 
 /**
- * The element type of one of torch's names, with or without `"torch."` before it. Throws a
- * `ValidationError` with the nearest known name when it is unknown.
+ * The element type of one of torch's names, with or without `"torch."` before it.
+ *
+ * @throws {ValidationError} With the nearest known name when it is unknown.
  */
 export function parseDType(name: string): DType {
   const bare = name.startsWith("torch.") ? name.slice("torch.".length) : name;
@@ -80,7 +81,11 @@ export function toSafetensorsName(dtype: DType): string {
   return dtypes[dtype].safetensors;
 }
 
-/** The element type that safetensors calls `name`. Throws a `CheckpointError` when unsupported. */
+/**
+ * The element type that safetensors calls `name`.
+ *
+ * @throws {CheckpointError} When unsupported.
+ */
 export function fromSafetensorsName(name: string): DType {
   const dtype = bySafetensorsName.get(name);
   if (dtype !== undefined) return dtype;

@@ -64,7 +64,11 @@ export function parseHeaderLength(
   return Number(length);
 }
 
-/** Reads and validates a header. Throws a `CheckpointError` that does not name the file. */
+/**
+ * Reads and validates a header.
+ *
+ * @throws {CheckpointError} Does not name the file.
+ */
 export function parseHeader(header: Uint8Array, fileBytes: number): Header {
   const json = parseStrictJson(header, "header");
   const dataOffset = LENGTH_FIELD_BYTES + header.length;

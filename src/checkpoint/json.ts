@@ -8,7 +8,9 @@ export function isRecord(value: unknown): value is Record<string, unknown> {
 
 /**
  * Reads a JSON object in which no name may stand twice (`JSON.parse` would keep the last one
- * without a word). Throws a `CheckpointError`.
+ * without a word).
+ *
+ * @throws {CheckpointError} When it is no JSON object, or too deep.
  */
 export function parseStrictJson(bytes: Uint8Array, what: string): Record<string, unknown> {
   const text = decode(bytes, what);

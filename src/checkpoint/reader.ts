@@ -38,7 +38,11 @@ export interface Checkpoint extends AsyncDisposable {
   readonly metadata: Readonly<Record<string, string>>;
   /** Bytes of all tensors together. */
   readonly byteLength: number;
-  /** A tensor's bytes in a new array. Throws a `ValidationError` for an unknown name. */
+  /**
+   * A tensor's bytes in a new array.
+   *
+   * @throws {ValidationError} For an unknown name.
+   */
   read(name: string, options?: ReadOptions): Promise<Uint8Array<ArrayBuffer>>;
   /**
    * Fills `target` with a tensor's bytes from `byteOffset` (default 0) on. `target` may be shorter
@@ -64,11 +68,13 @@ export interface Checkpoint extends AsyncDisposable {
  *
  * Needs `--allow-read` for the path.
  *
- * Throws a `CheckpointError` that names the file and what is wrong with it: damaged or hostile
- * headers, gaps, overlaps, sizes that do not fit the shape, a file cut short, tensors that the index
- * names but no file has, pipes and devices. Where something is larger than its limit it throws a
- * `LimitError`. A file that changes after it was opened is refused when it is opened again; call
- * `confirmUnchanged()` after the last read, because one may be written to in place meanwhile.
+ * Where something is larger than its limit it throws a `LimitError`. A file that changes after it
+ * was opened is refused when it is opened again; call `confirmUnchanged()` after the last read,
+ * because one may be written to in place meanwhile.
+ *
+ * @throws {CheckpointError} Names the file and what is wrong with it: damaged or hostile
+ *   headers, gaps, overlaps, sizes that do not fit the shape, a file cut short, tensors that the
+ *   index names but no file has, pipes and devices.
  *
  * @example
  * ```ts

@@ -49,7 +49,7 @@ export interface WriteOptions {
  *
  * Needs `--allow-write` and `--allow-read` for the folder.
  *
- * Throws a `ValidationError` for a name that comes twice or data whose size does not fit the shape.
+ * @throws {ValidationError} For a name that comes twice or data whose size does not fit the shape.
  *
  * @example
  * ```ts

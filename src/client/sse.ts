@@ -14,7 +14,7 @@ export interface EventLimits {
  * event; several lines of one event are joined as the standard says.
  *
  * @param read Gives the next part, `null` at the end.
- * @throws {LimitError} when the stream sends more than it may.
+ * @throws {LimitError} When the stream sends more than it may.
  */
 export async function* readEvents(
   read: () => Promise<Uint8Array | null>,

@@ -77,8 +77,9 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
   #pump: Promise<void> | null = null;
 
   /**
-   * Makes a collector; nothing runs before the first batch is asked for. Throws a
-   * {@linkcode ValidationError} for options that exclude each other or are out of range.
+   * Makes a collector; nothing runs before the first batch is asked for.
+   *
+   * @throws {ValidationError} For options that exclude each other or are out of range.
    */
   constructor(
     environments: EnvironmentSource,
@@ -230,8 +231,9 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
 
   /**
    * Collects in the background into the `replayBuffer` or `queue` until the end or
-   * {@linkcode LLMCollector.asyncShutdown}, which rethrows what went wrong. Throws a
-   * {@linkcode StateError} without a sink.
+   * {@linkcode LLMCollector.asyncShutdown}, which rethrows what went wrong.
+   *
+   * @throws {StateError} Without a sink.
    */
   start(): void {
     if (this.#options.replayBuffer === undefined && this.#options.queue === undefined) {

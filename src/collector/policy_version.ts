@@ -63,7 +63,11 @@ export class PolicyVersion {
   readonly #pauseModes = new Set<PauseMode>();
   #currentIndex = 0;
 
-  /** Begins at version 0, or at a fresh UUID. Throws a {@linkcode ValidationError}. */
+  /**
+   * Begins at version 0, or at a fresh UUID.
+   *
+   * @throws {ValidationError} When the kind is neither `"int"` nor `"uuid"`.
+   */
   constructor(kind: VersionKind = "int") {
     if (kind !== "int" && kind !== "uuid") {
       throw new ValidationError(

@@ -35,7 +35,11 @@ export class EnvironmentPool {
   /** Most calls into environments at once. */
   readonly maxConcurrency: number;
 
-  /** Describes the pool; nothing is made yet. Throws a {@linkcode ValidationError}. */
+  /**
+   * Describes the pool; nothing is made yet.
+   *
+   * @throws {ValidationError} When an option is out of range.
+   */
   constructor(
     make: (index: number) => Environment | Promise<Environment>,
     options: EnvironmentPoolOptions,

@@ -107,9 +107,11 @@ export class ReplayBuffer implements BatchSink<null> {
   }
 
   /**
-   * Draws `count` different rows, each equally likely; `where` leaves out the others. Costs as much as
-   * the rows that it looks at, not as the buffer: `count` of them, or with `where` as many as it takes
-   * to find `count`. Throws a {@linkcode StateError} when there are too few.
+   * Draws `count` different rows, each equally likely; `where` leaves out the others. Costs as much
+   * as the rows that it looks at, not as the buffer: `count` of them, or with `where` as many as it
+   * takes to find `count`.
+   *
+   * @throws {StateError} When there are too few.
    */
   sample(count: number, options: { where?: (row: RolloutRow) => boolean } = {}): RolloutRow[] {
     const { where } = options;
@@ -132,9 +134,12 @@ export class ReplayBuffer implements BatchSink<null> {
   }
 
   /**
-   * Waits until it holds at least `count` rows. Default deadline 10 minutes. Throws a
-   * {@linkcode ValidationError} when `count` is above the capacity, a timeout or abort error, and at
-   * once the error of a collector that was started to fill it and failed.
+   * Waits until it holds at least `count` rows. Default deadline 10 minutes. Rejects at once with
+   * the error of a collector that was started to fill it and failed.
+   *
+   * @throws {ValidationError} When `count` is above the capacity.
+   * @throws {TimeoutError} When the deadline passes.
+   * @throws {AbortedError} When the signal fires.
    */
   async waitFor(
     count: number,

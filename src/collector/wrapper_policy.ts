@@ -22,7 +22,7 @@ export class WrapperPolicy implements CollectorPolicy {
   readonly #partialRollouts: PartialRollouts;
   readonly #byTools = new Map<string, Promise<LLMWrapperBase>>();
 
-  /** Throws a {@linkcode ValidationError} for a wrapper that does not answer conversations. */
+  /** @throws {ValidationError} For a wrapper that does not answer conversations. */
   constructor(wrapper: LLMWrapperBase, options: { partialRollouts: PartialRollouts }) {
     const { inputMode = "history", generate = true, numSamples = 1 } = wrapper.options;
     if (inputMode !== "history" || !generate) {

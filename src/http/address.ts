@@ -17,7 +17,7 @@ export interface Address {
 /**
  * Reads the address of a server.
  *
- * @throws {ValidationError} when it is no http address, or has a password in it.
+ * @throws {ValidationError} When it is no http address, or has a password in it.
  */
 export function parseAddress(url: string, what = "Server address"): Address {
   const parsed = URL.parse(url);

@@ -63,7 +63,7 @@ export class ByteReader {
    * The next line as latin-1 text without its end, or `null` when the bytes end before it does.
    * Every byte is looked at once.
    *
-   * @throws {LimitError} when the line is longer than `maxBytes`.
+   * @throws {LimitError} When the line is longer than `maxBytes`.
    */
   async line(limit: string, maxBytes: number): Promise<string | null> {
     let seen = 0;

@@ -31,7 +31,7 @@ const PLAIN = /^[\t\x20-\x7e\x80-\xff]*$/;
 /**
  * Checks headers before any is sent.
  *
- * @throws {ValidationError} naming the header, never its value, which may be a key.
+ * @throws {ValidationError} Naming the header, never its value, which may be a key.
  */
 export function checkHeaders(headers: Readonly<Record<string, string>>): void {
   for (const [name, value] of Object.entries(headers)) {

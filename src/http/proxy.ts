@@ -15,7 +15,7 @@ export interface Proxy {
  * @param option Address of a proxy; `"environment"` for what `http_proxy`, `https_proxy`,
  * `all_proxy` and `no_proxy` say, as far as Deno may read them. Without it there is no proxy,
  * whatever the environment says.
- * @throws {ValidationError} when the address is not one of an HTTP proxy.
+ * @throws {ValidationError} When the address is not one of an HTTP proxy.
  */
 export function findProxy(target: Address, option: string | undefined): Proxy | undefined {
   if (option === undefined) return undefined;

@@ -52,7 +52,7 @@ export async function withDeadline<T>(
   }
 }
 
-/** Throws an {@linkcode AbortedError} when the signal has fired. */
+/** @throws {AbortedError} When the signal has fired. */
 export function throwIfAborted(signal: AbortSignal | undefined, phase: string): void {
   if (signal?.aborted) throw new AbortedError(phase, { cause: signal.reason });
 }

@@ -10,7 +10,7 @@ const QUOTE = 34, BACKSLASH = 92, OPEN_LIST = 91, CLOSE_LIST = 93, OPEN_MAP = 12
  * and a hundred times the memory, so the nesting is counted before anything is built.
  *
  * @param what Who should have sent it, for the error: `GET /server_info at http://…`.
- * @throws {ProtocolError} when it is no JSON, or nested deeper than 256.
+ * @throws {ProtocolError} When it is no JSON, or nested deeper than 256.
  */
 export function parseJson(text: string, what: string): unknown {
   if (isTooDeep(text)) {

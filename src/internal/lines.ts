@@ -29,7 +29,7 @@ export class LineSplitter {
   /**
    * Takes a part in; the result is the lines that end in it.
    *
-   * @throws {LimitError} when a line is too long.
+   * @throws {LimitError} When a line is too long.
    */
   push(part: Uint8Array): string[] {
     const lines: string[] = [];

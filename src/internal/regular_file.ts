@@ -52,7 +52,7 @@ export async function lookAt(path: string, options: FileReadOptions): Promise<De
 /**
  * Reads a whole regular file of at most `maxBytes`.
  *
- * @throws {LimitError} when it is larger, before anything is read.
+ * @throws {LimitError} When it is larger, before anything is read.
  */
 export async function readRegularFile(
   path: string,

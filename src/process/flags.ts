@@ -13,7 +13,7 @@ export function flagName(key: string): string {
  * The arguments for flags by name: `true` gives the bare flag, `false` and `undefined` omit it, an
  * array gives all its values after one flag (an empty array omits it).
  *
- * @throws {ValidationError} when a value is not finite or a name is not one of a flag.
+ * @throws {ValidationError} When a value is not finite or a name is not one of a flag.
  */
 export function flagsToArgs(flags: Readonly<Record<string, FlagValue | undefined>>): string[] {
   return Object.entries(flags).flatMap(([key, value]) => {

@@ -39,8 +39,8 @@ export interface Keeper {
 /**
  * Starts a keeper and gives it its order.
  *
- * @throws {CrashedError} when there is no such Python.
- * @throws {PermissionError} when Deno may not run it.
+ * @throws {CrashedError} When there is no such Python.
+ * @throws {PermissionError} When Deno may not run it.
  */
 export function startKeeper(options: ProcessTreeOptions): Keeper {
   const name = options.name ?? options.command[0]!;

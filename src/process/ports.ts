@@ -62,9 +62,9 @@ export class PortLease implements Disposable {
  *
  * Needs `--allow-net=<hostname>`.
  *
- * @throws {ValidationError} when the numbers make no sense.
- * @throws {StateError} when no block of the range is free.
- * @throws {PermissionError} when Deno may not listen there.
+ * @throws {ValidationError} When the numbers make no sense.
+ * @throws {StateError} When no block of the range is free.
+ * @throws {PermissionError} When Deno may not listen there.
  */
 export function reservePorts(options: PortLeaseOptions): PortLease {
   const { count, hostname = "127.0.0.1", range = defaultRange } = options;
@@ -100,7 +100,7 @@ export function getOpenPort(options: { hostname?: string | undefined } = {}): nu
 /**
  * Whether nobody listens on a port of this host.
  *
- * @throws {PermissionError} when Deno may not listen there.
+ * @throws {PermissionError} When Deno may not listen there.
  */
 export function isPortFree(port: number, hostname = "127.0.0.1"): boolean {
   const listener = tryListen(hostname, port);

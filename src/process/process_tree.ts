@@ -57,11 +57,11 @@ export class ProcessTree implements AsyncDisposable {
   /**
    * Starts a process under a keeper and waits until it runs.
    *
-   * @throws {ValidationError} when the command is empty.
-   * @throws {UnsupportedError} when this is not Linux.
-   * @throws {PermissionError} when Deno may not run the keeper's Python.
-   * @throws {CrashedError} when the program or the keeper's Python cannot be started.
-   * @throws {AbortedError} when `signal` fires before it runs.
+   * @throws {ValidationError} When the command is empty.
+   * @throws {UnsupportedError} When this is not Linux.
+   * @throws {PermissionError} When Deno may not run the keeper's Python.
+   * @throws {CrashedError} When the program or the keeper's Python cannot be started.
+   * @throws {AbortedError} When `signal` fires before it runs.
    */
   static async launch(options: ProcessTreeOptions): Promise<ProcessTree> {
     checkOptions(options);
@@ -99,7 +99,7 @@ export class ProcessTree implements AsyncDisposable {
   /**
    * Waits for the end, and keeps Deno running meanwhile.
    *
-   * @throws {AbortedError} when `signal` fires; the process is left alone.
+   * @throws {AbortedError} When `signal` fires; the process is left alone.
    */
   async wait(options: { signal?: AbortSignal | undefined } = {}): Promise<ProcessExit> {
     if (this.#ended) return await this.exited;
@@ -118,7 +118,7 @@ export class ProcessTree implements AsyncDisposable {
    * Ends the tree: SIGTERM to the main process, after `graceMs` SIGKILL to all that is left. Safe to
    * call twice; a second call may shorten the grace.
    *
-   * @throws {TimeoutError} when a process cannot be ended, as one that is stuck in a driver.
+   * @throws {TimeoutError} When a process cannot be ended, as one that is stuck in a driver.
    */
   async stop(options: { graceMs?: number | undefined } = {}): Promise<ProcessExit> {
     const graceMs = options.graceMs ?? this.#stopGraceMs;

@@ -44,10 +44,10 @@ const progressMs = 2_000;
  * Waits until a started process is ready. When it is not, the process is ended first and then the
  * reason thrown.
  *
- * @throws {CrashedError} as soon as the process has ended, with its last lines.
- * @throws {TimeoutError} at the deadline, with its last line.
- * @throws {AbortedError} when `signal` fires.
- * @throws {PermissionError} when Deno may not connect.
+ * @throws {CrashedError} As soon as the process has ended, with its last lines.
+ * @throws {TimeoutError} At the deadline, with its last line.
+ * @throws {AbortedError} When `signal` fires.
+ * @throws {PermissionError} When Deno may not connect.
  */
 export async function waitUntilReady(options: ReadyOptions): Promise<void> {
   const { name, tree } = options;

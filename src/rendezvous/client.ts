@@ -74,8 +74,12 @@ export class TCPStoreClient implements AsyncDisposable {
   }
 
   /**
-   * Connects. Throws an `UnreachableError` or `TimeoutError` when no store answers in time, a
-   * `ProtocolError` when something else does, a `PermissionError` without `--allow-net`.
+   * Connects.
+   *
+   * @throws {UnreachableError} When nobody listens there.
+   * @throws {TimeoutError} When no store answers in time.
+   * @throws {ProtocolError} When something else does.
+   * @throws {PermissionError} Without `--allow-net`.
    */
   static async connect(options: TCPStoreClientOptions): Promise<TCPStoreClient> {
     const { hostname, port, keyPrefix = "/", signal, timeoutMs = DEFAULT_TIMEOUT_MS } = options;

@@ -22,7 +22,11 @@ export type StoreRequest =
 /** Yields how many bytes it needs next and is resumed with exactly them. */
 type Reading<T> = Generator<number, T, Uint8Array>;
 
-/** Cuts a client's byte stream into requests. Throws a `ProtocolError` at the first wrong byte. */
+/**
+ * Cuts a client's byte stream into requests.
+ *
+ * @throws {ProtocolError} At the first wrong byte.
+ */
 export class RequestParser {
   readonly #limits: StoreLimits;
   readonly #queue = new ByteQueue();

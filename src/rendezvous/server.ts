@@ -93,8 +93,10 @@ export class TCPStoreServer implements AsyncDisposable {
   }
 
   /**
-   * Starts to listen. Throws a `PermissionError` without `--allow-net`, an `UnreachableError` when
-   * the address cannot be listened on.
+   * Starts to listen.
+   *
+   * @throws {PermissionError} Without `--allow-net`.
+   * @throws {UnreachableError} When the address cannot be listened on.
    */
   static listen(options: TCPStoreServerOptions = {}): TCPStoreServer {
     checkOptionNames(options, OPTION_NAMES, "TCPStoreServer.listen()");
@@ -124,7 +126,9 @@ export class TCPStoreServer implements AsyncDisposable {
 
   /**
    * Stores a value. The key is taken as it goes over the wire: a Python client's
-   * `store.set("a", ...)` arrives as `/a`. Throws a `ProtocolError` when a limit is passed.
+   * `store.set("a", ...)` arrives as `/a`.
+   *
+   * @throws {ProtocolError} When a limit is passed.
    */
   set(key: string, value: Uint8Array): void {
     this.#table.set(key, value.slice());
@@ -150,8 +154,11 @@ export class TCPStoreServer implements AsyncDisposable {
   }
 
   /**
-   * The values of `keys` in their order, once all are there. Throws a `TimeoutError` that says
-   * what was heard, an `AbortedError`, or a `StateError` when the store is closed meanwhile.
+   * The values of `keys` in their order, once all are there.
+   *
+   * @throws {TimeoutError} Says what was heard.
+   * @throws {AbortedError} When the signal fires.
+   * @throws {StateError} When the store is closed meanwhile.
    */
   async wait(keys: readonly string[], options: WaitForKeysOptions = {}): Promise<Uint8Array[]> {
     const { signal, timeoutMs = DEFAULT_WAIT_MS, phase = "rendezvous" } = options;

@@ -59,8 +59,9 @@ export class TurnTree {
 
   /**
    * The ids of a conversation that an assistant is to go on with: behind the turn that it goes on
-   * from, as {@linkcode prepareTurn} does. Throws a {@linkcode ValidationError} for messages that the
-   * template refuses.
+   * from, as {@linkcode prepareTurn} does.
+   *
+   * @throws {ValidationError} For messages that the template refuses.
    */
   async prepare(messages: readonly Message[], options: SignalOptions = {}): Promise<TurnPrompt> {
     return await prepareTurn(this.model, messages, { ...options, parent: this.find(messages) });

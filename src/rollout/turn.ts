@@ -82,7 +82,7 @@ export interface PrepareOptions extends SignalOptions {
  * ({@linkcode nextTurn}) they begin with the very ids of that turn, or they are those of the template
  * and marked as a branch; they are never a mixture.
  *
- * Throws a {@linkcode ValidationError} for messages that the template refuses.
+ * @throws {ValidationError} For messages that the template refuses.
  */
 export async function prepareTurn(
   model: ChatModel,

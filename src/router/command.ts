@@ -65,7 +65,7 @@ export function routerArgs(
 /**
  * Checks what can be checked before anything is started.
  *
- * @throws {ValidationError} naming the option that is wrong.
+ * @throws {ValidationError} Naming the option that is wrong.
  */
 export function checkRouterOptions(options: SGLangRouterOptions): void {
   checkOptionNames(

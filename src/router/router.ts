@@ -47,12 +47,12 @@ export class SGLangRouter implements AsyncDisposable {
    *
    * Needs `--allow-run=<python>` and `--allow-net=<host>`.
    *
-   * @throws {ValidationError} when an option is wrong; nothing is started.
-   * @throws {StateError} when a port that was asked for is taken.
-   * @throws {CrashedError} when the router ends before it is ready, with its last lines.
-   * @throws {TimeoutError} when it is not ready in time; it is gone by then.
-   * @throws {AbortedError} when `signal` fires; it is gone by then.
-   * @throws {PermissionError} when Deno may not run Python, listen or connect.
+   * @throws {ValidationError} When an option is wrong; nothing is started.
+   * @throws {StateError} When a port that was asked for is taken.
+   * @throws {CrashedError} When the router ends before it is ready, with its last lines.
+   * @throws {TimeoutError} When it is not ready in time; it is gone by then.
+   * @throws {AbortedError} When `signal` fires; it is gone by then.
+   * @throws {PermissionError} When Deno may not run Python, listen or connect.
    */
   static async launch(options: SGLangRouterOptions): Promise<SGLangRouter> {
     checkRouterOptions(options);
@@ -100,7 +100,7 @@ export class SGLangRouter implements AsyncDisposable {
   /**
    * A router that runs already; `stop` leaves it alone. Nothing is sent.
    *
-   * @throws {ValidationError} when `url` is not an http address.
+   * @throws {ValidationError} When `url` is not an http address.
    */
   static connect(url: string, options: RouterApiOptions = {}): SGLangRouter {
     return new SGLangRouter(new RouterApi(url, options));
@@ -146,8 +146,8 @@ export class SGLangRouter implements AsyncDisposable {
    * One that does not become healthy in time is taken out again, since the router would go on trying.
    *
    * @param options `apiKey` of the server; `timeoutMs`, default 120,000.
-   * @throws {TimeoutError} when the server does not become healthy in time.
-   * @throws {UnreachableError} when the router does not answer.
+   * @throws {TimeoutError} When the server does not become healthy in time.
+   * @throws {UnreachableError} When the router does not answer.
    */
   async addWorker(
     url: string,
@@ -179,7 +179,7 @@ export class SGLangRouter implements AsyncDisposable {
    * router does not know is no error.
    *
    * @param worker Address or id of the server.
-   * @throws {TimeoutError} when the router keeps it.
+   * @throws {TimeoutError} When the router keeps it.
    */
   async removeWorker(worker: string, options: RouterCallOptions = {}): Promise<void> {
     const { timeoutMs = 30_000, signal } = options;

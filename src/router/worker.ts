@@ -49,7 +49,7 @@ export function parseAccepted(answer: unknown): string {
 /**
  * The address without a slash at its end.
  *
- * @throws {ValidationError} when it is not an http address.
+ * @throws {ValidationError} When it is not an http address.
  */
 export function normalUrl(url: string): string {
   const parsed = URL.parse(url);

@@ -103,7 +103,7 @@ export function launchEnv(options: SGLangServerOptions): Record<string, string |
 /**
  * Checks what can be checked before anything is started.
  *
- * @throws {ValidationError} naming the option that is wrong.
+ * @throws {ValidationError} Naming the option that is wrong.
  */
 export function checkServerOptions(options: SGLangServerOptions): void {
   checkOptionNames(

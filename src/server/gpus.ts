@@ -28,7 +28,7 @@ export interface GpuAssignmentOptions {
  * console.log(assignGpus({ replicas: 2, tpSize: 2 })); // [[0, 1], [2, 3]]
  * ```
  *
- * @throws {ValidationError} when `gpus` are too few or hold one twice.
+ * @throws {ValidationError} When `gpus` are too few or hold one twice.
  */
 export function assignGpus(options: GpuAssignmentOptions): (number | string)[][] {
   const { replicas, tpSize = 1, ppSize = 1, dpSize = 1, firstGpu = 0, gpus } = options;

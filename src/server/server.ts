@@ -62,7 +62,7 @@ export class SGLangServer implements AsyncDisposable {
   /**
    * Ends the server: SIGTERM, after `graceMs` SIGKILL to all its processes. Safe to call twice.
    *
-   * @throws {TimeoutError} when a process of the server cannot be ended.
+   * @throws {TimeoutError} When a process of the server cannot be ended.
    */
   stop(options: { graceMs?: number | undefined } = {}): Promise<ProcessExit> {
     return this.#tree.stop(options);
@@ -88,12 +88,12 @@ export class SGLangServer implements AsyncDisposable {
  * console.log(server.url);
  * ```
  *
- * @throws {ValidationError} when an option is wrong; nothing is started.
- * @throws {StateError} when a port that was asked for is taken.
- * @throws {CrashedError} when the server ends before it is ready, with its last lines.
- * @throws {TimeoutError} when it is not ready in time; it is gone by then.
- * @throws {AbortedError} when `signal` fires; it is gone by then.
- * @throws {PermissionError} when Deno may not run Python, listen or connect.
+ * @throws {ValidationError} When an option is wrong; nothing is started.
+ * @throws {StateError} When a port that was asked for is taken.
+ * @throws {CrashedError} When the server ends before it is ready, with its last lines.
+ * @throws {TimeoutError} When it is not ready in time; it is gone by then.
+ * @throws {AbortedError} When `signal` fires; it is gone by then.
+ * @throws {PermissionError} When Deno may not run Python, listen or connect.
  */
 export async function makeSGLangServer(options: SGLangServerOptions): Promise<SGLangServer> {
   checkServerOptions(options);

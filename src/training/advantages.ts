@@ -27,12 +27,12 @@ const DEFAULT_EPSILON = 1e-6;
 /**
  * Advantages `(D)` of `D` rewards, each compared with the rewards of its own group.
  *
- * The standard deviation is that of a sample (divided by `n - 1`), as `torch.std` has it; a group of
- * one has none and gives 0. Throws a {@linkcode ValidationError} when the lengths differ or a reward
- * is not finite.
+ * The standard deviation is that of a sample (divided by `n - 1`), as `torch.std` has it; a group
+ * of one has none and gives 0.
  *
  * @param rewards One reward for each dialog `(D)`.
  * @param groups The group of each dialog `(D)`; groups need not lie together.
+ * @throws {ValidationError} When the lengths differ or a reward is not finite.
  */
 export function groupAdvantages(
   rewards: ArrayLike<number>,

@@ -23,12 +23,12 @@ export interface ImportanceWeightOptions {
  * Weights that correct for the difference between the engine that sampled and the trainer's model:
  * one `(R)` for each row, 0 where its mask is 0.
  *
- * Throws a {@linkcode ValidationError} for bounds that exclude 1, lengths that differ and numbers
- * that are not finite.
- *
  * Sources: Yao et al., Your Efficient RL Framework Secretly Brings You Off-Policy RL Training (2025),
  * for truncated weights; Ionides, Truncated Importance Sampling (2008); Zheng et al., GSPO
  * (https://arxiv.org/abs/2507.18071), for the geometric mean.
+ *
+ * @throws {ValidationError} For bounds that exclude 1, lengths that differ and numbers that are not
+ *   finite.
  *
  * @example
  * ```ts

@@ -63,12 +63,12 @@ export interface CompareOptions {
  * Compares the log-probabilities that rows were sampled with to those of a trainer for the same ids.
  * The two differ by kernels and precision, and by the syncs that the trainer is ahead.
  *
- * Throws a {@linkcode ValidationError} for lengths that differ, numbers that are not finite, or when
- * no id counts.
- *
  * Sources: Schulman, Approximating KL Divergence (http://joschu.net/blog/kl-approx.html) for k1, k2
  * and k3; Kong, A note on importance sampling using standardized weights (1992), for the effective
  * sample size.
+ *
+ * @throws {ValidationError} For lengths that differ, numbers that are not finite, or when no id
+ *   counts.
  *
  * @example
  * ```ts

@@ -42,9 +42,10 @@ export class GlooGroup implements CollectiveGroup {
    * Listens at the master address, where the servers' ranks find the others' addresses, and on one
    * more port for the payloads. Contacts nobody.
    *
-   * Throws a `ValidationError` for a world of less than 2 or a listening address that nobody can
-   * connect to, an `UnreachableError` when an address cannot be listened on, a `PermissionError`
-   * without `--allow-net`.
+   * @throws {ValidationError} For a world of less than 2 or a listening address that nobody can
+   *   connect to.
+   * @throws {UnreachableError} When an address cannot be listened on.
+   * @throws {PermissionError} Without `--allow-net`.
    */
   static async open(options: OpenGroupOptions, call: TransportCall): Promise<GlooGroup> {
     const { masterAddress, masterPort, groupName, worldSize } = options;

@@ -59,9 +59,12 @@ export class GlooPeer implements AsyncDisposable {
   }
 
   /**
-   * Joins a group; resolves when this rank is connected with all others. Throws a
-   * `ValidationError` for a rank outside of the world, a `TimeoutError` that says how many ranks
-   * came, an `AbortedError`, or what made the store or a rank unreachable.
+   * Joins a group; resolves when this rank is connected with all others.
+   *
+   * @throws {ValidationError} For a rank outside of the world.
+   * @throws {TimeoutError} Says how many ranks came.
+   * @throws {AbortedError} When the signal fires.
+   * @throws {UnreachableError} When the store or a rank cannot be reached.
    */
   static async join(options: JoinGlooOptions): Promise<GlooPeer> {
     const { rank, worldSize, timeoutMs = JOIN_TIMEOUT_MS } = options;

@@ -16,8 +16,9 @@ export interface PromptEnvironmentOptions<Task extends PromptTask> {
 }
 
 /**
- * An environment of single turns: a prompt, an answer, a reward. Throws a
- * {@linkcode ValidationError} without prompts.
+ * An environment of single turns: a prompt, an answer, a reward.
+ *
+ * @throws {ValidationError} Without prompts.
  *
  * @example
  * ```ts

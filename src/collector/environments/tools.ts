@@ -31,9 +31,10 @@ export interface ToolEnvironmentOptions<Task extends PromptTask> {
 
 /**
  * An environment whose policy may call tools: each call is run and answered with a `tool` message,
- * and the first answer without a call ends the dialog. What looks like a call and is none is answered
- * with what is wrong with it. Limit the turns with the collector's
- * `maxTurns`. Throws a {@linkcode ValidationError} without prompts or tools.
+ * and the first answer without a call ends the dialog. What looks like a call and is none is
+ * answered with what is wrong with it. Limit the turns with the collector's `maxTurns`.
+ *
+ * @throws {ValidationError} Without prompts or tools.
  *
  * @example
  * ```ts

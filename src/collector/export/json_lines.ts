@@ -27,8 +27,9 @@ export function* jsonLines(batch: RolloutBatch): Generator<string, void, void> {
 }
 
 /**
- * The same as one text, for small batches. Throws a {@linkcode ValidationError} when it would be
- * longer than a text can be.
+ * The same as one text, for small batches.
+ *
+ * @throws {ValidationError} When it would be longer than a text can be.
  */
 export function toJsonLines(batch: RolloutBatch): string {
   const lines: string[] = [];

@@ -16,8 +16,8 @@ type DType = TensorToWrite["dtype"];
  * `response_offsets`. All names, types and shapes: `docs/collector.md`. The ragged columns are given
  * piece by piece when they are written, so that they are in memory only as rows.
  *
- * Throws a {@linkcode ValidationError} when a row with an answer has no prompt ids, or only some rows
- * have log-probabilities or versions.
+ * @throws {ValidationError} When a row with an answer has no prompt ids, or only some rows have
+ *   log-probabilities or versions.
  */
 export function toTensors(batch: RolloutBatch): TensorToWrite[] {
   const { rows } = batch;

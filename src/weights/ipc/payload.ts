@@ -44,7 +44,7 @@ const metadataType = global("sglang.srt.weight_sync.tensor_bucket", "FlattenedTe
  *
  * @param tensors names, types, shapes and places; each place a multiple of its element's size
  * @param memory the allocation that holds them
- * @throws {ValidationError} a tensor is misplaced or the handle is none
+ * @throws {ValidationError} A tensor is misplaced or the handle is none.
  */
 export function flattenedPayload(
   tensors: readonly PlacedTensor[],

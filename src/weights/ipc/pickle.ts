@@ -129,7 +129,7 @@ const op = {
 
 const PROTOCOL = 3;
 
-/** Writes a value as a pickle. @throws {ValidationError} a number is not a whole one */
+/** Writes a value as a pickle. @throws {ValidationError} A number is not a whole one. */
 export function pickle(value: PickleValue): Uint8Array<ArrayBuffer> {
   const writer = new PickleWriter();
   writer.write(value);

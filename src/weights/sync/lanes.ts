@@ -53,7 +53,7 @@ class Lane {
  * fail. One that others wait for is left behind after a while: they are paused meanwhile.
  *
  * @returns those that failed; `cleaned` resolves when what they were in is cleaned up
- * @throws {Error} What failed first, when all failed or the caller cancelled; everything is cleaned up then
+ * @throws {Error} What failed first, when all failed or the caller cancelled; everything is cleaned up then.
  */
 export async function sendInLanes(
   options: LaneOptions,
