@@ -17,6 +17,7 @@ import {
   writeJsonLines,
   writeRollout,
 } from "../src/collector/mod.ts";
+import { readRollout } from "../src/rollout_file/mod.ts";
 
 const { values } = parseArgs({
   options: {
@@ -85,6 +86,10 @@ try {
   await writeJsonLines(join(folder, "rows.jsonl"), batch);
   report("written as JSON lines");
   for (const { name } of Deno.readDirSync(folder)) {
+    let count = 0;
+    await using file = await readRollout(join(folder, name));
+    for await (const _ of file) count++;
+    report(`${count} of ${rows} rows read from ${file.form}`);
     console.log(`${name}: ${(Deno.statSync(join(folder, name)).size / 2 ** 20).toFixed(0)} MiB`);
   }
 } finally {

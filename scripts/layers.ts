@@ -66,6 +66,11 @@ export const layers: Readonly<Record<string, Layer>> = {
     ],
   },
   "src/training": { values: base },
+  // What a page opens, so it leans on little.
+  "src/rollout_file": {
+    values: [...base, "src/checkpoint"],
+    types: ["src/client", "src/policy"],
+  },
   "src/embedded": { values: [...base, "src/checkpoint", "src/collective"] },
   "src/cli": {
     values: [

@@ -23,7 +23,11 @@ import { parseKeeperEvent } from "../../src/process/keeper_event.ts";
 import { defaultStoreLimits } from "../../src/rendezvous/limits.ts";
 import { StoreSession } from "../../src/rendezvous/session.ts";
 import { KeyTable } from "../../src/rendezvous/table.ts";
+import { jsonLines, RolloutBatch } from "../../src/collector/mod.ts";
+import { toTensors } from "../../src/collector/export/safetensors.ts";
+import { readRollout } from "../../src/rollout_file/mod.ts";
 import { parseAccepted, parseWorkers } from "../../src/router/worker.ts";
+import { rowOf } from "../_support/rollout_rows.ts";
 import { modelInfo, serverInfo } from "../_support/http_stand_in.ts";
 import { mutatedBytes, mutatedJson, mutatedJsonText, mutatedText } from "./mutate.ts";
 
@@ -215,9 +219,41 @@ export function targets(check: Check): FuzzTarget[] {
     ...Object.entries(chats).map(([name, chat]) =>
       target(`chats of ${name}`, mutatedText(chat, words), (text) => parseChat(text, name))
     ),
+    target(
+      "rollout files of JSON lines",
+      mutatedJsonText(JSON.parse([...jsonLines(rollout)][0]!)),
+      (text) => readAllRows(utf8.encode(text)),
+    ),
+    target("rollout files of safetensors", mutatedBytes(rolloutBytes()), readAllRows),
     target("tool calls", mutatedText(chats.qwen!, words), toolCallsIn),
     target("answers of tools", mutatedText(chats.qwen!, words), toolResponsesIn),
   ];
+}
+
+const rollout = new RolloutBatch({
+  rows: [rowOf(1, { tokenVersions: Int32Array.of(0) })],
+  shape: [1],
+  versionNames: ["0"],
+});
+
+function rolloutBytes(): Uint8Array {
+  const tensors = toTensors(rollout).map(({ data, ...info }) => ({
+    ...info,
+    bytes: typeof data === "function"
+      ? [...data() as Iterable<Uint8Array>].flatMap((piece) => [...piece])
+      : [...new Uint8Array(data.buffer, data.byteOffset, data.byteLength)],
+  }));
+  const header = encodeHeader(tensors, {
+    schema: "sglang-rl.rollout/2",
+    version_names: '["0"]',
+    finish_reasons: '["stop", "length", "abort"]',
+  });
+  return Uint8Array.from([...header, ...tensors.flatMap(({ bytes }) => bytes)]);
+}
+
+async function readAllRows(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+  await using file = await readRollout(bytes);
+  await Array.fromAsync(file);
 }
 
 /** Gives the bytes three at a time, as a slow network does. */

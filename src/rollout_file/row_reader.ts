@@ -1,0 +1,44 @@
+import type { RolloutRecord, RolloutSchema } from "./record.ts";
+
+/** Options of `readRollout`. */
+export interface ReadRolloutOptions {
+  /** Most rows of a file. Default 10,000,000; JSON lines take 8 bytes of memory for each. */
+  readonly maxRows?: number | undefined;
+  /** Longest line of a file of JSON lines, in bytes. Default 64 MiB. */
+  readonly maxLineBytes?: number | undefined;
+  /** Most bytes that one `rows()` reads. Default 256 MiB. */
+  readonly maxWindowBytes?: number | undefined;
+  /** Cancels the opening, and every read of a path after it. */
+  readonly signal?: AbortSignal | undefined;
+  /** Told while the lines of a file of JSON lines are looked for. */
+  readonly onProgress?: ((progress: ReadProgress) => void) | undefined;
+}
+
+/** How far the opening of a file is. */
+export interface ReadProgress {
+  /** Bytes that were looked at. */
+  readonly bytes: number;
+  /** Bytes of the file. */
+  readonly totalBytes: number;
+}
+
+/** The options with defaults filled in. */
+export type ReadSettings =
+  & ReadRolloutOptions
+  & { readonly [Name in "maxRows" | "maxLineBytes" | "maxWindowBytes"]: number };
+
+/** How a file is written. */
+export type RolloutForm = "json-lines" | "safetensors";
+
+/** Reads rows of one form. */
+export interface RowReader {
+  readonly form: RolloutForm;
+  readonly schema: RolloutSchema;
+  readonly length: number;
+  /** Names of the policy versions where the file lists them. */
+  readonly versionNames: readonly string[] | null;
+  /** About how many bytes the rows take, as far as it is known before they are read. */
+  sizeOf(start: number, end: number): number | Promise<number>;
+  /** `0 <= start <= end <= length` */
+  rows(start: number, end: number): Promise<RolloutRecord[]>;
+}

@@ -1,0 +1,88 @@
+import { ValidationError } from "../errors.ts";
+import { throwIfAborted } from "../internal/deadline.ts";
+import { asFileError, lookAtFile } from "../internal/regular_file.ts";
+
+/** Bytes that can be read from any place; a file, a `Blob` of a browser, or memory. */
+export interface ByteSource {
+  /** What it is called in errors. */
+  readonly name: string;
+  /** Bytes that it has. */
+  readonly size: number;
+  /** Reads just these bytes. */
+  read(start: number, length: number): Promise<Uint8Array<ArrayBuffer>>;
+  close(): void;
+}
+
+/** What can be opened: a path (needs `--allow-read`), a `Blob` or `File`, or the bytes themselves. */
+export type RolloutSource = string | URL | Blob | Uint8Array<ArrayBuffer>;
+
+/** Opens a source. Throws a {@linkcode ValidationError} when it is no regular file. */
+export async function openSource(
+  source: RolloutSource,
+  options: { readonly signal?: AbortSignal | undefined },
+): Promise<ByteSource> {
+  if (source instanceof Uint8Array) return blobSource(new Blob([source]), "the bytes");
+  if (source instanceof Blob) {
+    return blobSource(source, source instanceof File ? source.name : "the blob");
+  }
+  return await fileSource(source, options.signal);
+}
+
+function blobSource(blob: Blob, name: string): ByteSource {
+  return {
+    name,
+    size: blob.size,
+    async read(start, length) {
+      return new Uint8Array(await blob.slice(start, start + length).arrayBuffer());
+    },
+    close() {},
+  };
+}
+
+async function fileSource(
+  source: string | URL,
+  signal: AbortSignal | undefined,
+): Promise<ByteSource> {
+  const name = typeof source === "string" ? source : decodeURIComponent(source.pathname);
+  const refuse = (message: string, options?: ErrorOptions) => new ValidationError(message, options);
+  const { size } = await lookAtFile(name, { refuse, signal });
+  const file = await Deno.open(source).catch((error) => {
+    throw asFileError(error, name, { refuse });
+  });
+  // Reads move one place in the file, so they take turns.
+  let turn: Promise<unknown> = Promise.resolve();
+  return {
+    name,
+    size,
+    read(start, length) {
+      const mine = turn.then(() => readAt(file, { name, start, length, signal }));
+      turn = mine.catch(() => {});
+      return mine;
+    },
+    close: () => file.close(),
+  };
+}
+
+async function readAt(
+  file: Deno.FsFile,
+  { name, start, length, signal }: {
+    readonly name: string;
+    readonly start: number;
+    readonly length: number;
+    readonly signal: AbortSignal | undefined;
+  },
+): Promise<Uint8Array<ArrayBuffer>> {
+  throwIfAborted(signal, `read ${name}`);
+  const bytes = new Uint8Array(length);
+  await file.seek(start, Deno.SeekMode.Start);
+  for (let filled = 0; filled < length;) {
+    const count = await file.read(bytes.subarray(filled));
+    if (count === null) {
+      throw new ValidationError(
+        `${name} became shorter while it was read: open it again when nobody writes to it`,
+      );
+    }
+    filled += count;
+  }
+  return bytes;
+}

@@ -1,0 +1,236 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import fc from "fast-check";
+import {
+  jsonLines,
+  RolloutBatch,
+  type RolloutRow,
+  writeJsonLines,
+  writeRollout,
+} from "../../../src/collector/mod.ts";
+import { LimitError, SGLangError, StateError, ValidationError } from "../../../src/errors.ts";
+import { readRollout, type RolloutRecord } from "../../../src/rollout_file/mod.ts";
+import { rowOf } from "../../_support/rollout_rows.ts";
+
+const int = fc.integer({ min: 0, max: 2 ** 31 - 1 });
+const aRow = fc.record({
+  dialog: fc.maxSafeNat(),
+  attempt: fc.nat(5),
+  group: fc.maxSafeNat(),
+  member: fc.nat(20),
+  turn: fc.nat(9),
+  parent: fc.option(fc.nat(9)),
+  branch: fc.nat(9),
+  promptIds: fc.array(int, { maxLength: 8 }).map((ids) => Int32Array.from(ids)),
+  answer: fc.array(
+    fc.tuple(int, fc.double({ max: 0, noNaN: true }), fc.integer({ min: -1, max: 2 })),
+    {
+      maxLength: 8,
+    },
+  ),
+  text: fc.string({ unit: "grapheme" }),
+  reward: fc.double({ noNaN: true, noDefaultInfinity: true, min: -1e30, max: 1e30 }).map(
+    Math.fround,
+  ),
+  done: fc.boolean(),
+  truncated: fc.boolean(),
+  versionsExact: fc.boolean(),
+  server: fc.option(fc.constantFrom("http://a:1", "http://b:2")),
+  finishReason: fc.constantFrom<RolloutRow["finishReason"]>(
+    { type: "stop", matched: null },
+    { type: "length", length: 3 },
+  ),
+  info: fc.dictionary(
+    fc.string({ unit: "grapheme", minLength: 1 }),
+    fc.string({ unit: "grapheme" }),
+    { noNullPrototype: true },
+  ),
+}).map(({ answer, text, ...more }) =>
+  rowOf(0, {
+    ...more,
+    response: { role: "assistant", content: text },
+    responseIds: Int32Array.from(answer, ([id]) => id),
+    logProbs: Float32Array.from(answer, ([, logProb]) => logProb),
+    tokenVersions: Int32Array.from(answer, ([, , version]) => version),
+    weightVersions: [{ version: "step-1", start: 0, end: answer.length }],
+  })
+);
+const versionNames = ["0", "1", "b3b4"];
+const versions = [0, 1, "b3b4"];
+
+/** What both forms tell of a row. */
+function expected(
+  row: RolloutRow,
+  batch: RolloutBatch,
+): Omit<RolloutRecord, "messages" | "response"> {
+  const { messages: _m, response, nextMessages: _n, drift: _d, finishReason, ...same } = row;
+  return {
+    ...same,
+    responseText: String(response.content),
+    finishReason: finishReason.type as RolloutRecord["finishReason"],
+    stale: batch.isStale(row),
+    tokenVersions: Array.from(row.tokenVersions!, (index) => versions[index] ?? null),
+  };
+}
+
+async function withFolder(work: (folder: string) => Promise<void>): Promise<void> {
+  const folder = await Deno.makeTempDir();
+  try {
+    await work(folder);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+Deno.test("whatever rows are written, both forms give them back, in windows and one by one", async () => {
+  await withFolder(async (folder) => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(aRow, { maxLength: 12 }),
+        fc.nat(12),
+        fc.nat(12),
+        async (rows, a, b) => {
+          const stale = new Set(rows.slice(0, 2));
+          const batch = new RolloutBatch({ rows, shape: [rows.length], versionNames, stale });
+          const paths = [join(folder, "rows.jsonl"), join(folder, "rows.safetensors")] as const;
+          await writeJsonLines(paths[0], batch);
+          await writeRollout(paths[1], batch);
+          const wanted = rows.map((row) => expected(row, batch));
+          const [start, end] = [Math.min(a, b), Math.max(a, b)];
+          for (const path of paths) {
+            await using file = await readRollout(path);
+            assert.equal(file.length, rows.length);
+            assert.equal(file.schema, "sglang-rl.rollout/2");
+            const strip = ({ messages: _m, response: _r, ...rest }: RolloutRecord) => ({
+              ...rest,
+              reward: Math.fround(rest.reward) + 0,
+              // -0 is 0 in JSON.
+              logProbs: rest.logProbs && rest.logProbs.map((value) => value + 0),
+            });
+            const same = (got: RolloutRecord[], from: number, to: number) =>
+              assert.deepEqual(
+                got.map(strip),
+                wanted.slice(from, to).map((row) => strip(row as RolloutRecord)),
+              );
+            same(await Array.fromAsync(file), 0, rows.length);
+            same(await file.rows(start, end), start, end);
+          }
+          await using file = await readRollout(paths[0]);
+          for (const [i, { messages, response }] of (await Array.fromAsync(file)).entries()) {
+            assert.deepEqual(messages, rows[i]!.messages);
+            assert.deepEqual(response, rows[i]!.response);
+          }
+        },
+      ),
+      { numRuns: 100 },
+    );
+  });
+});
+
+const line = [...jsonLines(new RolloutBatch({ rows: [rowOf(4)], shape: [1] }))][0]!;
+const bytesOf = (text: string) => new TextEncoder().encode(text);
+
+Deno.test("files of the first schema, of a Blob, with empty lines and Windows' line ends are read", async () => {
+  const old = JSON.parse(line);
+  for (const name of ["group", "member", "parent", "branch", "server"]) delete old[name];
+  old.schema = "sglang-rl.rollout/1";
+  const text = `\n${JSON.stringify(old)}\r\n\r\n${JSON.stringify({ ...old, dialog: 5 })}`;
+  await using file = await readRollout(new File([text], "old.jsonl"));
+  assert.equal(file.schema, "sglang-rl.rollout/1");
+  const rows = await file.rows(0, 100);
+  assert.deepEqual(
+    rows.map(({ dialog, group, member, parent, branch }) => ({
+      dialog,
+      group,
+      member,
+      parent,
+      branch,
+    })),
+    [4, 5].map((dialog) => ({ dialog, group: dialog, member: 0, parent: null, branch: 0 })),
+  );
+  await using none = await readRollout(new Uint8Array());
+  assert.deepEqual([none.length, await none.rows(0, 1)], [0, []]);
+});
+
+Deno.test("a damaged line names its row and does not cost the others", async () => {
+  const damaged: [string, RegExp][] = [
+    [line.slice(0, -20), /row 1 is not JSON: it was cut/],
+    ['{"schema": }', /row 1 is not JSON$/],
+    ["[]", /row 1 is no JSON object/],
+    [line.replace("rollout/2", "rollout/9"), /row 1: schema should be one of/],
+    [line.replace('"response_ids":[2]', '"response_ids":[2.5]'), /response_ids\[0\] should be/],
+    [
+      line.replace('"log_probs":[-1]', '"log_probs":[]'),
+      /log_probs should be as long as response_ids, 1/,
+    ],
+    [line.replace('"dialog":4', '"dialog":-4'), /dialog should be a whole number/],
+    [line.replace('"done":true,', ""), /row 1: done is missing/],
+    [line.replace('"role":"user"', '"role":3'), /messages\[0\] should be a message/],
+    [line.replace('"info":{}', `"info":${"[".repeat(500)}${"]".repeat(500)}`), /nested too deep/],
+  ];
+  for (const [text, reason] of damaged) {
+    await using file = await readRollout(bytesOf(`${line.trim()}\n${text.trim()}\n${line}`));
+    assert.equal(file.length, 3);
+    await assert.rejects(
+      file.rows(1, 2),
+      (error) => error instanceof ValidationError && reason.test(error.message),
+      text,
+    );
+    assert.equal((await file.rows(2, 3))[0]!.dialog, 4);
+  }
+});
+
+Deno.test("limits of rows, lines and windows are kept, and a closed file says so", async () => {
+  const bytes = bytesOf(line.repeat(10));
+  const over = (limit: string) => (error: unknown) =>
+    error instanceof LimitError && error.message.includes(limit);
+  await assert.rejects(readRollout(bytes, { maxRows: 9 }), over("maxRows"));
+  await assert.rejects(readRollout(bytes, { maxLineBytes: line.length - 2 }), over("maxLineBytes"));
+  await assert.rejects(
+    readRollout(bytesOf("x".repeat(3_000_000)), { maxLineBytes: 2_000_000 }),
+    over("maxLineBytes"),
+  );
+  const file = await readRollout(bytes, { maxWindowBytes: 3 * line.length });
+  await assert.rejects(file.rows(0, 4), over("maxWindowBytes"));
+  assert.equal((await file.rows(0, 3)).length, 3);
+  assert.equal((await Array.fromAsync(file)).length, 10);
+  await assert.rejects(file.rows(3, 2), ValidationError);
+  await file[Symbol.asyncDispose]();
+  await assert.rejects(file.rows(0, 1), StateError);
+  await assert.rejects(readRollout("/nowhere/rows.jsonl"), /does not exist/);
+  await assert.rejects(
+    readRollout(bytes, { signal: AbortSignal.abort(new Error("enough")) }),
+    /enough/,
+  );
+});
+
+Deno.test("a safetensors file with a byte changed, or cut, is read or refused, never worse", async () => {
+  await withFolder(async (folder) => {
+    const path = join(folder, "rows.safetensors");
+    const rows = [
+      rowOf(1, { tokenVersions: Int32Array.of(0) }),
+      rowOf(2, { tokenVersions: Int32Array.of(0) }),
+    ];
+    await writeRollout(path, new RolloutBatch({ rows, shape: [2], versionNames: ["0"] }));
+    const whole = await Deno.readFile(path);
+    await fc.assert(
+      fc.asyncProperty(
+        fc.nat(whole.length - 1),
+        fc.nat(255),
+        fc.boolean(),
+        async (at, byte, cuts) => {
+          const bytes = cuts ? whole.slice(0, at) : whole.slice();
+          if (!cuts) bytes[at] = byte;
+          try {
+            await using file = await readRollout(bytes);
+            await Array.fromAsync(file);
+          } catch (error) {
+            if (!(error instanceof SGLangError)) throw error;
+          }
+        },
+      ),
+      { numRuns: 1000 },
+    );
+    await assert.rejects(readRollout(whole.slice(0, -1)), /is no safetensors file/);
+  });
+});
