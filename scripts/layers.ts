@@ -31,7 +31,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   "src/collective": { values: [...base, "src/rendezvous"], types: ["src/checkpoint"] },
   "src/server": { values: [...base, "src/process", "src/http"] },
   "src/router": { values: [...base, "src/process", "src/http"] },
-  "src/fleet": { values: [...base, "src/client"] },
+  "src/fleet": { values: [...base, "src/http", "src/client"] },
   "src/weights": {
     values: [...base, "src/client", "src/rendezvous", "src/checkpoint", "src/collective"],
     dynamic: ["ffi"],
@@ -75,6 +75,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   "src/cli": {
     values: [
       ...base,
+      "src/http",
       "src/client",
       "src/checkpoint",
       "src/server",

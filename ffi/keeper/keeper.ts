@@ -21,7 +21,17 @@ export interface KeeperOptions {
 /** What Deno refuses to hand on under a scoped `--allow-run`. */
 const REFUSED_VARIABLES = ["LD_LIBRARY_PATH", "LD_PRELOAD"] as const;
 /** Streams beyond the default 8 would wait for each other, also for one whose server is frozen. */
-const ENVIRONMENT = { CUDA_DEVICE_MAX_CONNECTIONS: "32", NO_COLOR: "1" };
+const ENVIRONMENT = {
+  CUDA_DEVICE_MAX_CONNECTIONS: "32",
+  NO_COLOR: "1",
+  // Its calls go to servers at given addresses, never to a proxy of the environment.
+  http_proxy: "",
+  HTTP_PROXY: "",
+  https_proxy: "",
+  HTTPS_PROXY: "",
+  all_proxy: "",
+  ALL_PROXY: "",
+};
 
 /** Opens a rank in a keeper; for groups and stages alone. */
 export let openRankIn: (keeper: Keeper, options: RemoteOptions) => Promise<RemoteRank>;

@@ -22,6 +22,17 @@ const plugin: Deno.lint.Plugin = {
         };
       },
     },
+    /** `fetch` repeats requests unseen and follows the proxy of the environment. */
+    "own-http-in-src": {
+      create(context) {
+        if (!/\/src\//.test(context.filename)) return {};
+        return {
+          'CallExpression[callee.name="fetch"]'(node) {
+            context.report({ node, message: "Use HttpPool of src/http (docs/decisions/http.md)" });
+          },
+        };
+      },
+    },
     /** Code takes its time from a clock, so that a test can drive it. */
     "clock-in-src": {
       create(context) {

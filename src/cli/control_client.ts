@@ -1,11 +1,15 @@
 /** Calls to the control endpoint of a `serve` on this machine. */
 import type { ControlledServer, SyncedFleet } from "../fleet/mod.ts";
 import { HttpError, PermissionError, UnreachableError } from "../errors.ts";
+import { HttpPool, type HttpRequest } from "../http/mod.ts";
+import { systemClock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
-import { asPermissionError } from "../internal/permission.ts";
 
 /** Where `serve` listens for the other commands, unless it is taken. */
 export const defaultControlPort = 30_900;
+
+/** Longest answer of a control endpoint. */
+const ANSWER_BYTES = 8 * 2 ** 20;
 
 /** Which endpoint to call, and how. */
 export interface ControlCall {
@@ -54,21 +58,18 @@ export async function tellSynced(call: ControlCall, sync: SyncedFleet): Promise<
 
 async function ask(
   { url, key, signal, timeoutMs = 30_000 }: ControlCall,
-  method: string,
+  method: "GET" | "POST",
   path: string,
   body?: unknown,
 ): Promise<ControlledServer[]> {
   const endpoint = `${method} ${path}`;
   return await withDeadline({ phase: endpoint, timeoutMs, peer: url, signal }, async (inner) => {
-    const { status, text } = await send(`${url.replace(/\/+$/, "")}${path}`, {
+    const { status, text } = await send(url, {
       method,
-      signal: inner,
-      headers: {
-        "content-type": "application/json",
-        ...(key === undefined ? {} : { authorization: `Bearer ${key}` }),
-      },
-      body: body === undefined ? null : JSON.stringify(body),
-    });
+      path,
+      headers: key === undefined ? {} : { authorization: `Bearer ${key}` },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    }, inner);
     const answer = parsed(text);
     if (status === 200 && answer?.servers !== undefined) return answer.servers;
     const said = answer?.error ?? text.slice(0, 200);
@@ -80,18 +81,21 @@ async function ask(
   });
 }
 
-async function send(url: string, init: RequestInit): Promise<{ status: number; text: string }> {
+async function send(
+  url: string,
+  request: HttpRequest,
+  signal: AbortSignal,
+): Promise<{ status: number; text: string }> {
+  using pool = new HttpPool({ url, clock: systemClock, maxIdle: 0 });
   try {
-    const response = await fetch(url, init);
-    return { status: response.status, text: await response.text() };
+    using answer = await pool.send(request, signal);
+    return { status: answer.head.status, text: await answer.text("answerBytes", ANSWER_BYTES) };
   } catch (error) {
-    const { host, origin } = new URL(url);
-    const known = asPermissionError(error, `--allow-net=${host}`, `connect to ${host}`);
-    if (known !== error || !(error instanceof TypeError)) throw known;
+    if (signal.aborted || !(error instanceof UnreachableError)) throw error;
     throw new UnreachableError(
-      `Nobody answers at ${origin}: does "sglang-rl serve" run on this machine? It prints the ` +
-        "address of its control endpoint; give it with --control",
-      { url: origin, cause: error },
+      `Nobody answers at ${pool.address.origin}: does "sglang-rl serve" run on this machine? It ` +
+        "prints the address of its control endpoint; give it with --control",
+      { url: pool.address.origin, reason: error.reason, cause: error },
     );
   }
 }

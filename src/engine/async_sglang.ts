@@ -66,11 +66,12 @@ export interface ManagedFleet {
   /** The router, when there is one. */
   readonly router: {
     readonly url: string;
+    readonly pid: number | undefined;
     readonly logFile: string | undefined;
     /** Where Prometheus finds its metrics. */
     readonly metricsUrl: string | undefined;
   } | undefined;
-  /** Resolves when the router has ended. */
+  /** Resolves when the present process of the router has ended. */
   readonly routerExited: Promise<ProcessExit> | undefined;
 }
 
@@ -150,6 +151,7 @@ export class AsyncSGLang extends FleetEngine {
       logger: this.#settings.logger,
       clock: this.#settings.clock,
     });
+    this.#owned?.router?.serve(fleet.rotation, () => this.#route?.lookNow());
     this.#supervisor = this.#supervise(parts);
   }
 
@@ -226,9 +228,12 @@ export class AsyncSGLang extends FleetEngine {
         const server = owned.serverAt(url);
         return { url, pid: server?.pid, logFile: server?.logFile };
       }),
-      router: router === undefined
-        ? undefined
-        : { url: router.url, logFile: router.logFile, metricsUrl: router.metricsUrl },
+      router: router === undefined ? undefined : {
+        url: router.url,
+        pid: router.pid,
+        logFile: router.logFile,
+        metricsUrl: router.metricsUrl,
+      },
       routerExited: router?.exited,
     };
   }
@@ -588,6 +593,7 @@ export class AsyncSGLang extends FleetEngine {
       clock,
       ...(supervise === true ? {} : supervise),
       servers: owned.replicas,
+      router: owned.router,
     });
   }
 

@@ -1,5 +1,5 @@
 import { CrashedError } from "../errors.ts";
-import { SGLangRouter, type SGLangRouterOptions } from "../router/mod.ts";
+import type { SGLangRouterOptions } from "../router/mod.ts";
 import {
   assignGpus,
   type ProcessExit,
@@ -7,6 +7,7 @@ import {
   type SGLangServerOptions,
 } from "../server/mod.ts";
 import { ValidationError } from "../errors.ts";
+import { ManagedRouter } from "./managed_router.ts";
 import { CurrentServers, Replica } from "./replica.ts";
 import {
   ENGINE_OPTION_NAMES,
@@ -22,7 +23,7 @@ export interface ManagedServers extends AsyncDisposable {
   /** The servers, which can be started again. */
   readonly replicas: readonly Replica[];
   /** The router, when there is one. */
-  readonly router: SGLangRouter | undefined;
+  readonly router: ManagedRouter | undefined;
   /** The process that an address has now, or had last. */
   readonly serverAt: (url: string) => SGLangServer | undefined;
 }
@@ -55,7 +56,7 @@ export async function launchServers(
     return owning(stack.move(), { ...parts, target: urls, router: undefined });
   }
   const router = stack.use(
-    await SGLangRouter.launch(
+    await ManagedRouter.launch(
       {
         apiKey: options.apiKey,
         signal,

@@ -186,7 +186,7 @@ export class Membership {
 
   async #compareWithRouter(signal: AbortSignal | undefined): Promise<void> {
     const { router, pool, logger, rotation } = this.#options;
-    if (router === undefined) return;
+    if (router === undefined || rotation.isRouterStarting) return;
     let urls: ReadonlySet<string>;
     try {
       urls = new Set((await router.workers({ signal, timeoutMs: 5_000 })).map(({ url }) => url));
@@ -194,6 +194,8 @@ export class Membership {
       logger.warn(`The router's list of servers cannot be read: ${messageOf(error)}`);
       return;
     }
+    // It was started meanwhile, and this may be only a part of its list.
+    if (rotation.isRouterStarting) return;
     // Where the servers have other addresses for the router, the lists cannot be compared.
     this.#sharesRouter ||= pool.workers.some(({ url }) => urls.has(url));
     if (!this.#sharesRouter) return;

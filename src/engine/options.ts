@@ -71,10 +71,10 @@ export interface FromPretrainedOptions
    */
   readonly router?: boolean | Omit<SGLangRouterOptions, "workers"> | undefined;
   /**
-   * Whether servers that end or freeze are started again, refitted and then let in again; options
-   * say how. Default `true`. See `docs/servers.md`.
+   * Whether servers that end or freeze are started again, refitted and then let in again, and the
+   * router too; options say how. Default `true`. See `docs/servers.md`.
    */
-  readonly supervise?: boolean | Omit<FleetSupervisorOptions, "servers"> | undefined;
+  readonly supervise?: boolean | Omit<FleetSupervisorOptions, "servers" | "router"> | undefined;
   /** Folder for the logs `server-0.log`, `server-1.log`, … and `router.log`. Default temporary files. */
   readonly logFolder?: string | undefined;
 }

@@ -37,6 +37,7 @@ export class Rotation {
   readonly #checks = new Map<Member, Promise<void>>();
   readonly #routerCalls = new Map<string, Promise<void>>();
   readonly #warnedOf = new Set<string>();
+  #routerStarts = 0;
   /** Syncs that run: until they end, servers rightly say odd things. */
   #syncs = 0;
 
@@ -52,6 +53,37 @@ export class Rotation {
   /** A sync of ours has ended. */
   syncEnds(): void {
     this.#syncs--;
+  }
+
+  /** Whether a router is being started, which does not list all servers yet. */
+  get isRouterStarting(): boolean {
+    return this.#routerStarts > 0;
+  }
+
+  /** Starts a router with the servers that serve, then brings what changed meanwhile. */
+  async whileRouterStarts(
+    start: (workers: readonly string[]) => Promise<void>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { pool, router } = this.#options;
+    this.#routerStarts++;
+    try {
+      const serving = pool.workers.filter(({ isServing }) => isServing);
+      // A router waits for the servers that it begins with, and one that is gone would hold it up.
+      const answers = await Promise.all(
+        serving.map(({ client }) =>
+          client.modelInfo({ signal, timeoutMs: CHECK_TIMEOUT_MS }).then(() => true, () => false)
+        ),
+      );
+      await start(serving.filter((_, i) => answers[i]).map(({ url }) => url));
+      const listed = new Set((await router!.workers({ signal })).map(({ url }) => url));
+      await Promise.all(pool.workers.map(async (member) => {
+        if (member.isServing && !listed.has(member.url)) await this.#joinRouter(member);
+        if (!member.isServing && listed.has(member.url)) await this.leaveRouter(member);
+      }));
+    } finally {
+      this.#routerStarts--;
+    }
   }
 
   /** A sample came; one with a version that no server should have lets the servers be asked. */
@@ -94,12 +126,8 @@ export class Rotation {
 
   /** Lets a server serve: with the router first, so that who waits finds it in rotation. */
   async admit(member: Member, reason: string): Promise<void> {
-    const { router, apiKey, pool } = this.#options;
-    if (router !== undefined && !member.isServing) {
-      await this.#withRouter(member, "take in", async () => {
-        await router.addWorker(member.url, { apiKey, timeoutMs: ROUTER_TIMEOUT_MS });
-      });
-    }
+    const { router, pool } = this.#options;
+    if (router !== undefined && !member.isServing) await this.#joinRouter(member);
     if (!member.isSynced) return;
     member.admit(reason);
     pool.changed();
@@ -186,6 +214,13 @@ export class Rotation {
       return undefined;
     }
     return `its weights are "${said}", the others' "${others[0]!.weightVersion}"`;
+  }
+
+  async #joinRouter(member: Member): Promise<void> {
+    const { router, apiKey } = this.#options;
+    await this.#withRouter(member, "take in", async () => {
+      await router!.addWorker(member.url, { apiKey, timeoutMs: ROUTER_TIMEOUT_MS });
+    });
   }
 
   /** One call after the other for each server; a router that fails is only told of. */

@@ -60,6 +60,13 @@ export class RouterRoute implements Disposable {
     return true;
   }
 
+  /** Looks now whether it is back: somebody started it again. */
+  lookNow(): void {
+    if (!this.#isGone || this.#closing.signal.aborted) return;
+    this.#cancelLook?.();
+    void this.#look(FIRST_LOOK_MS);
+  }
+
   /** Looks no more. */
   [Symbol.dispose](): void {
     this.#closing.abort();

@@ -101,23 +101,27 @@ async function answer(
   const { pathname } = new URL(request.url);
   try {
     if (request.method === "GET" && pathname === "/fleet") {
-      return Response.json({ servers: told(supervisor, options) });
+      return Response.json(fleetOf(supervisor, options));
     }
     if (request.method !== "POST") return problem(404, "There is no such page");
     const body = await readBody(request);
     await steer(pathname, { body, supervisor, options });
-    return Response.json({ servers: told(supervisor, options) });
+    return Response.json(fleetOf(supervisor, options));
   } catch (error) {
     const isTheirs = error instanceof ValidationError;
     return problem(isTheirs ? 400 : error instanceof SGLangError ? 409 : 500, messageOf(error));
   }
 }
 
-function told(supervisor: FleetSupervisor, { processOf }: FleetControlOptions): ControlledServer[] {
-  return supervisor.servers.map((server) => {
+function fleetOf(
+  { servers, router }: FleetSupervisor,
+  { processOf }: FleetControlOptions,
+): { servers: ControlledServer[]; router: ControlledServer | null } {
+  const told = (server: SupervisedServer) => {
     const { pid = null, logFile = null } = processOf?.(server.url) ?? {};
     return { ...server, pid, logFile };
-  });
+  };
+  return { servers: servers.map(told), router: router === undefined ? null : told(router) };
 }
 
 /** Who may not ask: pages in a browser, other machines under a borrowed name, wrong keys. */

@@ -4,7 +4,7 @@ import type { ServerState } from "./transitions.ts";
 export interface FleetEvent {
   /** When, as milliseconds since 1970. */
   readonly at: number;
-  /** Address of the server. */
+  /** Address of the server, or of the router that is supervised with them. */
   readonly url: string;
   /**
    * - `state`: it went from one state to another.

@@ -15,6 +15,7 @@ export { defaultRules, type FleetRules } from "./machine.ts";
 export type {
   FleetSupervisorOptions,
   FleetWorker,
+  StartableRouter,
   StartableServer,
   SupervisedFleet,
 } from "./options.ts";

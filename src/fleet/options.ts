@@ -20,6 +20,18 @@ export interface StartableServer {
   restart(options: { readonly signal: AbortSignal }): Promise<StartableServer>;
 }
 
+/** The router in front of a fleet, which can be started again. */
+export interface StartableRouter {
+  /** Address; the same after a restart. */
+  readonly url: string;
+  /** Resolves when its present process has ended. */
+  readonly exited: StartableServer["exited"];
+  /** Asks it whether it lives; rejects when it does not answer. */
+  probe(options: { readonly signal: AbortSignal }): Promise<void>;
+  /** Ends what is left of it and starts it anew; resolves when it has the servers that serve. */
+  restart(options: { readonly signal: AbortSignal }): Promise<void>;
+}
+
 /** A server of a fleet, as its supervisor sees it; `SGLangWorker` is one. */
 export interface FleetWorker {
   /** Address. */
@@ -87,6 +99,8 @@ export interface FleetSupervisorOptions extends Partial<FleetRules> {
   readonly discovery?: ServerDiscovery | undefined;
   /** The servers that are ours to start; the others are only watched. */
   readonly servers?: readonly StartableServer[] | undefined;
+  /** The router in front of the servers, when it is ours to start. */
+  readonly router?: StartableRouter | undefined;
   /** Where to report. Default nowhere. */
   readonly logger?: Logger | undefined;
   /** The time to use. */

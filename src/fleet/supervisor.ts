@@ -13,6 +13,7 @@ import {
   type StartableServer,
   type SupervisedFleet,
 } from "./options.ts";
+import { RouterSupervisor } from "./router_supervisor.ts";
 import { Supervised, type SupervisedServer } from "./supervised.ts";
 import { inputMeanings, type ServerInput } from "./transitions.ts";
 
@@ -46,6 +47,7 @@ export class FleetSupervisor implements AsyncDisposable {
   readonly #closing = new AbortController();
   readonly #loops = new Set<Promise<void>>();
   readonly #listening: Disposable;
+  readonly #router: RouterSupervisor | undefined;
   #isBelowMinimum = false;
 
   private constructor(fleet: SupervisedFleet, options: FleetSupervisorOptions) {
@@ -59,7 +61,15 @@ export class FleetSupervisor implements AsyncDisposable {
       this.#add(url, state === "serving" ? "healthy" : "stale", ours.get(url));
     }
     this.#listening = fleet.onWorkerEvent((event) => this.#onWorkerEvent(event));
-    const { discovery } = options;
+    const { discovery, router } = options;
+    this.#router = router && new RouterSupervisor(router, {
+      rules: this.#rules,
+      probeMs: this.#probeMs,
+      probeTimeoutMs: this.#probeTimeoutMs,
+      emit: (event) => this.#publish(event),
+      logger: this.#logger,
+      clock: this.#clock,
+    });
     if (discovery === undefined) return;
     const following = this.follow(discovery).catch((error) =>
       this.#logger.error(`${discovery.name} is followed no more: ${messageOf(error)}`)
@@ -79,6 +89,11 @@ export class FleetSupervisor implements AsyncDisposable {
   /** Every server and where it stands. */
   get servers(): readonly SupervisedServer[] {
     return [...this.#members.values()].map((member) => member.told);
+  }
+
+  /** The router and where it stands; `undefined` when none is supervised. */
+  get router(): SupervisedServer | undefined {
+    return this.#router?.told;
   }
 
   /**
@@ -149,7 +164,8 @@ export class FleetSupervisor implements AsyncDisposable {
 
   /**
    * Starts a server again: its requests may end first, then it is ended, started, refitted and let in
-   * again. Resolves when it serves.
+   * again. Resolves when it serves. The router is started again by its address too, at once; requests
+   * of the engine go past it meanwhile.
    *
    * @throws {StateError} It is not ours to start, or it is the only one that is healthy and `force`
    * is not given.
@@ -159,6 +175,9 @@ export class FleetSupervisor implements AsyncDisposable {
     url: string,
     options: { readonly force?: boolean; readonly signal?: AbortSignal } = {},
   ): Promise<void> {
+    if (this.#router?.told.url === url.replace(/\/+$/, "")) {
+      return await this.#untilHealthy(this.#router.told.url, options, () => this.#router!.order());
+    }
     const member = this.#find(url);
     if (!member.record.isOurs) {
       throw new StateError(
@@ -174,16 +193,7 @@ export class FleetSupervisor implements AsyncDisposable {
     }
     member.isDrained = false;
     member.drainMs = this.#options.drainMs ?? 30_000;
-    const events = this.events(options);
-    this.#feed(member, "ordered");
-    for await (const event of events) {
-      if (event.url !== member.url || event.kind !== "state") continue;
-      if (event.to === "healthy") return;
-      if (event.to === "dead" || event.to === "retired") {
-        throw new StateError(`${member.url} did not come back: ${event.reason}`);
-      }
-    }
-    throw new StateError(`The restart of ${member.url} was not waited for to its end`);
+    await this.#untilHealthy(member.url, options, () => this.#feed(member, "ordered"));
   }
 
   /**
@@ -223,7 +233,7 @@ export class FleetSupervisor implements AsyncDisposable {
     for (const member of this.#members.values()) {
       member.interrupt(this.#closing.signal.reason);
     }
-    await Promise.all(this.#loops);
+    await Promise.all([...this.#loops, this.#router?.close()]);
     for (const member of this.#members.values()) member.client.close();
     this.#events.close();
   }
@@ -231,6 +241,31 @@ export class FleetSupervisor implements AsyncDisposable {
   /** The same as {@linkcode FleetSupervisor.close}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  async #untilHealthy(
+    url: string,
+    options: { readonly signal?: AbortSignal },
+    order: () => void,
+  ): Promise<void> {
+    const events = this.events(options);
+    order();
+    for await (const event of events) {
+      if (event.url !== url || event.kind !== "state") continue;
+      if (event.to === "healthy") return;
+      if (event.to === "dead" || event.to === "retired") {
+        throw new StateError(`${url} did not come back: ${event.reason}`);
+      }
+    }
+    throw new StateError(`The restart of ${url} was not waited for to its end`);
+  }
+
+  get #probeMs(): number {
+    return this.#options.probeMs ?? 2_000;
+  }
+
+  get #probeTimeoutMs(): number {
+    return this.#options.probeTimeoutMs ?? 5_000;
   }
 
   #add(
@@ -333,6 +368,10 @@ export class FleetSupervisor implements AsyncDisposable {
     const event: FleetEvent = { at: Date.now(), url: member.url, kind, from, to, reason };
     const isGood = kind === "state" && (to === "healthy" || from === null);
     this.#logger[isGood ? "info" : "warn"](`${member.url} is ${to}: ${reason}`);
+    this.#publish(event);
+  }
+
+  #publish(event: FleetEvent): void {
     this.#events.push(event);
     try {
       this.#options.onEvent?.(event);
@@ -350,7 +389,7 @@ export class FleetSupervisor implements AsyncDisposable {
         // Work that lost its sense ends so; all else is reported and tried again after a pause.
         if (this.#closing.signal.aborted || !this.#members.has(member.url)) return;
         this.#logger.error(`${member.url}: ${messageOf(error)}`);
-        await this.#pause(member, this.#options.probeMs ?? 2_000);
+        await this.#pause(member, this.#probeMs);
       }
     }
   }
@@ -376,7 +415,7 @@ export class FleetSupervisor implements AsyncDisposable {
     await this.#probe(member, signal);
     if (member.record.state === "stale" && !member.isDrained) await this.#refit(member);
     if (signal.aborted) return;
-    await this.#pause(member, this.#options.probeMs ?? 2_000);
+    await this.#pause(member, this.#probeMs);
   }
 
   async #pause(member: Supervised, delayMs: number): Promise<void> {
@@ -390,7 +429,7 @@ export class FleetSupervisor implements AsyncDisposable {
     try {
       const { weightVersion } = await withDeadline({
         phase: "probe",
-        timeoutMs: this.#options.probeTimeoutMs ?? 5_000,
+        timeoutMs: this.#probeTimeoutMs,
         peer: member.url,
         signal,
         clock: this.#clock,

@@ -2,7 +2,7 @@ import { ProtocolError, ValidationError } from "../errors.ts";
 
 /** The line and the headers of a request. */
 export interface RequestHead {
-  readonly method: "GET" | "POST" | "DELETE" | "CONNECT";
+  readonly method: "GET" | "POST" | "PATCH" | "DELETE" | "CONNECT";
   /** Path with query, or the whole address where a proxy is asked. */
   readonly target: string;
   readonly headers: Readonly<Record<string, string>>;

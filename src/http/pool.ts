@@ -29,12 +29,14 @@ export interface HttpPoolOptions {
 
 /** One request. */
 export interface HttpRequest {
-  readonly method: "GET" | "POST" | "DELETE";
+  readonly method: "GET" | "POST" | "PATCH" | "DELETE";
   /** Path with query, below the path of the server's address. */
   readonly path: string;
   readonly headers?: Readonly<Record<string, string>> | undefined;
   /** JSON. */
   readonly body?: string | undefined;
+  /** What kind of JSON it is. Default `application/json`. */
+  readonly contentType?: string | undefined;
   /**
    * Over a connection of its own. One that was used before may have ended, without a sign yet, and
    * then nobody can say whether the request arrived.
@@ -112,7 +114,8 @@ export class HttpPool implements Disposable {
     for (const { socket } of this.#idle.splice(0)) socket[Symbol.dispose]();
   }
 
-  #encode({ method, path, headers = {}, body }: HttpRequest): Uint8Array {
+  #encode(request: HttpRequest): Uint8Array {
+    const { method, path, headers = {}, body, contentType = "application/json" } = request;
     checkHeaders(headers);
     const { host, basePath, origin, isSecure } = this.address;
     const isForwarded = this.#proxy !== undefined && !isSecure;
@@ -125,7 +128,7 @@ export class HttpPool implements Disposable {
         accept: "*/*",
         ...headers,
         ...(isForwarded ? this.#proxy!.headers : {}),
-        ...(body === undefined ? {} : { "content-type": "application/json" }),
+        ...(body === undefined ? {} : { "content-type": contentType }),
         ...(method === "GET" ? {} : { "content-length": String(content.length) }),
       },
     });

@@ -45,10 +45,15 @@ export async function startFleet(options: StartOptions): Promise<Started> {
   const synced: { last: SyncedFleet | undefined } = { last: undefined };
   const made: { engine?: AsyncSGLang } = {};
   const onEvent = (event: FleetEvent) => {
-    if (event.from !== null) io.err(`${event.url} ${told(event)}\n`);
-    const servers = made.engine?.supervisor?.servers ?? [];
-    if (event.to !== "retired" || servers.some(({ state }) => state !== "retired")) return;
-    failed.resolve(new StateError(`No server is left: ${event.url} ${told(event)}`));
+    const { servers = [], router } = made.engine?.supervisor ?? {};
+    const isRouter = event.url === router?.url;
+    if (event.from !== null) io.err(`${isRouter ? "router " : ""}${event.url} ${told(event)}\n`);
+    if (event.to !== "retired") return;
+    if (isRouter) {
+      failed.resolve(new StateError(`The router cannot be kept alive: ${told(event)}`));
+    } else if (servers.every(({ state }) => state === "retired")) {
+      failed.resolve(new StateError(`No server is left: ${event.url} ${told(event)}`));
+    }
   };
   const engine = stack.use(
     await AsyncSGLang.fromPretrained(model, {
@@ -64,10 +69,10 @@ export async function startFleet(options: StartOptions): Promise<Started> {
   if (!isSupervised) {
     const crashes = engine.workers.flatMap(({ exited }) => exited === undefined ? [] : [exited]);
     Promise.race(crashes).then(failed.resolve);
+    engine.managed?.routerExited?.then((exit) => {
+      if (!exit.requested) failed.resolve(routerDied(exit));
+    });
   }
-  engine.managed?.routerExited?.then((exit) => {
-    if (!exit.requested) failed.resolve(routerDied(exit));
-  });
   const control = startControl(engine, options, synced);
   if (control !== undefined) stack.use(control);
   const owned = stack.move();

@@ -1,18 +1,15 @@
 import { z } from "zod";
-import { HttpError, ProtocolError, StateError, ValidationError } from "../../errors.ts";
-import { type Clock, systemClock } from "../../internal/clock.ts";
+import { ProtocolError, StateError, ValidationError } from "../../errors.ts";
+import { systemClock } from "../../internal/clock.ts";
 import { sleep } from "../../internal/deadline.ts";
-import { readLines } from "../../internal/lines.ts";
-import { namingPermission } from "../../internal/permission.ts";
 import type { FleetEvent } from "../events.ts";
 import { distinct, type ServerDiscovery, serverUrl } from "./discovery.ts";
+import { type KubernetesAccess, KubernetesCalls } from "./kubernetes_calls.ts";
 
 /** Options of {@linkcode serversInKubernetes}. */
-export interface KubernetesOptions {
+export interface KubernetesOptions extends KubernetesAccess {
   /** Name of the service whose endpoints are the servers. */
   readonly service: string;
-  /** Namespace. Default that of the pod. */
-  readonly namespace?: string | undefined;
   /** Name of the service's port; needed when it has several. */
   readonly portName?: string | undefined;
   /**
@@ -20,21 +17,8 @@ export interface KubernetesOptions {
    * not ready, and has to be found to be refitted.
    */
   readonly readyOnly?: boolean | undefined;
-  /** Address of the API server. Default that of the cluster that the pod is in. */
-  readonly apiServer?: string | undefined;
-  /** The token, read again for every call since it changes. Default the pod's. */
-  readonly token?: (() => Promise<string>) | undefined;
-  /** Certificate of the API server's authority, PEM. Default the pod's. */
-  readonly caCert?: string | undefined;
-  /** The time to use. */
-  readonly clock?: Clock | undefined;
 }
 
-/** Where Kubernetes puts what a pod needs to call its API. */
-const POD_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount";
-
-/** The API server ends a watch after this; then it is begun again. */
-const WATCH_S = 300;
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 30_000;
 
@@ -101,15 +85,16 @@ export function serversInKubernetes(options: KubernetesOptions): ServerDiscovery
 
 class KubernetesApi {
   readonly #options: KubernetesOptions;
+  readonly #calls: KubernetesCalls;
 
   constructor(options: KubernetesOptions) {
     this.#options = options;
+    this.#calls = new KubernetesCalls(options);
   }
 
   /** Every slice of the service, as it is now. */
   async list(signal: AbortSignal | undefined): Promise<z.infer<typeof sliceList>> {
-    await using call = await this.#call({}, signal);
-    const parsed = sliceList.safeParse(await call.response.json());
+    const parsed = sliceList.safeParse(await this.#calls.json({ ...this.#slices(), signal }));
     if (parsed.success) return parsed.data;
     throw new ProtocolError("The API server's list of EndpointSlices is not as expected", {
       cause: parsed.error,
@@ -118,18 +103,10 @@ class KubernetesApi {
 
   /** The slices now and after every event; ends when the API server ends the watch. */
   async *watch(signal: AbortSignal): AsyncGenerator<readonly EndpointSlice[]> {
-    const { items, metadata } = await this.list(signal);
+    const { items, metadata: { resourceVersion } } = await this.list(signal);
     const slices = new Map(items.map((item) => [item.metadata.name, item]));
     yield [...slices.values()];
-    await using call = await this.#call({
-      watch: "true",
-      allowWatchBookmarks: "true",
-      timeoutSeconds: String(WATCH_S),
-      resourceVersion: metadata.resourceVersion,
-    }, signal);
-    if (call.response.body === null) throw new ProtocolError("A watch has no body");
-    for await (const line of readLines(call.response.body)) {
-      if (line.trim() === "") continue;
+    for await (const line of this.#calls.watch({ ...this.#slices({ resourceVersion }), signal })) {
       const { type, object } = parsedAs(watchEvent, line);
       // 410: what the watch began from is too old; the list is read again.
       if (type === "ERROR") throw new StateError(`The watch ended: ${JSON.stringify(object)}`);
@@ -160,95 +137,25 @@ class KubernetesApi {
   /** Sets a condition of the pod that has an address. */
   async setCondition(host: string, condition: PodCondition): Promise<void> {
     const query = { fieldSelector: `status.podIP=${host}` };
-    await using found = await this.#ask({ group: "/api/v1", path: "pods", query });
-    const parsed = podList.safeParse(await found.response.json());
-    const pod = parsed.data?.items[0]?.metadata.name;
+    const found = await this.#calls.json({ group: "/api/v1", path: "pods", query });
+    const pod = podList.safeParse(found).data?.items[0]?.metadata.name;
     if (pod === undefined) throw new StateError(`No pod has the address ${host}`);
-    await using patched = await this.#ask({
+    await this.#calls.json({
       group: "/api/v1",
       path: `pods/${encodeURIComponent(pod)}/status`,
       query: {},
       patch: { status: { conditions: [condition] } },
     });
-    await patched.response.body?.cancel();
   }
 
-  #call(
-    query: Readonly<Record<string, string>>,
-    signal: AbortSignal | undefined,
-  ): Promise<AsyncDisposable & { response: Response }> {
-    return this.#ask({
+  #slices(query: Readonly<Record<string, string>> = {}) {
+    const labelSelector = `kubernetes.io/service-name=${this.#options.service}`;
+    return {
       group: "/apis/discovery.k8s.io/v1",
       path: "endpointslices",
-      query: { labelSelector: `kubernetes.io/service-name=${this.#options.service}`, ...query },
-      signal,
-    });
+      query: { labelSelector, ...query },
+    };
   }
-
-  async #ask(
-    { group, path, query, signal, patch }: {
-      readonly group: string;
-      readonly path: string;
-      readonly query: Readonly<Record<string, string>>;
-      readonly signal?: AbortSignal | undefined;
-      readonly patch?: unknown;
-    },
-  ): Promise<AsyncDisposable & { response: Response }> {
-    const namespace = this.#options.namespace ?? await inPod("namespace");
-    const url = new URL(
-      `${group}/namespaces/${encodeURIComponent(namespace)}/${path}`,
-      this.#options.apiServer ?? "https://kubernetes.default.svc",
-    );
-    url.search = String(new URLSearchParams(query));
-    const token = await (this.#options.token?.() ?? inPod("token"));
-    const caCerts = url.protocol === "https:"
-      ? [this.#options.caCert ?? await inPod("ca.crt")]
-      : [];
-    const client = Deno.createHttpClient({ caCerts });
-    try {
-      const response = await namingPermission(
-        `--allow-net=${url.host}`,
-        `connect to ${url.host}`,
-        () =>
-          fetch(url, {
-            client,
-            method: patch === undefined ? "GET" : "PATCH",
-            body: patch === undefined ? null : JSON.stringify(patch),
-            headers: {
-              authorization: `Bearer ${token.trim()}`,
-              accept: "application/json",
-              ...(patch === undefined
-                ? {}
-                : { "content-type": "application/strategic-merge-patch+json" }),
-            },
-            ...(signal === undefined ? {} : { signal }),
-          }),
-      );
-      if (!response.ok) throw await refused(response, path);
-      return {
-        response,
-        async [Symbol.asyncDispose]() {
-          await response.body?.cancel().catch(() => {});
-          client.close();
-        },
-      };
-    } catch (error) {
-      client.close();
-      throw error;
-    }
-  }
-}
-
-async function refused(response: Response, path: string): Promise<HttpError> {
-  const { status } = response;
-  const serverMessage = (await response.text()).slice(0, 500);
-  const hint = status === 403 || status === 401
-    ? `: the account must be allowed to use ${path}; "sglang-rl launch" prints a role that is`
-    : "";
-  return new HttpError(
-    `The API server answered ${status} for ${path}${hint}: ${serverMessage}`,
-    { status, endpoint: path, serverMessage },
-  );
 }
 
 /** A condition of a pod. */
@@ -309,13 +216,4 @@ function parsedAs<T>(schema: z.ZodType<T>, line: string): T {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
   throw new ProtocolError("An event of a watch is not as expected", { cause: parsed.error });
-}
-
-async function inPod(file: string): Promise<string> {
-  const path = `${POD_FOLDER}/${file}`;
-  return await namingPermission(
-    `--allow-read=${POD_FOLDER}`,
-    `read ${path}`,
-    () => Deno.readTextFile(path),
-  );
 }

@@ -1,5 +1,5 @@
 /** A fleet that keeps its servers in a list, and servers that live and die on command. */
-import type { StartableServer, SupervisedFleet } from "../../../src/fleet/mod.ts";
+import type { StartableRouter, StartableServer, SupervisedFleet } from "../../../src/fleet/mod.ts";
 
 /** A server of a {@linkcode FakeFleet}. */
 interface FakeWorker {
@@ -112,4 +112,35 @@ export class FakeServer implements StartableServer {
 
   /** What the last restart made. */
   latest: FakeServer = this;
+}
+
+/** A router that ends when told; a restart gives it a new process. */
+export class FakeRouter implements StartableRouter {
+  readonly url = "http://router:1";
+  starts = 1;
+  fails = false;
+  isSilent = false;
+  #exit = Promise.withResolvers<Awaited<StartableRouter["exited"]>>();
+
+  get exited() {
+    return this.#exit.promise;
+  }
+
+  /** Dies as by `kill -9`. */
+  kill(): void {
+    this.#exit.resolve({ requested: false, exitCode: null, signal: "SIGKILL" });
+  }
+
+  probe(): Promise<void> {
+    return this.isSilent ? Promise.reject(new Error("no answer")) : Promise.resolve();
+  }
+
+  restart(): Promise<void> {
+    this.starts++;
+    if (this.fails) return Promise.reject(new Error("its port is taken"));
+    this.#exit.resolve({ requested: true, exitCode: null, signal: "SIGKILL" });
+    this.#exit = Promise.withResolvers();
+    this.isSilent = false;
+    return Promise.resolve();
+  }
 }
