@@ -28,7 +28,7 @@ export interface StartableRouter {
   readonly exited: StartableServer["exited"];
   /** Asks it whether it lives; rejects when it does not answer. */
   probe(options: { readonly signal: AbortSignal }): Promise<void>;
-  /** Ends what is left of it and starts it anew; resolves when it has the servers that serve. */
+  /** Ends what is left of it and starts it again; resolves when it has the servers that serve. */
   restart(options: { readonly signal: AbortSignal }): Promise<void>;
 }
 

@@ -50,7 +50,7 @@ export class RouterSupervisor {
     return { url, state, reason, restarts, missed, failed, isDrained: false, weightVersion: null };
   }
 
-  /** Starts it anew, whatever its state and its budget. */
+  /** Starts it again, whatever its state and its budget. */
   order(): void {
     this.#feed("ordered");
   }

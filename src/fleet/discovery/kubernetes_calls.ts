@@ -12,7 +12,7 @@ export interface KubernetesAccess {
   readonly apiServer?: string | undefined;
   /** Namespace. Default that of the pod. */
   readonly namespace?: string | undefined;
-  /** The token, read anew for every call since it changes. Default the pod's. */
+  /** The token, read again for every call since it changes. Default the pod's. */
   readonly token?: (() => Promise<string>) | undefined;
   /** Certificate of the API server's authority, PEM. Default the pod's. */
   readonly caCert?: string | undefined;
