@@ -40,4 +40,5 @@ export {
   refittedGate,
   serversInKubernetes,
 } from "./discovery/kubernetes.ts";
+export type { KubernetesAccess } from "./discovery/kubernetes_calls.ts";
 export { serversInSlurm, type SlurmOptions } from "./discovery/slurm.ts";
