@@ -4,6 +4,7 @@
  *
  * @module
  */
+export { type ToolCallFormat, toolCallFormats } from "./answers/formats.ts";
 export { type AnswerReader, readAnswer, type ReadAnswerOptions } from "./answers/read_answer.ts";
 export type { ReadAnswer, ToolCallFault } from "./answers/answer.ts";
 export {

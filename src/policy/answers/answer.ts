@@ -1,3 +1,4 @@
+import { plainOf, tryExact, tryJson } from "../exact_numbers.ts";
 import type { ToolCall } from "../message.ts";
 
 /** Something in an answer that looks like a call of a tool and is none. */
@@ -38,6 +39,7 @@ export interface Reading {
 
 /** How models mark their thoughts. */
 export const thoughtMarks: readonly (readonly [open: string, close: string])[] = [
+  // Any model may be asked to think so, whatever its template.
   ["<think>", "</think>"],
   ["[THINK]", "[/THINK]"],
   ["<seed:think>", "</seed:think>"],
@@ -50,13 +52,13 @@ export function fault(text: string, reason: string): Found {
   return { fault: { text: text.trim().slice(0, 500), reason } };
 }
 
-/** A call from an object of JSON; `parameters` will do for `arguments`. */
+/** A call from an object of JSON; `parameters` will do for `arguments`, `tool_name` for `name`. */
 export function callOf(value: unknown, text: string): Found {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     return fault(text, "a call must be a JSON object with name and arguments");
   }
-  const { parameters, ...rest } = value as Record<string, unknown>;
-  const { name } = rest;
+  const { parameters, tool_name: toolName, ...rest } = value as Record<string, unknown>;
+  const { name = toolName } = rest;
   if (typeof name !== "string" || name === "") return fault(text, "the call has no name");
   const given = rest.arguments ?? parameters ?? {};
   if (typeof given !== "string") return { call: { ...rest, name, arguments: given } };
@@ -75,26 +77,13 @@ export function namedCall(name: string, json: string, text: string): Found {
     : callOf({ name, arguments: read.value }, text);
 }
 
-/** A call that is written as one JSON object. */
-export function jsonCall(json: string): Found {
-  const read = tryJson(withoutEndTokens(json));
-  return read === null ? fault(json, "the call is not JSON") : callOf(read.value, json);
-}
-
-/** A value of JSON, or `null` when the text is none. */
-export function tryJson(text: string): { value: unknown } | null {
-  try {
-    return { value: JSON.parse(text) };
-  } catch {
-    return null;
-  }
-}
-
 const endTokens = ["<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|eot|>", "<|endoftext|>", "</s>"];
 const moreEndTokens = [
   "<｜end▁of▁sentence｜>",
   "<end_of_turn>",
   "<|call|>",
+  "<turn|>",
+  "<|eom|>",
   "<|return|>",
   "<|end|>",
 ];
@@ -109,7 +98,17 @@ export function withoutEndTokens(text: string): string {
   }
 }
 
-/** A value that is written without quotes: JSON where it is some, else a text. */
+/**
+ * A value that is written without quotes: JSON where it is some, else a text. It is as Python has it:
+ * {@linkcode taggedCall} makes it one of JavaScript.
+ */
 export function looseValue(text: string, isText: boolean): unknown {
-  return isText ? text : tryJson(text)?.value ?? (text.trim() === "null" ? null : text);
+  if (isText) return text;
+  const read = tryExact(text);
+  return read === null ? text : read.value;
+}
+
+/** A call from a name and values as Python has them. */
+export function taggedCall(name: string, given: Record<string, unknown>, text: string): Found {
+  return callOf({ name, arguments: plainOf(given) }, text);
 }

@@ -3,21 +3,52 @@ import {
   callOf,
   fault,
   type Found,
-  jsonCall,
   namedCall,
   type Reading,
   type TextParameters,
-  tryJson,
   withoutEndTokens,
 } from "./answer.ts";
+import { tryJson } from "../exact_numbers.ts";
+import { gemmaCall, gemmaQuote } from "./gemma_call.ts";
+import {
+  atemTags,
+  dsmlTags,
+  type InvokeTags,
+  minimaxTags,
+  readInvokes,
+} from "./invoke_arguments.ts";
 import { jsonBlock } from "./json_block.ts";
+import { jsonPieces } from "./json_values.ts";
+import { onlyPythonCalls, pythonCalls } from "./python_calls.ts";
 import type { Scanner } from "./scanner.ts";
 import { readGlm, readXml } from "./tagged_arguments.ts";
 
-/** A way to write calls. */
+/**
+ * Names of the ways in which model families write calls of tools; most are those of SGLang's
+ * `--tool-call-parser`.
+ */
+export type ToolCallFormat =
+  | "hermes"
+  | "qwen3_coder"
+  | "mistral"
+  | "deepseekv3"
+  | "deepseekv32"
+  | "kimi_k2"
+  | "llama3"
+  | "pythonic"
+  | "lfm2"
+  | "phi4"
+  | "gemma4"
+  | "nemotron"
+  | "cohere_command4"
+  | "minimax-m2"
+  | "muse"
+  | "gpt-oss";
+
+/** A way to write calls that have a mark of their own. */
 export interface CallFormat {
   /** Its name. */
-  readonly name: string;
+  readonly name: ToolCallFormat;
   /** What a call begins with. */
   readonly opens: readonly string[];
   /** Reads what begins at a place. */
@@ -36,7 +67,7 @@ const tagged: CallFormat = {
     const { body, end } = jsonBlock(scanner, start, { close: "</tool_call>", opens: this.opens });
     const name = withoutEndTokens(body);
     const isName = /^[\w.-]+$/.test(name);
-    return { end, found: [isName ? callOf({ name, arguments: {} }, body) : jsonCall(body)] };
+    return { end, found: isName ? [callOf({ name, arguments: {} }, body)] : jsonCalls(body) };
   },
 };
 
@@ -49,29 +80,29 @@ const xml: CallFormat = {
       { end: scanner.text.length, found: [fault(scanner.text.slice(at), "the call has no name")] },
 };
 
-/** `[TOOL_CALLS]` and a list of JSON, or `[TOOL_CALLS]name[ARGS]{…}`. */
+/** `[TOOL_CALLS]` and a list of JSON, or `[TOOL_CALLS]name[ARGS]{…}`. What stands behind is said. */
 const mistral: CallFormat = {
   name: "mistral",
   opens: ["[TOOL_CALLS]"],
   read(scanner, at, open) {
-    const block = jsonBlock(scanner, at + open.length, { close: null, opens: this.opens });
-    const { end } = block;
-    const body = withoutEndTokens(block.body);
-    const args = body.indexOf("[ARGS]");
-    if (!body.startsWith("[") && !body.startsWith("{") && args >= 0) {
-      const name = body.slice(0, args).split("[CALL_ID]")[0]!.trim();
-      return { end, found: [namedCall(name, body.slice(args + "[ARGS]".length), body)] };
+    const start = at + open.length;
+    const block = jsonBlock(scanner, start, { close: null, opens: this.opens });
+    const head = /^\s*([^\s[{][^[{]*)((?:\[CALL_ID\][^[{]*)?)\[ARGS\]/.exec(block.body);
+    const from = head?.[0].length ?? 0;
+    const [piece] = jsonPieces(block.body.slice(from));
+    const body = block.body.slice(from, from + (piece?.end ?? 0));
+    if (piece === undefined || !piece.isValue || tryJson(piece.text) === null) {
+      return { end: block.end, found: [fault(open + block.body, "the calls are not JSON")] };
     }
-    const read = tryJson(body);
-    if (read === null) return { end, found: [fault(open + body, "the calls are not JSON")] };
-    const list = Array.isArray(read.value) ? read.value : [read.value];
-    return { end, found: list.map((value) => callOf(value, body)) };
+    const end = start + from + piece.end;
+    if (head !== null) return { end, found: [namedCall(head[1]!.trim(), body, body)] };
+    return { end, found: jsonCalls(body) };
   },
 };
 
 /** DeepSeek V3, R1 and V3.1. */
 const deepseek: CallFormat = {
-  name: "deepseek",
+  name: "deepseekv3",
   opens: ["<｜tool▁call▁begin｜>"],
   read(scanner, at, open) {
     const { body, end } = jsonBlock(scanner, at + open.length, {
@@ -121,20 +152,30 @@ const pythonTag: CallFormat = {
   opens: ["<|python_tag|>"],
   read(scanner, at, open) {
     const { body, end } = jsonBlock(scanner, at + open.length, { close: null, opens: this.opens });
-    return { end, found: jsonCalls(body) };
+    return { end, found: builtInCall(body) ?? jsonCalls(body) };
   },
 };
 
-/** JSON objects one after the other, with `;` or white space between them. */
+/** Tools that Llama 3.1 was trained with are called in Python: `brave_search.call(query="x")`. */
+function builtInCall(body: string): Found[] | null {
+  const text = withoutEndTokens(body);
+  if (!/^\w+\.call\(/.test(text)) return null;
+  return onlyPythonCalls(text.replace(".call(", "("));
+}
+
+/** JSON objects, or lists of them, one after the other, with `;` or white space between them. */
 export function jsonCalls(text: string): Found[] {
-  const plain = withoutEndTokens(text);
-  const whole = tryJson(plain);
-  if (whole !== null) {
-    return (Array.isArray(whole.value) ? whole.value : [whole.value]).map((one) =>
-      callOf(one, text)
-    );
-  }
-  return plain.split(/;\s*(?=\{)|\n(?=\{)/).map(jsonCall);
+  const pieces = [...jsonPieces(withoutEndTokens(text))];
+  const found = pieces.flatMap(({ text: json, isValue }) => isValue ? callsIn(json) : []);
+  // What stands behind may be a part of them.
+  const isWhole = pieces.length > 0 && pieces.at(-1)!.isValue;
+  return isWhole ? found : [fault(text, "the call is not JSON")];
+}
+
+function callsIn(json: string): Found[] {
+  const read = tryJson(json);
+  if (read === null) return [fault(json, "the call is not JSON")];
+  return (Array.isArray(read.value) ? read.value : [read.value]).map((one) => callOf(one, json));
 }
 
 function withoutMarks(text: string, marks: readonly string[]): string {
@@ -143,8 +184,107 @@ function withoutMarks(text: string, marks: readonly string[]): string {
   return mark === undefined ? plain : plain.slice(0, -mark.length).trimEnd();
 }
 
+/** Calls between two marks, as JSON or in Python's syntax. */
+function framed(
+  name: ToolCallFormat,
+  [open, close]: readonly [open: string, close: string],
+  read: (body: string) => Found[],
+): CallFormat {
+  const opens = [open];
+  return {
+    name,
+    opens,
+    read(scanner, at) {
+      const { body, end } = jsonBlock(scanner, at + open.length, { close, opens });
+      return { end, found: read(withoutEndTokens(body)) };
+    },
+  };
+}
+
+function pythonOrJson(body: string): Found[] {
+  return /^\s*(?:\[\s*)?\{/.test(body) ? jsonCalls(body) : onlyPythonCalls(body);
+}
+
+/** Cohere gives ids their own key. */
+function cohereCalls(body: string): Found[] {
+  return jsonCalls(body).map((found) => {
+    if (!("call" in found)) return found;
+    const { tool_call_id: id, ...call } = found.call;
+    return { call: typeof id === "string" ? { ...call, id } : call };
+  });
+}
+
+/** Calls between two marks in Python's syntax: marks in its texts are those texts. */
+function pythonic(
+  name: ToolCallFormat,
+  [open, close]: readonly [open: string, close: string],
+): CallFormat {
+  const asJson = framed(name, [open, close], pythonOrJson);
+  return {
+    ...asJson,
+    read(scanner, at, mark, texts) {
+      const start = at + open.length;
+      const calls = scanner.mayReadAgain(0) ? pythonCalls(scanner.text.slice(start)) : null;
+      scanner.mayReadAgain(calls?.end ?? 0);
+      if (calls?.found === undefined) return asJson.read(scanner, at, mark, texts);
+      const end = start + calls.end;
+      const rest = /\s*/y;
+      rest.lastIndex = end;
+      const behind = end + rest.exec(scanner.text)![0].length;
+      const isClosed = scanner.text.startsWith(close, behind);
+      return { end: isClosed ? behind + close.length : end, found: calls.found };
+    },
+  };
+}
+
+/** Gemma 4: marks in its texts are those texts. */
+const gemma: CallFormat = {
+  name: "gemma4",
+  opens: ["<|tool_call>"],
+  read(scanner, at, open) {
+    const close = "<tool_call|>";
+    const { body, end } = jsonBlock(scanner, at + open.length, {
+      close,
+      opens: this.opens,
+      quote: gemmaQuote,
+    });
+    return { end, found: [gemmaCall(withoutEndTokens(body))] };
+  },
+};
+
+/** Families whose calls are `<invoke name="…">` in a frame. */
+function invokes(name: ToolCallFormat, tags: InvokeTags): CallFormat {
+  return {
+    name,
+    opens: [tags.open],
+    read: (scanner, at, open, texts) => readInvokes(scanner, at + open.length, { tags, texts }),
+  };
+}
+
 /** All formats whose calls have a mark of their own. */
-export const callFormats: readonly CallFormat[] = [tagged, xml, mistral, deepseek, kimi, pythonTag];
+export const callFormats: readonly CallFormat[] = [
+  tagged,
+  xml,
+  mistral,
+  deepseek,
+  kimi,
+  pythonTag,
+  pythonic("pythonic", ["<|python_start|>", "<|python_end|>"]),
+  pythonic("lfm2", ["<|tool_call_start|>", "<|tool_call_end|>"]),
+  framed("phi4", ["<|tool_call|>", "<|/tool_call|>"], jsonCalls),
+  framed("nemotron", ["<TOOLCALL>", "</TOOLCALL>"], jsonCalls),
+  framed("cohere_command4", ["<|START_ACTION|>", "<|END_ACTION|>"], cohereCalls),
+  gemma,
+  invokes("minimax-m2", minimaxTags),
+  invokes("deepseekv32", dsmlTags),
+  invokes("muse", atemTags),
+];
+
+/** Names of all formats. */
+export const toolCallFormats: readonly ToolCallFormat[] = [
+  ...callFormats.map(({ name }) => name),
+  "gpt-oss",
+];
 
 /** Marks around lists of calls: they are not said. */
 export const listMarks = [

@@ -11,6 +11,13 @@ export function isHarmony(text: string): boolean {
   return text.includes("<|channel|>") && text.includes(MESSAGE);
 }
 
+/** Whether it begins as one of gpt-oss does: others may quote channels. */
+export function beginsAsHarmony(text: string): boolean {
+  const header = text.slice(0, text.indexOf(MESSAGE));
+  return isHarmony(text) &&
+    /^\s*(?:<\|start\|>)?\s*(?:assistant)?(?:\s*to=[\w.-]+)?\s*<\|channel\|>/.test(header);
+}
+
 /** Reads the channels: `analysis` is thought, `to=functions.…` a call, the rest is said. */
 export function readHarmony(text: string): ReadAnswer {
   const thoughts: string[] = [];

@@ -8,15 +8,22 @@ import type { Scanner } from "./scanner.ts";
 export function jsonBlock(
   scanner: Scanner,
   start: number,
-  { close, opens }: { close: string | null; opens: readonly string[] },
+  { close, opens, quote = '"' }: {
+    close: string | null;
+    opens: readonly string[];
+    /** What stands around texts: of JSON, or a mark without escapes. */
+    quote?: string;
+  },
 ): { body: string; end: number } {
   const { text } = scanner;
-  const marks = ['"', ...(close === null ? [] : [close]), ...opens, ...thoughtMarks.flat()];
-  const stop = new RegExp(marks.map((mark) => mark.replace(/[[\]|()/]/g, "\\$&")).join("|"), "g");
+  const marks = [quote, ...(close === null ? [] : [close]), ...opens, ...thoughtMarks.flat()];
+  const stop = new RegExp(marks.map((mark) => RegExp.escape(mark)).join("|"), "g");
   stop.lastIndex = start;
   for (let found = stop.exec(text); found !== null; found = stop.exec(text)) {
-    if (found[0] === '"') {
-      stop.lastIndex = textEnd(text, found.index + 1);
+    if (found[0] === quote) {
+      stop.lastIndex = quote === '"'
+        ? textEnd(text, found.index + 1)
+        : markEnd(text, quote, found.index + quote.length);
       continue;
     }
     scanner.looked += found.index - start;
@@ -39,4 +46,10 @@ function textEnd(text: string, from: number): number {
     sign.lastIndex = found.index + 2;
   }
   return text.length;
+}
+
+/** The place behind the next mark, or the end. */
+function markEnd(text: string, mark: string, from: number): number {
+  const at = text.indexOf(mark, from);
+  return at < 0 ? text.length : at + mark.length;
 }

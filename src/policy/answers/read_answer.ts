@@ -1,7 +1,9 @@
 import type { ToolCall } from "../message.ts";
-import { type Found, jsonCall, type ReadAnswer, type TextParameters } from "./answer.ts";
-import { jsonCalls, listMarks } from "./formats.ts";
-import { isHarmony, readHarmony } from "./harmony.ts";
+import { type Found, type ReadAnswer, type TextParameters, withoutEndTokens } from "./answer.ts";
+import { jsonCalls, listMarks, type ToolCallFormat } from "./formats.ts";
+import { beginsAsHarmony, isHarmony, readHarmony } from "./harmony.ts";
+import { marksOf } from "./model_marks.ts";
+import { pythonCalls } from "./python_calls.ts";
 import { takeApart } from "./take_apart.ts";
 
 /** How to read an answer. */
@@ -11,10 +13,16 @@ export interface ReadAnswerOptions {
   /** Whether the prompt ended inside the model's thoughts. Default `false`. */
   readonly isThinking?: boolean | undefined;
   /**
-   * All special tokens of the model, where they are known. The channels of gpt-oss are then read only
-   * if the model has them: others may quote them.
+   * Ways in which the model writes calls. Those of other families are then words like others. Default
+   * all that have a mark of their own, and bare JSON as Llama 3.1 writes it. A wrapper knows it of the
+   * model's template and tokens.
    */
-  readonly wholeTokens?: readonly string[] | undefined;
+  readonly formats?: readonly ToolCallFormat[] | null | undefined;
+  /**
+   * Marks that open the model's thoughts, such as `"[THINK]"`; `<think>` always does. Default all that
+   * are known.
+   */
+  readonly thoughts?: readonly string[] | null | undefined;
   /** Cancels a reader that asks others. */
   readonly signal?: AbortSignal | undefined;
   /** Told how many characters were looked at, for tests. */
@@ -29,9 +37,9 @@ export type AnswerReader = (
 
 /**
  * Takes an answer apart: thoughts, what is said, and calls of tools in the spellings of Hermes and
- * Qwen, Qwen3-Coder, GLM, Mistral, DeepSeek, Kimi, Llama 3.1 and gpt-oss. Nothing inside thoughts is
- * a call. What looks like a call and is none is a fault with its reason. It takes time in proportion
- * to the length of the text.
+ * Qwen, Qwen3-Coder, GLM, Mistral, DeepSeek, Kimi, Llama 3.1 and 4, gpt-oss, Gemma 4, LFM2, Granite and
+ * Phi-4, Nemotron, Cohere, MiniMax and Muse. Nothing inside thoughts or code is a call. What looks like
+ * a call and is none is a fault with its reason. It takes time in proportion to the length of the text.
  *
  * @example
  * ```ts
@@ -42,28 +50,58 @@ export type AnswerReader = (
  * ```
  */
 export function readAnswer(text: string, options: ReadAnswerOptions = {}): ReadAnswer {
-  const { tools, isThinking = false, wholeTokens = [], onLooked } = options;
-  const mayBeHarmony = wholeTokens.length === 0 || wholeTokens.includes("<|channel|>");
-  if (mayBeHarmony && isHarmony(text)) return readHarmony(text);
+  const { tools, isThinking = false, formats = null, thoughts = null, onLooked } = options;
+  const isChanneled = formats === null
+    ? beginsAsHarmony(text)
+    : formats.includes("gpt-oss") && isHarmony(text);
+  if (isChanneled) return readHarmony(text);
   const texts = textParameters(tools);
-  const { reasoning, rest, said, found, looked } = takeApart(text, { isThinking, texts });
+  const marks = marksOf({ formats, thoughts });
+  const { reasoning, rest, said, found, looked } = takeApart(text, { isThinking, texts, marks });
   onLooked?.(looked);
   let content = said;
   for (const mark of listMarks) if (content.includes(mark)) content = content.replaceAll(mark, "");
   if (found.length === 0) {
-    const bare = bareCalls(rest);
+    const bare = bareCalls(rest, { formats, tools });
     if (bare !== null) return taken(bare, { reasoning, content: "" });
   }
   return taken(found, { reasoning, content: content.trim() });
 }
 
-/** Llama 3.1 writes a call as bare JSON: a whole answer that is an object with name and parameters. */
-function bareCalls(text: string): Found[] | null {
+interface BareOptions {
+  readonly formats: readonly ToolCallFormat[] | null;
+  readonly tools: readonly unknown[] | undefined;
+}
+
+/**
+ * Calls without a mark: a whole answer that is an object with name and parameters, as Llama 3.1 writes
+ * it, or a list of calls in Python's syntax, as Llama 4 does. Where it is not known that the model
+ * writes so, it must name a tool that was given.
+ */
+function bareCalls(text: string, { formats, tools }: BareOptions): Found[] | null {
   const plain = text.trim();
-  if (!/^\{\s*"(?:name|type|parameters|arguments)"\s*:/.test(plain)) return null;
+  const isOf = (format: ToolCallFormat) => formats === null || formats.includes(format);
+  const found = isOf("llama3") && /^\{\s*"(?:name|type|parameters|arguments)"\s*:/.test(plain)
+    ? bareJson(plain)
+    : isOf("pythonic") && plain.startsWith("[")
+    ? barePython(plain)
+    : null;
+  if (found === null || formats !== null || tools === undefined || tools.length === 0) return found;
+  const names = new Set(tools.map((tool) => describedTool(tool).name));
+  return found.some((one) => "fault" in one || names.has(one.call.name)) ? found : null;
+}
+
+function bareJson(plain: string): Found[] | null {
   const found = jsonCalls(plain);
-  const isCall = /"(?:parameters|arguments)"\s*:/.test(plain) || "fault" in jsonCall(plain);
+  const isCall = /"(?:parameters|arguments)"\s*:/.test(plain) ||
+    found.some((one) => "fault" in one);
   return isCall ? found : null;
+}
+
+function barePython(plain: string): Found[] | null {
+  const text = withoutEndTokens(plain);
+  const { found = [], end } = pythonCalls(text);
+  return found.length > 0 && end === text.length ? found : null;
 }
 
 function taken(
@@ -83,14 +121,18 @@ const noTexts: ReadonlySet<string> = new Set();
 function textParameters(tools: readonly unknown[] | undefined): TextParameters {
   const known = new Map<string, ReadonlySet<string>>();
   for (const tool of tools ?? []) {
-    const { function: described = tool } = tool as { function?: unknown };
-    const { name, parameters } = (described ?? {}) as {
-      name?: unknown;
-      parameters?: { properties?: Record<string, { type?: unknown }> };
-    };
+    const { name, parameters } = describedTool(tool);
     if (typeof name !== "string") continue;
     const properties = Object.entries(parameters?.properties ?? {});
     known.set(name, new Set(properties.flatMap(([key, of]) => of?.type === "string" ? [key] : [])));
   }
   return (tool) => known.get(tool) ?? noTexts;
+}
+
+function describedTool(tool: unknown) {
+  const { function: described = tool } = (tool ?? {}) as { function?: unknown };
+  return (described ?? {}) as {
+    name?: unknown;
+    parameters?: { properties?: Record<string, { type?: unknown }> };
+  };
 }

@@ -7,11 +7,19 @@ export class Scanner {
   readonly text: string;
   /** Characters that were looked at, for tests of the time that reading takes. */
   looked = 0;
+  #again = 0;
   readonly #places = new Map<string, number>();
 
   /** Reads a text. */
   constructor(text: string) {
     this.text = text;
+  }
+
+  /** Counts characters that may be read again from another place; `false` where it is too often. */
+  mayReadAgain(characters: number): boolean {
+    this.looked += characters;
+    this.#again += characters;
+    return this.#again <= 4 * this.text.length;
   }
 
   /** The first place of a mark at or behind `from`, or -1. `from` must not go back for a mark. */

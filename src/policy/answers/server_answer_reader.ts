@@ -16,7 +16,8 @@ import {
 } from "./answer.ts";
 import { isHarmony } from "./harmony.ts";
 import { type AnswerReader, readAnswer, type ReadAnswerOptions } from "./read_answer.ts";
-import { takeApart } from "./take_apart.ts";
+import { marksOf } from "./model_marks.ts";
+import { type Marks, takeApart } from "./take_apart.ts";
 
 /** Who reads answers: an engine, or a client of one server. */
 export interface AnswerServer {
@@ -106,9 +107,12 @@ class ServerParsers {
   /** Thoughts, the rest, and how the rest is read here. */
   async thoughts(
     text: string,
-    { tools, isThinking = false, signal }: ReadAnswerOptions,
+    reading: ReadAnswerOptions,
   ): Promise<{ own: ReadAnswer; reasoning: string | null; rest: string }> {
     const { server, reasoningParser, timeoutMs } = this.#options;
+    const { tools, isThinking = false, signal, formats, thoughts } = reading;
+    const known = { tools, formats, thoughts };
+    const marks = marksOf({ formats: formats ?? null, thoughts: thoughts ?? null });
     if (reasoningParser !== undefined) {
       const ask = (asked: string) =>
         server.separateReasoning(asked, { reasoningParser, timeoutMs, signal });
@@ -116,19 +120,21 @@ class ServerParsers {
       const isOpened = isThinking && !text.trimStart().startsWith("<think>");
       const answer = await this.#ask(reasoningParser, ask, isOpened ? `<think>${text}` : text);
       if (answer !== null) {
-        const local = isHarmony(text) ? null : takeApart(text, { isThinking, texts: noTexts });
+        const local = isHarmony(text)
+          ? null
+          : takeApart(text, { isThinking, texts: noTexts, marks });
         if (local !== null && local.reasoning !== null && local.rest.trim() === "") {
           return endlessThought(local.reasoning, answer.text);
         }
         // A parser of another family leaves thoughts in the text: no call in them is run.
-        const own = readAnswer(answer.text, { tools });
-        const thoughts = [answer.reasoningText?.trim(), own.reasoning].filter(Boolean);
-        const reasoning = thoughts.length === 0 ? null : thoughts.join("\n");
-        return { own, reasoning, rest: withoutThoughts(answer.text, false) };
+        const own = readAnswer(answer.text, known);
+        const thought = [answer.reasoningText?.trim(), own.reasoning].filter(Boolean);
+        const reasoning = thought.length === 0 ? null : thought.join("\n");
+        return { own, reasoning, rest: withoutThoughts(answer.text, { isThinking: false, marks }) };
       }
     }
-    const own = readAnswer(text, { tools, isThinking });
-    return { own, reasoning: own.reasoning, rest: withoutThoughts(text, isThinking) };
+    const own = readAnswer(text, { ...known, isThinking });
+    return { own, reasoning: own.reasoning, rest: withoutThoughts(text, { isThinking, marks }) };
   }
 
   /** The calls in a text without thoughts. */
@@ -190,8 +196,8 @@ class ServerParsers {
 }
 
 /** Messages in channels are taken apart by whoever reads the calls; nothing in a thought is one. */
-function withoutThoughts(text: string, isThinking: boolean): string {
-  return isHarmony(text) ? text : takeApart(text, { isThinking, texts: noTexts }).rest;
+function withoutThoughts(text: string, how: { isThinking: boolean; marks: Marks }): string {
+  return isHarmony(text) ? text : takeApart(text, { ...how, texts: noTexts }).rest;
 }
 
 /** SGLang ends thoughts that have no end at the first call in them; it is no call, and told. */

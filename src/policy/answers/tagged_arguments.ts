@@ -3,12 +3,12 @@
  * it goes to the closing tag that is its own. Where that is not certain, all the rest is a fault.
  */
 import {
-  callOf,
   fault,
   type Found,
   looseValue,
   namedCall,
   type Reading,
+  taggedCall,
   type TextParameters,
   withoutEndTokens,
 } from "./answer.ts";
@@ -61,7 +61,7 @@ export function readGlm(scanner: Scanner, start: number, texts: TextParameters):
   const text = scanner.text.slice(start, reader.at);
   return {
     end: reader.at,
-    found: [callOf({ name, arguments: given }, text)],
+    found: [taggedCall(name, given, text)],
     closes: ["</arg_value>"],
   };
 }
@@ -72,11 +72,11 @@ function parameters(reader: TagReader, name: string, texts: TextParameters): Fou
   while (reader.take(/\s*(<\/function>)/y) === null) {
     const key = reader.take(/\s*<parameter=([^<>]*)>/y)?.trim();
     if (key === undefined) return "something stands between its parameters";
-    const value = reader.value(/<parameter=|<\/parameter>/g);
+    const value = reader.value(/<parameter(?:=|\s+name=)|<\/parameter>/g);
     if (value === null) return `the parameter ${key} has no end`;
     given[key] = looseValue(value.replace(/^\n/, "").replace(/\n$/, ""), texts(name).has(key));
   }
-  return callOf({ name, arguments: given }, reader.since(start));
+  return taggedCall(name, given, reader.since(start));
 }
 
 /** Llama 3.1 writes its own tools so. */
@@ -85,17 +85,21 @@ function jsonArguments(reader: TagReader, name: string): Found {
   return namedCall(name, withoutEndTokens(body), body);
 }
 
-class TagReader {
+/** Reads what stands between tags from left to right. */
+export class TagReader {
+  /** Where it is. */
   at: number;
   readonly #scanner: Scanner;
   readonly #start: number;
 
+  /** Begins at a place. */
   constructor(scanner: Scanner, start: number) {
     this.#scanner = scanner;
     this.#start = start;
     this.at = start;
   }
 
+  /** Whether something stands here. */
   isAt(sticky: RegExp): boolean {
     sticky.lastIndex = this.at;
     return sticky.test(this.#scanner.text);
@@ -128,6 +132,7 @@ class TagReader {
     return null;
   }
 
+  /** What stands from here to a mark outside of texts. */
   json(close: string, opens: readonly string[]): string {
     const { body, end } = jsonBlock(this.#scanner, this.at, { close, opens });
     this.at = end;
@@ -135,13 +140,14 @@ class TagReader {
   }
 
   /** Whether the frame of a call ends here: with its mark, or with the text. */
-  closes(): boolean {
-    if (this.take(/\s*(<\/tool_call>)/y) !== null) return true;
+  closes(mark = /\s*(<\/tool_call>)/y): boolean {
+    if (this.take(mark) !== null) return true;
     if (withoutEndTokens(this.#scanner.text.slice(this.at)) !== "") return false;
     this.at = this.#scanner.text.length;
     return true;
   }
 
+  /** What was read since a place. */
   since(start: number): string {
     return this.#scanner.text.slice(start, this.at);
   }

@@ -1,5 +1,6 @@
 import { fault, type Found, type Reading, type TextParameters, thoughtMarks } from "./answer.ts";
-import { callFormats } from "./formats.ts";
+import { CodeSpans } from "./code_spans.ts";
+import { type CallFormat, callFormats } from "./formats.ts";
 import { Scanner } from "./scanner.ts";
 
 /** The parts of an answer. */
@@ -16,27 +17,47 @@ export interface Parts {
   readonly looked: number;
 }
 
-const argumentCloses = ["</parameter>", "</function>", "</arg_value>"];
-const opens = thoughtMarks.map(([open]) => open);
-const closes = thoughtMarks.map(([, close]) => close);
-const callOpens = callFormats.flatMap((format) => format.opens);
+/** What a model writes thoughts and calls with. */
+export interface Marks {
+  /** Ways to write calls that have marks of their own. */
+  readonly formats: readonly CallFormat[];
+  /** Marks of thoughts. */
+  readonly thoughts: readonly (readonly [open: string, close: string])[];
+}
+
+/** All marks of all families. */
+export const allMarks: Marks = { formats: callFormats, thoughts: thoughtMarks };
+
+/** How often a call in code is read, to see whether it reaches out of it. */
+const READ_IN_CODE = 16;
 
 /**
  * Takes an answer apart in one pass. Nothing in thoughts is a call, and no mark in an argument of a
- * call opens or ends thoughts. A closing mark without an opening closes what the prompt opened; an
- * opening without a closing goes to the end.
+ * call opens or ends thoughts; a mark in code is a quote. A closing mark without an opening closes
+ * what the prompt opened; an opening without a closing goes to the end.
  */
 export function takeApart(
   text: string,
-  { isThinking = false, texts }: { isThinking?: boolean; texts: TextParameters },
+  { isThinking = false, texts, marks = allMarks }: {
+    isThinking?: boolean;
+    texts: TextParameters;
+    marks?: Marks;
+  },
 ): Parts {
+  const opens = marks.thoughts.map(([open]) => open);
+  const closes = marks.thoughts.map(([, close]) => close);
+  const callOpens = marks.formats.flatMap((format) => format.opens);
   const scanner = new Scanner(text);
+  const code = new CodeSpans(scanner);
   const thoughts: string[] = [];
   let answer: (string | Reading & { readonly text: string })[] = [];
   let at = 0;
+  // Code begins behind this place, and the next mark is looked for behind that one.
+  let from = 0, looking = 0, readInCode = 0;
+  const goTo = (place: number) => at = from = looking = place;
   const thinkTo = (start: number, close: { mark: string; at: number } | null) => {
     thoughts.push(text.slice(start, close?.at ?? text.length));
-    at = close === null ? text.length : close.at + close.mark.length;
+    goTo(close === null ? text.length : close.at + close.mark.length);
   };
   if (isThinking) {
     const lead = /^\s*/.exec(text)![0].length;
@@ -45,9 +66,24 @@ export function takeApart(
   }
   while (at < text.length) {
     const maybeClosed = thoughts.length === 0 ? closes : [];
-    const next = scanner.first([...opens, ...callOpens, ...maybeClosed], at);
+    const next = scanner.first([...opens, ...callOpens, ...maybeClosed], looking);
     if (next === null) break;
     const { mark } = next;
+    const format = marks.formats.find((one) => one.opens.includes(mark));
+    let reading: Reading | null = null;
+    const codeEnd = code.around(next.at, from);
+    if (codeEnd !== null) {
+      // A whole call that goes on behind the code is no quote.
+      if (format !== undefined && readInCode++ < READ_IN_CODE) {
+        reading = format.read(scanner, next.at, mark, texts);
+      }
+      const isCall = reading !== null && reading.end > codeEnd &&
+        reading.found.every((found) => "call" in found);
+      if (!isCall) {
+        from = looking = codeEnd;
+        continue;
+      }
+    }
     if (closes.includes(mark)) {
       answer = [];
       thinkTo(0, next);
@@ -62,29 +98,42 @@ export function takeApart(
       thinkTo(start, end < 0 ? null : { mark: close, at: end });
       continue;
     }
-    const format = callFormats.find((one) => one.opens.includes(mark))!;
-    const reading = format.read(scanner, next.at, mark, texts);
+    reading ??= format!.read(scanner, next.at, mark, texts);
     answer.push({ ...reading, text: text.slice(next.at, reading.end) });
-    at = reading.end;
+    goTo(reading.end);
   }
   answer.push(text.slice(at));
-  const said = answer.filter((part) => typeof part === "string").join("");
-  const strays = argumentCloses.filter((close) => said.includes(close));
+  const parts = answer.map((part) => typeof part === "string" ? part : part.text);
+  const said = answer.filter((part) => typeof part === "string");
   return {
     reasoning: thoughts.length === 0 ? null : thoughts.join("\n").trim(),
-    rest: answer.map((part) => typeof part === "string" ? part : part.text).join(""),
-    said,
-    found: answer.flatMap((part) => typeof part === "string" ? [] : certain(part, strays)),
+    rest: parts.join(""),
+    said: said.join(""),
+    found: certain(answer),
     looked: scanner.looked,
   };
 }
 
-/** A closing tag of an argument that stands outside of calls may be the real end of one. */
-function certain(
-  reading: Reading & { readonly text: string },
-  strays: readonly string[],
-): readonly Found[] {
-  const stray = reading.closes?.find((close) => strays.includes(close));
-  if (stray === undefined) return reading.found;
-  return [fault(reading.text, `nobody can tell where it ends: a ${stray} stands outside of calls`)];
+/** A closing tag of an argument that stands behind a call, outside of calls, may be its real end. */
+function certain(answer: readonly (string | Reading & { readonly text: string })[]): Found[] {
+  const found: Found[] = [];
+  // Where each tag stands last.
+  const last = new Map<string, number>();
+  const tags = new Set(
+    answer.flatMap((part) => typeof part === "string" ? [] : part.closes ?? []),
+  );
+  answer.forEach((part, index) => {
+    if (typeof part !== "string") return;
+    for (const tag of tags) if (part.includes(tag)) last.set(tag, index);
+  });
+  answer.forEach((part, index) => {
+    if (typeof part === "string") return;
+    const stray = part.closes?.find((tag) => (last.get(tag) ?? -1) > index);
+    if (stray === undefined) found.push(...part.found);
+    else {
+      const reason = `nobody can tell where it ends: a ${stray} stands outside of calls`;
+      found.push(fault(part.text, reason));
+    }
+  });
+  return found;
 }

@@ -1,5 +1,6 @@
 /** Messages as chat templates see them. */
 import { ValidationError } from "../../errors.ts";
+import { exactOf } from "../exact_numbers.ts";
 import { type Message, textOf } from "../message.ts";
 import { ArgumentsDict, ArgumentsText, dumps, fromJs, parseJson } from "./jinja/mod.ts";
 import { isWrittenIn, toolResponsesIn } from "./written_calls.ts";
@@ -162,7 +163,7 @@ function argumentsOf(given: unknown): unknown {
     const value = parsed(given);
     return value instanceof Map ? new ArgumentsText(given, value) : given;
   }
-  const value = fromJs(given);
+  const value = fromJs(exactOf(given));
   return value instanceof Map ? new ArgumentsDict(value, () => dumps(value)) : given;
 }
 

@@ -281,13 +281,14 @@ export abstract class LLMWrapperBase {
     const tokenizer = await this.tokenizer(options);
     if (this.#chatModel?.tokenizer.inner === tokenizer) return this.#chatModel;
     const { chatTemplate, chatTemplateName, chatTemplateOrder, readAnswer, logger } = this.settings;
-    const { tokenizerKwargs: variables, templateLimits } = this.settings;
+    const { tokenizerKwargs: variables, templateLimits, toolCallFormats } = this.settings;
     const model = {
       tokenizer,
       chatTemplate,
       chatTemplateName,
       chatTemplateOrder,
       readAnswer,
+      toolCallFormats,
       templateLimits,
       variables,
       logger,

@@ -10,7 +10,8 @@ import { PiecewiseTokenizer } from "../../rollout/piecewise_tokenizer.ts";
 import { endTokenOf, type KnownSample } from "../../rollout/sample.ts";
 import type { ReadAnswer } from "../answers/answer.ts";
 import { type AnswerReader, readAnswer } from "../answers/read_answer.ts";
-import { hidesMarks } from "../answers/special_marks.ts";
+import { type AnswerFormat, answerFormatOf, hidesMarks } from "../answers/model_marks.ts";
+import type { ToolCallFormat } from "../answers/formats.ts";
 import { encodeWithMask } from "../assistant_mask.ts";
 import type { Message } from "../message.ts";
 import type { TemplateLimits } from "../templates/jinja/mod.ts";
@@ -34,6 +35,8 @@ export interface TemplateChatModelOptions {
   readonly variables?: Readonly<Record<string, unknown>> | undefined;
   /** Reads answers in place of the built-in reader. */
   readonly readAnswer?: AnswerReader | undefined;
+  /** Ways in which the model writes calls. Default those that its template and its tokens tell of. */
+  readonly toolCallFormats?: readonly ToolCallFormat[] | undefined;
   /** What the template may use while it renders. */
   readonly templateLimits?: Partial<TemplateLimits> | undefined;
   /** Where warnings go. */
@@ -52,7 +55,7 @@ export class TemplateChatModel implements ChatModel {
   readonly tokenizer: PiecewiseTokenizer;
   readonly #options: TemplateChatModelOptions;
   #template: string | null = null;
-  /** Whether prompts end inside the model's thoughts. */
+  #answerFormat: AnswerFormat | null = null;
 
   /** Looks at nothing before it is used. */
   constructor(options: TemplateChatModelOptions) {
@@ -84,9 +87,9 @@ export class TemplateChatModel implements ChatModel {
     const { variables, readAnswer: own } = this.#options;
     const tools = Array.isArray(variables?.tools) ? variables.tools : undefined;
     const isThinking = /<think>\s*$/.test(promptText.slice(-32));
-    const { wholeTokens } = this.tokenizer;
+    const format = this.#answerFormat ??= this.#formatOfAnswers();
     const take = async (text: string) =>
-      await (own ?? readAnswer)(text, { tools, isThinking, wholeTokens, signal });
+      await (own ?? readAnswer)(text, { tools, isThinking, ...format, signal });
     const shown = sample.text ?? "";
     const written = await this.#written(sample, signal);
     const answer = await take(shown);
@@ -94,7 +97,8 @@ export class TemplateChatModel implements ChatModel {
     if (written !== shown) {
       const whole = await take(written);
       // A mark that the server left out has a meaning, also where it opens no call and no thought.
-      const isApart = hidesMarks(written, shown) || whole.calls.length > answer.calls.length ||
+      const isApart = hidesMarks({ written, shown }, format) ||
+        whole.calls.length > answer.calls.length ||
         (whole.reasoning !== null && answer.reasoning === null);
       if (isApart) return messageOf(whole, { content: whole.content, isComplete, isApart });
     }
@@ -133,14 +137,23 @@ export class TemplateChatModel implements ChatModel {
 
   #renderOptions(addGenerationPrompt: boolean): RenderOptions {
     const { variables, tokenizer, templateLimits: limits } = this.#options;
-    this.#template ??= this.#choose();
     return {
-      template: this.#template,
+      template: this.#template ??= this.#choose(),
       specialTokens: tokenizer.specialTokens,
       variables,
       limits,
       addGenerationPrompt,
     };
+  }
+
+  #formatOfAnswers(): AnswerFormat {
+    const { tokenizer, toolCallFormats } = this.#options;
+    const template = this.#template ??= this.#choose();
+    const known = answerFormatOf({
+      template,
+      hasToken: (token) => tokenizer.idOf(token) !== null,
+    });
+    return toolCallFormats === undefined ? known : { ...known, formats: toolCallFormats };
   }
 
   #choose(): string {

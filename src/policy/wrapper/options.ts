@@ -5,6 +5,7 @@ import { ValidationError } from "../../errors.ts";
 import type { Clock } from "../../internal/clock.ts";
 import { type Logger, silentLogger } from "../../internal/logger.ts";
 import { checkOptionNames, type OptionNames } from "../../internal/option_names.ts";
+import { type ToolCallFormat, toolCallFormats } from "../answers/formats.ts";
 import type { AnswerReader } from "../answers/read_answer.ts";
 import type { PadLayout } from "../padding.ts";
 import { checkTemplateLimits, type TemplateLimits } from "../templates/jinja/mod.ts";
@@ -84,6 +85,11 @@ export interface LLMWrapperOptions {
    * asking the server's own parsers: see {@linkcode serverAnswerReader}.
    */
   readonly readAnswer?: AnswerReader | undefined;
+  /**
+   * Ways in which the model writes calls of tools; other spellings are words like others. Default those
+   * that its template and its tokens tell of, or all where they tell of none.
+   */
+  readonly toolCallFormats?: readonly ToolCallFormat[] | undefined;
   /** Return log-probabilities. Default `true`. */
   readonly returnLogProbs?: boolean | undefined;
   /** Key of the conversations. Default `"history"`. */
@@ -154,6 +160,7 @@ const OPTION_NAMES = {
   chatTemplateOrder: true,
   templateLimits: true,
   readAnswer: true,
+  toolCallFormats: true,
   chatTemplate: true,
   returnLogProbs: true,
   historyKey: true,
@@ -228,6 +235,9 @@ export function checkOptions(options: LLMWrapperOptions): WrapperSettings {
   checkChoice("inputMode", given.inputMode, ["history", "text", "tokens"]);
   checkChoice("padLayout", given.padLayout, ["left", "upstream"]);
   checkChoice("onTokenDrift", given.onTokenDrift, ["refuse", "repair", "report"]);
+  for (const format of given.toolCallFormats ?? []) {
+    checkChoice("toolCallFormats", format, toolCallFormats);
+  }
   checkTemplateLimits(options.templateLimits);
   if (!given.generate && !given.returnLogProbs) {
     throw new ValidationError(

@@ -30,6 +30,8 @@ async function marking(): Promise<LocalTokenizer> {
   MARKS.forEach((content, index) =>
     tokenizer.added_tokens.push({ ...like, content, id: 300 + index })
   );
+  // A sign of how the model writes calls; servers show it, as they do for Qwen.
+  tokenizer.added_tokens.push({ ...like, content: "<tool_call>", id: 399, special: false });
   return new LocalTokenizer({ tokenizer, name: "marking" });
 }
 

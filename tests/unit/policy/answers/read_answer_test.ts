@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { readAnswer } from "../../../../src/policy/chat.ts";
+import { readAnswer, type ToolCallFormat, toolCallFormats } from "../../../../src/policy/chat.ts";
+import { renderChat } from "../../../../src/policy/templates/render.ts";
 
 const add = { name: "add", arguments: { a: 1, b: 2 } };
 const json = '{"name": "add", "arguments": {"a": 1, "b": 2}}';
@@ -32,6 +33,29 @@ const spellings: Readonly<Record<string, string>> = {
   "GLM 4.5":
     "<tool_call>add\n<arg_key>a</arg_key>\n<arg_value>1</arg_value>\n<arg_key>b</arg_key>\n" +
     "<arg_value>2</arg_value>\n</tool_call>",
+  "Hermes as a list": `<tool_call>[${json}]</tool_call>`,
+  "Mistral, and a word behind it": `[TOOL_CALLS] [${json}]\nDone`,
+  "Llama 4": "[add(a=1, b=2)]",
+  "Llama 4 with its tags": "<|python_start|>[add(a=1, b=2)]<|python_end|>",
+  "LFM2": "<|tool_call_start|>[add(a=1, b=2)]<|tool_call_end|><|im_end|>",
+  "LFM2 in JSON": `<|tool_call_start|>[${json}]<|tool_call_end|>`,
+  "Granite": `<|tool_call|>[${json}]`,
+  "Phi-4": `<|tool_call|>[${json}]<|/tool_call|><|end|>`,
+  "Nemotron": `<TOOLCALL>[${json}]</TOOLCALL>`,
+  "Gemma 4": "<|tool_call>call:add{a:1,b:2}<tool_call|><turn|>",
+  "Cohere":
+    '<|START_ACTION|>[\n{"tool_name": "add", "parameters": {"a": 1, "b": 2}}\n]<|END_ACTION|>',
+  "MiniMax": '<minimax:tool_call>\n<invoke name="add">\n<parameter name="a">1</parameter>\n' +
+    '<parameter name="b">2</parameter>\n</invoke>\n</minimax:tool_call>',
+  "DeepSeek V3.2": '<｜DSML｜function_calls>\n<｜DSML｜invoke name="add">\n' +
+    '<｜DSML｜parameter name="a" string="false">1</｜DSML｜parameter>\n' +
+    '<｜DSML｜parameter name="b" string="false">2</｜DSML｜parameter>\n</｜DSML｜invoke>\n' +
+    "</｜DSML｜function_calls>",
+  "DeepSeek V3.2 in JSON": '<｜DSML｜function_calls>\n<｜DSML｜invoke name="add">\n' +
+    '{"a": 1, "b": 2}\n</｜DSML｜invoke>\n</｜DSML｜function_calls>',
+  "Muse": '<atem:function_calls>\n<atem:invoke name="add">\n<atem:parameter name="a">1' +
+    '</atem:parameter>\n<atem:parameter name="b">2</atem:parameter>\n</atem:invoke>\n' +
+    "</atem:function_calls>",
   "gpt-oss": "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>commentary " +
     'to=functions.add <|constrain|>json<|message|>{"a": 1, "b": 2}<|call|>',
 };
@@ -42,7 +66,7 @@ for (const [family, text] of Object.entries(spellings)) {
     assert.deepEqual([calls, faults], [[add], []]);
   });
 
-  if (["Llama 3.1", "Llama 3.1 with its end", "gpt-oss"].includes(family)) continue;
+  if (["Llama 3.1", "Llama 3.1 with its end", "Llama 4", "gpt-oss"].includes(family)) continue;
   Deno.test(`a call inside thoughts is not run: ${family}`, () => {
     const answer = readAnswer(`<think>I could ${text}</think>The answer is 3`);
     assert.deepEqual([answer.calls, answer.faults, answer.content], [[], [], "The answer is 3"]);
@@ -90,6 +114,15 @@ for (
     '<|python_tag|>{"name": "add"',
     '{"name": "add", "parameters": {"a": 1,}}',
     "<|channel|>commentary to=functions.add<|message|>{broken<|call|>",
+    "<|tool_call_start|>[add(a=1, b=",
+    "<|tool_call_start|>[add(1, 2)]<|tool_call_end|>",
+    '<|tool_call>call:add{a:<|"|>1}<tool_call|>',
+    "<|tool_call>add(a=1)<tool_call|>",
+    "<TOOLCALL>add</TOOLCALL>",
+    '<|START_ACTION|>[{"tool_name": "add", "param',
+    '<minimax:tool_call><invoke name="add"><parameter name="a">1',
+    "<minimax:tool_call>add</minimax:tool_call>",
+    '<|tool_call|>[{"name": "add",]',
   ]
 ) {
   Deno.test(`what looks like a call and is none is a fault: ${text}`, () => {
@@ -143,7 +176,9 @@ const pieces = [
     "<|message|>",
     ";\n{",
   ],
-  ...["[THINK]", "x", "\n", " "],
+  ...["[THINK]", "x", "\n", " ", "`", "\n```\n", '"', "'", "a="],
+  ...["<|tool_call_start|>", "[f(a=", "(", "<|tool_call>", "call:f{a:", '<|"|>', "<|tool_call|>"],
+  ...['<minimax:tool_call><invoke name="f">', '<parameter name="a">', "<TOOLCALL>", "[["],
 ];
 
 Deno.test("reading looks at each character a fixed number of times, whatever is repeated", () => {
@@ -195,6 +230,21 @@ const frames: Readonly<Record<string, (code: string) => string>> = {
   "DeepSeek V3.1": (code) =>
     `<｜tool▁call▁begin｜>write<｜tool▁sep｜>${JSON.stringify({ code })}<｜tool▁call▁end｜>`,
   "Llama 3.1's own tools": (code) => `<function=write>${JSON.stringify({ code })}</function>`,
+  "LFM2": (code) => `<|tool_call_start|>[write(code=${JSON.stringify(code)})]<|tool_call_end|>`,
+  "LFM2 with Python's quotes": (code) =>
+    `<|tool_call_start|>[write(code='${code.replaceAll("\n", "\\n")}')]<|tool_call_end|>`,
+  "Phi-4": (code) => `<|tool_call|>${JSON.stringify([{ name: "write", arguments: { code } }])}`,
+  "Gemma 4": (code) => `<|tool_call>call:write{code:<|"|>${code}<|"|>}<tool_call|>`,
+  "Cohere": (code) =>
+    `<|START_ACTION|>${
+      JSON.stringify([{ tool_name: "write", parameters: { code } }])
+    }<|END_ACTION|>`,
+  "MiniMax": (code) =>
+    `<minimax:tool_call><invoke name="write"><parameter name="code">${code}</parameter></invoke>` +
+    "</minimax:tool_call>",
+  "DeepSeek V3.2": (code) =>
+    '<｜DSML｜function_calls><｜DSML｜invoke name="write"><｜DSML｜parameter name="code" string="true">' +
+    `${code}</｜DSML｜parameter></｜DSML｜invoke></｜DSML｜function_calls>`,
   "Qwen3-Coder": (code) =>
     `<tool_call>\n<function=write>\n<parameter=code>\n${code}\n</parameter>\n</function>\n</tool_call>`,
   "GLM 4.5": (code) =>
@@ -205,7 +255,8 @@ for (const [family, frame] of Object.entries(frames)) {
     const quotes = fc.array(fc.constantFrom(...quotable), { maxLength: 4 });
     fc.assert(
       fc.property(quotes, (parts) => {
-        const code = parts.join("");
+        // These have no way to write their own quotes within a text.
+        const code = parts.join("").replaceAll(family.startsWith("LFM2 with") ? "'" : '<|"|>', "");
         const { calls, faults, reasoning } = readAnswer(frame(code), { tools: texts });
         assert.deepEqual(calls, [{ name: "write", arguments: { code } }]);
         assert.deepEqual([faults, reasoning], [[], null]);
@@ -251,9 +302,113 @@ Deno.test("a call whose argument may have ended later is a fault", () => {
 
 Deno.test("a model without channels that quotes a call of gpt-oss calls nothing", () => {
   const text = "gpt-oss writes `<|channel|>commentary to=functions.add <|message|>{}<|call|>`.";
-  const quoted = readAnswer(text, { wholeTokens: ["<|im_end|>"] });
-  assert.deepEqual([quoted.calls, quoted.faults, quoted.content], [[], [], text]);
-  for (const wholeTokens of [[], ["<|channel|>", "<|message|>"]]) {
-    assert.equal(readAnswer(text, { wholeTokens }).calls.length, 1);
+  for (const formats of [undefined, null, ["hermes"] as const]) {
+    const quoted = readAnswer(text, { formats });
+    assert.deepEqual([quoted.calls, quoted.faults, quoted.content], [[], [], text]);
   }
+  assert.equal(readAnswer(text, { formats: ["gpt-oss"] }).calls.length, 1);
+});
+
+/** Spellings that have a mark of their own, by their format. */
+const marked: readonly (readonly [ToolCallFormat, string])[] = [
+  ["hermes", spellings["Hermes"]!],
+  ["hermes", spellings["Qwen3-Coder"]!],
+  ["hermes", spellings["GLM 4.5"]!],
+  ["qwen3_coder", spellings["Qwen3-Coder without its frame"]!],
+  ["mistral", spellings["Mistral"]!],
+  ["deepseekv3", spellings["DeepSeek V3"]!],
+  ["deepseekv32", spellings["DeepSeek V3.2"]!],
+  ["llama3", spellings["Llama 3.1 with its tag"]!],
+  ["pythonic", spellings["Llama 4 with its tags"]!],
+  ["lfm2", spellings["LFM2"]!],
+  ["phi4", spellings["Phi-4"]!],
+  ["gemma4", spellings["Gemma 4"]!],
+  ["nemotron", spellings["Nemotron"]!],
+  ["cohere_command4", spellings["Cohere"]!],
+  ["minimax-m2", spellings["MiniMax"]!],
+  ["muse", spellings["Muse"]!],
+  ["gpt-oss", spellings["gpt-oss"]!],
+];
+
+Deno.test("a spelling is a call for models that write it, and words for those that do not", () => {
+  const others = fc.subarray(toolCallFormats as ToolCallFormat[]);
+  fc.assert(
+    fc.property(fc.constantFrom(...marked), others, ([format, text], formats) => {
+      const { calls, faults } = readAnswer(text, { formats });
+      // The frame of Hermes is around Qwen3-Coder's calls too.
+      const isInFrame = text.includes("<function=") && formats.includes("qwen3_coder");
+      const isOf = formats.includes(format) || isInFrame;
+      assert.deepEqual([calls, faults], [isOf ? [add] : [], []]);
+    }),
+    { numRuns: 400 },
+  );
+});
+
+Deno.test("what stands in code is a quote, and calls around it are calls", () => {
+  const fences = [
+    (text: string) => `\n\`\`\`\n${text}\n\`\`\`\n`,
+    (text: string) => `\n~~~~xml\n${text}\n~~~~\n`,
+    (text: string) => ` \`${text.replaceAll("\n", " ").replaceAll("`", "")}\` `,
+  ];
+  const quotes = marked.filter(([format]) => format !== "gpt-oss").map(([, text]) => text)
+    .filter((text) => !text.includes("```"));
+  fc.assert(
+    fc.property(
+      fc.constantFrom(...fences),
+      fc.constantFrom(...quotes, "<think>", "</think>", "<tool_call>", "[TOOL_CALLS]"),
+      fc.constantFrom(...quotes),
+      fc.boolean(),
+      (fence, quote, call, isBefore) => {
+        const code = fence(quote);
+        const alone = readAnswer(`It is${code}so.`);
+        assert.deepEqual([alone.calls, alone.faults, alone.reasoning], [[], [], null]);
+        assert.equal(alone.content, `It is${code}so.`);
+        // Behind a call that has no end of its own, code is a part of it.
+        const both = isBefore ? `Like${code}so: ${call}` : `<think>a</think>${call}`;
+        assert.deepEqual(readAnswer(both).calls, [add], both);
+      },
+    ),
+    { numRuns: 400 },
+  );
+});
+
+Deno.test("a whole call that reaches out of code is a call", () => {
+  const call = "<tool_call><function=write><parameter=code>\n```\nx\n```\n</parameter></function>" +
+    "</tool_call>";
+  assert.equal(readAnswer(`I forgot the end:\n\`\`\`js\nx()\n${call}`).calls.length, 1);
+});
+
+Deno.test("numbers of calls keep all their digits, and are written again as they were", () => {
+  const digits = fc.bigInt({ min: -(10n ** 30n), max: 10n ** 30n }).map(String);
+  const whole = fc.integer({ min: -1e6, max: 1e6 }).map((value) => `${value}.0`);
+  const other = fc.constantFrom("0.5", "-1", "7", "1e5", "true", '"1.0"', "null");
+  fc.assert(
+    fc.property(fc.oneof(digits, whole, other), (number) => {
+      const args = `{"a": ${number}, "b": [${number}, {"c": ${number}}]}`;
+      const [call] = readAnswer(
+        `<tool_call>{"name": "f", "arguments": ${args}}</tool_call>`,
+      ).calls;
+      const given = call!.arguments as { a: unknown };
+      const isBig = /^-?\d+$/.test(number) && !Number.isSafeInteger(Number(number));
+      assert.deepEqual(given.a, isBig ? number : JSON.parse(number));
+      JSON.stringify(call);
+      const written = renderChat(
+        [{ role: "assistant", content: null, tool_calls: [call!] }],
+        {
+          template: "{{ messages[0].tool_calls[0].function.arguments | tojson }}",
+          addGenerationPrompt: false,
+        },
+      );
+      assert.equal(written, args.replaceAll("1e5", "100000.0"));
+      // A changed one is written as it is now.
+      given.a = 5;
+      assert.ok(
+        renderChat([{ role: "assistant", content: null, tool_calls: [call!] }], {
+          template: "{{ messages[0].tool_calls[0].function.arguments | tojson }}",
+          addGenerationPrompt: false,
+        }).startsWith('{"a": 5, '),
+      );
+    }),
+    { numRuns: 200 },
+  );
 });

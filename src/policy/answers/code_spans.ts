@@ -1,0 +1,82 @@
+/** Code in Markdown: what it quotes is no call and no thought. */
+import type { Scanner } from "./scanner.ts";
+
+/** Longer than any code within a line. */
+const MAX_INLINE = 1000;
+
+/** Tells whether a place of an answer is in code. Places must come in order. */
+export class CodeSpans {
+  readonly #scanner: Scanner;
+  readonly #fences = new Map<string, number>();
+
+  /** Looks at nothing yet. */
+  constructor(scanner: Scanner) {
+    this.#scanner = scanner;
+  }
+
+  /**
+   * The end of the code around a place, or `null`. What stands before `from` is no part of it: a call
+   * or a thought is in between.
+   */
+  around(place: number, from: number): number | null {
+    const { text } = this.#scanner;
+    const before = text.slice(from, place);
+    this.#scanner.looked += before.length;
+    if (!before.includes("`") && !before.includes("~~~")) return null;
+    const isAtStart = from === 0 || text[from - 1] === "\n";
+    const fence = openFence(before, isAtStart);
+    if (fence !== null) {
+      const end = this.#fenceEnd(fence, place);
+      if (end !== null) return end;
+    }
+    const ticks = openTicks(before.slice(before.lastIndexOf("\n") + 1));
+    return ticks === null ? null : this.#inlineEnd(ticks, place);
+  }
+
+  #fenceEnd(fence: string, place: number): number | null {
+    const { text } = this.#scanner;
+    let at = this.#fences.get(fence);
+    if (at === undefined || at !== -1 && at < place) {
+      const close = new RegExp(`\\n[ \\t]*${fence[0]}{${fence.length},}[ \\t]*(?=\\n|$)`, "g");
+      close.lastIndex = place;
+      const found = close.exec(text);
+      at = found === null ? -1 : found.index + found[0].length;
+      this.#scanner.looked += (at < 0 ? text.length : at) - place;
+      this.#fences.set(fence, at);
+    }
+    return at === -1 ? null : at;
+  }
+
+  #inlineEnd(ticks: string, place: number): number | null {
+    const line = this.#scanner.text.slice(place, place + MAX_INLINE).split("\n", 1)[0]!;
+    this.#scanner.looked += line.length;
+    for (const { 0: run, index } of line.matchAll(/`+/g)) {
+      if (run.length === ticks.length) return place + index + run.length;
+    }
+    return null;
+  }
+}
+
+/** The fence that is open at the end of a text, or `null`. */
+function openFence(text: string, isAtStart: boolean): string | null {
+  let open: string | null = null;
+  for (const match of text.matchAll(/(^|\n)[ \t]*(`{3,}|~{3,})([^`\n]*)(?=\n|$)/g)) {
+    if (match.index === 0 && match[1] === "" && !isAtStart) continue;
+    const fence = match[2]!;
+    if (open === null) open = fence;
+    else if (fence[0] === open[0] && fence.length >= open.length && match[3]!.trim() === "") {
+      open = null;
+    }
+  }
+  return open;
+}
+
+/** The backticks that are open at the end of a line, or `null`. */
+function openTicks(line: string): string | null {
+  let open: string | null = null;
+  for (const [run] of line.matchAll(/`+/g)) {
+    if (open === null) open = run;
+    else if (run.length === open.length) open = null;
+  }
+  return open;
+}

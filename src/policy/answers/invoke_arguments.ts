@@ -1,0 +1,103 @@
+/** Calls as `<invoke name="f"><parameter name="a">1</parameter></invoke>`, whatever stands before the names. */
+import {
+  fault,
+  type Found,
+  looseValue,
+  namedCall,
+  type Reading,
+  taggedCall,
+  type TextParameters,
+} from "./answer.ts";
+import type { Scanner } from "./scanner.ts";
+import { TagReader } from "./tagged_arguments.ts";
+
+/** The tags of a family. */
+export interface InvokeTags {
+  /** Opens the calls. */
+  readonly open: string;
+  /** Ends them. */
+  readonly close: string;
+  /** Stands before `invoke` and `parameter`. */
+  readonly prefix: string;
+}
+
+/** MiniMax M2. */
+export const minimaxTags: InvokeTags = {
+  open: "<minimax:tool_call>",
+  close: "</minimax:tool_call>",
+  prefix: "",
+};
+
+/** DeepSeek V3.2. */
+export const dsmlTags: InvokeTags = {
+  open: "<｜DSML｜function_calls>",
+  close: "</｜DSML｜function_calls>",
+  prefix: "｜DSML｜",
+};
+
+/** Muse Glimmer. */
+export const atemTags: InvokeTags = {
+  open: "<atem:function_calls>",
+  close: "</atem:function_calls>",
+  prefix: "atem:",
+};
+
+/** Reads the calls behind an opening. */
+export function readInvokes(
+  scanner: Scanner,
+  start: number,
+  { tags, texts }: { tags: InvokeTags; texts: TextParameters },
+): Reading {
+  const { close, prefix } = tags;
+  const reader = new TagReader(scanner, start);
+  const invoke = new RegExp(`\\s*<${prefix}invoke\\s+name="([^"<>]*)"\\s*>`, "y");
+  const end = new RegExp(`\\s*(${close})`, "y");
+  const found: Found[] = [];
+  for (let name = reader.take(invoke); name !== null; name = reader.take(invoke)) {
+    const call = reader.isAt(/\s*\{/y)
+      ? jsonCall(reader, name, prefix)
+      : invokeCall(reader, name, { prefix, texts });
+    if (typeof call === "string") return reader.broken(call);
+    found.push(call);
+  }
+  if (found.length === 0) return reader.broken("the call has no name");
+  if (!reader.closes(end)) return reader.broken("something stands behind the call");
+  return { end: reader.at, found, closes: [`</${prefix}parameter>`, `</${prefix}invoke>`] };
+}
+
+function invokeCall(
+  reader: TagReader,
+  name: string,
+  { prefix, texts }: { prefix: string; texts: TextParameters },
+): Found | string {
+  const start = reader.at;
+  const end = new RegExp(`\\s*(</${prefix}invoke>)`, "y");
+  const head = new RegExp(
+    `\\s*<${prefix}parameter\\s+name="([^"<>]*)"((?:\\s+[\\w-]+="[^"<>]*")*)\\s*>`,
+    "y",
+  );
+  const given: Record<string, unknown> = {};
+  while (reader.take(end) === null) {
+    const at = reader.at;
+    const key = reader.take(head);
+    if (key === null) return "something stands between its parameters";
+    const attributes = reader.since(at);
+    const value = reader.value(
+      new RegExp(`<${prefix}parameter(?:=|\\s+name=)|</${prefix}parameter>`, "g"),
+    );
+    if (value === null) return `the parameter ${key} has no end`;
+    const told = /\sstring="(true|false)"/.exec(attributes)?.[1];
+    const isText = told === undefined ? texts(name).has(key) : told === "true";
+    given[key] = looseValue(value, isText);
+  }
+  return name === "" ? fault(reader.since(start), "the call has no name") : taggedCall(
+    name,
+    given,
+    reader.since(start),
+  );
+}
+
+function jsonCall(reader: TagReader, name: string, prefix: string): Found {
+  const body = reader.json(`</${prefix}invoke>`, []);
+  return namedCall(name, body, body);
+}
