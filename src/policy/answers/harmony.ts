@@ -35,7 +35,11 @@ export function readHarmony(text: string): ReadAnswer {
       const name = recipient.replace(/^functions\./, "");
       const isCut = at === part.length && part === parts.at(-1);
       const call = namedCall(name, body, header + MESSAGE + body);
-      found.push(isCut && "fault" in call ? fault(body, "the call was cut off") : call);
+      found.push(
+        isCut && "fault" in call
+          ? fault(body, "the arguments are not JSON; the call may have been cut off")
+          : call,
+      );
     } else if (/<\|channel\|>\s*analysis/.test(header)) thoughts.push(body);
     else said.push(body);
     header = part.slice(at);

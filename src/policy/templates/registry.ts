@@ -52,7 +52,8 @@ const custom = new Map<string, CustomTemplate>();
  * import { addChatTemplate } from "@sglang-rl/sglang-rl/chat";
  *
  * addChatTemplate("plain", {
- *   template: "{% for m in messages %}{{ m.role }}: {% generation %}{{ m.content }}{% endgeneration %}\n{% endfor %}",
+ *   template: "{% for m in messages %}{{ m.role }}: {% if m.role == 'assistant' %}{% generation %}" +
+ *     "{{ m.content }}{% endgeneration %}{% else %}{{ m.content }}{% endif %}\n{% endfor %}",
  *   modelKeywords: ["my-model"],
  * });
  * ```

@@ -1,5 +1,5 @@
 import { ValidationError } from "../../errors.ts";
-import { type Message, NO_ROLE } from "../message.ts";
+import { type Message, NO_ROLE, textOf } from "../message.ts";
 import { type RenderedMessages, renderMessages, type RenderOptions } from "./render.ts";
 
 /** A stretch of a text, `[start, end)` in UTF-16 units. */
@@ -32,18 +32,22 @@ export function renderWithSpans(
   messages: readonly Message[],
   options: RenderOptions,
 ): RenderedChat {
-  const rendered = renderMessages(messages, options);
-  const { text, generated, roles } = rendered;
+  const whole = renderMessages(messages, options);
+  const { text, generated, roles } = whole;
   const assistants = roles.flatMap((role, index) => role === "assistant" ? [index] : []);
   if (assistants.length === 0) return { text, spans: [] };
   const blocks = generated.filter((block) => block !== null && block.end > block.start) as Span[];
-  if (blocks.length > 0 && !generated.includes(null)) {
-    checkCovered(blocks, assistants, rendered);
+  const spoken = messages.filter(({ role }) => role !== NO_ROLE);
+  const silent = spoken.filter(({ role }) => role === "assistant").map(saysNothing);
+  if (generated.length > 0 && !generated.includes(null)) {
+    checkCovered(blocks, assistants.filter((_, index) => !silent[index]), whole);
     return { text, spans: blocks };
   }
   let contents: readonly (Span | null)[] | undefined;
-  const spans = turnSpans(assistants, rendered, {
-    openingOf: openings(messages, options),
+  const spans = turnSpans(assistants, whole, {
+    openingOf: openings(spoken, text, options),
+    ownOf: ownStretches(spoken, whole, options),
+    isSilent: (assistant) => silent[assistant] ?? false,
     contentOf: (assistant) =>
       (contents ??= contentSpans(messages, options, text))[assistant] ?? null,
   });
@@ -66,6 +70,14 @@ function checkCovered(
   }
 }
 
+/** Whether a message has neither words nor thoughts nor calls. */
+function saysNothing(message: Message): boolean {
+  const { tool_calls, toolCalls, reasoning_content, reasoning, thinking } = message;
+  const calls = tool_calls ?? toolCalls ?? [];
+  return textOf(message).trim() === "" && calls.length === 0 &&
+    !(reasoning_content || reasoning || thinking);
+}
+
 function notFound(message: number): ValidationError {
   return new ValidationError(
     `The chat template does not show what the assistant wrote in message ${message}, so its tokens ` +
@@ -74,46 +86,71 @@ function notFound(message: number): ValidationError {
   );
 }
 
-/** Openings of the n-th assistant's turn, as a prompt ends with them. */
-type Openings = (assistant: number) => readonly string[];
+/** Openings of the n-th assistant's turn, as a prompt ends with them; its stretch begins at `start`. */
+type Openings = (assistant: number, start: number) => readonly string[];
 
 /**
  * How a prompt opens an assistant's turn: what the template adds when it is asked to. It may depend
  * on who spoke before, so it is asked once for each such role.
  */
-function openings(messages: readonly Message[], options: RenderOptions): Openings {
-  const spoken = messages.filter(({ role }) => role !== NO_ROLE);
+function openings(
+  spoken: readonly Message[],
+  text: string,
+  options: RenderOptions,
+): Openings {
   const places = spoken.flatMap(({ role }, index) => role === "assistant" ? [index] : []);
   const known = new Map<string, readonly string[]>();
-  return (assistant) => {
+  return (assistant, start) => {
     const place = places[assistant]!;
     const before = spoken[place - 1]?.role ?? "";
     let found = known.get(before);
     if (found === undefined) {
-      const after = variants(openingAfter(spoken.slice(0, place), options));
+      const ahead = spoken.slice(0, place);
+      const after = variants(openingAfter(ahead, options));
       const usual = before === "user" ? [] : variants(openingAfter([], options));
-      found = [...after, ...usual.filter((opening) => opening !== "")];
+      const others = [...after, ...usual].filter((opening) => opening !== "");
+      const within = promptWithin(ahead, { text, start, options });
+      const none = after.filter((one) => one === "");
+      found = within === null ? [...others, ...none] : [within, ...others];
       known.set(before, found);
     }
     return found;
   };
 }
 
-function openingAfter(start: readonly Message[], options: RenderOptions): string | null {
-  const before = start.length === 0 ? [{ role: "user", content: "" }] : start;
+/**
+ * What of an assistant's stretch stands in its prompt already: a template may close what was before,
+ * such as the answers of tools, in either.
+ */
+function promptWithin(
+  ahead: readonly Message[],
+  { text, start, options }: { text: string; start: number; options: RenderOptions },
+): string | null {
+  if (ahead.length === 0) return null;
+  const prompt = rendered(ahead, { ...options, addGenerationPrompt: true })?.text ?? "";
+  return prompt.length >= start && text.startsWith(prompt) ? prompt.slice(start) : null;
+}
+
+/** A conversation as rendered, or `null` where the template refuses it. */
+function rendered(messages: readonly Message[], options: RenderOptions): RenderedMessages | null {
   try {
-    const plain = { ...options, continueFinalMessage: false };
-    const closed = renderMessages(before, { ...plain, addGenerationPrompt: false }).text;
-    const open = renderMessages(before, { ...plain, addGenerationPrompt: true }).text;
-    let same = 0;
-    while (same < closed.length && closed[same] === open[same]) same++;
-    // Not from inside a token: what closes a text may begin as what opens a turn does.
-    const token = /<[^<>\s]*$/.exec(open.slice(Math.max(0, same - 64), same));
-    return open.slice(same - (token?.[0].length ?? 0));
+    return renderMessages(messages, { ...options, continueFinalMessage: false });
   } catch (error) {
     if (error instanceof ValidationError) return null;
     throw error;
   }
+}
+
+function openingAfter(start: readonly Message[], options: RenderOptions): string | null {
+  const before = start.length === 0 ? [{ role: "user", content: "" }] : start;
+  const closed = rendered(before, { ...options, addGenerationPrompt: false })?.text;
+  const open = rendered(before, { ...options, addGenerationPrompt: true })?.text;
+  if (closed === undefined || open === undefined) return null;
+  let same = 0;
+  while (same < closed.length && closed[same] === open[same]) same++;
+  // Not from inside a token: what closes a text may begin as what opens a turn does.
+  const token = /<[^<>\s]*$/.exec(open.slice(Math.max(0, same - 64), same));
+  return open.slice(same - (token?.[0].length ?? 0));
 }
 
 /** Where a template opens the reasoning too: an earlier turn may stand there without it. */
@@ -132,6 +169,10 @@ function variants(opening: string | null): readonly string[] {
 interface Borders {
   /** How a prompt opens the n-th assistant's turn. */
   readonly openingOf: Openings;
+  /** What of a stretch of the n-th assistant is its own: others' messages may stand in it. */
+  readonly ownOf: (assistant: number, span: Span) => readonly [Span, ...Span[]];
+  /** Whether the n-th assistant says nothing at all. */
+  readonly isSilent: (assistant: number) => boolean;
   /** Where the n-th assistant's content stands, or `null`. */
   readonly contentOf: (assistant: number) => Span | null;
 }
@@ -139,7 +180,7 @@ interface Borders {
 function turnSpans(
   assistants: readonly number[],
   { text, turns }: RenderedMessages,
-  { openingOf, contentOf }: Borders,
+  { openingOf, ownOf, isSilent, contentOf }: Borders,
 ): Span[] {
   const stretches = new Map<number, Span[]>();
   for (const { message, start, end } of turns) {
@@ -148,18 +189,22 @@ function turnSpans(
     stretches.set(message, list);
   }
   return assistants.flatMap((message, assistant) => {
-    const [first, ...more] = stretches.get(message) ?? [];
-    if (first === undefined) {
+    const [given, ...others] = stretches.get(message) ?? [];
+    if (given === undefined) {
+      if (isSilent(assistant)) return [];
       // The template does not loop over the messages themselves.
       const content = contentOf(assistant);
       if (content === null) throw notFound(message);
       return [content];
     }
-    const options = openingOf(assistant);
+    const [first, ...behind] = ownOf(assistant, given);
+    const more = [...behind, ...others];
+    const options = openingOf(assistant, first.start);
     const isUnmarked = options.every((opening) => opening === "");
     const start = isUnmarked
       ? contentOf(assistant)?.start ?? first.start
       : afterOpening(first, text, options);
+    if (start === null && isSilent(assistant)) return [];
     if (start === null) throw notFound(message);
     const spans = [{ start, end: first.end }, ...more].map((span) => {
       const end = beforeGlue(span, text);
@@ -167,6 +212,74 @@ function turnSpans(
     });
     return spans.filter(({ start, end }) => end > start);
   });
+}
+
+/**
+ * Templates may write the answers of tools where they write the calls. Such an answer is not the
+ * assistant's: its part of the stretch is what the template writes when no answer follows.
+ */
+function ownStretches(
+  spoken: readonly Message[],
+  { text, turns, roles }: RenderedMessages,
+  options: RenderOptions,
+): Borders["ownOf"] {
+  const stretches = new Map(turns.map((turn) => [turn.message, turn]));
+  let speaker: Span | undefined;
+  // An answer has no stretch, or one within that of the calls.
+  const hasHidden = roles.some((role, index) => {
+    const own = stretches.get(index);
+    if (role === "assistant") speaker = own;
+    if (role !== "tool") return false;
+    const isShown = own !== undefined && own.end > own.start;
+    return !isShown || speaker !== undefined && own.start < speaker.end;
+  });
+  const places = spoken.flatMap(({ role }, index) => role === "assistant" ? [index] : []);
+  return (assistant, span) => {
+    const place = places[assistant]!;
+    if (!hasHidden || spoken[place + 1]?.role !== "tool") return [span];
+    const user = spoken.slice(0, place).findLastIndex(({ role }) => role === "user");
+    for (const from of new Set([Math.max(0, user), 0])) {
+      const chat = spoken.slice(from, place + 1);
+      const alone = rendered(chat, { ...options, addGenerationPrompt: false });
+      const own = alone?.turns.findLast(({ message }) => alone.roles[message] === "assistant");
+      if (alone === null || own === undefined) continue;
+      const found = withoutAnswers(span, text, alone.text.slice(own.start, own.end));
+      if (found !== null) return found;
+    }
+    return [span];
+  };
+}
+
+/** A stretch without the answers of tools in its middle, by what it is without them. */
+function withoutAnswers(
+  { start, end }: Span,
+  text: string,
+  alone: string,
+): [Span, ...Span[]] | null {
+  const whole = text.slice(start, end);
+  let same = 0;
+  while (same < whole.length && whole[same] === alone[same]) same++;
+  if (same === 0) return null;
+  const head = whole.slice(0, same);
+  // Not within a token, and without the token that opens the answers.
+  const cut = /<[^<>\s]*$/.exec(head.slice(-64))?.[0].length ??
+    openedAnswer(head, whole.slice(same));
+  const own = { start, end: start + same - cut };
+  // Words may stand behind the answers; either text may end with a token.
+  const words = (one: string) => one.trimEnd().replace(/<[^<>\s]+>$/, "").trimEnd();
+  const rest = words(alone.slice(same));
+  const tail = words(whole);
+  if (rest === "" || !tail.endsWith(rest) || tail.length - rest.length < same) return [own];
+  return [own, { start: start + tail.length - rest.length, end }];
+}
+
+/** The length of a token at the end of a text that is closed behind it, such as `<|tool_response>`. */
+function openedAnswer(head: string, behind: string): number {
+  const opened = /<\|?([\w:-]+)\|?>$/.exec(head.slice(-64));
+  if (opened === null) return 0;
+  const name = opened[1]!;
+  const closes = [`<${name}|>`, `</${name}>`, `<|/${name}|>`];
+  return closes.some((close) => behind.includes(close)) ? opened[0].length : 0;
 }
 
 // Characters of the private use area mark the borders: no template trims them or looks for them.

@@ -12,6 +12,7 @@ import type { ReadAnswer } from "../answers/answer.ts";
 import { type AnswerReader, readAnswer } from "../answers/read_answer.ts";
 import { type AnswerFormat, answerFormatOf, hidesMarks } from "../answers/model_marks.ts";
 import type { ToolCallFormat } from "../answers/formats.ts";
+import { isHarmony } from "../answers/harmony.ts";
 import { encodeWithMask } from "../assistant_mask.ts";
 import type { Message } from "../message.ts";
 import type { TemplateLimits } from "../templates/jinja/mod.ts";
@@ -94,10 +95,12 @@ export class TemplateChatModel implements ChatModel {
     const written = await this.#written(sample, signal);
     const answer = await take(shown);
     const isComplete = sample.finishReason.type === "stop";
-    if (written !== shown) {
-      const whole = await take(written);
+    // Templates refuse messages that are written in channels.
+    const isChanneled = (format.formats?.includes("gpt-oss") ?? false) && isHarmony(written);
+    if (isChanneled || written !== shown) {
+      const whole = written === shown ? answer : await take(written);
       // A mark that the server left out has a meaning, also where it opens no call and no thought.
-      const isApart = hidesMarks({ written, shown }, format) ||
+      const isApart = isChanneled || hidesMarks({ written, shown }, format) ||
         whole.calls.length > answer.calls.length ||
         (whole.reasoning !== null && answer.reasoning === null);
       if (isApart) return messageOf(whole, { content: whole.content, isComplete, isApart });

@@ -232,7 +232,9 @@ const frames: Readonly<Record<string, (code: string) => string>> = {
   "Llama 3.1's own tools": (code) => `<function=write>${JSON.stringify({ code })}</function>`,
   "LFM2": (code) => `<|tool_call_start|>[write(code=${JSON.stringify(code)})]<|tool_call_end|>`,
   "LFM2 with Python's quotes": (code) =>
-    `<|tool_call_start|>[write(code='${code.replaceAll("\n", "\\n")}')]<|tool_call_end|>`,
+    `<|tool_call_start|>[write(code='${
+      code.replaceAll("\\", "\\\\").replaceAll("\n", "\\n")
+    }')]<|tool_call_end|>`,
   "Phi-4": (code) => `<|tool_call|>${JSON.stringify([{ name: "write", arguments: { code } }])}`,
   "Gemma 4": (code) => `<|tool_call>call:write{code:<|"|>${code}<|"|>}<tool_call|>`,
   "Cohere": (code) =>
