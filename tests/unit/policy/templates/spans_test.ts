@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import type { Message } from "../../../../src/policy/mod.ts";
+import type { Message } from "../../../../src/policy/chat.ts";
 import { renderWithSpans } from "../../../../src/policy/templates/spans.ts";
 
 /** Templates that write the answers of tools in ways of their own; `§` stands where others speak. */
