@@ -1,11 +1,6 @@
 import { StateError } from "../errors.ts";
 import type { Logger } from "../internal/logger.ts";
-import {
-  type FleetSync,
-  SGLangWeightSyncScheme,
-  VersionLedger,
-  type WeightSyncOptions,
-} from "../weights/mod.ts";
+import { type FleetSync, SGLangWeightSyncScheme, VersionLedger } from "../weights/mod.ts";
 import type { ModelInput } from "../weights/source/mod.ts";
 import type { Member } from "./member.ts";
 
@@ -42,8 +37,7 @@ export async function refit(
   }
   const source = refit.source ?? await sourceOf(last, member.url, call.signal);
   // The group of the fleet's own syncs has the port that was asked for.
-  const { engine: _, serverUrl: _url, masterPort: _port, numWorkers: _ranks, ...options }:
-    WeightSyncOptions = last?.options ?? {};
+  const { masterPort: _port, numWorkers: _ranks, ...options } = last?.options ?? {};
   const scheme = new SGLangWeightSyncScheme({
     ...options,
     logger,

@@ -8,8 +8,8 @@ import {
   type SGLangWeightSender,
   SGLangWeightSyncScheme,
   type UpdateWeightsOptions,
-  type WeightSyncOptions,
   type WeightSyncReport,
+  type WeightSyncSettings,
 } from "../weights/mod.ts";
 import type { SGLangWorker } from "./workers.ts";
 
@@ -27,7 +27,7 @@ export interface WeightUpdateGroupOptions extends CallOptions {
   /** Its backend. Default `"nccl"`. */
   readonly backend?: "nccl" | "gloo" | undefined;
   /** How weights are synced when this process is rank 0. */
-  readonly scheme?: Omit<WeightSyncOptions, "serverUrl" | "engine" | "workers"> | undefined;
+  readonly scheme?: WeightSyncSettings | undefined;
 }
 
 const NOT_INITIALIZED = "Weight update group not initialized: call initWeightUpdateGroup() first";

@@ -1,5 +1,5 @@
 import type { WeightServerState } from "./fleet/server.ts";
-import type { WeightSyncOptions } from "./options.ts";
+import type { WeightSyncSettings } from "./options.ts";
 import type { WeightSource } from "./source/source.ts";
 import type { ModelMetadata } from "./sync/names.ts";
 
@@ -18,8 +18,8 @@ export interface FleetSync {
    * can be brought to another server later.
    */
   readonly fingerprint: string | undefined;
-  /** How it was done. */
-  readonly options: WeightSyncOptions;
+  /** How it was done, without the servers. */
+  readonly options: WeightSyncSettings;
   /** What the trainer declared of its weights. */
   readonly declared: ModelMetadata | undefined;
 }

@@ -8,15 +8,20 @@ export type { VersionedCollector } from "./collectors.ts";
 export type { ReceiverCall } from "./fleet/fleet.ts";
 export type { ServerGroup, WeightCondition, WeightServerState } from "./fleet/server.ts";
 export type { FleetSync } from "./fleet_sync.ts";
+export { DEFAULT_DEADLINES, type WeightDeadlines } from "./deadlines.ts";
 export {
-  DEFAULT_DEADLINES,
   type DiskOptions,
+  type FieldsOfTransport,
   type NcclLibraries,
+  type TransportFields,
+  type TransportOptions,
   type VerifyLevel,
-  type WeightDeadlines,
   type WeightEngine,
+  type WeightServers,
   type WeightStrategy,
+  type WeightSyncFields,
   type WeightSyncOptions,
+  type WeightSyncSettings,
   type WeightWorker,
 } from "./options.ts";
 export { type ReceiverGroup, type ReceiverUpdate, SGLangWeightReceiver } from "./receiver.ts";

@@ -9,7 +9,7 @@ import { closeOnSignals } from "./signals.ts";
 import { castToBFloat16 } from "./source/cast.ts";
 import { type ModelInput, ModelSlot, toSource } from "./source/input.ts";
 import { onAllSettled } from "./fleet/on_all.ts";
-import type { ResolvedOptions } from "./options.ts";
+import type { ResolvedOptions } from "./resolved_options.ts";
 import type { WeightSource } from "./source/source.ts";
 import { stepFailed } from "./sync/failure.ts";
 import type { ModelMetadata } from "./sync/names.ts";
@@ -195,7 +195,7 @@ export class SGLangWeightSender implements AsyncDisposable {
     ) => Promise<WeightSyncReport>,
   ): Promise<WeightSyncReport> {
     const given = givenTo(this.#receiver);
-    const { engine } = given;
+    const { engine, serverUrl: _url, workers: _workers, ...how } = given;
     const versions = engine?.versions ?? this.#versions;
     await engine?.syncBegins?.({ signal });
     let version: string | undefined;
@@ -220,7 +220,7 @@ export class SGLangWeightSender implements AsyncDisposable {
         servers: this.servers,
         source,
         fingerprint,
-        options: given,
+        options: how,
         declared: this.#declared,
       });
     }

@@ -1,8 +1,9 @@
 /** Two real servers of different versions, whose weights the tests change, and what they say. */
+import type { GivenOptions, WeightSyncOptions } from "../../src/weights/options.ts";
 import assert from "node:assert/strict";
 import { SGLangClient } from "../../src/client/client.ts";
 import type { Generation } from "../../src/client/types.ts";
-import { SGLangWeightSyncScheme, type WeightSyncOptions } from "../../src/weights/mod.ts";
+import { SGLangWeightSyncScheme } from "../../src/weights/mod.ts";
 import { modelPath, type SGLangVersion, type TinyModel } from "./real.ts";
 
 const PROMPT = [10, 20, 30, 40];
@@ -63,13 +64,13 @@ export class Fleet implements AsyncDisposable {
   }
 
   /** A sender to both, or as the options say, with short deadlines. */
-  async sender(options: WeightSyncOptions = {}) {
+  async sender(options: GivenOptions = {}) {
     const servers = options.workers ?? this.urls;
     const scheme = new SGLangWeightSyncScheme({
       ...options,
       workers: servers,
       deadlines: { beginMs: 3000, destroyMs: 4000, ...options.deadlines },
-    });
+    } as WeightSyncOptions);
     const sender = scheme.createSender();
     try {
       await sender.initAllWorkersGroup();

@@ -1,10 +1,10 @@
 /** The sync scheme against a real server: from files, memory and device memory, over NCCL and CUDA IPC. */
+import type { GivenOptions, WeightSyncOptions } from "../../src/weights/options.ts";
 import { deepEqual, equal } from "node:assert/strict";
 import { safetensors } from "../../src/weights/source/mod.ts";
 import {
   type SGLangWeightSender,
   SGLangWeightSyncScheme,
-  type WeightSyncOptions,
   type WeightSyncReport,
 } from "../../src/weights/mod.ts";
 import { libraries, median, openGroup, record, stderrLogger } from "./support/gpu.ts";
@@ -16,7 +16,7 @@ const folder = Deno.env.get("GPU_MODELS") ?? "/tmp/sglang-rl-gpu/models";
 const versions = ["b", "a"] as const;
 type Version = (typeof versions)[number];
 
-async function senderOf(options: Partial<WeightSyncOptions>): Promise<SGLangWeightSender> {
+async function senderOf(options: GivenOptions): Promise<SGLangWeightSender> {
   const scheme = new SGLangWeightSyncScheme({
     serverUrl: server.url,
     transport: "nccl",
@@ -24,7 +24,7 @@ async function senderOf(options: Partial<WeightSyncOptions>): Promise<SGLangWeig
     nccl: libraries,
     logger: stderrLogger,
     ...options,
-  });
+  } as WeightSyncOptions);
   const sender = scheme.createSender();
   await sender.initAllWorkersGroup();
   return sender;

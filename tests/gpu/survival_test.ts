@@ -3,13 +3,10 @@
  * generation stops; the first sync; what isolation costs. scripts/gpu/run_multi.sh starts the servers
  * and runs each test.
  */
+import type { GivenOptions, WeightSyncOptions } from "../../src/weights/options.ts";
 import { deepEqual, notDeepEqual, ok, rejects } from "node:assert/strict";
 import { safetensors, type WeightSource } from "../../src/weights/source/mod.ts";
-import {
-  type SGLangWeightSender,
-  SGLangWeightSyncScheme,
-  type WeightSyncOptions,
-} from "../../src/weights/mod.ts";
+import { type SGLangWeightSender, SGLangWeightSyncScheme } from "../../src/weights/mod.ts";
 import { libraries, median, openGroup, record, stderrLogger } from "./support/gpu.ts";
 import { fleetOf, folderOf } from "./support/multi_fleet.ts";
 import { isReached, type Position, positions } from "./support/positions.ts";
@@ -40,7 +37,7 @@ function victims(): Victim[] {
   });
 }
 
-function senderTo(servers: readonly Server[], options: Partial<WeightSyncOptions> = {}) {
+function senderTo(servers: readonly Server[], options: GivenOptions = {}) {
   return new SGLangWeightSyncScheme({
     workers: servers.map(({ url }) => url),
     transport: "nccl",
@@ -49,7 +46,7 @@ function senderTo(servers: readonly Server[], options: Partial<WeightSyncOptions
     logger: quiet,
     whenUnreachable: "skip",
     ...options,
-  }).createSender();
+  } as WeightSyncOptions).createSender();
 }
 
 async function signal(name: string, pid: number): Promise<void> {

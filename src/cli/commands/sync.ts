@@ -9,6 +9,7 @@ import {
   SGLangWeightSyncScheme,
   type VerifyLevel,
   type WeightServerState,
+  type WeightSyncOptions,
   type WeightSyncReport,
 } from "../../weights/mod.ts";
 import type { TransportName } from "../../weights/transport/mod.ts";
@@ -109,7 +110,7 @@ async function sync(given: string, options: Options, io: CliIo): Promise<void> {
     throw new ValidationError("--watch goes with neither --rollback nor --dry-run");
   }
   // Not through an engine, which wants healthy servers: a push is what can repair a paused one.
-  const scheme = new SGLangWeightSyncScheme({
+  const settings = {
     workers: await serverUrls(options, io),
     ...keysOf(options, io),
     transport: options.transport,
@@ -119,7 +120,9 @@ async function sync(given: string, options: Options, io: CliIo): Promise<void> {
     bucketBytes: options.bucketMb * 2 ** 20,
     masterAddress: options.masterAddress,
     ...(options.diskFolder === undefined ? {} : { disk: { folder: options.diskFolder } }),
-  });
+  };
+  // Which flags go together is checked when they are read here, not by the compiler.
+  const scheme = new SGLangWeightSyncScheme(settings as WeightSyncOptions);
   await using sender = scheme.createSender();
   // Asks what they are; nothing is changed by it.
   const servers = await sender.receiver.probe({ signal: io.signal });

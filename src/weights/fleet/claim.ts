@@ -2,7 +2,7 @@ import { HttpError, TimeoutError } from "../../errors.ts";
 import type { Clock } from "../../internal/clock.ts";
 import { sleep } from "../../internal/deadline.ts";
 import type { Logger } from "../../internal/logger.ts";
-import type { WeightDeadlines } from "../options.ts";
+import type { WeightDeadlines } from "../deadlines.ts";
 import { foreignMarks, REFRESH_MS } from "./lease.ts";
 import { type Mark, ownerOf } from "./mark.ts";
 import { type FleetCall, onAll } from "./on_all.ts";

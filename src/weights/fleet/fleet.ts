@@ -2,12 +2,9 @@ import type { PauseMode } from "../../client/types.ts";
 import { ValidationError } from "../../errors.ts";
 import { sleep } from "../../internal/deadline.ts";
 import { messageOf } from "../../internal/thrown.ts";
-import type {
-  ResolvedOptions,
-  WeightDeadlines,
-  WeightSyncOptions,
-  WeightWorker,
-} from "../options.ts";
+import type { ResolvedOptions } from "../resolved_options.ts";
+import type { WeightDeadlines } from "../deadlines.ts";
+import type { GivenOptions, WeightWorker } from "../options.ts";
 import { isGone, stepFailed } from "../sync/failure.ts";
 import { type FleetCall, onAll, onAllSettled, ServerFailure } from "./on_all.ts";
 import { FleetServer, type WeightServerState } from "./server.ts";
@@ -271,7 +268,7 @@ export async function leaveGroups(
 
 /** How to list the servers of the options; an engine is asked again each time. */
 export function resolveWorkers(
-  options: Pick<WeightSyncOptions, "serverUrl" | "engine" | "workers">,
+  options: Pick<GivenOptions, "serverUrl" | "engine" | "workers">,
 ): () => readonly WeightWorker[] {
   const { serverUrl, engine, workers } = options;
   const given = [serverUrl, engine, workers].filter((one) => one !== undefined).length;

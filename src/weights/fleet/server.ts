@@ -3,7 +3,8 @@ import { SGLangClient } from "../../client/client.ts";
 import type { PauseMode, ServerInfo } from "../../client/types.ts";
 import type { WeightsGroupOptions } from "../../client/weight_control.ts";
 import { HttpError, UnsupportedError, ValidationError } from "../../errors.ts";
-import type { ResolvedOptions, WeightWorker } from "../options.ts";
+import type { ResolvedOptions } from "../resolved_options.ts";
+import type { WeightWorker } from "../options.ts";
 import { sleep } from "../../internal/deadline.ts";
 import { BEYOND_ANY_STEP_MS } from "./on_all.ts";
 

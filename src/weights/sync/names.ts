@@ -4,7 +4,7 @@ import { openCheckpoint } from "../../checkpoint/reader.ts";
 import { SGLangError, ValidationError } from "../../errors.ts";
 import { nearestName } from "../../internal/suggest.ts";
 import type { FleetServer } from "../fleet/server.ts";
-import type { ResolvedOptions } from "../options.ts";
+import type { ResolvedOptions } from "../resolved_options.ts";
 import type { OpenWeightSource, WeightSource } from "../source/source.ts";
 
 /** Element type and shape of every weight of a model, by name. */

@@ -4,7 +4,7 @@ import type { Lease } from "../fleet/lease.ts";
 import { incompleteMark, ownerOf } from "../fleet/mark.ts";
 import { type FleetCall, onAllSettled, ServerFailure } from "../fleet/on_all.ts";
 import type { FleetServer } from "../fleet/server.ts";
-import type { ResolvedOptions } from "../options.ts";
+import type { ResolvedOptions } from "../resolved_options.ts";
 import type { Transport } from "../transport/transport.ts";
 
 /** What there is to clean up. */

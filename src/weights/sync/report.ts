@@ -1,6 +1,7 @@
 import type { Fleet } from "../fleet/fleet.ts";
 import type { WeightServerState } from "../fleet/server.ts";
-import type { ResolvedOptions, VerifyLevel } from "../options.ts";
+import type { ResolvedOptions } from "../resolved_options.ts";
+import type { VerifyLevel } from "../options.ts";
 import type { WeightSource } from "../source/source.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { VersionLedger } from "../version_ledger.ts";

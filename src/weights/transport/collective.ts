@@ -3,7 +3,7 @@ import { HttpError, StateError } from "../../errors.ts";
 import { withDeadline } from "../../internal/deadline.ts";
 import { leaveGroups, worldSizeOf } from "../fleet/fleet.ts";
 import { BEYOND_ANY_STEP_MS } from "../fleet/on_all.ts";
-import type { ResolvedOptions } from "../options.ts";
+import type { ResolvedOptions } from "../resolved_options.ts";
 import { refuseDeviceMemory, refuseFloat8 } from "../source/source.ts";
 import { exchange } from "./exchange.ts";
 import { chooseMasterAddress, chooseMasterPort, turnAway } from "./master.ts";

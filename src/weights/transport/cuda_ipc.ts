@@ -4,7 +4,7 @@ import { UnsupportedError } from "../../errors.ts";
 import { withDeadline } from "../../internal/deadline.ts";
 import { BEYOND_ANY_STEP_MS, onAll } from "../fleet/on_all.ts";
 import { flattenedPayload, namedPayload } from "../ipc/payload.ts";
-import type { ResolvedOptions } from "../options.ts";
+import type { ResolvedOptions } from "../resolved_options.ts";
 import type { PlannedBucket } from "../sync/plan.ts";
 import { GatheringRing, joinNeighbours } from "./gather.ts";
 import { loadNative } from "./nccl.ts";

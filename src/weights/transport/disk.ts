@@ -3,7 +3,7 @@ import { ValidationError } from "../../errors.ts";
 import { withDeadline } from "../../internal/deadline.ts";
 import { asPermissionError } from "../../internal/permission.ts";
 import { BEYOND_ANY_STEP_MS, onAll } from "../fleet/on_all.ts";
-import type { ResolvedOptions } from "../options.ts";
+import type { ResolvedOptions } from "../resolved_options.ts";
 import { refuseDeviceMemory } from "../source/source.ts";
 import { oneAhead, StagingMemory, StagingRing } from "./staging.ts";
 import type { Transport, TransportRun, TransportUpdate } from "./transport.ts";

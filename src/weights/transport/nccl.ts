@@ -10,7 +10,7 @@ import type {
 import type { Keeper } from "../../../ffi/mod.ts";
 import { PermissionError } from "../../errors.ts";
 import { TCPStoreServer } from "../../rendezvous/server.ts";
-import type { ResolvedOptions } from "../options.ts";
+import type { ResolvedOptions } from "../resolved_options.ts";
 import type { GroupWay } from "./collective.ts";
 
 type Native = typeof import("../../../ffi/mod.ts");

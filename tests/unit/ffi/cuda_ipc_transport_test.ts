@@ -1,6 +1,6 @@
 import { match, rejects } from "node:assert/strict";
 import { UnsupportedError } from "../../../src/errors.ts";
-import { resolveOptions } from "../../../src/weights/options.ts";
+import { resolveOptions } from "../../../src/weights/resolved_options.ts";
 import { CudaIpcTransport } from "../../../src/weights/transport/cuda_ipc.ts";
 import type { TransportServer } from "../../../src/weights/transport/transport.ts";
 

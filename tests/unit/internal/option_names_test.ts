@@ -68,7 +68,7 @@ Deno.test("options of a part are taken out of those of the whole", () => {
 });
 
 Deno.test("an explicit option beats the environment", async () => {
-  const { resolveOptions } = await import("../../../src/weights/options.ts");
+  const { resolveOptions } = await import("../../../src/weights/resolved_options.ts");
   const env = (name: string) => name.endsWith("MODE") ? "retract" : "1";
   const chosen = resolveOptions({
     serverUrl: "http://a",

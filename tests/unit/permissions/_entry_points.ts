@@ -32,13 +32,15 @@ export interface Outcome {
 
 const sample = { maxNewTokens: 2, temperature: 0 } as const;
 
-async function push(places: Places, transport: "gloo" | "disk", folder?: string): Promise<void> {
+async function push(
+  places: Places,
+  how: { transport: "gloo" } | { transport: "disk"; disk?: { folder: string } },
+): Promise<void> {
   const { safetensors } = await import("../../../src/weights/source/mod.ts");
   const { SGLangWeightSyncScheme } = await import("../../../src/weights/mod.ts");
   const scheme = new SGLangWeightSyncScheme({
     serverUrl: places.server,
-    transport,
-    ...(folder === undefined ? {} : { disk: { folder } }),
+    ...how,
   });
   await using sender = scheme.createSender();
   sender.registerModel(safetensors(places.checkpoint));
@@ -98,9 +100,9 @@ export const uses = {
     await using engine = await AsyncSGLang.connect(server);
     await engine.getModelMetadata();
   },
-  gloo: (places) => push(places, "gloo"),
-  diskOfTheCheckpoint: (places) => push(places, "disk"),
-  diskWritten: (places) => push(places, "disk", places.output),
+  gloo: (places) => push(places, { transport: "gloo" }),
+  diskOfTheCheckpoint: (places) => push(places, { transport: "disk" }),
+  diskWritten: (places) => push(places, { transport: "disk", disk: { folder: places.output } }),
   async nccl({ port }) {
     const { NcclGroup } = await import("../../../ffi/mod.ts");
     const { TCPStoreServer } = await import("../../../src/rendezvous/mod.ts");

@@ -1,4 +1,5 @@
 /** Weights through a group with a device: what is staged, when, from where, and how it ends. */
+import type { GivenOptions, WeightSyncOptions } from "../../../src/weights/options.ts";
 import { deepEqual, equal, ok, rejects } from "node:assert/strict";
 import type {
   CollectiveGroup,
@@ -7,11 +8,7 @@ import type {
   OpenGroupOptions,
   StagePart,
 } from "../../../src/weights/transport/mod.ts";
-import {
-  type SGLangWeightSender,
-  SGLangWeightSyncScheme,
-  type WeightSyncOptions,
-} from "../../../src/weights/mod.ts";
+import { type SGLangWeightSender, SGLangWeightSyncScheme } from "../../../src/weights/mod.ts";
 import { type StateDict, weightIterator } from "../../../src/weights/source/mod.ts";
 import { FakeClock, openCalls, turns, until } from "../../_support/clock.ts";
 import { recordingGroups, weightsStandIn } from "../../_support/weights_stand_in.ts";
@@ -33,7 +30,7 @@ function never(signal: AbortSignal): Promise<never> {
 }
 
 /** A group whose device is a list: a part's address is the number of its stage call. */
-function deviceGroups(hang?: Hang): DeviceLog & { openGroup: WeightSyncOptions["openGroup"] } {
+function deviceGroups(hang?: Hang): DeviceLog & { openGroup: GivenOptions["openGroup"] } {
   const log: DeviceLog = { events: [], staged: [] };
   const { events, staged } = log;
   let staging = 0;
@@ -79,7 +76,7 @@ function deviceGroups(hang?: Hang): DeviceLog & { openGroup: WeightSyncOptions["
 
 async function senderTo(
   url: string,
-  options: Partial<WeightSyncOptions>,
+  options: GivenOptions,
 ): Promise<SGLangWeightSender> {
   const sender = new SGLangWeightSyncScheme({
     serverUrl: url,
@@ -88,7 +85,7 @@ async function senderTo(
     nameCheck: "off",
     deadlines: { updateMs: STEP_MS, destroyMs: STEP_MS, controlMs: STEP_MS },
     ...options,
-  }).createSender();
+  } as WeightSyncOptions).createSender();
   await sender.initAllWorkersGroup();
   return sender;
 }

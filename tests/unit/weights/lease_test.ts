@@ -1,4 +1,5 @@
 /** A trainer that lives keeps its turn; one that is counted as dead writes nothing more. */
+import type { GivenOptions, WeightSyncOptions } from "../../../src/weights/options.ts";
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { SyncOvertakenError } from "../../../src/errors.ts";
@@ -8,7 +9,7 @@ import {
   stateDict,
   type WeightSource,
 } from "../../../src/weights/source/mod.ts";
-import { SGLangWeightSyncScheme, type WeightSyncOptions } from "../../../src/weights/mod.ts";
+import { SGLangWeightSyncScheme } from "../../../src/weights/mod.ts";
 import { FakeClock, openCalls } from "../../_support/clock.ts";
 import { recordingGroups, weightsStandIn } from "../../_support/weights_stand_in.ts";
 
@@ -79,7 +80,7 @@ function slowSource(at: number) {
   return { source, reached: reached.promise, goOn: goOn.resolve };
 }
 
-function senderOf(urls: readonly string[], name: string, options: WeightSyncOptions) {
+function senderOf(urls: readonly string[], name: string, options: GivenOptions) {
   return new SGLangWeightSyncScheme({
     workers: urls,
     trainer: name,
@@ -89,7 +90,7 @@ function senderOf(urls: readonly string[], name: string, options: WeightSyncOpti
     openGroup: recordingGroups().openGroup,
     headers: { "x-trainer": name },
     ...options,
-  }).createSender();
+  } as WeightSyncOptions).createSender();
 }
 
 type Server = ReturnType<typeof weightsStandIn>;

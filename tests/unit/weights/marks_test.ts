@@ -1,18 +1,19 @@
+import type { GivenOptions, WeightSyncOptions } from "../../../src/weights/options.ts";
 import { deepEqual, equal, rejects } from "node:assert/strict";
-import { SGLangWeightSyncScheme, type WeightSyncOptions } from "../../../src/weights/mod.ts";
+import { SGLangWeightSyncScheme } from "../../../src/weights/mod.ts";
 import { recordingGroups, weightsStandIn } from "../../_support/weights_stand_in.ts";
 
 const weights = { "0.bias": { data: Float32Array.of(7, 8, 9), shape: [3] } } as const;
 const metadata = { "0.bias": { dtype: "float32", shape: [3] } } as const;
 
-async function senderOf(url: string, options: WeightSyncOptions = {}) {
+async function senderOf(url: string, options: GivenOptions = {}) {
   const { openGroup } = recordingGroups();
   const scheme = new SGLangWeightSyncScheme({
     serverUrl: url,
     env: () => undefined,
     openGroup,
     ...options,
-  });
+  } as WeightSyncOptions);
   const sender = scheme.createSender();
   await sender.initAllWorkersGroup(metadata);
   return sender;

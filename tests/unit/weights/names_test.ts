@@ -1,7 +1,7 @@
 /** What is sent is compared with the model, name by name. */
 import { deepEqual, equal, rejects, throws } from "node:assert/strict";
 import type { FleetServer } from "../../../src/weights/fleet/server.ts";
-import { resolveOptions } from "../../../src/weights/options.ts";
+import { resolveOptions } from "../../../src/weights/resolved_options.ts";
 import { checkTensors, referenceOf } from "../../../src/weights/sync/names.ts";
 import { metadataOf } from "../../../src/weights/mod.ts";
 import { safetensors, stateDict } from "../../../src/weights/source/mod.ts";

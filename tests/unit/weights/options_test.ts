@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { parseDType } from "../../../src/checkpoint/dtype.ts";
 import { ValidationError } from "../../../src/errors.ts";
 import { SGLangWeightReceiver, SGLangWeightSyncScheme } from "../../../src/weights/mod.ts";
-import { parseDevice, resolveOptions } from "../../../src/weights/options.ts";
+import type { WeightSyncOptions } from "../../../src/weights/mod.ts";
+import { parseDevice, resolveOptions } from "../../../src/weights/resolved_options.ts";
 import { optionsOf } from "../../../src/weights/receiver.ts";
 import { chooseMasterPort } from "../../../src/weights/transport/master.ts";
 
@@ -105,7 +106,7 @@ Deno.test("case 97: types by torch's names; an unknown one is an error", () => {
 
 Deno.test("servers are given in exactly one way, each once, with readable addresses", () => {
   const make = (options: Record<string, unknown>) => () =>
-    new SGLangWeightSyncScheme({ env: noEnv, ...options });
+    new SGLangWeightSyncScheme({ env: noEnv, ...options } as unknown as WeightSyncOptions);
   assert.throws(make({}), /exactly one of serverUrl, engine and workers, got 0/);
   assert.throws(make({ serverUrl, workers: [serverUrl] }), /got 2/);
   assert.throws(make({ workers: [] }), /lists no server/);
@@ -126,4 +127,46 @@ Deno.test("wrong values and names of options are told with what is allowed", () 
   );
   assert.throws(make({ deadlines: { initMs: 0 } }), /above 0/);
   assert.throws(make({ bucketBytes: 0 }), /bucketBytes/);
+});
+
+Deno.test("an option of another transport is refused, one of its own is taken", () => {
+  const values = {
+    masterAddress: "127.0.0.1",
+    masterPort: 29500,
+    bindAddress: "0.0.0.0",
+    openGroup: () => Promise.reject(new Error("not opened here")),
+    isolation: "fleet",
+    nccl: {},
+    keeper: false,
+    disk: { folder: "/w" },
+    serversSeeDevice: true,
+  };
+  const group = ["masterAddress", "masterPort", "bindAddress", "openGroup", "isolation"];
+  const taken: Record<string, readonly string[]> = {
+    "nccl": [...group, "nccl", "keeper"],
+    "gloo": group,
+    "cuda-ipc": ["nccl", "serversSeeDevice"],
+    "disk": ["disk"],
+    "auto": Object.keys(values),
+  };
+  for (const [transport, names] of Object.entries(taken)) {
+    for (const [name, value] of Object.entries(values)) {
+      const options = {
+        serverUrl,
+        env: noEnv,
+        transport,
+        ...(transport === "cuda-ipc" && { serversSeeDevice: true }),
+        [name]: value,
+      } as unknown as WeightSyncOptions;
+      if (names.includes(name)) new SGLangWeightSyncScheme(options);
+      else {
+        assert.throws(
+          () => new SGLangWeightSyncScheme(options),
+          new RegExp(
+            `^ValidationError: ${name} is for transport .*, and transport is "${transport}"`,
+          ),
+        );
+      }
+    }
+  }
 });

@@ -1,9 +1,6 @@
+import type { GivenOptions, WeightSyncOptions } from "../../../src/weights/options.ts";
 import assert from "node:assert/strict";
-import {
-  SGLangWeightReceiver,
-  SGLangWeightSyncScheme,
-  type WeightSyncOptions,
-} from "../../../src/weights/mod.ts";
+import { SGLangWeightReceiver, SGLangWeightSyncScheme } from "../../../src/weights/mod.ts";
 import { type StateDict, tensorDict } from "../../../src/weights/source/mod.ts";
 import { until } from "../../_support/clock.ts";
 import { recordingGroups, weightsStandIn } from "../../_support/weights_stand_in.ts";
@@ -19,13 +16,13 @@ const metadata = {
   "1.weight": { dtype: "float32", shape: [1, 3] },
 } as const;
 
-function schemeFor(url: string, options: WeightSyncOptions = {}) {
+function schemeFor(url: string, options: GivenOptions = {}) {
   return new SGLangWeightSyncScheme({
     serverUrl: url,
     env: () => undefined,
     openGroup: recordingGroups().openGroup,
     ...options,
-  });
+  } as WeightSyncOptions);
 }
 
 Deno.test("case 82: no connection before init", async () => {

@@ -1,12 +1,9 @@
 /** A model's output head may stay behind only where the model has none of its own. */
+import type { GivenOptions, WeightSyncOptions } from "../../../src/weights/options.ts";
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { EmbeddedServer } from "../../../src/embedded/mod.ts";
-import {
-  metadataOf,
-  SGLangWeightSyncScheme,
-  type WeightSyncOptions,
-} from "../../../src/weights/mod.ts";
+import { metadataOf, SGLangWeightSyncScheme } from "../../../src/weights/mod.ts";
 import { safetensors, type WeightSource } from "../../../src/weights/source/mod.ts";
 import { temporaryFolder } from "../../_support/temporary_folder.ts";
 import { tinyCheckpoint } from "../embedded/_support.ts";
@@ -35,14 +32,14 @@ function renamed(source: WeightSource, how: "headless" | "with head"): WeightSou
   };
 }
 
-async function sync(model: string, source: WeightSource, options: WeightSyncOptions = {}) {
+async function sync(model: string, source: WeightSource, options: GivenOptions = {}) {
   await using server = await EmbeddedServer.start({ model });
   await using sender = new SGLangWeightSyncScheme({
     serverUrl: server.url,
     transport: "gloo",
     env: () => undefined,
     ...options,
-  }).createSender();
+  } as WeightSyncOptions).createSender();
   await sender.initAllWorkersGroup();
   const report = await sender.updateWeights(source);
   assert.equal(server.stats.weightVersion, "1");
