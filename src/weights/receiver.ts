@@ -4,7 +4,7 @@ import { Fleet, type ReceiverCall, resolveWorkers } from "./fleet/fleet.ts";
 import { BEYOND_ANY_STEP_MS } from "./fleet/on_all.ts";
 import type { WeightServerState } from "./fleet/server.ts";
 import { type ResolvedOptions, resolveOptions } from "./resolved_options.ts";
-import { type WeightSyncOptions } from "./options.ts";
+import type { WeightSyncOptions } from "./options.ts";
 
 /** Where servers join a group. */
 export interface ReceiverGroup {

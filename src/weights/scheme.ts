@@ -2,7 +2,7 @@ import type { PauseMode } from "../client/types.ts";
 import { silentLogger } from "../internal/logger.ts";
 import { resolveWorkers, trimUrl } from "./fleet/fleet.ts";
 import { type ResolvedOptions, resolveOptions } from "./resolved_options.ts";
-import { type WeightEngine, type WeightSyncOptions } from "./options.ts";
+import type { WeightEngine, WeightSyncOptions } from "./options.ts";
 import { SGLangWeightReceiver } from "./receiver.ts";
 import { SGLangWeightSender } from "./sender.ts";
 
