@@ -11,10 +11,7 @@ export type { FleetSync } from "./fleet_sync.ts";
 export { DEFAULT_DEADLINES, type WeightDeadlines } from "./deadlines.ts";
 export {
   type DiskOptions,
-  type FieldsOfTransport,
   type NcclLibraries,
-  type TransportFields,
-  type TransportOptions,
   type VerifyLevel,
   type WeightEngine,
   type WeightServers,

@@ -198,7 +198,7 @@ export interface TransportFields {
 }
 
 /** What joins servers into a process group. */
-type GroupField = "masterAddress" | "masterPort" | "bindAddress" | "openGroup" | "isolation";
+export type GroupField = "masterAddress" | "masterPort" | "bindAddress" | "openGroup" | "isolation";
 
 /** Options that a transport by its name takes beside `transport`. */
 export interface FieldsOfTransport {
@@ -213,7 +213,7 @@ export interface FieldsOfTransport {
 }
 
 /** The options of one transport; those of another do not compile. */
-type OptionsOf<Name extends TransportName> =
+export type OptionsOfTransport<Name extends TransportName> =
   & { readonly transport: Name }
   & Pick<TransportFields, FieldsOfTransport[Name]>
   & {
@@ -230,7 +230,7 @@ export type TransportOptions =
   | (Omit<TransportFields, "transport"> & {
     readonly transport?: "auto" | OpenTransport | undefined;
   })
-  | { [Name in TransportName]: OptionsOf<Name> }[TransportName];
+  | { [Name in TransportName]: OptionsOfTransport<Name> }[TransportName];
 
 /** How weights are synced, whichever servers; all has a default. */
 export type WeightSyncSettings = WeightSyncFields & TransportOptions;

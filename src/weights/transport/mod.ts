@@ -10,6 +10,13 @@ export {
   type PlannedBucket,
   type PlannedTensor,
 } from "../sync/plan.ts";
+export type {
+  FieldsOfTransport,
+  GroupField,
+  OptionsOfTransport,
+  TransportFields,
+  TransportOptions,
+} from "../options.ts";
 export { stageBuckets, type StagedBucket } from "./staging.ts";
 export type {
   OpenTransport,
