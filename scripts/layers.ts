@@ -65,6 +65,11 @@ export const layers: Readonly<Record<string, Layer>> = {
       "src/policy",
     ],
   },
+  "src/trainer": {
+    values: [...base, "src/checkpoint", "src/collector"],
+    types: ["src/weights"],
+    dynamic: ["ffi"],
+  },
   "src/training": { values: base },
   // What a page opens, so it leans on little.
   "src/rollout_file": {

@@ -1,6 +1,18 @@
-"""Rows that sglang-rl collects, for trainers in Python."""
+"""Rows that sglang-rl collects, for trainers in Python, and weights back to it."""
 
 from .collate import collate
 from .rows import Row, iter_rows, read_rows
+from .trainer import LinkError, LinkLost, LinkRefused, PushFailed, PushReport, WeightLink
 
-__all__ = ["Row", "collate", "iter_rows", "read_rows"]
+__all__ = [
+    "LinkError",
+    "LinkLost",
+    "LinkRefused",
+    "PushFailed",
+    "PushReport",
+    "Row",
+    "WeightLink",
+    "collate",
+    "iter_rows",
+    "read_rows",
+]

@@ -122,8 +122,20 @@ def _from_record(record: dict[str, Any]) -> Row:
     )
 
 
+def rows_of(data: bytes, name: str) -> Iterator[Row]:
+    """The rows of a safetensors file that is in memory; errors call it `name`."""
+    columns, metadata = _parse_safetensors(np.frombuffer(data, dtype=np.uint8), name)
+    return _rows(columns, metadata, name)
+
+
 def _safetensors(path: str) -> Iterator[Row]:
-    columns, metadata = _read_safetensors(path)
+    empty = os.path.getsize(path) == 0
+    data = np.zeros(0, np.uint8) if empty else np.memmap(path, dtype=np.uint8, mode="r")
+    columns, metadata = _parse_safetensors(data, path)
+    return _rows(columns, metadata, path)
+
+
+def _rows(columns: dict[str, np.ndarray], metadata: dict[str, str], path: str) -> Iterator[Row]:
     _check_schema(metadata.get("schema"), path)
     names = [_version(name) for name in json.loads(metadata["version_names"])]
     reasons = json.loads(metadata["finish_reasons"])
@@ -163,23 +175,23 @@ def _safetensors(path: str) -> Iterator[Row]:
         )
 
 
-def _read_safetensors(path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    size = os.path.getsize(path)
-    with open(path, "rb") as file:
-        head = file.read(8)
-        length = struct.unpack("<Q", head)[0] if len(head) == 8 else -1
-        if not 0 <= length <= min(size - 8, _LARGEST_HEADER):
-            raise ValueError(f"{path} is no safetensors file: its header would not fit into it")
-        header = json.loads(file.read(length))
-    data = np.memmap(path, dtype=np.uint8, mode="r", offset=8 + length) if size > 8 + length else b""
+def _parse_safetensors(
+    file: np.ndarray, path: str
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    size = len(file)
+    length = struct.unpack("<Q", file[:8].tobytes())[0] if size >= 8 else -1
+    if not 0 <= length <= min(size - 8, _LARGEST_HEADER):
+        raise ValueError(f"{path} is no safetensors file: its header would not fit into it")
+    header = json.loads(file[8 : 8 + length].tobytes())
+    data = file[8 + length :]
     metadata = header.pop("__metadata__", {})
     columns = {}
     for name, entry in header.items():
         begin, end = entry["data_offsets"]
-        if entry["dtype"] not in _DTYPES or not 0 <= begin <= end <= size - 8 - length:
+        if entry["dtype"] not in _DTYPES or not 0 <= begin <= end <= len(data):
             raise ValueError(f"{path}: column {name} is out of bounds or of an unknown type")
         dtype = _DTYPES[entry["dtype"]]
-        columns[name] = np.frombuffer(bytes(data[begin:end]), dtype=dtype).reshape(entry["shape"])
+        columns[name] = np.frombuffer(data[begin:end].tobytes(), dtype=dtype).reshape(entry["shape"])
     return columns, metadata
 
 

@@ -69,9 +69,7 @@ export async function writeSafetensors(
   const { metadata = { format: "pt" }, signal } = options;
   throwIfAborted(signal, `write ${path}`);
   checkTensors(tensors);
-  const ordered = [...tensors].sort((a, b) =>
-    layoutOrder.indexOf(a.dtype) - layoutOrder.indexOf(b.dtype) || compareText(a.name, b.name)
-  );
+  const ordered = inOrder(tensors);
   const temporary = `${path}.${crypto.randomUUID()}.tmp`;
   try {
     await writeFile(temporary, { header: encodeHeader(ordered, metadata), ordered, signal });
@@ -80,6 +78,44 @@ export async function writeSafetensors(
     await Deno.remove(temporary).catch(() => {});
     throw namingFlag(error, path);
   }
+}
+
+/** A safetensors file that is nowhere: its size, and its bytes when their turn comes. */
+export interface SafetensorsFile {
+  /** Bytes in all. */
+  readonly byteLength: number;
+  /** The bytes in pieces, made anew for each call; a piece is valid until the next. */
+  pieces(): Generator<Uint8Array, void, void>;
+}
+
+/** The file that {@linkcode writeSafetensors} writes, of tensors whose bytes need no waiting. */
+export function safetensorsFile(
+  tensors: readonly TensorToWrite[],
+  metadata: Readonly<Record<string, string>>,
+): SafetensorsFile {
+  checkTensors(tensors);
+  const ordered = inOrder(tensors);
+  const header = encodeHeader(ordered, metadata);
+  const bytes = ordered.reduce((sum, tensor) => sum + tensorSizeBytes(tensor), 0);
+  return {
+    byteLength: header.length + bytes,
+    *pieces() {
+      yield header;
+      for (const tensor of ordered) {
+        const pieces = piecesOf(tensor);
+        if (!(Symbol.iterator in pieces)) {
+          throw new ValidationError(`Tensor "${tensor.name}" gives its bytes only to who waits`);
+        }
+        yield* pieces;
+      }
+    },
+  };
+}
+
+function inOrder(tensors: readonly TensorToWrite[]): TensorToWrite[] {
+  return [...tensors].sort((a, b) =>
+    layoutOrder.indexOf(a.dtype) - layoutOrder.indexOf(b.dtype) || compareText(a.name, b.name)
+  );
 }
 
 /** The temporary file lies in the folder, and a rename takes the permission to read it, too. */

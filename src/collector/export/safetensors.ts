@@ -1,4 +1,9 @@
-import { type TensorToWrite, writeSafetensors } from "../../checkpoint/writer.ts";
+import {
+  type SafetensorsFile,
+  safetensorsFile,
+  type TensorToWrite,
+  writeSafetensors,
+} from "../../checkpoint/writer.ts";
 import { ValidationError } from "../../errors.ts";
 import type { RolloutBatch } from "../batch.ts";
 import type { RolloutRow } from "../row.ts";
@@ -61,14 +66,23 @@ export async function writeRollout(
   batch: RolloutBatch,
   options: { signal?: AbortSignal } = {},
 ): Promise<void> {
-  const metadata = {
+  const { signal } = options;
+  await writeSafetensors(path, toTensors(batch), { metadata: metadataOf(batch), signal });
+}
+
+/** A batch as the bytes of the file that {@linkcode writeRollout} writes. */
+export function rolloutFile(batch: RolloutBatch): SafetensorsFile {
+  return safetensorsFile(toTensors(batch), metadataOf(batch));
+}
+
+function metadataOf(batch: RolloutBatch): Record<string, string> {
+  return {
     schema: ROLLOUT_SCHEMA,
     shape: JSON.stringify(batch.shape),
     version_names: JSON.stringify(batch.versionNames),
     version_index: String(batch.versionIndex ?? ""),
     finish_reasons: JSON.stringify(FINISH_REASONS),
   };
-  await writeSafetensors(path, toTensors(batch), { metadata, signal: options.signal });
 }
 
 /** A turn in which nothing was sampled, at the end of a context, has no prompt of its own. */

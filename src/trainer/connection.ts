@@ -1,0 +1,487 @@
+import { type DType, isDType, type TensorInfo, tensorSizeBytes } from "../checkpoint/dtype.ts";
+import { ProtocolError, StateError, UnreachableError } from "../errors.ts";
+import type { Clock } from "../internal/clock.ts";
+import type { Logger } from "../internal/logger.ts";
+import { asError } from "../internal/thrown.ts";
+import {
+  encodeFree,
+  encodeHead,
+  encodeMessage,
+  FrameKind,
+  type FrameReader,
+  MAX_BYTES_FRAME,
+  MAX_MESSAGE_BYTES,
+} from "./frames.ts";
+import type { TrainerName, TrainerWay } from "./greeting.ts";
+import { type Landing, Wants } from "./wants.ts";
+
+/** What a trainer says of a LoRA adapter. */
+export interface PushedAdapter {
+  /** What the trainer calls it. */
+  readonly name: string;
+  /** Its `adapter_config.json`, as PEFT writes it. */
+  readonly config: Readonly<Record<string, unknown>>;
+}
+
+/** What a trainer says that it wants to push. */
+export interface PushOffer {
+  /** Its number on this connection. */
+  readonly id: number;
+  /** What the trainer calls these weights; `null` leaves it to the sync. */
+  readonly version: string | null;
+  /** Whole weights, or a LoRA adapter. */
+  readonly kind: "weights" | "adapter";
+  /** Of an adapter: its name and its `adapter_config.json`. */
+  readonly adapter: PushedAdapter | undefined;
+  /** Every tensor, in the order in which the trainer has them. */
+  readonly tensors: readonly TensorInfo[];
+  /** What the tensors lie in, where a way needs to know it. */
+  readonly memory: Record<string, unknown> | undefined;
+}
+
+/** Shared memory that the trainer fills slot by slot. */
+export interface Ring {
+  /** Number of slots. */
+  readonly slots: number;
+  /** Bytes of each. */
+  readonly slotBytes: number;
+  /** Copies from a slot. */
+  read(slot: number, offset: number, target: Uint8Array): Promise<void>;
+  /** Lets go of the memory. */
+  close(): Promise<void>;
+}
+
+/** Most tensors of a push. */
+const MAX_TENSORS = 1_000_000;
+/** How often a trainer that waits is told that this side lives. */
+const PING_MS = 1000;
+/** How long bytes that are on their way may take to come when nobody wants them any more. */
+const LAST_BYTES_MS = 2000;
+/** Bytes between two looks at whether they are still wanted. */
+const PIECE_BYTES = 1 << 20;
+
+/** What a connection tells its link. */
+export interface ConnectionEvents {
+  /** A trainer wants to push. */
+  push(connection: TrainerConnection, offer: PushOffer): void;
+  /** A trainer can take a batch. */
+  take(connection: TrainerConnection): void;
+}
+
+/** The push that is open on a connection. */
+interface OpenPush {
+  readonly offer: PushOffer;
+  readonly wants: Wants;
+  /** What is being done, for both sides' errors. */
+  progress: string;
+}
+
+/** One trainer that is connected and known. */
+export class TrainerConnection {
+  /** What it calls itself. */
+  readonly name: string;
+  /** How its weights travel. */
+  readonly way: TrainerWay;
+  /** Why they travel so, in its words; empty where it had the best way. */
+  readonly why: string;
+  readonly #socket: Deno.Conn;
+  readonly #reader: FrameReader;
+  readonly #ring: Ring | undefined;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #events: ConnectionEvents;
+  readonly #end = new AbortController();
+  readonly #held = new Set<number>();
+  readonly #copies = new Set<Promise<unknown>>();
+  readonly #taken = new Map<number, () => void>();
+  #writing: Promise<void> = Promise.resolve();
+  #push: OpenPush | undefined;
+  #lastPush = 0;
+  #canTake = false;
+  #stopPing = () => {};
+
+  /** Takes over a socket whose greeting is done. */
+  constructor(
+    socket: Deno.Conn,
+    reader: FrameReader,
+    options: {
+      readonly trainer: TrainerName;
+      readonly way: TrainerWay;
+      readonly why: string;
+      readonly ring: Ring | undefined;
+      readonly clock: Clock;
+      readonly logger: Logger;
+      readonly events: ConnectionEvents;
+    },
+  ) {
+    this.#socket = socket;
+    this.#reader = reader;
+    this.name = options.trainer.name;
+    this.way = options.way;
+    this.why = options.why;
+    this.#ring = options.ring;
+    this.#clock = options.clock;
+    this.#logger = options.logger;
+    this.#events = options.events;
+  }
+
+  /** Fires when the connection has ended; its reason says why. */
+  get ended(): AbortSignal {
+    return this.#end.signal;
+  }
+
+  /** Whether the trainer waits for a batch. */
+  get canTake(): boolean {
+    return this.#canTake && !this.#end.signal.aborted;
+  }
+
+  /** Reads until the connection ends. Never rejects. */
+  async run(): Promise<void> {
+    try {
+      for (;;) await this.#frame();
+    } catch (error) {
+      this.close(asError(error));
+    } finally {
+      // The memory is given back only when no thread copies from it any more.
+      await Promise.allSettled(this.#copies);
+      await this.#ring?.close();
+    }
+  }
+
+  /** Sends a message; its turn comes when those before it are out. */
+  async send(message: object): Promise<void> {
+    await this.#write([encodeMessage(message)]);
+  }
+
+  /** Asks for a tensor of the open push and fills `target` with it. */
+  async fetch(
+    push: number,
+    index: number,
+    target: Uint8Array,
+    signal: AbortSignal,
+  ): Promise<void> {
+    signal.throwIfAborted();
+    this.#end.signal.throwIfAborted();
+    const open = this.#open(push);
+    if (target.length === 0) return;
+    const want = open.wants.add(index, target);
+    const give = () => {
+      want.cancel(signal.reason);
+      if (!want.isBusy) return;
+      // The memory may be used again once this rejects, so what is under way is waited for.
+      const cancel = this.#clock.schedule(
+        LAST_BYTES_MS,
+        () => this.close(new StateError(`trainer ${this.name} stopped within a tensor`)),
+      );
+      want.done.then(cancel, cancel);
+    };
+    signal.addEventListener("abort", give, { once: true });
+    try {
+      this.send({ type: "want", push, tensor: index }).catch(() => {});
+      await want.done;
+    } finally {
+      signal.removeEventListener("abort", give);
+    }
+  }
+
+  /** Tells the trainer how far its push is. */
+  progress(push: number, phase: string): void {
+    if (this.#push?.offer.id !== push || this.#push.progress === phase) return;
+    this.#push.progress = phase;
+    this.send({ type: "progress", push, phase }).catch(() => {});
+  }
+
+  /** Ends the open push; the trainer hears how. */
+  async settle(push: number, outcome: object): Promise<void> {
+    const open = this.#push;
+    if (open?.offer.id !== push) return;
+    this.#push = undefined;
+    this.#stopPing();
+    open.wants.fail(new StateError("The push has ended"));
+    await this.send({ ...outcome, push });
+  }
+
+  /** Sends a batch; resolves when the trainer has it. */
+  async sendBatch(
+    batch: number,
+    content: { readonly byteLength: number; pieces(): Iterable<Uint8Array> },
+  ): Promise<void> {
+    this.#canTake = false;
+    const taken = Promise.withResolvers<void>();
+    const onEnd = () => taken.reject(this.#end.signal.reason);
+    taken.promise.catch(() => {});
+    this.#taken.set(batch, taken.resolve);
+    this.#end.signal.addEventListener("abort", onEnd, { once: true });
+    try {
+      this.#end.signal.throwIfAborted();
+      await this.send({ type: "batch", batch, bytes: content.byteLength });
+      for (const piece of content.pieces()) {
+        for (let at = 0; at < piece.length; at += MAX_BYTES_FRAME) {
+          const part = piece.subarray(at, at + MAX_BYTES_FRAME);
+          const head = { kind: FrameKind.batch, push: 0, length: part.length };
+          await this.#write([encodeHead(head), part]);
+        }
+      }
+      await taken.promise;
+    } finally {
+      this.#taken.delete(batch);
+      this.#end.signal.removeEventListener("abort", onEnd);
+    }
+  }
+
+  /** Ends the connection; whoever waits on it hears why. */
+  close(reason: Error): void {
+    if (this.#end.signal.aborted) return;
+    const inPush = this.#push === undefined ? "" : this.#where(this.#push);
+    const error = inPush === "" ? reason : new UnreachableError(
+      `The connection to trainer ${this.name} ended ${inPush}: ${reason.message}`,
+      { url: `trainer ${this.name}`, reason: "lost", cause: reason },
+    );
+    this.#stopPing();
+    this.#end.abort(error);
+    this.#push?.wants.fail(error);
+    this.#push = undefined;
+    try {
+      this.#socket.close();
+    } catch { /* It is closed already. */ }
+  }
+
+  #where({ offer, wants, progress }: OpenPush): string {
+    return `in push ${offer.id} (version ${offer.version ?? "unnamed"}, ${progress}, ` +
+      `${wants.landed} of ${offer.tensors.length} tensors taken)`;
+  }
+
+  #open(push: number): OpenPush {
+    if (this.#push?.offer.id === push) return this.#push;
+    throw new StateError(`Push ${push} of trainer ${this.name} has ended`);
+  }
+
+  async #frame(): Promise<void> {
+    const { kind, push, length } = await this.#reader.head();
+    switch (kind) {
+      case FrameKind.message:
+        return this.#hear(await this.#reader.message(length, MAX_MESSAGE_BYTES));
+      case FrameKind.bytes:
+        return await this.#takeBytes(push, length);
+      case FrameKind.slot:
+        return await this.#takeSlot(push, length);
+      default:
+        throw new ProtocolError(`trainer ${this.name} sent a frame of the unknown kind ${kind}`);
+    }
+  }
+
+  #hear(message: Record<string, unknown>): void {
+    switch (message.type) {
+      case "push":
+        return this.#hearPush(message);
+      case "withdraw": {
+        if (this.#push === undefined || this.#push.offer.id !== message.push) return;
+        const why = String(message.message ?? "no reason given").slice(0, 2000);
+        this.#push.wants.fail(
+          new StateError(`trainer ${this.name} withdrew its push: ${why}`),
+        );
+        return;
+      }
+      case "take":
+        this.#canTake = true;
+        return this.#events.take(this);
+      case "taken":
+        return this.#taken.get(message.batch as number)?.();
+      case "bye":
+        throw new UnreachableError(`trainer ${this.name} said goodbye`, {
+          url: `trainer ${this.name}`,
+          reason: "lost",
+        });
+      default:
+        throw new ProtocolError(
+          `trainer ${this.name} sent a message of the unknown type ` +
+            `${JSON.stringify(message.type)?.slice(0, 50)}`,
+        );
+    }
+  }
+
+  #hearPush(message: Record<string, unknown>): void {
+    if (this.#push !== undefined) {
+      throw new ProtocolError(`trainer ${this.name} began a push within another`);
+    }
+    const offer = readOffer(message, this.name);
+    if (offer.id <= this.#lastPush) {
+      throw new ProtocolError(`trainer ${this.name} used the number ${offer.id} of a push again`);
+    }
+    this.#lastPush = offer.id;
+    const sizes = offer.tensors.map((tensor) => tensorSizeBytes(tensor));
+    this.#push = { offer, wants: new Wants(sizes), progress: "waiting to be taken up" };
+    this.#keepPinging();
+    this.#events.push(this, offer);
+  }
+
+  #keepPinging(): void {
+    let isOut = true;
+    const ping = () => {
+      if (this.#end.signal.aborted || this.#push === undefined) return;
+      if (isOut) {
+        isOut = false;
+        this.send({ type: "ping" }).then(() => isOut = true, () => {});
+      }
+      this.#stopPing = this.#clock.schedule(PING_MS, ping);
+    };
+    this.#stopPing = this.#clock.schedule(PING_MS, ping);
+  }
+
+  async #takeBytes(push: number, length: number): Promise<void> {
+    if (length > MAX_BYTES_FRAME) {
+      throw new ProtocolError(
+        `trainer ${this.name} sent ${length} bytes in one frame; the most are ${MAX_BYTES_FRAME}`,
+      );
+    }
+    if (this.way !== "socket") {
+      throw new ProtocolError(`trainer ${this.name} sent bytes although it chose ${this.way}`);
+    }
+    const wants = this.#wantsOf(push);
+    if (wants === undefined) return await this.#reader.skip(length);
+    for (let left = length; left > 0;) {
+      const landing = this.#land(wants, Math.min(left, PIECE_BYTES));
+      left -= landing.length;
+      try {
+        if (landing.target === undefined) await this.#reader.skip(landing.length);
+        else await this.#reader.fill(landing.target);
+      } catch (error) {
+        landing.done(asError(error));
+        throw error;
+      }
+      landing.done();
+    }
+  }
+
+  async #takeSlot(push: number, length: number): Promise<void> {
+    const payload = new Uint8Array(8);
+    if (length !== payload.length) {
+      throw new ProtocolError(`trainer ${this.name} sent a slot in ${length} bytes instead of 8`);
+    }
+    await this.#reader.fill(payload);
+    const view = new DataView(payload.buffer);
+    const [slot, filled] = [view.getUint32(0, true), view.getUint32(4, true)];
+    const ring = this.#ring;
+    const isGood = ring !== undefined && slot < ring.slots && filled <= ring.slotBytes &&
+      filled > 0 && !this.#held.has(slot);
+    if (!isGood) {
+      throw new ProtocolError(`trainer ${this.name} sent slot ${slot} with ${filled} bytes`);
+    }
+    const wants = this.#wantsOf(push);
+    this.#held.add(slot);
+    const landings: Landing[] = [];
+    for (let left = filled; left > 0 && wants !== undefined;) {
+      const landing = this.#land(wants, left);
+      landings.push(landing);
+      left -= landing.length;
+    }
+    const copied = this.#copy(ring, slot, landings);
+    this.#copies.add(copied);
+    copied.finally(() => this.#copies.delete(copied)).catch((error) => this.close(asError(error)));
+  }
+
+  async #copy(ring: Ring, slot: number, landings: readonly Landing[]): Promise<void> {
+    let offset = 0;
+    let failure: Error | undefined;
+    for (const { target, length, done } of landings) {
+      if (target !== undefined && failure === undefined) {
+        await ring.read(slot, offset, target).catch((error) => failure = asError(error));
+      }
+      offset += length;
+      done(failure);
+    }
+    if (failure !== undefined) throw failure;
+    this.#held.delete(slot);
+    await this.#write([encodeFree(slot)]);
+  }
+
+  #land(wants: Wants, most: number): Landing {
+    const landing = wants.land(most);
+    if (landing !== undefined) return landing;
+    throw new ProtocolError(`trainer ${this.name} sent bytes that nobody had asked for`);
+  }
+
+  /** Those of the open push; `undefined` for bytes of one that has ended. */
+  #wantsOf(push: number): Wants | undefined {
+    if (this.#push?.offer.id === push) return this.#push.wants;
+    if (push >= 1 && push <= this.#lastPush) return undefined;
+    throw new ProtocolError(
+      `trainer ${this.name} sent bytes of push ${push}, which it never began`,
+    );
+  }
+
+  #write(parts: readonly Uint8Array[]): Promise<void> {
+    const written = this.#writing.then(async () => {
+      this.#end.signal.throwIfAborted();
+      for (const part of parts) {
+        for (let at = 0; at < part.length;) at += await this.#socket.write(part.subarray(at));
+      }
+    });
+    this.#writing = written.catch((error) => {
+      if (this.#end.signal.aborted) return;
+      this.#logger.debug(`Trainer link: ${asError(error).message}`);
+      this.close(asError(error));
+    });
+    return written;
+  }
+}
+
+function readOffer(message: Record<string, unknown>, trainer: string): PushOffer {
+  const { push: id, version = null, kind, adapter, tensors, memory } = message;
+  const fail = (what: string) => new ProtocolError(`trainer ${trainer} pushed ${what}`);
+  if (!Number.isInteger(id) || (id as number) < 1 || (id as number) > 0xffff_ffff) {
+    throw fail("without a number");
+  }
+  if (version !== null && (typeof version !== "string" || version.length > 500)) {
+    throw fail("a version that is no short text");
+  }
+  if (kind !== "weights" && kind !== "adapter") throw fail("neither weights nor an adapter");
+  if (!Array.isArray(tensors) || tensors.length === 0 || tensors.length > MAX_TENSORS) {
+    throw fail("no list of tensors");
+  }
+  const names = new Set<string>();
+  const read = tensors.map((tensor) => {
+    const info = readTensor(tensor, fail);
+    if (names.has(info.name)) throw fail(`"${info.name}" twice`);
+    names.add(info.name);
+    return info;
+  });
+  return {
+    id: id as number,
+    version,
+    kind,
+    adapter: kind === "adapter" ? readAdapter(adapter, fail) : undefined,
+    tensors: read,
+    memory: isRecord(memory) ? memory : undefined,
+  };
+}
+
+function readTensor(value: unknown, fail: (what: string) => Error): TensorInfo {
+  const [name, dtype, shape] = Array.isArray(value) ? value : [];
+  const isShape = Array.isArray(shape) && shape.length <= 64 &&
+    shape.every((size) => Number.isSafeInteger(size) && size >= 0);
+  if (typeof name !== "string" || name === "" || name.length > 1000 || !isShape) {
+    throw fail("a tensor that is no [name, type, shape]");
+  }
+  if (typeof dtype !== "string" || !isDType(dtype)) {
+    throw fail(`"${name}" of an element type that is not known`);
+  }
+  const info = { name, dtype: dtype as DType, shape: shape as number[] };
+  try {
+    tensorSizeBytes(info);
+  } catch {
+    throw fail(`"${name}" with more elements than can be`);
+  }
+  return info;
+}
+
+function readAdapter(value: unknown, fail: (what: string) => Error): PushedAdapter {
+  if (!isRecord(value) || typeof value.name !== "string" || value.name.length > 200) {
+    throw fail("an adapter without a name");
+  }
+  return { name: value.name, config: isRecord(value.config) ? value.config : {} };
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

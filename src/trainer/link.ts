@@ -1,0 +1,467 @@
+import type { RolloutBatch } from "../collector/batch.ts";
+import { AbortedError, StateError, ValidationError } from "../errors.ts";
+import { type Clock, systemClock } from "../internal/clock.ts";
+import { withDeadline } from "../internal/deadline.ts";
+import { type Logger, silentLogger } from "../internal/logger.ts";
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
+import { orAborted } from "../internal/or_aborted.ts";
+import { asPermissionError } from "../internal/permission.ts";
+import { asError } from "../internal/thrown.ts";
+import type { SGLangWeightSender, UpdateWeightsOptions, WeightSyncReport } from "../weights/mod.ts";
+import { isLocal, type LinkAddress, linkAddressText, parseLinkAddress } from "./address.ts";
+import { Batches } from "./batches.ts";
+import { type PushOffer, type Ring, TrainerConnection } from "./connection.ts";
+import { encodeMessage, FrameReader } from "./frames.ts";
+import { greet, type TrainerName, type TrainerWay, type WayOffer, WAYS } from "./greeting.ts";
+import { TrainerPush } from "./push.ts";
+import { openRing } from "./ring.ts";
+
+/** Options of {@linkcode TrainerLink.listen}. */
+export interface TrainerLinkOptions {
+  /**
+   * A secret that trainers must have; it is never sent. Needed for an address that other hosts
+   * reach. Default: anybody who reaches the address may push.
+   */
+  readonly key?: string | undefined;
+  /** The ways that trainers may choose. Default: all that this process can do. */
+  readonly ways?: readonly TrainerWay[] | undefined;
+  /** Shared memory for each trainer of this host, in bytes. Default 64 MiB. */
+  readonly ringBytes?: number | undefined;
+  /** Most trainers at once. Default 64. */
+  readonly maxTrainers?: number | undefined;
+  /** Longest time that a trainer may take to introduce itself, in milliseconds. Default 5000. */
+  readonly greetingMs?: number | undefined;
+  /** Hears who comes and goes. Default nobody. */
+  readonly logger?: Logger | undefined;
+  /** The time to use. @internal */
+  readonly clock?: Clock | undefined;
+}
+
+const OPTION_NAMES = {
+  key: true,
+  ways: true,
+  ringBytes: true,
+  maxTrainers: true,
+  greetingMs: true,
+  logger: true,
+  clock: true,
+} as const satisfies OptionNames<TrainerLinkOptions>;
+
+/** A trainer that is connected. */
+export interface ConnectedTrainer {
+  /** What it calls itself. */
+  readonly name: string;
+  /** How its weights travel. */
+  readonly way: TrainerWay;
+  /** Why they do not travel by a better way; empty where they do. */
+  readonly why: string;
+}
+
+type Given<Name extends keyof TrainerLinkOptions> = NonNullable<TrainerLinkOptions[Name]>;
+
+const DEFAULT_RING_BYTES = 64 * 2 ** 20;
+
+/**
+ * The meeting place of this process, rank 0, with a trainer in another: PyTorch by
+ * `sglang_rl.WeightLink`, any other by the protocol of `docs/trainer_protocol.md`. Weights come from
+ * the trainer without a file between, rows go to it.
+ *
+ * Needs `--allow-net` for the address (`--allow-net=unix:/path`, with `--allow-read` and
+ * `--allow-write` of the path); shared memory needs `--allow-ffi` for the C library.
+ *
+ * @example
+ * ```ts ignore
+ * import { TrainerLink } from "@sglang-rl/sglang-rl/trainer";
+ *
+ * await using link = await TrainerLink.listen("unix:/tmp/trainer.sock");
+ * await link.sendBatch(batch); // for batch in link.batches(): …
+ * const report = await link.syncNext(sender); // link.push(model, version=1)
+ * ```
+ */
+export class TrainerLink implements AsyncDisposable {
+  readonly #listener: Deno.Listener;
+  readonly #address: LinkAddress;
+  readonly #options: { readonly [Name in keyof TrainerLinkOptions]-?: Given<Name> };
+  readonly #id = crypto.randomUUID();
+  readonly #closing = new AbortController();
+  /** Everybody who has connected, also before the greeting. */
+  readonly #work = new Set<Promise<void>>();
+  readonly #trainers = new Set<TrainerConnection>();
+  readonly #offers: TrainerPush[] = [];
+  readonly #batches = new Batches(this.#trainers);
+  #greeting = 0;
+  #offered = Promise.withResolvers<void>();
+  readonly #accepting: Promise<void>;
+
+  private constructor(
+    listener: Deno.Listener,
+    address: LinkAddress,
+    options: TrainerLinkOptions,
+  ) {
+    this.#listener = listener;
+    this.#address = address;
+    this.#options = {
+      key: options.key ?? "",
+      ways: options.ways ?? WAYS,
+      ringBytes: options.ringBytes ?? DEFAULT_RING_BYTES,
+      maxTrainers: options.maxTrainers ?? 64,
+      greetingMs: options.greetingMs ?? 5000,
+      logger: options.logger ?? silentLogger,
+      clock: options.clock ?? systemClock,
+    };
+    this.#accepting = this.#accept();
+  }
+
+  /**
+   * Listens at `unix:/path` or `tcp:host:port`; port 0 takes a free one. A socket file that a
+   * process left behind when it was killed is taken over.
+   *
+   * @throws {ValidationError} The address is none, or other hosts reach it and there is no key.
+   * @throws {StateError} Somebody else listens there.
+   * @throws {PermissionError} Deno refused to listen.
+   */
+  static async listen(address: string, options: TrainerLinkOptions = {}): Promise<TrainerLink> {
+    checkOptionNames(options, OPTION_NAMES, "a trainer link");
+    const parsed = parseLinkAddress(address);
+    checkOptions(parsed, options);
+    const listener = await listenAt(parsed);
+    const { addr } = listener;
+    const actual = addr.transport === "tcp" && parsed.kind === "tcp"
+      ? { ...parsed, port: addr.port }
+      : parsed;
+    return new TrainerLink(listener, actual, options);
+  }
+
+  /** Where it listens, as a trainer takes it. */
+  get address(): string {
+    return linkAddressText(this.#address);
+  }
+
+  /** Who is connected, and how their weights travel. */
+  get trainers(): readonly ConnectedTrainer[] {
+    return [...this.#trainers].map(({ name, way, why }) => ({ name, way, why }));
+  }
+
+  /**
+   * The next weights that a trainer hands over; waits until there are any. Whoever takes a push
+   * settles it, by {@linkcode TrainerPush.done} or {@linkcode TrainerPush.failed}: the trainer waits.
+   */
+  async nextPush(call: { readonly signal?: AbortSignal | undefined } = {}): Promise<TrainerPush> {
+    const signal = this.#until(call.signal);
+    for (;;) {
+      this.#requireOpen();
+      if (signal.aborted) throw new AbortedError("wait for a trainer", { cause: signal.reason });
+      const push = this.#offers.shift();
+      // One whose trainer is gone has nothing to give.
+      if (push !== undefined && !push.gone.aborted) return push;
+      if (push !== undefined) continue;
+      try {
+        await orAborted(this.#offered.promise, signal);
+      } catch (error) {
+        this.#requireOpen();
+        throw new AbortedError("wait for a trainer", { cause: error });
+      }
+    }
+  }
+
+  /** All pushes, one after another, until the link is closed. */
+  async *pushes(
+    call: { readonly signal?: AbortSignal | undefined } = {},
+  ): AsyncGenerator<TrainerPush, void> {
+    while (!this.#closing.signal.aborted) {
+      try {
+        yield await this.nextPush(call);
+      } catch (error) {
+        if (this.#closing.signal.aborted) return;
+        throw error;
+      }
+    }
+  }
+
+  /**
+   * Waits for the next push, brings its weights to the servers of `sender`, and tells the trainer
+   * how that went.
+   *
+   * @throws What {@linkcode SGLangWeightSender.updateWeights} throws; the trainer has the same words.
+   */
+  async syncNext(
+    sender: Pick<SGLangWeightSender, "updateWeights">,
+    options: Omit<UpdateWeightsOptions, "version"> = {},
+  ): Promise<WeightSyncReport> {
+    const push = await this.nextPush(options);
+    return await syncPush(push, sender, options);
+  }
+
+  /**
+   * Syncs every push until the link is closed or the signal fires. A sync that fails is told to the
+   * trainer and to `onError`, and the next one is waited for.
+   */
+  async serve(
+    sender: Pick<SGLangWeightSender, "updateWeights">,
+    options: {
+      readonly signal?: AbortSignal | undefined;
+      readonly onSync?: ((report: WeightSyncReport) => void) | undefined;
+      readonly onError?: ((error: Error) => void) | undefined;
+    } = {},
+  ): Promise<void> {
+    const { signal, onSync, onError } = options;
+    try {
+      for await (const push of this.pushes({ signal })) {
+        try {
+          const report = await syncPush(push, sender, { signal });
+          onSync?.(report);
+        } catch (error) {
+          this.#options.logger.warn(`Trainer link: ${asError(error).message}`);
+          onError?.(asError(error));
+        }
+      }
+    } catch (error) {
+      if (!signal?.aborted) throw error;
+    }
+  }
+
+  /**
+   * Sends rows to the trainer that asks for the next batch; resolves when it has them. A trainer that
+   * goes away before it has all of them gets them again when it is back.
+   */
+  async sendBatch(
+    batch: RolloutBatch,
+    call: { readonly signal?: AbortSignal | undefined } = {},
+  ): Promise<void> {
+    this.#requireOpen();
+    await this.#batches.send(batch, this.#until(call.signal));
+  }
+
+  /** Says goodbye to all trainers and stops listening. Safe to call twice. */
+  async close(): Promise<void> {
+    if (!this.#closing.signal.aborted) {
+      const reason = new StateError("The trainer link was closed");
+      this.#closing.abort(reason);
+      this.#batches.close(reason);
+      this.#listener.close();
+      await Promise.all([...this.#trainers].map((trainer) => this.#farewell(trainer, reason)));
+      if (this.#address.kind === "unix") await removeQuietly(this.#address.path);
+    }
+    await this.#accepting;
+    await Promise.all(this.#work);
+  }
+
+  /** The same as {@linkcode TrainerLink.close}. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #farewell(trainer: TrainerConnection, reason: Error): Promise<void> {
+    const { clock } = this.#options;
+    const wait = { phase: "say goodbye", timeoutMs: 1000, clock };
+    await withDeadline(wait, () => trainer.send({ type: "bye" })).catch(() => {});
+    trainer.close(reason);
+  }
+
+  #requireOpen(): void {
+    if (this.#closing.signal.aborted) throw this.#closing.signal.reason;
+  }
+
+  #until(signal: AbortSignal | undefined): AbortSignal {
+    return signal === undefined
+      ? this.#closing.signal
+      : AbortSignal.any([signal, this.#closing.signal]);
+  }
+
+  async #accept(): Promise<void> {
+    while (!this.#closing.signal.aborted) {
+      let socket: Deno.Conn;
+      try {
+        socket = await this.#listener.accept();
+      } catch (error) {
+        if (this.#closing.signal.aborted) return;
+        this.#options.logger.warn(`Trainer link: ${asError(error).message}`);
+        // No descriptors left, for example: the next may be had when one is given back.
+        await new Promise<void>((resolve) => this.#options.clock.schedule(100, resolve));
+        continue;
+      }
+      if (this.#trainers.size + this.#greeting >= this.#options.maxTrainers) {
+        this.#options.logger.warn("Trainer link: too many trainers, one was turned away");
+        socket.close();
+        continue;
+      }
+      const work = this.#serve(socket).finally(() => this.#work.delete(work));
+      this.#work.add(work);
+    }
+  }
+
+  /** One trainer from its hello to its end. Never rejects. */
+  async #serve(socket: Deno.Conn): Promise<void> {
+    const { logger } = this.#options;
+    let ring: Ring | undefined;
+    let isOver = false;
+    const reader = new FrameReader(socket, "the trainer");
+    let trainer: TrainerConnection;
+    this.#greeting++;
+    try {
+      const known = await this.#greet(socket, reader, (opened) => {
+        ring = opened;
+        if (isOver) opened.close();
+      });
+      if (known.way !== "shm") {
+        await ring?.close();
+        ring = undefined;
+      }
+      const { clock } = this.#options;
+      const events = {
+        push: (connection: TrainerConnection, offer: PushOffer) => this.#offer(connection, offer),
+        take: () => this.#batches.wake(),
+      };
+      trainer = new TrainerConnection(socket, reader, { ...known, ring, clock, logger, events });
+    } catch (error) {
+      logger.warn(`Trainer link: somebody was turned away: ${asError(error).message}`);
+      closeQuietly(socket);
+      await ring?.close();
+      return;
+    } finally {
+      isOver = true;
+      this.#greeting--;
+    }
+    const by = trainer.why === "" ? trainer.way : `${trainer.way} (${trainer.why})`;
+    logger.info(`Trainer ${trainer.name} is connected; its weights travel by ${by}`);
+    this.#trainers.add(trainer);
+    if (this.#closing.signal.aborted) trainer.close(this.#closing.signal.reason);
+    await trainer.run();
+    this.#trainers.delete(trainer);
+    this.#batches.wake();
+    logger.info(`Trainer ${trainer.name} is gone: ${asError(trainer.ended.reason).message}`);
+  }
+
+  async #greet(socket: Deno.Conn, reader: FrameReader, onRing: (ring: Ring) => void) {
+    const { greetingMs: timeoutMs, key, clock } = this.#options;
+    const signal = this.#closing.signal;
+    const send = async (message: object) => {
+      const frame = encodeMessage(message);
+      for (let at = 0; at < frame.length;) at += await socket.write(frame.subarray(at));
+    };
+    const offerTo = async (trainer: TrainerName): Promise<WayOffer> => {
+      const offer = await this.#offerTo(trainer);
+      if (offer.opened !== undefined) onRing(offer.opened);
+      return offer.told;
+    };
+    const wait = { phase: "greet a trainer", timeoutMs, signal, clock };
+    return await withDeadline(wait, () => greet(reader, send, { key, offerTo }));
+  }
+
+  async #offerTo(
+    trainer: TrainerName,
+  ): Promise<{ readonly told: WayOffer; readonly opened: Ring | undefined }> {
+    const { ways, ringBytes } = this.#options;
+    const link = this.#id;
+    const wanted = ways.filter((way) => trainer.ways.includes(way) && way !== "cuda-ipc");
+    if (!wanted.includes("shm")) {
+      const why = ways.includes("shm") ? {} : { shm: "the link does not allow it" };
+      return { told: { link, ways: withSocket(wanted), without: why }, opened: undefined };
+    }
+    const opened = await openRing(ringBytes);
+    if (typeof opened !== "string") {
+      return { told: { link, ways: wanted, ring: opened.offer, without: {} }, opened: opened.ring };
+    }
+    const left = wanted.filter((way) => way !== "shm");
+    return { told: { link, ways: withSocket(left), without: { shm: opened } }, opened: undefined };
+  }
+
+  #offer(connection: TrainerConnection, offer: PushOffer): void {
+    this.#offers.push(new TrainerPush(connection, offer));
+    this.#offered.resolve();
+    this.#offered = Promise.withResolvers();
+  }
+}
+
+/** Brings the weights of a push to the servers of `sender`, and tells the trainer how that went. */
+export async function syncPush(
+  push: TrainerPush,
+  sender: Pick<SGLangWeightSender, "updateWeights">,
+  options: Omit<UpdateWeightsOptions, "version"> = {},
+): Promise<WeightSyncReport> {
+  const { signal, onProgress } = options;
+  try {
+    if (push.kind === "adapter") {
+      throw new ValidationError(
+        `The trainer pushed the adapter "${push.adapter?.name}", and a sender takes whole weights: ` +
+          "take it from nextPush() and give it to what loads adapters",
+      );
+    }
+    const report = await sender.updateWeights(push.source, {
+      signal,
+      version: push.version,
+      onProgress(progress) {
+        push.onProgress(progress);
+        onProgress?.(progress);
+      },
+    });
+    await push.done(report);
+    return report;
+  } catch (error) {
+    await push.failed(error);
+    throw error;
+  }
+}
+
+function withSocket(ways: readonly TrainerWay[]): readonly TrainerWay[] {
+  return ways.length > 0 ? ways : ["socket"];
+}
+
+function checkOptions(address: LinkAddress, options: TrainerLinkOptions): void {
+  const { key, ways, ringBytes, maxTrainers, greetingMs } = options;
+  if (key === "") throw new ValidationError("The key of a trainer link must not be empty");
+  if (key === undefined && !isLocal(address)) {
+    throw new ValidationError(
+      `Other hosts reach ${linkAddressText(address)}: give a trainer link there a key`,
+    );
+  }
+  const unknown = ways?.find((way) => !WAYS.includes(way));
+  if (unknown !== undefined || ways?.length === 0) {
+    throw new ValidationError(`The ways of a trainer link are some of ${WAYS.join(", ")}`);
+  }
+  for (const [name, value] of Object.entries({ ringBytes, maxTrainers, greetingMs })) {
+    if (value === undefined || (Number.isSafeInteger(value) && value > 0)) continue;
+    throw new ValidationError(`${name} of a trainer link must be a positive whole number`);
+  }
+}
+
+async function listenAt(address: LinkAddress): Promise<Deno.Listener> {
+  const text = linkAddressText(address);
+  try {
+    if (address.kind === "tcp") {
+      const { hostname, port } = address;
+      return Deno.listen({ hostname, port });
+    }
+    await removeLeftOver(address.path);
+    return Deno.listen({ transport: "unix", path: address.path });
+  } catch (error) {
+    if (error instanceof Deno.errors.AddrInUse) {
+      throw new StateError(`Somebody else listens at ${text}`, { cause: error });
+    }
+    const flag = address.kind === "unix"
+      ? `--allow-net=${text} --allow-read=${address.path} --allow-write=${address.path}`
+      : `--allow-net=${address.hostname}:${address.port}`;
+    throw asPermissionError(error, flag, `listen at ${text}`);
+  }
+}
+
+/** A process that was killed leaves its socket behind, at which nobody answers. */
+async function removeLeftOver(path: string): Promise<void> {
+  try {
+    (await Deno.connect({ transport: "unix", path })).close();
+  } catch (error) {
+    if (error instanceof Deno.errors.ConnectionRefused) await removeQuietly(path);
+  }
+}
+
+async function removeQuietly(path: string): Promise<void> {
+  try {
+    if ((await Deno.lstat(path)).isSocket) await Deno.remove(path);
+  } catch { /* It is gone, or it is not ours to remove. */ }
+}
+
+function closeQuietly(socket: Deno.Conn): void {
+  try {
+    socket.close();
+  } catch { /* It is closed already. */ }
+}

@@ -1,0 +1,11 @@
+/**
+ * Weights from a running trainer without a file between, and rows to it: a link that trainers in
+ * other processes connect to, by `sglang_rl.WeightLink` in Python or by the protocol of
+ * `docs/trainer_protocol.md`.
+ *
+ * @module
+ */
+export { type ConnectedTrainer, syncPush, TrainerLink, type TrainerLinkOptions } from "./link.ts";
+export { type PushResult, TrainerPush } from "./push.ts";
+export type { PushedAdapter } from "./connection.ts";
+export type { TrainerWay } from "./greeting.ts";
