@@ -1,7 +1,8 @@
 import type { TensorInfo } from "../checkpoint/dtype.ts";
 import { isSGLangError, WeightSyncError } from "../errors.ts";
 import { asError } from "../internal/thrown.ts";
-import type { OpenWeightSource, SyncProgress, WeightSource } from "../weights/mod.ts";
+import type { SyncProgress } from "../weights/mod.ts";
+import type { OpenWeightSource, WeightSource } from "../weights/source/mod.ts";
 import type { PushedAdapter, PushOffer, TrainerConnection } from "./connection.ts";
 import type { TrainerWay } from "./greeting.ts";
 

@@ -1,5 +1,7 @@
 /** A trainer that says just what a test tells it to. */
 import { createHmac } from "node:crypto";
+import { tensorSizeBytes } from "../../src/checkpoint/dtype.ts";
+import type { WeightSource } from "../../src/weights/source/mod.ts";
 import { encodeHead, encodeMessage, FrameKind, FrameReader } from "../../src/trainer/frames.ts";
 
 /** What it was told. */
@@ -158,11 +160,10 @@ export const HELLO = {
 
 /** Reads a source of a push to its end, as a sync would. */
 export async function readWhole(
-  source: import("../../src/weights/mod.ts").WeightSource,
+  source: WeightSource,
 ): Promise<Map<string, Uint8Array>> {
   await using open = await source.open();
   const { signal } = new AbortController();
-  const { tensorSizeBytes } = await import("../../src/checkpoint/dtype.ts");
   const read = await Promise.all(open.tensors.map(async (tensor, i) => {
     const target = new Uint8Array(tensorSizeBytes(tensor));
     await open.read(i, target, { signal });
