@@ -36,6 +36,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     values: [...base, "src/client", "src/rendezvous", "src/checkpoint", "src/collective"],
     dynamic: ["ffi"],
   },
+  "src/adapters": { values: [...base, "src/client", "src/checkpoint", "src/weights"] },
   "ffi": { values: base, types: ["src/collective", "src/checkpoint"] },
   "src/engine": {
     values: [
@@ -46,6 +47,7 @@ export const layers: Readonly<Record<string, Layer>> = {
       "src/router",
       "src/fleet",
       "src/weights",
+      "src/adapters",
     ],
     types: ["src/process"],
   },

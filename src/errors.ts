@@ -37,6 +37,7 @@ export type ErrorCode =
   | "state"
   | "weight_sync"
   | "overtaken"
+  | "adapter_sync"
   | "checkpoint"
   | "native"
   | "library"
@@ -315,6 +316,26 @@ export class SyncOvertakenError extends WeightSyncError<"overtaken"> {
   }
 }
 
+/** An adapter did not reach the servers; none keeps it, and its name is used up. */
+export class AdapterSyncError extends SGLangError<"adapter_sync"> {
+  /** Name of the adapter. */
+  readonly adapter: string;
+  /** The servers that did not take it, and why. */
+  readonly failures: readonly { readonly url: string; readonly error: Error }[];
+  /** Makes the error. */
+  constructor(
+    message: string,
+    options: ErrorOptions & {
+      adapter: string;
+      failures: readonly { readonly url: string; readonly error: Error }[];
+    },
+  ) {
+    super("adapter_sync", message, options);
+    this.adapter = options.adapter;
+    this.failures = options.failures;
+  }
+}
+
 /** A call into CUDA or NCCL failed. */
 export class NativeError extends SGLangError<"native"> {
   /** The function that failed, for example `ncclBroadcast`. */
@@ -472,6 +493,7 @@ export type AnySGLangError =
   | CheckpointError
   | WeightSyncError<"weight_sync">
   | SyncOvertakenError
+  | AdapterSyncError
   | NativeError
   | LibraryError
   | TokenDriftError

@@ -43,6 +43,11 @@ export interface Capabilities {
   readonly hasRoutedDpRank: boolean;
   /** Weights can be checksummed by default (from 0.5.13). */
   readonly hasWeightChecksum: boolean;
+  /**
+   * How `/load_lora_adapter_from_tensors` takes the matrices: one payload for all ranks (up to
+   * 0.5.16), or one for each (from 0.5.18); 0.5.17 was not looked at, and takes what it knows of both.
+   */
+  readonly loraPayload: "one" | "both" | "each_rank";
   /** `samplingSeed` counts: the server has `--enable-deterministic-inference`. */
   readonly honoursSeeds: boolean;
   /**
@@ -96,6 +101,7 @@ export function capabilitiesOf(info: Readonly<Record<string, unknown>>): Capabil
     hasBeams: isFrom(5, 22),
     hasRoutedDpRank: isFrom(5, 10),
     hasWeightChecksum: isFrom(5, 13),
+    loraPayload: isFrom(5, 18) ? "each_rank" : isFrom(5, 17) ? "both" : "one",
     honoursSeeds: info.enable_deterministic_inference !== false,
     deterministic: isDeterministic(info),
     streamMode: streamModeOf(info),

@@ -3,7 +3,7 @@ import { parseJson } from "../internal/json.ts";
 import { serverMessageOf } from "./classify.ts";
 import { ServerControl } from "./control.ts";
 import { type MemoryTag, ReleasedMemory } from "./memory.ts";
-import { loraOutcome, outcome } from "./schema/control.ts";
+import { loraOutcome, modelList, outcome } from "./schema/control.ts";
 import { checked } from "./server_info.ts";
 import type { CallOptions } from "./types.ts";
 
@@ -250,6 +250,45 @@ export abstract class WeightControl extends ServerControl {
       lora_path: adapter.path,
       pinned: adapter.pinned ?? false,
     }, options);
+  }
+
+  /**
+   * Loads an adapter whose matrices travel in the request; returns the names of all loaded ones. A
+   * matrix of a wrong shape ends the server at its first use: `LoraSyncScheme` checks them.
+   *
+   * @param adapter `payload`: base64 of a pickle as `flattened_bucket` asks for it. `ranks`: the
+   * server's tensor-parallel size; from 0.5.17 each rank gets the payload.
+   */
+  async loadLoraFromTensors(
+    adapter: {
+      readonly name: string;
+      readonly config: Readonly<Record<string, unknown>>;
+      readonly payload: string;
+      readonly ranks: number;
+    },
+    options: CallOptions = {},
+  ): Promise<string[]> {
+    const { name, config, payload, ranks } = adapter;
+    const { loraPayload } = await this.capabilities(options);
+    return await this.#adapters("/load_lora_adapter_from_tensors", {
+      lora_name: name,
+      config_dict: config,
+      load_format: "flattened_bucket",
+      ...(loraPayload === "each_rank" ? {} : { serialized_tensors: payload }),
+      ...(loraPayload === "one"
+        ? {}
+        : { serialized_named_tensors: Array.from({ length: ranks }, () => payload) }),
+    }, options);
+  }
+
+  /** Names of the adapters that are loaded. */
+  async loadedLoras(options: CallOptions = {}): Promise<string[]> {
+    const { data } = checked(
+      modelList,
+      await this.getJson("/v1/models", options),
+      "GET /v1/models",
+    );
+    return data.filter(({ parent }) => typeof parent === "string").map(({ id }) => id);
   }
 
   /** Unloads an adapter; returns the names of those left. */

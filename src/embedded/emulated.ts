@@ -18,6 +18,8 @@ export interface Emulated {
   readonly hasGetLoad: boolean;
   /** Retracted requests do not stand in the way of a flush. */
   readonly flushesWhenRetracted: boolean;
+  /** The matrices of an adapter come as one payload for each rank, instead of one for all. */
+  readonly adapterRanks: boolean;
 }
 
 /** The behaviour of each version. */
@@ -30,6 +32,7 @@ export const emulatedVersions: Readonly<Record<EmulatedVersion, Emulated>> = {
     diesOfBusyFlush: true,
     hasGetLoad: true,
     flushesWhenRetracted: false,
+    adapterRanks: false,
   },
   "0.5.23": {
     version: "0.5.23",
@@ -39,5 +42,6 @@ export const emulatedVersions: Readonly<Record<EmulatedVersion, Emulated>> = {
     diesOfBusyFlush: false,
     hasGetLoad: false,
     flushesWhenRetracted: true,
+    adapterRanks: true,
   },
 };

@@ -9,6 +9,7 @@
  */
 export { EmbeddedServer, type EmbeddedServerOptions, type EmbeddedServerStats } from "./server.ts";
 export type { Faults, Misload } from "./faults.ts";
+export type { EmbeddedLoraOptions } from "./adapters/store.ts";
 export type { EmulatedVersion } from "./emulated.ts";
 export {
   makeTinyCheckpoint,

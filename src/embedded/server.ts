@@ -2,6 +2,7 @@
 import { StateError, ValidationError } from "../errors.ts";
 import { type Logger, silentLogger } from "../internal/logger.ts";
 import { asPermissionError } from "../internal/permission.ts";
+import type { EmbeddedLoraOptions } from "./adapters/store.ts";
 import { type EmulatedVersion, emulatedVersions } from "./emulated.ts";
 import type { Faults } from "./faults.ts";
 import { route } from "./http/routes.ts";
@@ -35,6 +36,8 @@ export interface EmbeddedServerOptions {
    * requests are ignored.
    */
   readonly enableDeterministicInference?: boolean | undefined;
+  /** As SGLang with `--enable-lora`: the server takes adapters and computes them. Default none. */
+  readonly lora?: EmbeddedLoraOptions | undefined;
   /**
    * How long a paused or stalled server lets `/health` wait before it answers 503. Default 20000,
    * as in SGLang.
@@ -59,6 +62,7 @@ const OPTION_NAMES = {
   maxTotalTokens: true,
   seed: true,
   enableDeterministicInference: true,
+  lora: true,
   healthTimeoutMs: true,
   groupTimeoutMs: true,
   logger: true,
@@ -127,6 +131,7 @@ export class EmbeddedServer implements AsyncDisposable {
       join: joinGloo,
       seed: options.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!,
       isDeterministic: options.enableDeterministicInference ?? false,
+      lora: options.lora,
       faults: options.faults ?? {},
       onCrash: (reason) => {
         logger.warn(`Embedded server crashes: ${reason}`);

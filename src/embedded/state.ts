@@ -1,4 +1,5 @@
 /** What the endpoints of one embedded server share. */
+import { AdapterStore, type EmbeddedLoraOptions } from "./adapters/store.ts";
 import type { Emulated } from "./emulated.ts";
 import { FaultInjector, type Faults } from "./faults.ts";
 import type { BodyContext } from "./http/generate_request.ts";
@@ -27,6 +28,7 @@ export interface StateOptions {
   readonly join: JoinGroup;
   readonly seed: number;
   readonly isDeterministic: boolean;
+  readonly lora: EmbeddedLoraOptions | undefined;
   readonly faults: Faults;
   /** Drops all connections and stops listening. */
   readonly onCrash: (reason: string) => void;
@@ -42,6 +44,8 @@ export class EmbeddedState {
   readonly scheduler: Scheduler;
   readonly lock = new WeightLock();
   readonly updates: WeightUpdates;
+  /** What adapters are loaded; `null` where none are taken. */
+  readonly adapters: AdapterStore | null;
   readonly #seeds: SeedStream;
   /** Folder that the weights came from last. */
   modelPath: string;
@@ -58,6 +62,9 @@ export class EmbeddedState {
     this.tokenizer = options.tokenizer;
     this.emulated = options.emulated;
     this.faults = new FaultInjector(options.faults);
+    this.adapters = options.lora === undefined
+      ? null
+      : new AdapterStore(options.lora, options.model.config);
     this.#seeds = new SeedStream(options.seed);
     this.updates = new WeightUpdates(this, {
       join: options.join,

@@ -33,6 +33,7 @@ import type {
   FromPretrainedOptions,
 } from "./options.ts";
 import { type SerializedEngine, withoutKeys } from "./serialized_engine.ts";
+import { madeBy } from "./made_by.ts";
 import { EngineWeights, type WeightUpdateGroupOptions } from "./weights.ts";
 import { EngineSleep, type SleepOptions, type WakeOptions } from "./sleep.ts";
 import type { WorkerPool } from "./workers.ts";
@@ -279,9 +280,12 @@ export class AsyncSGLang extends FleetEngine {
     prompts: string | readonly string[] | PromptFields,
     options: GenerateOptions = {},
   ): Promise<Generation | Generation[]> {
-    const plan = await this.#plan(prompts, options);
+    const plan = this.#plan(prompts, options);
+    using _lease = this.adapters.lease(plan.adapter);
+    await this.#checkIds(plan, options.signal);
     if (plan.requests.length === 0) return [];
-    const samples = await this.#dispatcher.generate(plan, options);
+    const answers = await this.#dispatcher.generate(plan, options);
+    const samples = answers.map((sample) => madeBy(plan.adapter, sample));
     return plan.isList ? samples : samples[0]!;
   }
 
@@ -299,11 +303,16 @@ export class AsyncSGLang extends FleetEngine {
     options: GenerateOptions = {},
   ): AsyncGenerator<GenerationDelta, void, undefined> {
     const fields = typeof prompt === "string" ? { text: prompt } : { inputIds: prompt };
-    const { requests, n } = await this.#plan(fields, options);
+    const plan = this.#plan(fields, options);
+    const { requests, n, adapter } = plan;
+    using _lease = this.adapters.lease(adapter);
+    await this.#checkIds(plan, options.signal);
     if (n > 1 || requests.length !== 1) {
       throw new ValidationError(`stream() makes one sample of one prompt, got n = ${n}`);
     }
-    yield* this.#dispatcher.stream(requests[0]!, options);
+    for await (const delta of this.#dispatcher.stream(requests[0]!, options)) {
+      yield delta.final === null ? delta : { ...delta, final: madeBy(adapter, delta.final) };
+    }
   }
 
   /**
@@ -536,10 +545,10 @@ export class AsyncSGLang extends FleetEngine {
     return this.toString();
   }
 
-  async #plan(
+  #plan(
     prompts: string | readonly string[] | PromptFields,
     options: GenerateOptions,
-  ): Promise<GeneratePlan> {
+  ): GeneratePlan {
     this.assertOpen();
     if (this.isAsleep) {
       throw new PausedError(
@@ -548,18 +557,20 @@ export class AsyncSGLang extends FleetEngine {
     }
     const { workers } = this.#pool;
     const deterministic = workers.filter((worker) => worker.deterministic).length;
-    const plan = planGenerate(prompts, options, {
+    return planGenerate(prompts, options, {
+      adapters: this.adapters,
       samplingDefaults: this.#options.samplingDefaults,
       deterministic: deterministic === 0 ? "none" : deterministic < workers.length ? "some" : "all",
       nextCall: () => this.#calls++,
     });
-    const withIds = plan.requests.filter(({ body }) => holdsIds(body));
-    if (withIds.length > 0) {
-      // All are checked before any is sent.
-      const vocabSize = await this.#knownVocabSize(options.signal);
-      for (const { body } of withIds) checkVocabulary(body, vocabSize);
-    }
-    return plan;
+  }
+
+  /** All ids are checked before any request is sent. */
+  async #checkIds({ requests }: GeneratePlan, signal: AbortSignal | undefined): Promise<void> {
+    const withIds = requests.filter(({ body }) => holdsIds(body));
+    if (withIds.length === 0) return;
+    const vocabSize = await this.#knownVocabSize(signal);
+    for (const { body } of withIds) checkVocabulary(body, vocabSize);
   }
 
   /** One model, one vocabulary: asked once, of whoever answers. */

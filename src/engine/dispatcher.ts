@@ -194,7 +194,15 @@ export class Dispatcher {
     using lease = pool.lease(failed);
     const { worker } = lease;
     try {
-      yield* this.#listening(worker.client.stream(requestFor(worker, planned), call), worker);
+      const request = requestFor(worker, planned);
+      try {
+        yield* this.#listening(worker.client.stream(request, call), worker);
+      } catch (error) {
+        // Said before the first token, so the stream can begin anew.
+        if (!isLackOfAdapter(error, planned)) throw error;
+        await this.#options.rotation.check(worker, call.signal);
+        yield* this.#listening(worker.client.stream(request, call), worker);
+      }
       report(worker.url, "served");
     } catch (error) {
       failed.add(worker);
@@ -382,7 +390,7 @@ export class Dispatcher {
         const samples = await ask(router, planned.request, n, signal);
         return this.#heard(samples, undefined);
       } catch (error) {
-        if (!route!.isGoneBy(error)) throw error;
+        if (!route!.isGoneBy(error) && !isLackOfAdapter(error, planned)) throw error;
       }
     } else if (lost.length > 0) {
       this.#options.logger.debug(`Not through the router, which would lose ${lost.join(", ")}`);
@@ -397,6 +405,7 @@ export class Dispatcher {
   ): Promise<Generation[]> {
     const { pool, logger, report } = this.#options;
     const failed = new Set<SGLangWorker>();
+    const equipped = new Set<SGLangWorker>();
     for (;;) {
       await this.#untilServing(signal);
       using lease = pool.lease(failed);
@@ -406,6 +415,13 @@ export class Dispatcher {
         report(worker.url, "served");
         return this.#heard(samples, worker);
       } catch (error) {
+        if (isLackOfAdapter(error, planned) && !equipped.has(worker)) {
+          // It was started anew since it was last looked at: it is given its adapters, then asked again.
+          equipped.add(worker);
+          logger.warn(`${error.message}. It is given its adapters`);
+          await this.#options.rotation.check(worker, signal);
+          continue;
+        }
         failed.add(worker);
         if (error instanceof UnreachableError) report(worker.url, "failed");
         const isLast = pool.serving.every((one) => failed.has(one));
@@ -477,6 +493,12 @@ export class Dispatcher {
       hint: "A paused server answers only after it is resumed",
     });
   }
+}
+
+/** Whether a server says that it does not have the adapter that a request names. */
+function isLackOfAdapter(error: unknown, { body }: PlannedRequest): error is HttpError {
+  return body.lora_path !== undefined && error instanceof HttpError && error.status === 400 &&
+    /LoRA adapter/.test(error.serverMessage);
 }
 
 /** Whether a server refused what it was asked, rather than failed. */

@@ -2,6 +2,7 @@ import type { CallOptions } from "../client/types.ts";
 import type { Clock } from "../internal/clock.ts";
 import type { Logger } from "../internal/logger.ts";
 import { messageOf } from "../internal/thrown.ts";
+import { FleetAdapters } from "../adapters/fleet_adapters.ts";
 import { ValidationError } from "../errors.ts";
 import { type FleetSync, VersionLedger } from "../weights/mod.ts";
 import type { Connection } from "./connect.ts";
@@ -19,6 +20,7 @@ const QUARANTINE_MS = 1_000;
 export class EngineFleet implements Disposable {
   readonly ledger: VersionLedger = new VersionLedger();
   readonly pool: WorkerPool;
+  readonly adapters: FleetAdapters;
   readonly rotation: Rotation;
   readonly membership: Membership;
   readonly #listeners = new Set<(event: WorkerEvent) => void>();
@@ -43,10 +45,21 @@ export class EngineFleet implements Disposable {
     const tell = (event: WorkerEvent) => this.#tell(event);
     const members = connection.workers.map((facts) => new Member(facts, tell));
     this.pool = new WorkerPool(members);
+    this.adapters = new FleetAdapters({
+      workers: () => this.pool.workers.filter(({ isSynced }) => isSynced),
+      onLacking: async (url, reason) => {
+        const member = this.pool.find(url);
+        if (member !== undefined) await this.rotation.takeOut(member, reason);
+      },
+      onPublished: () => this.#lookAgain(),
+      logger,
+      clock,
+    });
     this.ledger.found(members.map(({ weightVersion }) => weightVersion));
     this.rotation = new Rotation({
       pool: this.pool,
       ledger: this.ledger,
+      adapters: this.adapters,
       router: connection.routerControl,
       apiKey: options.apiKey,
       quarantines: options.quarantine ?? true,
@@ -58,6 +71,7 @@ export class EngineFleet implements Disposable {
       pool: this.pool,
       rotation: this.rotation,
       ledger: this.ledger,
+      adapters: this.adapters,
       router: connection.routerControl,
       followsRouter: connection.followsRouter,
       open: connection.open,
@@ -121,7 +135,8 @@ export class EngineFleet implements Disposable {
     this.#cancelLook = undefined;
     if (membershipMs === 0 || this.#closing.signal.aborted) return;
     const isSick = this.pool?.workers.some(({ state }) => state === "quarantined");
-    if (!this.#hasRouter && this.ledger.current === undefined && !isSick) return;
+    const isSynced = this.ledger.current !== undefined || this.adapters?.ready.length > 0;
+    if (!this.#hasRouter && !isSynced && !isSick) return;
     const delayMs = isSick ? Math.min(QUARANTINE_MS, membershipMs) : membershipMs;
     this.#cancelLook = this.#clock.schedule(delayMs, () => void this.#look());
   }

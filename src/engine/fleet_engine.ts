@@ -1,3 +1,4 @@
+import type { FleetAdapters } from "../adapters/fleet_adapters.ts";
 import type { CallOptions } from "../client/types.ts";
 import { StateError } from "../errors.ts";
 import type { FleetSync, VersionLedger } from "../weights/mod.ts";
@@ -29,6 +30,11 @@ export abstract class FleetEngine extends RLSGLangEngine {
   /** The servers that weight syncs are for: not those that leave or are brought up to date alone. */
   get syncWorkers(): readonly SGLangWorker[] {
     return this.#fleet.membership.forSync;
+  }
+
+  /** The LoRA adapters of the servers: which there are, and which runs with what. */
+  get adapters(): FleetAdapters {
+    return this.#fleet.adapters;
   }
 
   /** The names of the fleet's weights. */

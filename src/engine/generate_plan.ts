@@ -1,3 +1,4 @@
+import type { FleetAdapters } from "../adapters/fleet_adapters.ts";
 import { buildRequest } from "../client/request.ts";
 import { isSamplingName, mergeSampling, nearestSamplingName } from "../client/sampling_params.ts";
 import type { GenerateRequest, SamplingInput, SamplingParams } from "../client/types.ts";
@@ -26,6 +27,8 @@ export interface GeneratePlan {
   readonly isList: boolean;
   /** Samples for each prompt. */
   readonly n: number;
+  /** The adapter that all of them use, when it is one that the fleet was given. */
+  readonly adapter: string | undefined;
 }
 
 /** Names of {@linkcode GenerateOptions} that are not for sampling. */
@@ -72,6 +75,8 @@ export interface PlanContext {
   readonly deterministic: "none" | "some" | "all";
   /** Number of the call, which tells apart calls that take their seed from the defaults. */
   readonly nextCall: () => number;
+  /** The adapter that a name of the user's means. */
+  readonly adapters: Pick<FleetAdapters, "resolve" | "has">;
 }
 
 /** Checks prompts and options before anything is sent. */
@@ -82,7 +87,9 @@ export function planGenerate(
 ): GeneratePlan {
   const { samplingDefaults } = context;
   const { list, isList } = promptList(prompts);
-  const { sampling, fields } = splitOptions(options);
+  const { sampling, fields: given } = splitOptions(options);
+  const lora = given.lora === undefined ? undefined : context.adapters.resolve(given.lora);
+  const fields = lora === undefined ? given : { ...given, lora };
   const rids = ridsFor(list.length, options.rids);
   const requests = list.map((prompt, i): PlannedRequest => {
     const request = {
@@ -102,7 +109,12 @@ export function planGenerate(
         "prompt in a list, to get a list",
     );
   }
-  return { requests: withSeeds(requests, context), isList: isList || isNGiven, n };
+  return {
+    requests: withSeeds(requests, context),
+    isList: isList || isNGiven,
+    n,
+    adapter: lora !== undefined && context.adapters.has(lora) ? lora : undefined,
+  };
 }
 
 /** Samples that a request makes. */

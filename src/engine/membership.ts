@@ -6,6 +6,7 @@ import { messageOf } from "../internal/thrown.ts";
 import type { SGLangRouter } from "../router/mod.ts";
 import type { FleetSync } from "../weights/mod.ts";
 import type { ModelInput } from "../weights/source/mod.ts";
+import type { FleetAdapters } from "../adapters/fleet_adapters.ts";
 import type { VersionLedger } from "../weights/version_ledger.ts";
 import type { Connection } from "./connect.ts";
 import { Member, type WorkerEvent, type WorkerFacts } from "./member.ts";
@@ -18,6 +19,7 @@ export interface MembershipOptions {
   readonly pool: WorkerPool;
   readonly rotation: Rotation;
   readonly ledger: VersionLedger;
+  readonly adapters: FleetAdapters;
   readonly router: SGLangRouter | undefined;
   /** Whether the router's list is that of the engine; `undefined`: as soon as they share a server. */
   readonly followsRouter: boolean | undefined;
@@ -291,6 +293,7 @@ export class Membership {
   #forget(member: Member, reason: string): void {
     this.#options.pool.forget(member);
     member.leave(reason);
+    this.#options.adapters.forget(member.url);
   }
 }
 

@@ -2,6 +2,7 @@ import type { Generation } from "../client/types.ts";
 import type { Logger } from "../internal/logger.ts";
 import { messageOf } from "../internal/thrown.ts";
 import type { SGLangRouter } from "../router/mod.ts";
+import type { FleetAdapters } from "../adapters/fleet_adapters.ts";
 import type { VersionLedger } from "../weights/version_ledger.ts";
 import { identityOf } from "./connect.ts";
 import type { Member } from "./member.ts";
@@ -11,6 +12,8 @@ import type { WorkerPool } from "./workers.ts";
 export interface RotationOptions {
   readonly pool: WorkerPool;
   readonly ledger: VersionLedger;
+  /** What a server must have loaded before it serves. */
+  readonly adapters: FleetAdapters;
   /** The router's own interface, where there is a router. */
   readonly router: SGLangRouter | undefined;
   /** Key of the servers, which the router needs to take one in. */
@@ -127,10 +130,25 @@ export class Rotation {
   /** Lets a server serve: with the router first, so that who waits finds it in rotation. */
   async admit(member: Member, reason: string): Promise<void> {
     const { router, pool } = this.#options;
+    if (!member.isServing && !await this.#equip(member)) return;
     if (router !== undefined && !member.isServing) await this.#joinRouter(member);
     if (!member.isSynced) return;
     member.admit(reason);
     pool.changed();
+  }
+
+  /** Gives a server the adapters that the others have; without them it does not serve. */
+  async #equip(member: Member): Promise<boolean> {
+    const { adapters, logger } = this.#options;
+    try {
+      await adapters.equip(member);
+      return true;
+    } catch (error) {
+      const reason = `it could not be given its adapters: ${messageOf(error)}`;
+      logger.warn(`${member.url} gets no requests: ${reason}`);
+      member.quarantine(reason);
+      return false;
+    }
   }
 
   /** Takes a server out of rotation whatever it says, until a sync reached it. */
@@ -169,6 +187,7 @@ export class Rotation {
   async #check(member: Member, signal: AbortSignal | undefined): Promise<void> {
     const call = { signal, timeoutMs: CHECK_TIMEOUT_MS };
     const { identity: identityBefore, weightVersion: versionBefore } = member;
+    let missing: readonly string[];
     try {
       const { weightVersion } = await member.client.modelInfo(call);
       const info = await member.client.serverInfo(call);
@@ -179,6 +198,7 @@ export class Rotation {
         return;
       }
       member.note({ weightVersion, identity: identityOf(info) });
+      missing = await this.#options.adapters.look(member, signal);
     } catch (error) {
       // Whether it lives is not asked here, and who does not answer says nothing wrong.
       this.#options.logger.debug(`${member.url} was not asked: ${messageOf(error)}`);
@@ -190,7 +210,11 @@ export class Rotation {
     if (isOther || (isFirstName && versionBefore !== null)) member.startedAnew(versionBefore);
     const objection = this.objectionTo(member);
     if (objection !== undefined) await this.takeOut(member, objection);
-    else if (member.state === "quarantined" && !member.isHeld) {
+    else if (member.isServing && missing.length > 0) {
+      await this.takeOut(member, `it lacks the adapters ${missing.join(", ")}`);
+      if (member.isServing) await this.#equip(member);
+      else await this.admit(member, "it was given its adapters");
+    } else if (member.state === "quarantined" && !member.isHeld) {
       await this.admit(member, "it has the fleet's weights");
     }
   }

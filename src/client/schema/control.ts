@@ -9,3 +9,8 @@ export const loraOutcome = z.looseObject({
   error_message: z.string().nullish(),
   loaded_adapters: z.record(z.string(), z.unknown()).nullish(),
 });
+
+/** `/v1/models`: the model, and the adapters, which have a parent. */
+export const modelList = z.looseObject({
+  data: z.array(z.looseObject({ id: z.string(), parent: z.string().nullish() })),
+});

@@ -2,7 +2,8 @@
 import type { EmbeddedState } from "../state.ts";
 import type { Task } from "../scheduler/task.ts";
 import { type AnswerContext, answerOf } from "./answer.ts";
-import { ApiError, formError } from "./api_error.ts";
+import { RefusedAdapter } from "../adapters/adapter.ts";
+import { ApiError, formError, valueError } from "./api_error.ts";
 import { type ParsedBody, parseGenerateBody } from "./generate_request.ts";
 import { jsonBody } from "./json_body.ts";
 
@@ -22,24 +23,73 @@ export async function generate(request: Request, state: EmbeddedState): Promise<
   const dropped = state.faults.take("dropConnections");
   const body = await jsonBody(request);
   let parsed: ParsedBody;
+  let adapters: TakenAdapters;
   try {
     parsed = parseGenerateBody(body, state.bodyContext());
+    adapters = await takeAdapters(parsed, state);
   } catch (error) {
     if (wantsStream(body) && error instanceof ApiError && isValueError(error)) {
       return streamedError(error);
     }
     throw error;
   }
-  if (parsed.stream) return await stream(parsed, { state, dropped });
-  return await whole(parsed, { state, dropped });
+  const call = { state, dropped, adapters };
+  try {
+    const work = { ...parsed, requests: adapters.requests };
+    return parsed.stream ? await stream(work, call) : await whole(work, call);
+  } catch (error) {
+    adapters[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/** The requests with their adapters, which stay loaded until disposed. */
+interface TakenAdapters extends Disposable {
+  readonly requests: ParsedBody["requests"];
+}
+
+async function takeAdapters(parsed: ParsedBody, state: EmbeddedState): Promise<TakenAdapters> {
+  using taken = new DisposableStack();
+  const requests = [];
+  for (const [i, request] of parsed.requests.entries()) {
+    const name = parsed.adapters[i] ?? null;
+    if (name === null) {
+      requests.push(request);
+      continue;
+    }
+    const adapter = await acquired(name, state);
+    taken.use(adapter);
+    requests.push({ ...request, adapter: adapter.matrices });
+  }
+  const held = taken.move();
+  return { requests, [Symbol.dispose]: () => held.dispose() };
+}
+
+async function acquired(name: string, { adapters }: EmbeddedState) {
+  if (adapters === null) {
+    throw valueError(
+      `LoRA adapter '${name}' was requested, but LoRA is not enabled. Please launch the server with ` +
+        "--enable-lora flag and preload adapters using --lora-paths or /load_lora_adapter endpoint.",
+    );
+  }
+  try {
+    return await adapters.acquire(name);
+  } catch (error) {
+    throw error instanceof RefusedAdapter ? valueError(error.message) : error;
+  }
 }
 
 interface Call {
   readonly state: EmbeddedState;
   readonly dropped: boolean;
+  readonly adapters: TakenAdapters;
 }
 
-async function whole(parsed: ParsedBody, { state, dropped }: Call): Promise<Response> {
+async function whole(
+  parsed: ParsedBody,
+  { state, dropped, adapters }: Call,
+): Promise<Response> {
+  using _adapters = adapters;
   using _ = await state.enterGeneration();
   if (parsed.n > 1) await fillCache(parsed, state);
   const tasks = parsed.requests.map((request) => state.submit(request));
@@ -67,7 +117,10 @@ async function fillCache(parsed: ParsedBody, state: EmbeddedState): Promise<void
   state.release(tasks);
 }
 
-async function stream(parsed: ParsedBody, { state, dropped }: Call): Promise<Response> {
+async function stream(
+  parsed: ParsedBody,
+  { state, dropped, adapters }: Call,
+): Promise<Response> {
   const permit = await state.enterGeneration();
   if (parsed.n > 1) await fillCache(parsed, state);
   const tasks = parsed.requests.map((request) => state.submit(request));
@@ -81,6 +134,7 @@ async function stream(parsed: ParsedBody, { state, dropped }: Call): Promise<Res
   const leave = () => {
     state.release(tasks);
     permit[Symbol.dispose]();
+    adapters[Symbol.dispose]();
   };
   const bytes = new ReadableStream<Uint8Array>({
     async pull(controller) {

@@ -28,6 +28,8 @@ export interface ParsedBody {
   /** Samples for each prompt. */
   readonly n: number;
   readonly stream: boolean;
+  /** Adapter of each request, `null` for the model alone. */
+  readonly adapters: readonly (string | null)[];
   readonly returnPromptIds: boolean;
 }
 
@@ -62,11 +64,17 @@ export function parseGenerateBody(body: unknown, context: BodyContext): ParsedBo
   );
   return {
     requests,
+    adapters: prompts.flatMap((_, i) => Array.from({ length: n }, () => adapterOf(fields, i))),
     isBatch: isList || n > 1,
     n,
     stream: fields.stream === true,
     returnPromptIds: fields.return_prompt_token_ids === true,
   };
+}
+
+function adapterOf({ lora_path: asked }: Record<string, unknown>, index: number): string | null {
+  const name = Array.isArray(asked) ? asked[index] : asked;
+  return typeof name === "string" && name !== "" ? name : null;
 }
 
 function noHiddenStates({ strict }: BodyContext): Error {

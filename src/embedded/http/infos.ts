@@ -45,7 +45,10 @@ export function serverInfo(state: EmbeddedState, address: { port: number }): unk
     admin_api_key: null,
     served_model_name: state.modelPath,
     weight_version: state.scheduler.weightVersion,
-    enable_lora: null,
+    enable_lora: options.lora === undefined ? null : true,
+    max_lora_rank: options.lora?.maxRank ?? null,
+    lora_target_modules: options.lora?.targetModules ?? null,
+    max_loaded_loras: options.lora?.maxLoaded ?? null,
     enable_metrics: false,
     enable_return_hidden_states: false,
     enable_deterministic_inference: options.isDeterministic,
@@ -139,14 +142,25 @@ export function getLoad(state: EmbeddedState): unknown {
 export function models(state: EmbeddedState): unknown {
   return {
     object: "list",
-    data: [{
-      id: state.modelPath,
-      object: "model",
-      created: Math.floor(Date.now() / 1000),
-      owned_by: "sglang",
-      root: state.modelPath,
-      parent: null,
-      max_model_len: state.model.config.contextLength,
-    }],
+    data: [
+      {
+        id: state.modelPath,
+        object: "model",
+        created: Math.floor(Date.now() / 1000),
+        owned_by: "sglang",
+        root: state.modelPath,
+        parent: null,
+        max_model_len: state.model.config.contextLength,
+      },
+      ...(state.adapters?.list ?? []).map(({ name, path }) => ({
+        id: name,
+        object: "model",
+        created: Math.floor(Date.now() / 1000),
+        owned_by: "sglang",
+        root: path,
+        parent: state.modelPath,
+        max_model_len: null,
+      })),
+    ],
   };
 }

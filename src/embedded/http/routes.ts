@@ -1,5 +1,6 @@
 /** Which endpoint answers what. */
 import type { EmbeddedState } from "../state.ts";
+import { loadAdapter, loadAdapterFromTensors, unloadAdapter } from "./adapters.ts";
 import { ApiError } from "./api_error.ts";
 import { abort, flushCache, health, memoryOccupation, pause, ready, resume } from "./control.ts";
 import { detokenize, generate, tokenize } from "./generate.ts";
@@ -79,6 +80,9 @@ const handlers = new Map<string, Handler>([
   ["POST /get_weights_by_name", weightsByName],
   ["GET /weights_checker", weightsChecker],
   ["POST /weights_checker", weightsChecker],
+  ["POST /load_lora_adapter", loadAdapter],
+  ["POST /load_lora_adapter_from_tensors", loadAdapterFromTensors],
+  ["POST /unload_lora_adapter", unloadAdapter],
   ["POST /tokenize", tokenize],
   ["POST /v1/tokenize", tokenize],
   ["POST /detokenize", detokenize],

@@ -43,6 +43,35 @@ export function linear(
   }
 }
 
+/** `y += scaling * B (A x)` for `rows` rows from `from` on; `a` is `(rank, inputs)`, `b` `(outputs, rank)`. */
+export function addLora(
+  y: Float32Array,
+  x: Float32Array,
+  pair: { readonly a: Float32Array; readonly b: Float32Array },
+  size: {
+    readonly from: number;
+    readonly rows: number;
+    readonly rank: number;
+    readonly scaling: number;
+  },
+): void {
+  const { from, rows, rank, scaling } = size;
+  const inputs = pair.a.length / rank, outputs = pair.b.length / rank;
+  const low = new Float32Array(rank);
+  for (let row = from; row < from + rows; row++) {
+    for (let k = 0, w = 0; k < rank; k++) {
+      let sum = 0;
+      for (let i = 0, at = row * inputs; i < inputs; i++, w++) sum += pair.a[w]! * x[at + i]!;
+      low[k] = sum;
+    }
+    for (let o = 0, w = 0, at = row * outputs; o < outputs; o++) {
+      let sum = 0;
+      for (let k = 0; k < rank; k++, w++) sum += pair.b[w]! * low[k]!;
+      y[at + o]! += scaling * sum;
+    }
+  }
+}
+
 /** Root mean square norm of each row of `size` values: `x / sqrt(mean(x²) + eps) * weight`. */
 export function rmsNorm(
   y: Float32Array,

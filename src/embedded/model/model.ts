@@ -1,6 +1,7 @@
 /** The forward pass of Qwen2 and Llama over a batch of sequences of any lengths. */
+import type { AdaptedModule, LoraMatrices } from "../adapters/adapter.ts";
 import type { ModelConfig } from "./config.ts";
-import { addInto, linear, rmsNorm, RotaryTable, swiGlu } from "./kernels.ts";
+import { addInto, addLora, linear, rmsNorm, RotaryTable, swiGlu } from "./kernels.ts";
 import { KvCache } from "./kv_cache.ts";
 import { type LayerWeights, ModelWeights } from "./weights.ts";
 
@@ -12,6 +13,8 @@ export interface Chunk {
   readonly tokens: ArrayLike<number>;
   /** Index of the first of `tokens` whose logits are wanted. */
   readonly logitsFrom: number;
+  /** What is added to the model's own matrices. */
+  readonly adapter?: LoraMatrices | undefined;
 }
 
 /** A model and its scratch memory. */
@@ -90,10 +93,16 @@ export class Model {
     linear(query, normed, layer.query, { rows, inputs: hiddenSize, outputs: queryWidth });
     linear(key, normed, layer.key, { rows, inputs: hiddenSize, outputs: keyWidth });
     linear(value, normed, layer.value, { rows, inputs: hiddenSize, outputs: keyWidth });
+    const adapt = (y: Float32Array, x: Float32Array, module: AdaptedModule) =>
+      this.#adapt(y, x, { chunks, index, module });
+    adapt(query, normed, "q_proj");
+    adapt(key, normed, "k_proj");
+    adapt(value, normed, "v_proj");
     const mixed = this.#buffer("mixed", rows * queryWidth);
     this.#attend(mixed, { chunks, query, key, value, index });
     const output = this.#buffer("output", rows * hiddenSize);
     linear(output, mixed, layer.output, { rows, inputs: queryWidth, outputs: hiddenSize });
+    adapt(output, mixed, "o_proj");
     addInto(hidden, output, rows * hiddenSize);
 
     rmsNorm(normed, hidden, layer.postNorm, norm);
@@ -101,9 +110,28 @@ export class Model {
     const up = this.#buffer("up", rows * intermediateSize);
     linear(gate, normed, layer.gate, { rows, inputs: hiddenSize, outputs: intermediateSize });
     linear(up, normed, layer.up, { rows, inputs: hiddenSize, outputs: intermediateSize });
+    adapt(gate, normed, "gate_proj");
+    adapt(up, normed, "up_proj");
     swiGlu(gate, up, rows * intermediateSize);
     linear(output, gate, layer.down, { rows, inputs: intermediateSize, outputs: hiddenSize });
+    adapt(output, gate, "down_proj");
     addInto(hidden, output, rows * hiddenSize);
+  }
+
+  /** Adds to the rows of each chunk what its adapter makes of them. */
+  #adapt(
+    y: Float32Array,
+    x: Float32Array,
+    step: { chunks: readonly Chunk[]; index: number; module: AdaptedModule },
+  ): void {
+    let row = 0;
+    for (const { adapter, tokens } of step.chunks) {
+      const pair = adapter?.layers[step.index]?.get(step.module);
+      if (adapter !== undefined && pair !== undefined) {
+        addLora(y, x, pair, { from: row, rows: tokens.length, ...adapter });
+      }
+      row += tokens.length;
+    }
   }
 
   #attend(

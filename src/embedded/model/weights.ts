@@ -121,6 +121,13 @@ export const readableDTypes: Readonly<Partial<Record<DType, number>>> = {
   bfloat16: 2,
 };
 
+/** Values of a tensor. */
+export function decodeTensor(tensor: Tensor): Float32Array {
+  const values = new Float32Array(product(tensor.shape));
+  decodeInto(values, tensor);
+  return values;
+}
+
 function decodeInto(target: Float32Array, tensor: Tensor): void {
   const { dtype } = tensor;
   const size = readableDTypes[dtype];

@@ -7,6 +7,8 @@ import type { KvCache } from "../model/kv_cache.ts";
 interface Entry {
   readonly ids: readonly number[];
   readonly cache: KvCache;
+  /** Id of the adapter that made it: others, and the model alone, make other values. */
+  readonly adapter: string | undefined;
 }
 
 /** A few recent sequences, the least recently used dropped first. */
@@ -25,10 +27,11 @@ export class PrefixCache {
   }
 
   /** A copy of the longest cached beginning of `ids`, at most `limit` tokens; `null` for none. */
-  take(ids: readonly number[], limit: number): KvCache | null {
+  take(ids: readonly number[], limit: number, adapter?: string): KvCache | null {
     let best: Entry | undefined;
     let bestLength = 0;
     for (const entry of this.#entries) {
+      if (entry.adapter !== adapter) continue;
       const most = Math.min(limit, entry.ids.length);
       let length = 0;
       while (length < most && entry.ids[length] === ids[length]) length++;
@@ -42,11 +45,12 @@ export class PrefixCache {
   }
 
   /** Keeps the sequence of an ended request. */
-  put(ids: readonly number[], cache: KvCache): void {
-    const entry: Entry = { ids: ids.slice(0, cache.length), cache };
+  put(ids: readonly number[], cache: KvCache, adapter?: string): void {
+    const entry: Entry = { ids: ids.slice(0, cache.length), cache, adapter };
     if (entry.ids.length === 0 || entry.ids.length > this.#maxTokens) return;
     const covered = (other: Entry) =>
-      other.ids.length <= entry.ids.length && other.ids.every((id, i) => id === entry.ids[i]);
+      other.adapter === adapter && other.ids.length <= entry.ids.length &&
+      other.ids.every((id, i) => id === entry.ids[i]);
     this.#entries = [...this.#entries.filter((other) => !covered(other)), entry];
     this.#tokens = this.#entries.reduce((total, { ids }) => total + ids.length, 0);
     while (this.#tokens > this.#maxTokens) this.#tokens -= this.#entries.shift()!.ids.length;

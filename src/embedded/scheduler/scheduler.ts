@@ -220,8 +220,16 @@ export class Scheduler {
       this.#options.onCrash(`token id ${outside} is outside the vocabulary of ${vocabSize}`);
       return false;
     }
+    const { adapter } = task.request;
+    if (adapter?.deadly !== undefined) {
+      // The real scheduler copies the matrices at their first use and ends by an assertion.
+      this.#options.onCrash(adapter.deadly);
+      return false;
+    }
     const limit = Math.min(task.ids.length - 1, task.request.logProbStart);
-    const cache = task.retractions > 0 ? null : this.#prefixes.take(task.ids, limit);
+    const cache = task.retractions > 0
+      ? null
+      : this.#prefixes.take(task.ids, limit, task.request.adapter?.id);
     task.cache = cache ?? this.#options.model.newCache();
     if (!task.started) task.cachedTokens = task.cache.length;
     task.started = true;
@@ -263,7 +271,9 @@ export class Scheduler {
   }
 
   #finish(task: Task, finish: Finish): void {
-    if (task.cache !== null) this.#prefixes.put(task.ids, task.cache);
+    if (task.cache !== null) {
+      this.#prefixes.put(task.ids, task.cache, task.request.adapter?.id);
+    }
     this.#end(task, finish);
   }
 

@@ -41,7 +41,7 @@ export class StepPlan {
     const take = Math.min(left, roomForRows, unwanted + roomForLogits);
     const logitsFrom = Math.min(unwanted, take);
     const tokens = task.ids.slice(cache.length, cache.length + take);
-    this.chunks.push({ task, chunk: { cache, tokens, logitsFrom } });
+    this.chunks.push({ task, chunk: { cache, tokens, logitsFrom, adapter: task.request.adapter } });
     this.#rows += take;
     this.#logits += (take - logitsFrom) * this.#vocabSize;
   }

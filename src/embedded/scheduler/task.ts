@@ -1,5 +1,6 @@
 /** One request in the scheduler: what was asked and what has been made so far. */
 import { systemClock } from "../../internal/clock.ts";
+import type { LoraMatrices } from "../adapters/adapter.ts";
 import type { KvCache } from "../model/kv_cache.ts";
 import type { Sampling } from "./sampling_params.ts";
 
@@ -29,6 +30,8 @@ export interface TaskRequest {
   readonly topLogProbs: number;
   readonly tokenIdsLogProb: readonly number[] | null;
   readonly textInLogProbs: boolean;
+  /** The adapter that it runs with. */
+  readonly adapter?: LoraMatrices | undefined;
 }
 
 /** A request and its state. Only the scheduler changes it. */

@@ -1,6 +1,6 @@
 /**
  * A writer of Python's pickle format, for what SGLang takes as pickles and nothing more: plain
- * values, names of Python objects, calls and objects with fields. It reads nothing.
+ * values, names of Python objects, calls, objects with fields and references. It reads nothing.
  *
  * Protocol 3 (Python 3.0 and later), opcodes of CPython's `Lib/pickletools.py`.
  *
@@ -54,6 +54,14 @@ export interface PickleDict {
   readonly entries: Readonly<Record<string, PickleValue>>;
 }
 
+/** A reference that the reader resolves by itself, as torch's files refer to their storages. */
+export interface PicklePersistent {
+  /** Tells the kinds apart. */
+  readonly kind: "persistent";
+  /** What the reader finds it by. */
+  readonly id: PickleValue;
+}
+
 /** What can be written; an array becomes a list, a `Uint8Array` becomes `bytes`. */
 export type PickleValue =
   | null
@@ -67,7 +75,8 @@ export type PickleValue =
   | PickleCall
   | PickleObject
   | PickleTuple
-  | PickleDict;
+  | PickleDict
+  | PicklePersistent;
 
 /** Names a Python object. */
 export function global(module: string, name: string): PickleGlobal {
@@ -97,6 +106,11 @@ export function dict(entries: Readonly<Record<string, PickleValue>>): PickleDict
   return { kind: "dict", entries };
 }
 
+/** Refers to what the reader finds by an id. */
+export function persistent(id: PickleValue): PicklePersistent {
+  return { kind: "persistent", id };
+}
+
 const op = {
   appends: 0x65,
   binBytes: 0x42,
@@ -104,6 +118,7 @@ const op = {
   binInt: 0x4a,
   binInt1: 0x4b,
   binInt2: 0x4d,
+  binPersId: 0x51,
   binPut: 0x71,
   binUnicode: 0x58,
   build: 0x62,
@@ -129,9 +144,14 @@ const op = {
 
 const PROTOCOL = 3;
 
-/** Writes a value as a pickle. @throws {ValidationError} A number is not a whole one. */
-export function pickle(value: PickleValue): Uint8Array<ArrayBuffer> {
-  const writer = new PickleWriter();
+/**
+ * Writes a value as a pickle.
+ *
+ * @param protocol What the pickle says that it is; torch's careful reader asks for 2.
+ * @throws {ValidationError} a number is not a whole one
+ */
+export function pickle(value: PickleValue, protocol: 2 | 3 = PROTOCOL): Uint8Array<ArrayBuffer> {
+  const writer = new PickleWriter(protocol);
   writer.write(value);
   return writer.finish();
 }
@@ -147,9 +167,9 @@ class PickleWriter {
   readonly #texts = new Map<string, number>();
   readonly #encoder = new TextEncoder();
 
-  constructor() {
+  constructor(protocol: number) {
     this.#byte(op.proto);
-    this.#byte(PROTOCOL);
+    this.#byte(protocol);
   }
 
   finish(): Uint8Array<ArrayBuffer> {
@@ -178,6 +198,9 @@ class PickleWriter {
         return this.#tuple(value.items);
       case "dict":
         return this.#dict(value.entries);
+      case "persistent":
+        this.write(value.id);
+        return this.#byte(op.binPersId);
       case "call":
         this.#global(value.callable);
         this.#tuple(value.args);

@@ -1,0 +1,112 @@
+import type { SGLangClient } from "../client/client.ts";
+import type { CallOptions } from "../client/types.ts";
+import { CheckpointError, LimitError, UnsupportedError } from "../errors.ts";
+import { flattenedByValue } from "../weights/ipc/by_value.ts";
+import type { ReadAdapter } from "./adapter.ts";
+import { type Matrices, targetsOf, tensorsOf } from "./matrices.ts";
+
+/** How an adapter reaches a server. */
+export type AdapterVia = "tensors" | "path";
+
+/** Longest payload: base64 of it must fit the longest text of the engine of JavaScript. */
+const MAX_PAYLOAD_BYTES = 256 * 1024 * 1024;
+
+/** An adapter as it is sent, to all servers and to those that join later. */
+export interface AdapterUpload {
+  /** How it travels. */
+  readonly via: AdapterVia;
+  /** Rank of its matrices. */
+  readonly rank: number;
+  /** Modules that it changes. */
+  readonly targets: readonly string[];
+  /** Bytes of the matrices. */
+  readonly byteLength: number;
+  /** Loads it on a server; returns the names that the server then has. */
+  load(server: UploadTarget, name: string, call: CallOptions): Promise<string[]>;
+}
+
+/** The server that an adapter is loaded on. */
+export interface UploadTarget {
+  /** Calls to it. */
+  readonly client: SGLangClient;
+  /** Its tensor-parallel ranks. */
+  readonly ranks: number;
+}
+
+/** By value: the matrices travel in the request, as they were when they were read. */
+export function uploadTensors(adapter: ReadAdapter, matrices: Matrices): AdapterUpload {
+  const { rank, alpha } = adapter.settings;
+  const tensors = tensorsOf(matrices);
+  const byteLength = tensors.reduce((total, { bytes }) => total + bytes.byteLength, 0);
+  if (byteLength > MAX_PAYLOAD_BYTES) {
+    throw new LimitError(
+      `The adapter has ${byteLength} bytes, and at most ${MAX_PAYLOAD_BYTES} travel in a request. ` +
+        'Save it as a folder that the servers see, and use via: "path"',
+      { limit: "payload", max: MAX_PAYLOAD_BYTES },
+    );
+  }
+  const targets = targetsOf(matrices);
+  const config = {
+    peft_type: "LORA",
+    r: rank,
+    lora_alpha: alpha,
+    lora_dropout: 0,
+    bias: "none",
+    target_modules: targets,
+    task_type: "CAUSAL_LM",
+  };
+  const payload = flattenedByValue(tensors).toBase64();
+  return {
+    via: "tensors",
+    rank,
+    targets,
+    byteLength,
+    load: ({ client, ranks }, name, call) =>
+      client.loadLoraFromTensors({ name, config, payload, ranks }, call),
+  };
+}
+
+/**
+ * By path: the server reads the folder itself, also when it joins later. The files must stay as they
+ * are; they are looked at before and after.
+ */
+export async function uploadPath(
+  adapter: ReadAdapter,
+  matrices: Matrices,
+  serverFolder: string | undefined,
+): Promise<AdapterUpload> {
+  const { folder, settings, label } = adapter;
+  if (folder === undefined || matrices.size !== adapter.matrices.size) {
+    throw new UnsupportedError(
+      `${label} cannot be loaded by path, because a server would read something else from it: it is ` +
+        'no folder, has use_rslora, names a server does not know, or lacks a module of a group. Use via: "tensors"',
+    );
+  }
+  const seen = await fingerprint(folder);
+  const confirm = async () => {
+    if (await fingerprint(folder) === seen) return;
+    throw new CheckpointError(
+      `${folder} was written to after it was given as an adapter: give every version a folder of its own`,
+    );
+  };
+  return {
+    via: "path",
+    rank: settings.rank,
+    targets: targetsOf(matrices),
+    byteLength: adapter.byteLength,
+    async load({ client }, name, call) {
+      await confirm();
+      const loaded = await client.loadLora({ name, path: serverFolder ?? folder }, call);
+      await confirm();
+      return loaded;
+    },
+  };
+}
+
+async function fingerprint(folder: string): Promise<string> {
+  const files = ["adapter_config.json", "adapter_model.safetensors"];
+  const infos = await Promise.all(files.map((file) => Deno.stat(`${folder}/${file}`)));
+  return JSON.stringify(
+    infos.map(({ size, mtime, ino, dev }) => [size, mtime?.getTime(), ino, dev]),
+  );
+}

@@ -1,0 +1,25 @@
+/** Real servers that take adapters on a CPU. */
+import { join } from "node:path";
+import type { SGLangServer } from "../../../src/server/mod.ts";
+import { testLora } from "../../_support/adapters.ts";
+import { cpuEnv, type SGLangVersion, startRealServer } from "../../_support/real.ts";
+
+const shim = join(import.meta.dirname!, "../../../scripts/sglang_cpu/shim_lora");
+
+/** What SGLang's adapter code needs where there is no CUDA driver: it pins memory all the same. */
+export const noPinEnv: Record<string, string> = {
+  PYTHONPATH: `${shim}:${cpuEnv.PYTHONPATH}`,
+  SGLANG_RL_NO_PIN: "1",
+};
+
+/** A server as the embedded one of `testLora` is. */
+export function startLoraServer(version: SGLangVersion): Promise<SGLangServer> {
+  return startRealServer({
+    version,
+    env: noPinEnv,
+    enableLora: true,
+    maxLoraRank: testLora.maxRank,
+    loraTargetModules: testLora.targetModules,
+    args: { loraBackend: "torch_native" },
+  });
+}
