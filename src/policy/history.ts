@@ -136,6 +136,12 @@ export class History {
     return nestRows(this.#chats.map((chat) => chat.map(({ content }) => content)), this.batchShape);
   }
 
+  /** For `JSON.stringify()`: the messages, nested as the batch is. */
+  toJSON(): Nested<readonly Message[]> | Message {
+    if (this.#batchShape === null) return this.#chats[0]![0]!;
+    return nestRows<readonly Message[]>(this.#chats, this.#batchShape);
+  }
+
   /** A copy. */
   clone(): History {
     return new History(this.#chats, this.#batchShape);

@@ -58,8 +58,7 @@ export class LocalTokenizer implements Tokenizer {
     const config = files.config ?? {};
     this.name = files.name ?? String(config.name_or_path ?? "");
     this.chatTemplates = { ...templatesIn(config.chat_template), ...files.chatTemplates };
-    this.chatTemplate = files.chatTemplate ?? this.chatTemplates.default ??
-      Object.values(this.chatTemplates)[0] ?? null;
+    this.chatTemplate = files.chatTemplate ?? this.chatTemplates.default ?? null;
     const { words, wholeTokens, tokenizer, decoder } = readTokenizer(files);
     this.specialTokens = {
       bosToken: tokenIn(config.bos_token),

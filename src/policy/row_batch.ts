@@ -80,6 +80,20 @@ export abstract class RowBatch<Key extends string, Row> {
     return this.derive(columns, [indices.length], indices);
   }
 
+  /**
+   * For `JSON.stringify()`: the shape, and the rows of each column as plain lists, nested as the batch
+   * is. As an input of a wrapper it is read as this batch is.
+   */
+  toJSON(): Record<string, unknown> {
+    const columns = this.keys.map((key) => {
+      const rows = this.get(key).map((row) =>
+        ArrayBuffer.isView(row) ? Array.from(row as never) : row
+      );
+      return [key, nestRows(rows, this.batchShape)];
+    });
+    return { batchShape: this.batchShape, ...Object.fromEntries(columns) };
+  }
+
   /** The rows of a column, or `null`. */
   protected column(key: Key): readonly Row[] | null {
     return this.#columns[key] ?? null;

@@ -8,6 +8,8 @@ const MAX_INLINE = 1000;
 export class CodeSpans {
   readonly #scanner: Scanner;
   readonly #fences = new Map<string, number>();
+  /** Up to where there are no such backticks. */
+  readonly #withoutTicks = new Map<string, number>();
 
   /** Looks at nothing yet. */
   constructor(scanner: Scanner) {
@@ -48,12 +50,25 @@ export class CodeSpans {
   }
 
   #inlineEnd(ticks: string, place: number): number | null {
-    const line = this.#scanner.text.slice(place, place + MAX_INLINE).split("\n", 1)[0]!;
-    this.#scanner.looked += line.length;
-    for (const { 0: run, index } of line.matchAll(/`+/g)) {
-      if (run.length === ticks.length) return place + index + run.length;
+    const { text } = this.#scanner;
+    const absent = this.#withoutTicks.get(ticks) ?? -1;
+    if (place < absent) return null;
+    const stop = /`+|\n/g;
+    stop.lastIndex = place;
+    let at = place;
+    let end: number | null = null;
+    while (at - place < MAX_INLINE) {
+      const found = stop.exec(text);
+      at = found === null ? text.length : found.index + found[0].length;
+      if (found === null || found[0] === "\n") break;
+      if (found[0] === ticks) {
+        end = at;
+        break;
+      }
     }
-    return null;
+    this.#scanner.looked += at - place;
+    if (end === null) this.#withoutTicks.set(ticks, at);
+    return end;
   }
 }
 

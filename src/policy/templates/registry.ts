@@ -92,7 +92,9 @@ export function parserOf(name: string): ((text: string) => Message[]) | undefine
  */
 export function chooseTemplate(choice: TemplateChoice): ChosenTemplate {
   const { chatTemplate, chatTemplateName, tokenizer, hasTools, chatTemplateOrder } = choice;
-  if (chatTemplate !== undefined) return { name: "custom", template: chatTemplate, guess: null };
+  if (chatTemplate !== undefined) {
+    return { name: "custom", template: notEmpty(chatTemplate, "chatTemplate"), guess: null };
+  }
   if (chatTemplateName !== undefined) return namedTemplate(chatTemplateName, choice);
   if (tokenizer === undefined) {
     throw new ValidationError(
@@ -188,8 +190,26 @@ function modelTemplate(name: string, { tokenizer, hasTools }: TemplateChoice): C
 
 /** A model's own template: the one for tools where there is one and tools are given. */
 function ownTemplate(tokenizer: Tokenizer, hasTools: boolean): string | null {
-  const all = tokenizer.chatTemplates;
-  return hasTools && all?.tool_use !== undefined ? all.tool_use : tokenizer.chatTemplate;
+  const { chatTemplates: all = {}, chatTemplate } = tokenizer;
+  if (hasTools && all.tool_use !== undefined) return all.tool_use;
+  const names = Object.keys(all);
+  if (chatTemplate !== null) return notEmpty(chatTemplate, "the model's own chat template");
+  if (names.length === 0) return null;
+  throw new ValidationError(
+    `The model has the chat templates ${names.join(", ")}, and none of them is the default: name ` +
+      `one, such as chatTemplateName: "model:${names[0]}"`,
+  );
+}
+
+/** An empty template would make every conversation an empty text. */
+function notEmpty(template: string, what: string): string {
+  if (template.trim() !== "") return template;
+  throw new ValidationError(
+    `${what[0]!.toUpperCase()}${
+      what.slice(1)
+    } is empty: give a source with chatTemplate, or name ` +
+      "another one with chatTemplateName",
+  );
 }
 
 function hasGenerationBlock(template: string): boolean {

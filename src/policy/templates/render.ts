@@ -2,7 +2,13 @@ import { TemplateLimitError, ValidationError } from "../../errors.ts";
 import { messageOf } from "../../internal/thrown.ts";
 import { type Message, NO_ROLE } from "../message.ts";
 import type { SpecialTokens } from "../tokenizer.ts";
-import { JinjaTemplate, OverBudget, type Rendered, type TemplateLimits } from "./jinja/mod.ts";
+import {
+  JinjaError,
+  JinjaTemplate,
+  OverBudget,
+  type Rendered,
+  type TemplateLimits,
+} from "./jinja/mod.ts";
 import { checkMessage, templateMessages } from "./template_messages.ts";
 
 /** How to render a conversation. */
@@ -85,8 +91,10 @@ function render(
   };
   // What a tokenizer has not is not there for the template either.
   const present = Object.entries(tokens).filter(([, token]) => typeof token === "string");
+  let parsed: JinjaTemplate | undefined;
   try {
-    const rendered = parsedTemplate(template).render({
+    parsed = parsedTemplate(template);
+    const rendered = parsed.render({
       variables: {
         tools: null,
         documents: null,
@@ -100,17 +108,25 @@ function render(
     });
     return { ...rendered, roles: dicts.map(({ role }) => String(role)) };
   } catch (error) {
-    throw asTemplateError(error);
+    throw asTemplateError(error, parsed !== undefined);
   }
 }
 
-function asTemplateError(error: unknown): Error {
+function asTemplateError(error: unknown, isParsed: boolean): Error {
   if (error instanceof OverBudget) {
     return new TemplateLimitError(error.limit, error.allowed, { cause: error });
   }
-  return new ValidationError(`The chat template refused this conversation: ${messageOf(error)}`, {
-    cause: error,
-  });
+  // What the template itself raises is meant for whoever wrote the conversation.
+  const isRaised = error instanceof JinjaError && error.kind === "TemplateError";
+  const said = error instanceof JinjaError && !isRaised
+    ? `${error.kind}: ${error.message}`
+    : messageOf(error);
+  const what = isRaised
+    ? "The chat template refused this conversation"
+    : isParsed
+    ? "The chat template failed on this conversation, which it may not be made for"
+    : "The chat template is wrong, whatever the conversation";
+  return new ValidationError(`${what}: ${said}`, { cause: error });
 }
 
 function renderOpenEnded(

@@ -70,7 +70,9 @@ export async function chatToScore(
   const canonical = await canonicalIds(full, model.tokenizer, { signal });
   // What the template puts behind the last answer need not have been sampled.
   const lastSaid = assistantMask?.lastIndexOf(1) ?? ids.length;
-  if (beginsWith(ids, canonical) && lastSaid < canonical.length) {
+  const isWhole = lastSaid < canonical.length ||
+    await lacksOnlyItsEnd({ whole, chat, from: canonical.length }, context);
+  if (beginsWith(ids, canonical) && isWhole) {
     const shown = canonical.length === ids.length
       ? text
       : await model.tokenizer.decode(canonical, { signal });
@@ -81,6 +83,20 @@ export async function chatToScore(
     return textRow(shown, { ids: full, chat, assistantMask: mask });
   }
   return driftedScore(chat, whole, { given, context });
+}
+
+/** An answer that was cut, or that a stop string ended, has no end token; the template writes one. */
+async function lacksOnlyItsEnd(
+  { whole, chat, from }: { whole: MarkedText; chat: readonly Message[]; from: number },
+  { model, signal }: ChatContext,
+): Promise<boolean> {
+  if (chat.at(-1)?.isComplete === false) return true;
+  const { ids, assistantMask } = whole;
+  const missing = ids.subarray(from).filter((_, at) => assistantMask?.[from + at] === 1);
+  if (missing.length !== 1) return false;
+  const { wholeTokens, specialTokens: { eosToken, endTokens = [] } } = model.tokenizer;
+  const shown = await model.tokenizer.decode(missing, { signal });
+  return [...wholeTokens, ...endTokens, eosToken].includes(shown);
 }
 
 /** The prompt that a sampled turn, or `nextTurn()`, knows for this conversation. */

@@ -78,6 +78,11 @@ export function readHistory(
   logger: Logger,
 ): ReadRows<readonly Message[]> {
   const { value } = valueAt(input, path);
+  // What a row holds is looked at row by row: a wrong message is the error of its row.
+  if (Array.isArray(value)) {
+    const { rows, batchShape } = flattenRows(value, isConversation);
+    return { rows: rows.map((chat) => [...chat]), batchShape };
+  }
   const history = toHistory(value, path);
   if (history.rank > 0) return { rows: history.chats, batchShape: history.batchShape };
   const { prompt } = new ChatHistory({ prompt: history }, { batchShape: [], logger });
@@ -86,11 +91,19 @@ export function readHistory(
 
 function toHistory(value: unknown, path: readonly string[]): History {
   if (value instanceof History) return value;
-  if (Array.isArray(value) || isMessage(value)) return History.fromChats(value as Nested<Message>);
+  if (isMessage(value)) return History.fromChats(value);
   throw new ValidationError(
     `Expected History object at ${path.join(".")}, got ${describe(value)}: give a History or a ` +
       "list of messages",
   );
+}
+
+/** A list in which somebody speaks. An empty one is a batch of no conversations. */
+function isConversation(value: unknown): value is readonly Message[] {
+  return Array.isArray(value) && value.some((item) => {
+    const { role } = (item ?? {}) as { role?: unknown };
+    return typeof role === "string";
+  });
 }
 
 /** Reads texts. */

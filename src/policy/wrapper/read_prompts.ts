@@ -2,7 +2,8 @@ import { ValidationError } from "../../errors.ts";
 import { asError } from "../../internal/thrown.ts";
 import { startsWith } from "../../rollout/message_key.ts";
 import type { TurnPrompt } from "../../rollout/turn.ts";
-import type { Message } from "../message.ts";
+import { asMessage, type Message } from "../message.ts";
+import { checkMessage } from "../templates/template_messages.ts";
 import type { Tokenizer } from "../tokenizer.ts";
 import type { TemplateChatModel } from "./chat_model.ts";
 import { type ChatContext, chatPrompt, chatToScore, isOfModel } from "./chat_prompts.ts";
@@ -60,7 +61,10 @@ async function readChatPrompts(
   const context = { settings, model: await findModel(), signal };
   const given = readGiven(input, rows.length, settings);
   if (!settings.generate) {
-    const scores = rows.map((chat, row) => chatToScore(chat, given[row]!, context));
+    const scores = rows.map(async (chat, row) => {
+      checkChat(chat);
+      return await chatToScore(chat, given[row]!, context);
+    });
     return { rows: await settled(scores, signal), batchShape };
   }
   const { prompts } = input;
@@ -68,6 +72,14 @@ async function readChatPrompts(
     chatRow(chat, { prepared: prompts?.[row], given: given[row]!, context })
   );
   return { rows: await settled(prompted, signal), batchShape };
+}
+
+/** Throws for a conversation that holds something else than messages. */
+function checkChat(chat: readonly Message[]): void {
+  chat.forEach((message, index) => {
+    checkMessage(message, index);
+    asMessage(message);
+  });
 }
 
 /** What `nextTurn()` prepared is taken as long as the conversation is still the one it was for. */
@@ -79,6 +91,7 @@ async function chatRow(
     context: ChatContext;
   },
 ): Promise<PromptRow> {
+  checkChat(chat);
   const isPrepared = prepared !== undefined && prepared.messages.length === chat.length &&
     startsWith(chat, prepared.messages) && await isOfModel(prepared, context);
   if (isPrepared) return turnRow({ ...prepared, model: context.model });

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import fc from "fast-check";
 import {
   addChatTemplate,
   ChatHistory,
@@ -8,11 +9,13 @@ import {
   extractResponses,
   History,
   historyToTokens,
+  type Message,
   textToHistory,
   textToTokens,
   tokensToHistory,
   tokensToText,
 } from "../../../src/policy/chat.ts";
+import { LocalTokenizer } from "../../../src/policy/mod.ts";
 import { masked, Text, Tokens } from "../../../src/policy/rows.ts";
 import { SGLangError, ValidationError } from "../../../src/errors.ts";
 import { bytes, golden, named, pythonText, qwenTiny } from "./support.ts";
@@ -392,5 +395,59 @@ Deno.test("a last message can be gone on with", () => {
         addGenerationPrompt: true,
       }),
     /exclude each other/,
+  );
+});
+
+Deno.test("an error says whether the template or the conversation is at fault", () => {
+  const rendered = (template: string, message: Message = { role: "user", content: "a" }) =>
+    History.fromChats([message]).applyChatTemplate({ chatTemplate: template })[0];
+  for (
+    const template of [
+      "{% for m in messages %}",
+      "{{ m.content }",
+      "{% nonsense %}",
+      "{% include 'x' %}",
+      "{% import 'x' as y %}",
+      "{% from 'x' import y %}",
+      "{% extends 'x' %}",
+    ]
+  ) {
+    assert.throws(
+      () => rendered(template),
+      /^ValidationError: The chat template is wrong, whatever/,
+    );
+  }
+  assert.throws(() => rendered("{% include 'x' %}"), /must hold all that it needs/);
+  assert.throws(() => rendered("{{ raise_exception('no') }}"), /refused this conversation: no$/);
+  assert.throws(() => rendered("{{ a.b.c }}"), /failed on this conversation.*UndefinedError/);
+  for (const empty of ["", " \n"]) {
+    assert.throws(() => rendered(empty), /ChatTemplate is empty: give a source/);
+  }
+});
+
+Deno.test("of several templates of a model the default is taken, never the first", async () => {
+  const file = new URL("../../fixtures/policy/byte_level/tokenizer.json", import.meta.url);
+  const tokenizer = JSON.parse(await Deno.readTextFile(file));
+  const named = fc.dictionary(
+    fc.constantFrom("rag", "tool_use", "default", "x"),
+    fc.stringMatching(/^[A-Z]{1,4}$/),
+  );
+  fc.assert(
+    fc.property(named, fc.boolean(), (templates, hasTools) => {
+      const chat_template = Object.entries(templates).map(([name, template]) => ({
+        name,
+        template,
+      }));
+      const model = new LocalTokenizer({
+        tokenizer,
+        config: { chat_template },
+        name: "some/model",
+      });
+      const choose = () => chooseTemplate({ tokenizer: model, hasTools });
+      const own = hasTools && templates.tool_use || templates.default;
+      if (own !== undefined) assert.equal(choose().template, own);
+      else if (chat_template.length === 0) assert.notEqual(choose().guess, null);
+      else assert.throws(choose, /none of them is the default.*model:/);
+    }),
   );
 });

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import fc from "fast-check";
 import {
   ContextOverflowError,
   HttpError,
@@ -176,4 +177,56 @@ Deno.test("a row without ids is its row's error", async () => {
     assert.deepEqual([error.failures.map((failure) => failure.row), error.rows], [[1], [0, 2]]);
     return true;
   });
+});
+
+Deno.test("whatever one conversation holds, the others are answered and it is named", async () => {
+  const odd = fc.oneof(
+    fc.constantFrom<unknown>(5, {}, true, [5], [null], [{ type: "image_url" }], [{ text: "a" }]),
+    // Some templates write a message without content, this one does not.
+    fc.anything().filter((content) => content !== null && content !== undefined),
+  );
+  await fc.assert(
+    fc.asyncProperty(odd, fc.nat(3), fc.boolean(), async (content, at, isSecond) => {
+      const { wrapper } = wrap({ inplace: false, generateKwargs: { max_tokens: 2 } });
+      const good = [{ role: "user", content: "a" }];
+      const bad = [...isSecond ? good : [], { role: "user", content }];
+      const chats: unknown[] = [good, good, good];
+      chats.splice(at, 0, bad);
+      const output = wrapper.call({ history: chats as Message[][] });
+      const isText = (part: unknown) =>
+        typeof part === "object" && part !== null &&
+        (part as { type?: unknown }).type === "text" &&
+        typeof (part as { text?: unknown }).text === "string";
+      const isFine = typeof content === "string" ||
+        Array.isArray(content) && Array.from(content).every(isText);
+      if (isFine) assert.deepEqual((await output).batchShape, [4]);
+      else {
+        await assert.rejects(output, (error) => {
+          assert.ok(error instanceof PartialResultError, String(error));
+          assert.deepEqual(error.failures.map(({ row }) => row), [at]);
+          assert.match(error.failures[0]!.error.message, /message|Message/);
+          return true;
+        });
+      }
+    }),
+    { numRuns: 60 },
+  );
+});
+
+Deno.test("a copy of an output after JSON is scored and gone on with as the output is", async () => {
+  for (const numSamples of [undefined, 2]) {
+    const { wrapper } = wrap({ inplace: false, generateKwargs: { max_tokens: 3 }, numSamples });
+    const output = await wrapper.call({
+      history: [[{ role: "user", content: "a" }], [{ role: "user", content: "b c" }]],
+    });
+    const copy = JSON.parse(JSON.stringify({ tokens: output.tokens, history: output.history }));
+    assert.deepEqual(copy.tokens.batchShape, output.batchShape);
+    assert.deepEqual(
+      copy.tokens.full.flat(numSamples === undefined ? 0 : 1),
+      lists(output.tokens.get("full")),
+    );
+    const scored = await wrapper.logProb(copy);
+    assert.deepEqual(scored.tokens.get("full"), output.tokens.get("full"));
+    assert.equal(JSON.stringify(output.logProbs).includes("response"), true);
+  }
 });

@@ -6,6 +6,7 @@ import type { Message } from "../../../src/policy/chat.ts";
 import { joinTurns, type Sampler, TurnTree } from "../../../src/rollout/mod.ts";
 import { mergingTokenizer, turnTemplates } from "../../_support/turn_templates.ts";
 import { FakeEngine } from "../policy/support.ts";
+import { messageKey } from "../../../src/rollout/message_key.ts";
 
 const tokenizer = await mergingTokenizer();
 const user = (content: string): Message => ({ role: "user", content });
@@ -115,4 +116,15 @@ Deno.test("turns whose prompt is not known begin a row, and a turn without score
     [-1, -1, -1, 7],
   ]);
   assert.deepEqual(rows.map(({ branch, parent }) => [branch, parent]), [[0, null], [1, 0], [2, 1]]);
+});
+
+Deno.test("a message without calls is the same however a client writes that", () => {
+  const said = { role: "assistant", content: "a" };
+  for (const name of ["tool_calls", "toolCalls", "toolCallFaults", "toolResponses"]) {
+    for (const nothing of [[], null, undefined]) {
+      assert.equal(messageKey({ ...said, [name]: nothing }), messageKey(said));
+    }
+    assert.notEqual(messageKey({ ...said, [name]: ["x"] }), messageKey(said));
+  }
+  assert.notEqual(messageKey({ ...said, content: [] }), messageKey(said));
 });

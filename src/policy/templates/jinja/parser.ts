@@ -101,7 +101,11 @@ class Parser {
       case "include":
       case "import":
       case "from":
-        throw new JinjaError("TypeError", "no loader for this environment specified");
+        throw new JinjaError(
+          "TypeError",
+          `no loader for this environment specified: {% ${tag} %} reads another template, and a ` +
+            "chat template must hold all that it needs",
+        );
       default:
         throw this.#tokens.fail(`Encountered unknown tag '${tag}'`);
     }
