@@ -88,6 +88,8 @@ export type UnreachableReason =
   | "dns"
   /** The connection ended before the answer was complete; the request may have been received. */
   | "lost"
+  /** No encrypted connection: the certificate is not trusted, too old, or for another name. */
+  | "tls"
   /** Anything else. */
   | "other";
 

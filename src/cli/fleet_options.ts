@@ -1,10 +1,12 @@
 /** The options by which commands find running servers. */
 import { type Command, InvalidArgumentError } from "commander";
 import { SGLangClient } from "../client/mod.ts";
-import { AsyncSGLang } from "../engine/mod.ts";
+import { AsyncSGLang, type ConnectOptions } from "../engine/mod.ts";
 import { UnreachableError, ValidationError } from "../errors.ts";
 import { systemClock } from "../internal/clock.ts";
 import { sleep } from "../internal/deadline.ts";
+import { asPermissionError } from "../internal/permission.ts";
+import { messageOf } from "../internal/thrown.ts";
 import { SGLangRouter } from "../router/mod.ts";
 import type { CliIo } from "./io.ts";
 
@@ -15,6 +17,8 @@ export interface FleetOptions {
   readonly apiKeyEnv: string;
   readonly adminKeyEnv: string;
   readonly wait?: number | undefined;
+  readonly caCert?: string | undefined;
+  readonly proxy?: string | undefined;
 }
 
 /** Adds the options by which a command finds its servers. */
@@ -33,6 +37,8 @@ export function addFleetOptions(command: Command): Command {
       "variable that holds their admin key",
       "SGLANG_ADMIN_API_KEY",
     )
+    .option("--ca-cert <file>", "certificates in PEM to trust for https, besides the usual ones")
+    .option("--proxy <url>", 'HTTP proxy, or "environment" for $http_proxy (default: none)')
     .option("--wait <seconds>", "wait this long until somebody answers", numberFrom(0));
 }
 
@@ -42,8 +48,9 @@ export async function serverUrls(options: FleetOptions, io: CliIo): Promise<read
   const { server, router } = options;
   if (server.length > 0) return server;
   if (router === undefined) throw missingServers();
-  const { apiKey } = keysOf(options, io);
-  const workers = await SGLangRouter.connect(router, { apiKey }).workers({ signal: io.signal });
+  const { apiKey, proxy, caCerts } = accessOf(options, io);
+  const connected = SGLangRouter.connect(router, { apiKey, proxy, caCerts });
+  const workers = await connected.workers({ signal: io.signal });
   return workers.map(({ url }) => url);
 }
 
@@ -57,7 +64,7 @@ export async function connectFleet(options: FleetOptions, io: CliIo): Promise<As
     : server.length === 0
     ? { router }
     : { router, workers: server };
-  return await AsyncSGLang.connect(target, { ...keysOf(options, io), signal: io.signal });
+  return await AsyncSGLang.connect(target, { ...accessOf(options, io), signal: io.signal });
 }
 
 /** How long a server that does not answer is left alone. */
@@ -68,9 +75,9 @@ async function untilSomebodyAnswers(options: FleetOptions, io: CliIo): Promise<v
   const { server, router, wait } = options;
   if (wait === undefined || wait === 0) return;
   const urls = router === undefined ? server : [router, ...server];
-  const { apiKey, adminApiKey } = keysOf(options, io);
+  const access = accessOf(options, io);
   await Promise.all(urls.map(async (url) => {
-    await using client = new SGLangClient({ url, apiKey, adminApiKey });
+    await using client = new SGLangClient({ url, ...access });
     const end = systemClock.now() + wait * 1000;
     while (!await client.health({ timeoutMs: 5000, signal: io.signal })) {
       if (systemClock.now() >= end) {
@@ -91,6 +98,26 @@ export function keysOf(
   io: CliIo,
 ): { apiKey: string | undefined; adminApiKey: string | undefined } {
   return { apiKey: io.env(options.apiKeyEnv), adminApiKey: io.env(options.adminKeyEnv) };
+}
+
+/** How running servers are reached: keys, certificates, proxy. */
+export function accessOf(
+  options: Pick<FleetOptions, "apiKeyEnv" | "adminKeyEnv" | "caCert" | "proxy">,
+  io: CliIo,
+): Pick<ConnectOptions, "apiKey" | "adminApiKey" | "caCerts" | "proxy"> {
+  const { caCert, proxy } = options;
+  const caCerts = caCert === undefined ? undefined : [readText(caCert)];
+  return { ...keysOf(options, io), proxy, caCerts };
+}
+
+function readText(path: string): string {
+  try {
+    return Deno.readTextFileSync(path);
+  } catch (error) {
+    const known = asPermissionError(error, `--allow-read=${path}`, `read ${path}`);
+    if (known !== error) throw known;
+    throw new ValidationError(`--ca-cert ${path} cannot be read: ${messageOf(error)}`);
+  }
 }
 
 /** Collects addresses, given one by one or with commas between them. */

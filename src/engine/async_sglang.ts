@@ -595,11 +595,13 @@ export class AsyncSGLang extends FleetEngine {
 
   #supervise({ owned, supervise = false }: EngineParts): FleetSupervisor | undefined {
     if (owned === undefined || supervise === false) return undefined;
-    const { apiKey, headers } = this.#options;
+    const { apiKey, headers, proxy, caCerts } = this.#options;
     const { logger, clock } = this.#settings;
     return FleetSupervisor.start(this, {
       apiKey,
       headers,
+      proxy,
+      caCerts,
       logger,
       clock,
       ...(supervise === true ? {} : supervise),

@@ -95,6 +95,10 @@ export interface FleetSupervisorOptions extends Partial<FleetRules> {
   readonly apiKey?: string | undefined;
   /** Further headers of every probe. */
   readonly headers?: Readonly<Record<string, string>> | undefined;
+  /** HTTP proxy for the probes: its address, or `"environment"`. Default none. */
+  readonly proxy?: string | undefined;
+  /** Certificates, in PEM, that are trusted for https besides the system's. */
+  readonly caCerts?: readonly string[] | undefined;
   /** Where servers of others are found; see {@linkcode FleetSupervisor.follow}. Default nowhere. */
   readonly discovery?: ServerDiscovery | undefined;
   /** The servers that are ours to start; the others are only watched. */

@@ -52,6 +52,8 @@ export class Supervised {
     options: {
       readonly apiKey?: string | undefined;
       readonly headers?: Readonly<Record<string, string>> | undefined;
+      readonly proxy?: string | undefined;
+      readonly caCerts?: readonly string[] | undefined;
       readonly server?: StartableServer | undefined;
     },
   ) {
@@ -62,6 +64,8 @@ export class Supervised {
       url,
       apiKey: options.apiKey,
       headers: options.headers,
+      proxy: options.proxy,
+      caCerts: options.caCerts,
       retry: { retries: 0 },
     });
   }

@@ -274,8 +274,8 @@ export class FleetSupervisor implements AsyncDisposable {
     server: StartableServer | undefined,
   ): Supervised {
     const record = newRecord({ state, isOurs: server !== undefined, now: this.#clock.now() });
-    const { apiKey, headers } = this.#options;
-    const member = new Supervised(url, record, { apiKey, headers, server });
+    const { apiKey, headers, proxy, caCerts } = this.#options;
+    const member = new Supervised(url, record, { apiKey, headers, proxy, caCerts, server });
     this.#members.set(url, member);
     if (server !== undefined) this.#watchExit(member, server);
     this.#emit(member, { kind: "state", from: null, reason: "it is watched from now on" });

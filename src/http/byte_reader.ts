@@ -22,6 +22,12 @@ export class ByteReader {
     return this.#end - this.#start;
   }
 
+  /** Whether what has come begins with a record of TLS: an alert, or a part of a handshake. */
+  get beginsWithTls(): boolean {
+    const [kind = 0, major] = this.#buffer.subarray(this.#start, this.#end);
+    return (kind === 21 || kind === 22) && major === 3;
+  }
+
   /**
    * Begins to read before anybody needs it; the next `fill` gets what comes. Resolves, never
    * rejects, when something came: bytes, the end, or an error.

@@ -1,9 +1,11 @@
 import { PermissionError, ProtocolError, SGLangError, UnreachableError } from "../errors.ts";
+import type { Clock } from "../internal/clock.ts";
 import { asExhaustedError } from "../internal/exhausted.ts";
 import { asPermissionError } from "../internal/permission.ts";
 import { messageOf } from "../internal/thrown.ts";
 import type { Address } from "./address.ts";
 import { ByteReader } from "./byte_reader.ts";
+import { connectToAny, systemConnector } from "./connect.ts";
 import { encodeHead, parseHead } from "./message.ts";
 import type { Proxy } from "./proxy.ts";
 import { readHead } from "./read_head.ts";
@@ -14,6 +16,7 @@ export interface DialOptions {
   readonly proxy: Proxy | undefined;
   /** Certificates, in PEM, that are trusted besides the system's. */
   readonly caCerts: readonly string[] | undefined;
+  readonly clock: Clock;
 }
 
 /** Connects to a server; an error says why in the words of the library. */
@@ -21,9 +24,11 @@ export async function dial(options: DialOptions, signal: AbortSignal): Promise<D
   const { address, proxy } = options;
   const next = proxy?.address ?? address;
   try {
-    if (!address.isSecure) return await connect(next, signal);
-    if (proxy === undefined) return await secured(await connect(next, signal), options, signal);
-    const socket = await connect(next, signal);
+    if (!address.isSecure) return await connect(next, options, signal);
+    if (proxy === undefined) {
+      return await secured(await connect(next, options, signal), options, signal);
+    }
+    const socket = await connect(next, options, signal);
     await closingOnFailure(socket, () => tunnel(socket, options, signal));
     return await secured(socket, options, signal);
   } catch (error) {
@@ -32,25 +37,14 @@ export async function dial(options: DialOptions, signal: AbortSignal): Promise<D
   }
 }
 
-/** Which addresses a name is tried at: Deno tries only the first of a name. */
-function hostsOf({ hostname }: Address): readonly string[] {
-  return hostname === "localhost" ? ["localhost", "127.0.0.1", "::1"] : [hostname];
-}
-
-async function connect(address: Address, signal: AbortSignal): Promise<Deno.TcpConn> {
-  const { port } = address;
-  let first: unknown;
-  for (const hostname of hostsOf(address)) {
-    try {
-      const socket = await Deno.connect({ hostname, port, signal });
-      socket.setNoDelay(true);
-      return socket;
-    } catch (error) {
-      first ??= error;
-      if (!(error instanceof Deno.errors.ConnectionRefused)) break;
-    }
-  }
-  throw first;
+async function connect(
+  address: Address,
+  { clock }: DialOptions,
+  signal: AbortSignal,
+): Promise<Deno.TcpConn> {
+  const socket = await connectToAny(address, systemConnector(clock), signal);
+  socket.setNoDelay(true);
+  return socket;
 }
 
 async function secured(
@@ -130,14 +124,49 @@ function dialError(error: unknown, { address, proxy }: DialOptions): unknown {
   if (permission instanceof PermissionError) return permission;
   const known = asExhaustedError(error, purpose);
   if (known !== error) return known;
+  const tls = tlsProblem(error, address);
+  if (tls !== undefined) {
+    return new UnreachableError(`Cannot connect to SGLang server at ${address.origin}: ${tls}`, {
+      url: address.origin,
+      reason: "tls",
+      cause: error,
+    });
+  }
   const reason = reasonOf(error);
-  const told = { refused: "connection refused", dns: "unknown host", lost: "", other: "" }[reason];
+  const told = reason === "refused" ? "connection refused" : reason === "dns" ? "unknown host" : "";
   const through = proxy === undefined ? "" : `, through the proxy ${proxy.address.origin}`;
   return new UnreachableError(
     `Cannot connect to SGLang server at ${address.origin}${through}: ` +
       `${told || messageOf(error)}. Check that it runs and that the address is right`,
     { url: address.origin, reason, cause: error },
   );
+}
+
+/** What is wrong with the encryption, and what to do; `undefined` when something else is wrong. */
+function tlsProblem(error: unknown, { isSecure, hostname, host }: Address): string | undefined {
+  if (!isSecure) return undefined;
+  const said = messageOf(error);
+  const certificate = /invalid peer certificate: (.*)/s.exec(said)?.[1];
+  if (certificate === undefined) {
+    if (!/corrupt message|HandshakeFailure|ProtocolVersion|tls|TLS/.test(said)) return undefined;
+    return `no encrypted connection (${said}). Does it speak https? For a server without ` +
+      `certificates give http://${host}`;
+  }
+  if (/UnknownIssuer|BadSignature/.test(certificate)) {
+    return "nobody that is trusted signed its certificate. Give the certificate of its authority, " +
+      "or its own if it signed itself, in PEM, as caCerts";
+  }
+  if (/[Ee]xpired/.test(certificate)) {
+    return `its certificate is too old (${certificate}): renew it`;
+  }
+  if (/not valid yet|NotValidYet/.test(certificate)) {
+    return `its certificate is not valid yet (${certificate}). Are the clocks of both machines right?`;
+  }
+  if (/not valid for name|NotValidForName/.test(certificate)) {
+    return `its certificate is not for ${hostname} (${certificate}). Call it by a name that the ` +
+      "certificate has, or get one for this name";
+  }
+  return `its certificate is refused: ${certificate}`;
 }
 
 function reasonOf(error: unknown): UnreachableError["reason"] {

@@ -2,6 +2,7 @@ import { ExhaustedError, UnreachableError } from "../errors.ts";
 import type { Clock } from "../internal/clock.ts";
 import { orAborted } from "../internal/or_aborted.ts";
 import { type Address, parseAddress } from "./address.ts";
+import { checkCertificates } from "./certificates.ts";
 import type { BodyReader } from "./body.ts";
 import { dial } from "./dial.ts";
 import { exchangeError, HttpSocket } from "./exchange.ts";
@@ -73,6 +74,7 @@ export class HttpPool implements Disposable {
   /** Makes it; nothing is opened until the first request. */
   constructor(options: HttpPoolOptions) {
     this.address = parseAddress(options.url);
+    checkCertificates(options.caCerts);
     this.#options = options;
     this.#proxy = findProxy(this.address, options.proxy);
   }
@@ -144,8 +146,8 @@ export class HttpPool implements Disposable {
       const idle = isFresh ? undefined : this.#takeIdle();
       if (idle !== undefined) return idle;
       try {
-        const { caCerts } = this.#options;
-        const options = { address: this.address, proxy: this.#proxy, caCerts };
+        const { caCerts, clock } = this.#options;
+        const options = { address: this.address, proxy: this.#proxy, caCerts, clock };
         this.#busy++;
         return new HttpSocket(await dial(options, signal));
       } catch (error) {

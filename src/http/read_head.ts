@@ -11,6 +11,9 @@ export async function readHead(bytes: ByteReader): Promise<string[]> {
   let left = HEAD_BYTES;
   for (;;) {
     const line = await bytes.line("headBytes", left);
+    if (line === null && lines.length === 0 && bytes.beginsWithTls) {
+      throw new ProtocolError("not HTTP: the server speaks TLS. Give its address as https://");
+    }
     if (line === null) {
       throw new UnreachableError("the connection ended before the answer", {
         url: "",

@@ -68,6 +68,10 @@ export interface WeightSyncFields {
   readonly adminApiKey?: string | undefined;
   /** Further headers of every call, for a gateway before the servers. */
   readonly headers?: Readonly<Record<string, string>> | undefined;
+  /** HTTP proxy for the calls: its address, or `"environment"`. Default none. */
+  readonly proxy?: string | undefined;
+  /** Certificates, in PEM, that are trusted for https besides the system's. */
+  readonly caCerts?: readonly string[] | undefined;
   /** Ranks of all servers together; checked when given. Default: what the servers tell. */
   readonly numWorkers?: number | undefined;
   /** This process's rank among the trainer's; only 0 sends. Default 0. */

@@ -24,6 +24,8 @@ const WEIGHT_SYNC_NAMES = {
   apiKey: true,
   adminApiKey: true,
   headers: true,
+  proxy: true,
+  caCerts: true,
   masterAddress: true,
   masterPort: true,
   bindAddress: true,
@@ -76,6 +78,8 @@ export interface ResolvedOptions {
   readonly apiKey: string | undefined;
   readonly adminApiKey: string | undefined;
   readonly headers: Readonly<Record<string, string>> | undefined;
+  readonly proxy: string | undefined;
+  readonly caCerts: readonly string[] | undefined;
   readonly masterAddress: string | undefined;
   readonly masterPort: number | undefined;
   readonly bindAddress: string | undefined;
@@ -155,6 +159,8 @@ export function resolveOptions(options: GivenOptions): ResolvedOptions {
     apiKey: options.apiKey,
     adminApiKey: options.adminApiKey,
     headers: options.headers,
+    proxy: options.proxy,
+    caCerts: options.caCerts,
     masterAddress: options.masterAddress,
     masterPort: options.masterPort,
     bindAddress: options.bindAddress,

@@ -4,7 +4,7 @@ import { checkGpus, checkPythons } from "../doctor/machine_checks.ts";
 import { checkPorts, checkRouter, checkServers } from "../doctor/network_checks.ts";
 import type { Finding } from "../doctor/finding.ts";
 import { type ExitCode, exitCodes } from "../exit_codes.ts";
-import { addFleetOptions, type FleetOptions, keysOf, wholeNumber } from "../fleet_options.ts";
+import { accessOf, addFleetOptions, type FleetOptions, wholeNumber } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
 import { jsonLine } from "../json_lines.ts";
 import type { CommandContext } from "../program.ts";
@@ -59,13 +59,13 @@ async function doctor(options: Options, io: CliIo): Promise<ExitCode> {
   report(await checkPythons({ python, routerPython, signal }));
   report(await checkGpus(signal));
   report(checkPorts(options.port ?? [30000]));
-  const keys = keysOf(options, io);
+  const access = accessOf(options, io);
   const behind = options.router === undefined
     ? { findings: [], workers: [] }
-    : await checkRouter(options.router, { ...keys, signal });
+    : await checkRouter(options.router, { ...access, signal });
   report(behind.findings);
   const urls = [...new Set([...options.server, ...behind.workers])];
-  report(await checkServers(urls, { ...keys, keyName: options.apiKeyEnv, signal }));
+  report(await checkServers(urls, { ...access, keyName: options.apiKeyEnv, signal }));
   return isBroken ? exitCodes.failed : exitCodes.ok;
 }
 

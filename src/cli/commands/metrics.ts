@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { SGLangClient } from "../../client/mod.ts";
-import { addFleetOptions, type FleetOptions, keysOf, serverUrls } from "../fleet_options.ts";
+import { accessOf, addFleetOptions, type FleetOptions, serverUrls } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
 import type { CommandContext } from "../program.ts";
 import { lookAt, type ServerStatus } from "../server_status.ts";
@@ -25,7 +25,7 @@ export function addMetrics(program: Command, { io }: CommandContext): void {
 async function metrics(options: FleetOptions, io: CliIo): Promise<void> {
   await using stack = new AsyncDisposableStack();
   const clients = (await serverUrls(options, io)).map((url) =>
-    stack.use(new SGLangClient({ url, ...keysOf(options, io) }))
+    stack.use(new SGLangClient({ url, ...accessOf(options, io) }))
   );
   io.out(prometheusText(await lookAt(clients, io.signal)));
 }

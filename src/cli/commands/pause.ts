@@ -3,7 +3,7 @@ import { SGLangClient } from "../../client/mod.ts";
 import type { PauseMode } from "../../client/types.ts";
 import { SGLangError } from "../../errors.ts";
 import { messageOf } from "../../internal/thrown.ts";
-import { addFleetOptions, type FleetOptions, keysOf, serverUrls } from "../fleet_options.ts";
+import { accessOf, addFleetOptions, type FleetOptions, serverUrls } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
 import { jsonLine } from "../json_lines.ts";
 import type { CommandContext } from "../program.ts";
@@ -61,7 +61,7 @@ async function onEach(
 ): Promise<void> {
   await using stack = new AsyncDisposableStack();
   const clients = (await serverUrls(options, io)).map((url) =>
-    stack.use(new SGLangClient({ url, ...keysOf(options, io) }))
+    stack.use(new SGLangClient({ url, ...accessOf(options, io) }))
   );
   const failures: unknown[] = [];
   await Promise.all(clients.map(async (client) => {

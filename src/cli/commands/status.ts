@@ -3,9 +3,9 @@ import { SGLangClient } from "../../client/mod.ts";
 import { sleep } from "../../internal/deadline.ts";
 import { type ExitCode, exitCodes } from "../exit_codes.ts";
 import {
+  accessOf,
   addFleetOptions,
   type FleetOptions,
-  keysOf,
   numberFrom,
   serverUrls,
 } from "../fleet_options.ts";
@@ -45,7 +45,7 @@ export function addStatus(program: Command, { io, exitWith }: CommandContext): v
 async function status(options: Options, io: CliIo): Promise<ExitCode> {
   await using stack = new AsyncDisposableStack();
   const clients = (await serverUrls(options, io)).map((url) =>
-    stack.use(new SGLangClient({ url, ...keysOf(options, io) }))
+    stack.use(new SGLangClient({ url, ...accessOf(options, io) }))
   );
   // A terminal shows one table that changes; a file gets one after the other.
   const isRedrawn = options.watch === true && io.isOutTerminal === true && !options.json;

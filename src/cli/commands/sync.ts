@@ -17,6 +17,7 @@ import type { PauseMode } from "../../client/types.ts";
 import { defaultControlPort, tellSynced } from "../control_client.ts";
 import { checkpointName, servedStep, watchCheckpoints } from "../checkpoint_watch.ts";
 import {
+  accessOf,
   addFleetOptions,
   type FleetOptions,
   keysOf,
@@ -112,7 +113,7 @@ async function sync(given: string, options: Options, io: CliIo): Promise<void> {
   // Not through an engine, which wants healthy servers: a push is what can repair a paused one.
   const settings = {
     workers: await serverUrls(options, io),
-    ...keysOf(options, io),
+    ...accessOf(options, io),
     transport: options.transport,
     serversSeeDevice: options.serversSeeDevice,
     pauseMode: options.pauseMode,
@@ -160,7 +161,7 @@ async function versionsOf(
   io: CliIo,
 ): Promise<(string | null)[]> {
   return await Promise.all(urls.map(async (url) => {
-    await using client = new SGLangClient({ url, ...keysOf(options, io) });
+    await using client = new SGLangClient({ url, ...accessOf(options, io) });
     return (await client.modelInfo({ signal: io.signal })).weightVersion;
   }));
 }

@@ -32,8 +32,10 @@ export function checkPorts(ports: readonly number[]): Finding[] {
 
 /** The keys with which servers are asked. */
 export interface ServerCheckOptions {
-  readonly apiKey: string | undefined;
-  readonly adminApiKey: string | undefined;
+  readonly apiKey?: string | undefined;
+  readonly adminApiKey?: string | undefined;
+  readonly caCerts?: readonly string[] | undefined;
+  readonly proxy?: string | undefined;
   /** Variable that holds the key. */
   readonly keyName: string;
   readonly signal: AbortSignal;
@@ -44,11 +46,11 @@ export async function checkServers(
   urls: readonly string[],
   options: ServerCheckOptions,
 ): Promise<Finding[]> {
-  const { apiKey, adminApiKey, signal } = options;
+  const { apiKey, adminApiKey, caCerts, proxy, signal } = options;
   return await Promise.all(urls.map(async (url) => {
     const what = `server ${url}`;
     try {
-      await using client = new SGLangClient({ url, apiKey, adminApiKey });
+      await using client = new SGLangClient({ url, apiKey, adminApiKey, caCerts, proxy });
       const info = await client.serverInfo({ timeoutMs: 5000, signal });
       const double = info.raw.test_double === undefined ? "" : ", a test double";
       const key = apiKey === undefined ? "" : `; takes the key of ${options.keyName}`;
@@ -71,12 +73,12 @@ const serverAdvice = "look at its log; a server takes a minute or more to start"
 /** Whether a router answers, and the servers behind it. */
 export async function checkRouter(
   url: string,
-  options: { readonly apiKey: string | undefined; readonly signal: AbortSignal },
+  options: Omit<ServerCheckOptions, "keyName">,
 ): Promise<{ findings: Finding[]; workers: string[] }> {
-  const { apiKey, signal } = options;
+  const { apiKey, caCerts, proxy, signal } = options;
   const what = `router ${url}`;
   try {
-    const router = SGLangRouter.connect(url, { apiKey });
+    const router = SGLangRouter.connect(url, { apiKey, caCerts, proxy });
     const workers = await router.workers({ timeoutMs: 5000, signal });
     const urls = workers.map((worker) => worker.url);
     if (workers.length === 0) {

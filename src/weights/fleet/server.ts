@@ -92,7 +92,10 @@ export class FleetServer {
   /** Makes it; nothing is sent. */
   constructor(
     worker: WeightWorker,
-    options: Pick<ResolvedOptions, "apiKey" | "adminApiKey" | "headers" | "logger">,
+    options: Pick<
+      ResolvedOptions,
+      "apiKey" | "adminApiKey" | "headers" | "proxy" | "caCerts" | "logger"
+    >,
   ) {
     this.#isOwnClient = worker.client === undefined;
     this.client = worker.client ?? new SGLangClient({
@@ -100,6 +103,8 @@ export class FleetServer {
       apiKey: options.apiKey,
       adminApiKey: options.adminApiKey,
       headers: options.headers,
+      proxy: options.proxy,
+      caCerts: options.caCerts,
       logger: options.logger,
       timeoutMs: BEYOND_ANY_STEP_MS,
       controlTimeoutMs: BEYOND_ANY_STEP_MS,
