@@ -78,6 +78,10 @@ export const layers: Readonly<Record<string, Layer>> = {
     values: [...base, "src/checkpoint"],
     types: ["src/client", "src/policy"],
   },
+  "src/gateway": {
+    values: [...base, "src/client", "src/rollout", "src/policy", "src/collector"],
+    types: ["src/engine"],
+  },
   "src/embedded": { values: [...base, "src/checkpoint", "src/collective"] },
   "src/cli": {
     values: [

@@ -29,7 +29,7 @@ export {
   type TurnPrompt,
   turnsWithin,
 } from "./turn.ts";
-export { type TreeRow, TurnTree } from "./tree.ts";
+export { rowsOfTurns, type TreeRow, TurnTree } from "./tree.ts";
 export { goesOn, type JoinedRow, joinTurns, type SampledTurn } from "./rows.ts";
 export { messageKey, startsWith } from "./message_key.ts";
 export { PiecewiseTokenizer } from "./piecewise_tokenizer.ts";

@@ -107,19 +107,24 @@ export class TurnTree {
    * turn did; every other turn begins a row.
    */
   rows(): TreeRow[] {
-    const rows: { turns: Turn[]; branch: number; parent: number | null }[] = [];
-    const rowOf = new Map<Turn, number>();
-    for (const turn of this.#turns) {
-      const { kind, parent } = turn.prompt;
-      const from = parent === null ? null : rowOf.get(parent) ?? null;
-      const goesOn = kind === "append" && from !== null && rows[from]!.turns.at(-1) === parent;
-      const branch = goesOn ? from : rows.length;
-      if (goesOn) rows[from]!.turns.push(turn);
-      else rows.push({ turns: [turn], branch, parent: from });
-      rowOf.set(turn, branch);
-    }
-    return rows;
+    return rowsOfTurns(this.#turns);
   }
+}
+
+/** The turns of a tree, in the order in which they were sampled, as {@linkcode TurnTree.rows}. */
+export function rowsOfTurns(all: readonly Turn[]): TreeRow[] {
+  const rows: { turns: Turn[]; branch: number; parent: number | null }[] = [];
+  const rowOf = new Map<Turn, number>();
+  for (const turn of all) {
+    const { kind, parent } = turn.prompt;
+    const from = parent === null ? null : rowOf.get(parent) ?? null;
+    const goesOn = kind === "append" && from !== null && rows[from]!.turns.at(-1) === parent;
+    const branch = goesOn ? from : rows.length;
+    if (goesOn) rows[from]!.turns.push(turn);
+    else rows.push({ turns: [turn], branch, parent: from });
+    rowOf.set(turn, branch);
+  }
+  return rows;
 }
 
 function newPlace(): Place {

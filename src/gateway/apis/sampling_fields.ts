@@ -1,0 +1,75 @@
+import type { SamplingInput } from "../../client/types.ts";
+import { invalid } from "../fault.ts";
+import { Fields, isObject } from "./fields.ts";
+
+/** Fields of SGLang's own that every OpenAI-like API takes. */
+export const SGLANG_FIELDS = [
+  "top_k",
+  "min_p",
+  "repetition_penalty",
+  "min_tokens",
+  "stop_token_ids",
+  "stop_regex",
+  "ignore_eos",
+  "skip_special_tokens",
+  "regex",
+  "ebnf",
+] as const;
+
+/** Fields by which the APIs of OpenAI say how to sample. */
+export const SAMPLING_FIELDS = [
+  "temperature",
+  "top_p",
+  "frequency_penalty",
+  "presence_penalty",
+  "logit_bias",
+  "stop",
+  "seed",
+  ...SGLANG_FIELDS,
+] as const;
+
+/** How to sample. Values are checked when the request is planned. */
+export function samplingOf(
+  body: Readonly<Record<string, unknown>>,
+  maxTokens: number | undefined,
+): SamplingInput {
+  const fields = new Fields(body);
+  const seed = fields.raw("seed");
+  if (seed !== undefined && !Number.isSafeInteger(seed)) fields.wrong("seed", "a whole number");
+  const given: Record<string, unknown> = {
+    maxNewTokens: maxTokens,
+    samplingSeed: seed,
+    minNewTokens: fields.integer("min_tokens", 0),
+    stop: fields.texts("stop"),
+  };
+  for (const name of SAMPLING_FIELDS) {
+    if (name === "seed" || name === "min_tokens" || name === "stop") continue;
+    given[name] = fields.raw(name);
+  }
+  return Object.fromEntries(
+    Object.entries(given).filter(([, value]) => value !== undefined),
+  ) as SamplingInput;
+}
+
+/** `response_format` as a grammar of the server. */
+export function grammarOf(format: unknown, name: string): SamplingInput {
+  if (format === undefined) return {};
+  if (!isObject(format)) throw invalid(`"${name}" must be an object`, name);
+  switch (format.type) {
+    case "text":
+      return {};
+    case "json_object":
+      return { jsonSchema: { type: "object" } };
+    case "json_schema": {
+      // Chat wraps the schema, `/v1/responses` does not.
+      const holder = isObject(format.json_schema) ? format.json_schema : format;
+      if (isObject(holder.schema)) return { jsonSchema: holder.schema };
+      throw invalid(`"${name}" must have a schema`, `${name}.json_schema.schema`);
+    }
+    default:
+      throw invalid(
+        `"${name}.type" must be one of text, json_object, json_schema`,
+        `${name}.type`,
+      );
+  }
+}

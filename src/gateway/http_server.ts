@@ -1,0 +1,155 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { StateError } from "../errors.ts";
+import { asPermissionError } from "../internal/permission.ts";
+
+/** A request, as the gateway reads it. */
+export interface GatewayRequest {
+  readonly method: string;
+  /** The path, without the query. */
+  readonly path: string;
+  readonly headers: Headers;
+  readonly body: AsyncIterable<Uint8Array>;
+  /** Fires when the client goes away before it has its answer. */
+  readonly signal: AbortSignal;
+}
+
+/** Answers a request. It must not throw. */
+export type Handler = (request: GatewayRequest) => Promise<Response>;
+
+/**
+ * An HTTP server on `node:http`, which Deno, Node and Bun have. `Deno.serve` does not notice that a
+ * client goes away while a request with a body of more than some hundred bytes has no answer yet, and
+ * an answer that nobody waits for has to end on the servers.
+ */
+export class HttpServer {
+  readonly #server: Server;
+
+  private constructor(server: Server) {
+    this.#server = server;
+  }
+
+  /**
+   * Listens.
+   *
+   * @throws {StateError} The port is taken.
+   * @throws {PermissionError} Deno may not listen there.
+   */
+  static async listen(
+    { hostname, port }: { readonly hostname: string; readonly port: number },
+    handler: Handler,
+  ): Promise<HttpServer> {
+    const server = createServer((message, response) => void serve(message, response, handler));
+    // What clients do on a broken connection must not end the process.
+    server.on("clientError", (_, socket) => socket.destroy());
+    const listening = Promise.withResolvers<void>();
+    server.once("error", listening.reject);
+    try {
+      server.listen({ port, host: hostname }, listening.resolve);
+      await listening.promise;
+    } catch (error) {
+      const { code } = error as { readonly code?: string };
+      if (code === "EADDRINUSE" || (error as Error).name === "AddrInUse") {
+        throw new StateError(
+          `Port ${port} of ${hostname} is taken by another program: stop it, or choose another port`,
+          { cause: error },
+        );
+      }
+      throw asPermissionError(error, `--allow-net=${hostname}:${port}`, "listen");
+    }
+    server.on("error", () => {});
+    return new HttpServer(server);
+  }
+
+  /** Where it listens. */
+  get address(): { readonly hostname: string; readonly port: number } {
+    const { address, port } = this.#server.address() as AddressInfo;
+    return { hostname: address, port };
+  }
+
+  /** Stops listening, and ends the connections. */
+  async close(): Promise<void> {
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    this.#server.closeAllConnections();
+    await closed;
+  }
+}
+
+async function serve(
+  message: IncomingMessage,
+  response: ServerResponse,
+  handler: Handler,
+): Promise<void> {
+  const leaving = new AbortController();
+  const onClose = () => {
+    if (!response.writableFinished) leaving.abort(new Error("The client went away"));
+  };
+  response.on("close", onClose);
+  response.on("error", onClose);
+  message.on("error", onClose);
+  const [path = "/"] = (message.url ?? "/").split("?", 1);
+  const answer = await handler({
+    method: message.method ?? "GET",
+    path,
+    headers: headersOf(message),
+    body: message,
+    signal: leaving.signal,
+  });
+  try {
+    await write(answer, response, leaving.signal);
+  } catch {
+    response.destroy();
+  }
+}
+
+function headersOf(message: IncomingMessage): Headers {
+  const headers = new Headers();
+  for (const [name, value] of Object.entries(message.headers)) {
+    if (typeof value !== "string") continue;
+    try {
+      headers.set(name, value);
+    } catch {
+      // A value that no header may have is none.
+    }
+  }
+  return headers;
+}
+
+async function write(
+  answer: Response,
+  response: ServerResponse,
+  signal: AbortSignal,
+): Promise<void> {
+  const isStream = answer.headers.get("content-type")?.startsWith("text/event-stream");
+  const headers = Object.fromEntries(answer.headers);
+  if (!isStream) {
+    const body = new Uint8Array(await answer.arrayBuffer());
+    response.writeHead(answer.status, { ...headers, "content-length": String(body.length) });
+    response.end(body);
+    return;
+  }
+  response.writeHead(answer.status, headers);
+  const reader = answer.body!.getReader();
+  const leave = () => void reader.cancel(signal.reason).catch(() => {});
+  if (signal.aborted) leave();
+  signal.addEventListener("abort", leave, { once: true });
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    if (!response.write(value) && !signal.aborted) await drained(response);
+  }
+  response.end();
+}
+
+/** Waits until the client has read, or is gone. */
+function drained(response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      response.off("drain", done);
+      response.off("close", done);
+      resolve();
+    };
+    response.on("drain", done);
+    response.on("close", done);
+  });
+}

@@ -1,0 +1,21 @@
+/**
+ * A recording gateway: agents that are written for OpenAI's or Anthropic's API run unchanged against
+ * an engine, and every answer becomes a row, id for id.
+ *
+ * @module
+ */
+export { type GatewayStats, RecordingGateway } from "./gateway.ts";
+export type { GatewaySession } from "./session.ts";
+export { GatewayRefusal, type RefusalParts } from "./fault.ts";
+export type { RecordedTurn } from "./recorded_turn.ts";
+export type { ShownAnswer, ShownCall } from "./asked.ts";
+export type {
+  DialogNumbers,
+  EndedSession,
+  GatewayLimits,
+  GatewayOptions,
+  GatewaySource,
+  SessionEnd,
+  SessionLimits,
+  SessionOptions,
+} from "./options.ts";

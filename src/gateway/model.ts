@@ -1,0 +1,155 @@
+import type { SamplingInput } from "../client/types.ts";
+import { mergeSampling } from "../client/sampling_params.ts";
+import type { RLSGLangEngine } from "../engine/engine.ts";
+import { ContextOverflowError } from "../errors.ts";
+import type { TemplateChatModel } from "../policy/wrapper/chat_model.ts";
+import { ContextLimit, newTokensOf } from "../policy/wrapper/context_limit.ts";
+import type { SGLangWrapper } from "../policy/wrapper/sglang_wrapper.ts";
+import type { ChatModel } from "../rollout/chat_model.ts";
+import type { Asked } from "./asked.ts";
+import {
+  hidesAnyMark,
+  readRequiredCalls,
+  RememberingReader,
+  requiredCalls,
+} from "./shown_answer.ts";
+import { textModel } from "./text_model.ts";
+
+/** Sets of tools whose templates are kept ready. */
+const KEPT_SETTINGS = 64;
+
+/** What turns of one model with one set of tools are made with. */
+export interface ChatSetting {
+  /** Renders conversations and reads answers. */
+  readonly model: ChatModel;
+  /** Remembers how answers were read. */
+  readonly reader: RememberingReader;
+  /** Whether a server leaves marks of calls or thoughts out of texts. */
+  readonly hidesMarks: boolean;
+}
+
+/** A policy under the name that agents ask for. */
+export class GatewayModel {
+  /** The name. */
+  readonly name: string;
+  readonly #wrapper: SGLangWrapper;
+  readonly #defaultMaxTokens: number;
+  readonly #settings = new Map<string, Promise<ChatSetting>>();
+  readonly #limit = new ContextLimit();
+  #seeds: boolean | undefined;
+
+  constructor(name: string, wrapper: SGLangWrapper, options: { defaultMaxTokens: number }) {
+    this.name = name;
+    this.#wrapper = wrapper;
+    this.#defaultMaxTokens = options.defaultMaxTokens;
+  }
+
+  /** The engine behind it. */
+  engine(): Promise<RLSGLangEngine> {
+    return this.#wrapper.engine();
+  }
+
+  /** What turns of a request are made with. */
+  setting({ input, tools, toolChoice, variables }: Asked): Promise<ChatSetting> {
+    const isRequired = toolChoice === "required" || typeof toolChoice === "object";
+    const key = JSON.stringify([
+      input.kind === "chat",
+      tools,
+      isRequired,
+      toolChoice === "none",
+      variables,
+    ]);
+    const known = this.#settings.get(key);
+    if (known !== undefined) {
+      this.#settings.delete(key);
+      this.#settings.set(key, known);
+      return known;
+    }
+    const made = input.kind === "chat"
+      ? this.#makeChat(toolChoice === "none" ? [] : tools, { variables, isRequired })
+      : this.#makeText();
+    this.#settings.set(key, made);
+    made.catch(() => this.#settings.delete(key));
+    if (this.#settings.size > KEPT_SETTINGS) {
+      this.#settings.delete(this.#settings.keys().next().value!);
+    }
+    return made;
+  }
+
+  /** How to sample a request: its own parameters, and the policy's where it gives none. */
+  sampling({ sampling, tools, toolChoice }: Asked): SamplingInput {
+    const { generateKwargs = {} } = this.#wrapper.options;
+    const own = mergeSampling({ maxNewTokens: this.#defaultMaxTokens }, generateKwargs);
+    const asked = mergeSampling(own, sampling);
+    if (toolChoice === "auto" || toolChoice === "none") return asked;
+    const name = toolChoice === "required" ? null : toolChoice.name;
+    return mergeSampling(asked, { jsonSchema: requiredCalls(tools, name) });
+  }
+
+  /** Fields of each request besides how to sample. */
+  get requestOptions(): NonNullable<SGLangWrapper["options"]["requestOptions"]> {
+    return this.#wrapper.options.requestOptions ?? {};
+  }
+
+  /** Whether a seed counts: some server is deterministic. */
+  async takesSeeds(): Promise<boolean> {
+    if (this.#seeds !== undefined) return this.#seeds;
+    const { workers } = await this.engine();
+    return this.#seeds = workers.some((worker) =>
+      (worker as { readonly deterministic?: boolean }).deterministic === true
+    );
+  }
+
+  /**
+   * Runs a call with as many new tokens as the context has room for.
+   *
+   * @throws {ContextOverflowError} There is no room for any.
+   */
+  async fitting<T>(
+    promptTokens: number,
+    sampling: SamplingInput,
+    call: (sampling: SamplingInput, maxNewTokens: number) => Promise<T>,
+  ): Promise<T> {
+    const wanted = newTokensOf(sampling);
+    const limit = await this.#wrapper.promptLimit();
+    if (promptTokens > limit) throw new ContextOverflowError({ promptTokens, limit });
+    const send = () => {
+      const fewer = this.#limit.fit(promptTokens, wanted);
+      return fewer === null
+        ? call(sampling, wanted.maxNewTokens)
+        : call(mergeSampling(sampling, fewer), fewer.maxNewTokens);
+    };
+    try {
+      return await send();
+    } catch (error) {
+      if (!this.#limit.learn(error)) throw error;
+      return await send();
+    }
+  }
+
+  async #makeChat(
+    tools: Asked["tools"],
+    { variables, isRequired }: { variables: Asked["variables"]; isRequired: boolean },
+  ): Promise<ChatSetting> {
+    const { options } = this.#wrapper;
+    const reader = new RememberingReader(isRequired ? readRequiredCalls : options.readAnswer);
+    const version = this.#wrapper.getNewVersion({
+      inplace: false,
+      numSamples: undefined,
+      readAnswer: reader.read,
+      tokenizerKwargs: {
+        ...options.tokenizerKwargs,
+        ...variables,
+        ...(tools.length === 0 ? {} : { tools }),
+      },
+    });
+    const model: TemplateChatModel = await version.chatModel();
+    const hidesMarks = isRequired || await hidesAnyMark(model.tokenizer);
+    return { model, reader, hidesMarks };
+  }
+
+  async #makeText(): Promise<ChatSetting> {
+    const model = textModel(await this.#wrapper.tokenizer());
+    return { model, reader: new RememberingReader(undefined), hidesMarks: false };
+  }
+}

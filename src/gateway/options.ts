@@ -1,0 +1,208 @@
+import type { PolicyVersion } from "../collector/policy_version.ts";
+import type { RolloutRow } from "../collector/row.ts";
+import { ValidationError } from "../errors.ts";
+import type { Clock } from "../internal/clock.ts";
+import type { Logger } from "../internal/logger.ts";
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
+import type { LLMWrapperOptions } from "../policy/wrapper/options.ts";
+import type { EngineSource, SGLangWrapper } from "../policy/wrapper/sglang_wrapper.ts";
+
+/** How much one session may use. */
+export interface SessionLimits {
+  /** Most answers. Default 1000. */
+  readonly maxTurns: number;
+  /** Most tokens of prompts and answers together. Default 16,777,216. */
+  readonly maxTokens: number;
+  /** Most answers at once. Default 64. */
+  readonly maxConcurrent: number;
+  /** Longest life in milliseconds. Default 24 hours. */
+  readonly maxMs: number;
+  /** A session of which nothing is heard for this long ends. Default 30 minutes. */
+  readonly idleMs: number;
+}
+
+/** What the gateway bears. */
+export interface GatewayLimits {
+  /** Most sessions at once; more are refused with 429. Default 10,000. */
+  readonly maxSessions: number;
+  /** Most requests for answers at once; more are refused with 429. Default 4096. */
+  readonly maxConcurrent: number;
+  /** Longest body of a request, in bytes. Default 16 MiB. */
+  readonly maxBodyBytes: number;
+  /** Most answers to one prompt, `n`. Default 64. */
+  readonly maxSamples: number;
+  /** How long a body may take to come, in milliseconds. Default 60 seconds. */
+  readonly bodyTimeoutMs: number;
+  /** How long a client may read nothing of a stream, in milliseconds. Default 60 seconds. */
+  readonly slowReadMs: number;
+}
+
+/** Options of {@linkcode RecordingGateway.listen}. */
+export interface GatewayOptions {
+  /** Port to listen on. Default 0: a free one. */
+  readonly port?: number | undefined;
+  /** Address to listen on. Default `127.0.0.1`. */
+  readonly hostname?: string | undefined;
+  /**
+   * Key for opening and looking at sessions. Beyond loopback there is always one: without it a random
+   * one is made, see {@linkcode RecordingGateway.adminKey}. On loopback the default is none.
+   */
+  readonly adminKey?: string | undefined;
+  /**
+   * Further policies, or the same one with an adapter, by the name that agents give as `model`. With
+   * it a request for any other name is refused; without it every name means the one policy.
+   */
+  readonly models?: Readonly<Record<string, SGLangWrapper>> | undefined;
+  /** How the policy renders and samples, where an engine or an address is given and not a wrapper. */
+  readonly policy?: LLMWrapperOptions | undefined;
+  /** Most new tokens of an answer whose request and policy name no limit. Default 1024. */
+  readonly defaultMaxTokens?: number | undefined;
+  /** What the gateway bears; what is left out has its default. */
+  readonly limits?: Partial<GatewayLimits> | undefined;
+  /** What one session may use; what is left out has its default. */
+  readonly sessionLimits?: Partial<SessionLimits> | undefined;
+  /**
+   * Asked before each answer: seconds to wait, told as 429 with `Retry-After`, or `null` to go on. It
+   * lets a trainer hold agents back whose rows would be too old.
+   */
+  readonly holdBack?: (() => number | null) | undefined;
+  /** Told of each session that ended, with its rows. */
+  readonly onSession?: ((ended: EndedSession) => void) | undefined;
+  /** Closes the gateway. */
+  readonly signal?: AbortSignal | undefined;
+  /** Where it reports. Default nowhere. */
+  readonly logger?: Logger | undefined;
+  /** The time to use. */
+  readonly clock?: Clock | undefined;
+}
+
+/** Options of {@linkcode RecordingGateway.open}. */
+export interface SessionOptions {
+  /** What this session may use; what is left out is as the gateway has it. */
+  readonly limits?: Partial<SessionLimits> | undefined;
+  /** Kept in each row. */
+  readonly info?: Readonly<Record<string, unknown>> | undefined;
+  /** Which dialog the rows belong to. Default: the number of the session, alone in its group. */
+  readonly dialog?: DialogNumbers | undefined;
+  /** Tells which policy version made which ids. */
+  readonly versions?: PolicyVersion | null | undefined;
+}
+
+/** Which dialog of a collector a session is. */
+export interface DialogNumbers {
+  /** Number of the dialog. */
+  readonly dialog: number;
+  /** Which try it is. */
+  readonly attempt: number;
+  /** The group that it belongs to. */
+  readonly group: number;
+  /** Which member of the group it is. */
+  readonly member: number;
+  /** Index of the environment. */
+  readonly environment: number;
+}
+
+/** Why a session ended. */
+export type SessionEnd =
+  /** Its agent, or who opened it, said so. */
+  | "ended"
+  /** It was given up: its rows are told all the same, marked as truncated. */
+  | "aborted"
+  /** Nothing was heard of it for `idleMs`. */
+  | "idle"
+  /** It lived for `maxMs`. */
+  | "time"
+  /** The gateway closed. */
+  | "closed";
+
+/** A session that ended. */
+export interface EndedSession {
+  /** Its id. */
+  readonly id: string;
+  /** Why it ended. */
+  readonly end: SessionEnd;
+  /** What it was worth: the sum of its rows' rewards. */
+  readonly reward: number;
+  /** One row for each answer, with `parent` and `branch`. */
+  readonly rows: readonly RolloutRow[];
+}
+
+/** What {@linkcode RecordingGateway.listen} serves: a policy, an engine, or an address. */
+export type GatewaySource = SGLangWrapper | EngineSource;
+
+const OPTION_NAMES = {
+  port: true,
+  hostname: true,
+  adminKey: true,
+  models: true,
+  policy: true,
+  defaultMaxTokens: true,
+  limits: true,
+  sessionLimits: true,
+  holdBack: true,
+  onSession: true,
+  signal: true,
+  logger: true,
+  clock: true,
+} as const satisfies OptionNames<GatewayOptions>;
+
+const GATEWAY_LIMITS: GatewayLimits = {
+  maxSessions: 10_000,
+  maxConcurrent: 4096,
+  maxBodyBytes: 16 * 2 ** 20,
+  maxSamples: 64,
+  bodyTimeoutMs: 60_000,
+  slowReadMs: 60_000,
+};
+
+const SESSION_LIMITS: SessionLimits = {
+  maxTurns: 1000,
+  maxTokens: 2 ** 24,
+  maxConcurrent: 64,
+  maxMs: 24 * 3_600_000,
+  idleMs: 30 * 60_000,
+};
+
+/** Checks options. Throws a {@linkcode ValidationError}. */
+export function checkGatewayOptions(options: GatewayOptions): {
+  readonly limits: GatewayLimits;
+  readonly sessionLimits: SessionLimits;
+} {
+  checkOptionNames(options, OPTION_NAMES, "RecordingGateway.listen()");
+  const { adminKey, defaultMaxTokens } = options;
+  if (adminKey !== undefined && adminKey.length < 8) {
+    throw new ValidationError("adminKey must have at least 8 characters");
+  }
+  if (defaultMaxTokens !== undefined) requireLimit("defaultMaxTokens", defaultMaxTokens);
+  return {
+    limits: withDefaults(options.limits, GATEWAY_LIMITS, "limits"),
+    sessionLimits: sessionLimits(options.sessionLimits, SESSION_LIMITS),
+  };
+}
+
+/** Limits of a session. Throws a {@linkcode ValidationError}. */
+export function sessionLimits(
+  given: Partial<SessionLimits> | undefined,
+  defaults: SessionLimits,
+): SessionLimits {
+  return withDefaults(given, defaults, "limits of a session");
+}
+
+function withDefaults<Limits extends object>(
+  given: Partial<Limits> = {},
+  defaults: Limits,
+  owner: string,
+): Limits {
+  const known = Object.fromEntries(Object.keys(defaults).map((name) => [name, true as const]));
+  checkOptionNames(given, known, owner);
+  for (const [name, value] of Object.entries(given)) {
+    if (value !== undefined) requireLimit(name, value);
+  }
+  const isGiven = ([, value]: [string, unknown]) => value !== undefined;
+  return { ...defaults, ...Object.fromEntries(Object.entries(given).filter(isGiven)) };
+}
+
+function requireLimit(name: string, value: unknown): void {
+  if (typeof value === "number" && value >= 1) return;
+  throw new ValidationError(`${name} must be a number of at least 1, got ${String(value)}`);
+}

@@ -1,0 +1,74 @@
+import { TimeoutError } from "../errors.ts";
+import type { Clock } from "../internal/clock.ts";
+import { withDeadline } from "../internal/deadline.ts";
+import { isTooDeep } from "../internal/json.ts";
+import { GatewayRefusal, invalid } from "./fault.ts";
+import type { GatewayRequest } from "./http_server.ts";
+
+/** What bodies are read with. */
+export interface BodyOptions {
+  readonly maxBytes: number;
+  readonly timeoutMs: number;
+  readonly clock: Clock;
+}
+
+/**
+ * The JSON object in the body of a request; an empty body is an empty object.
+ *
+ * @throws {GatewayRefusal} It is too long, too slow, no JSON, or no object.
+ */
+export async function readBody(
+  request: GatewayRequest,
+  { maxBytes, timeoutMs, clock }: BodyOptions,
+): Promise<Record<string, unknown>> {
+  if (Number(request.headers.get("content-length") ?? 0) > maxBytes) throw tooLong(maxBytes);
+  let text: string;
+  try {
+    text = await withDeadline(
+      { phase: "the body of a request", timeoutMs, clock, signal: request.signal },
+      (signal) => readText(request, maxBytes, signal),
+    );
+  } catch (error) {
+    if (!(error instanceof TimeoutError)) throw error;
+    const message = `The body did not come within ${timeoutMs} ms`;
+    throw new GatewayRefusal(message, { status: 408, reason: "body_timeout", cause: error });
+  }
+  if (text.trim() === "") return {};
+  if (isTooDeep(text)) throw invalid("The body is nested too deep");
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    const message = `The body is not JSON: ${(cause as Error).message.slice(0, 200)}`;
+    throw new GatewayRefusal(message, { status: 400, reason: "invalid_request", cause });
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw invalid("The body must be a JSON object");
+  }
+  return value as Record<string, unknown>;
+}
+
+async function readText(
+  { body }: GatewayRequest,
+  maxBytes: number,
+  signal: AbortSignal,
+): Promise<string> {
+  const decoder = new TextDecoder("utf-8");
+  const parts: string[] = [];
+  let length = 0;
+  for await (const bytes of body) {
+    if (signal.aborted) break;
+    length += bytes.length;
+    if (length > maxBytes) throw tooLong(maxBytes);
+    parts.push(decoder.decode(bytes, { stream: true }));
+  }
+  parts.push(decoder.decode());
+  return parts.join("");
+}
+
+function tooLong(maxBytes: number): GatewayRefusal {
+  return new GatewayRefusal(`The body is longer than ${maxBytes} bytes`, {
+    status: 413,
+    reason: "body_too_long",
+  });
+}

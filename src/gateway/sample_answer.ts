@@ -1,0 +1,117 @@
+import type { CallOptions, Generation, GenerationDelta } from "../client/types.ts";
+import { ForwardingEngine } from "../collector/partial/forwarding_engine.ts";
+import { ResumingEngine } from "../collector/partial/resuming_engine.ts";
+import type { GenerateOptions, PromptFields, RLSGLangEngine } from "../engine/engine.ts";
+import { AbortedError } from "../errors.ts";
+import type { Clock } from "../internal/clock.ts";
+import { withDeadline } from "../internal/deadline.ts";
+import { checkedLogProbs } from "../rollout/sample.ts";
+
+/** Longest wait for what was sampled of an answer that nobody wants any more. */
+const LEAVE_TIMEOUT_MS = 5_000;
+
+/** How {@linkcode sampleAnswer} samples. */
+export interface SampleAnswerOptions {
+  /** Fields of the request; log-probabilities are always asked for. */
+  readonly request: GenerateOptions;
+  /** Most new tokens, as the request has it. */
+  readonly maxNewTokens: number;
+  /** Told of each step; without it the server is asked for the whole at once. */
+  readonly onDelta?: ((delta: GenerationDelta) => void) | undefined;
+  /** Fires when nobody wants the answer any more: what was sampled until then is given. */
+  readonly leave: AbortSignal;
+  /** The time to use. */
+  readonly clock: Clock;
+}
+
+/**
+ * Samples an answer to the ids of a prompt. An answer that a pause cuts goes on after it. One that is
+ * left is aborted on the servers, and what they sampled of it is given with `finishReason` `"abort"`.
+ *
+ * @throws {AbortedError} It was left, and no server told what it had sampled.
+ */
+export async function sampleAnswer(
+  engine: RLSGLangEngine,
+  ids: Int32Array,
+  options: SampleAnswerOptions,
+): Promise<Generation> {
+  const { request, maxNewTokens, onDelta, leave, clock } = options;
+  if (leave.aborted) throw new AbortedError("sampling an answer", { cause: leave.reason });
+  const rid = crypto.randomUUID();
+  const inner = onDelta === undefined ? engine : new StreamedEngine(engine, onDelta);
+  const resuming = new ResumingEngine(inner, { maxNewTokens, clock });
+  const ending = new AbortController();
+  const answer = resuming.generate({ inputIds: ids }, {
+    ...request,
+    returnLogProbs: true,
+    rids: [rid],
+    signal: ending.signal,
+  }) as Promise<Generation>;
+  const left = Promise.withResolvers<Generation>();
+  left.promise.catch(() => {});
+  const onLeave = () => {
+    const told = withDeadline(
+      { phase: "the rest of an answer that was left", timeoutMs: LEAVE_TIMEOUT_MS, clock },
+      async (signal) => {
+        await resuming.abort([rid], { signal });
+        return await answer;
+      },
+    );
+    told.then(left.resolve, (error) => {
+      ending.abort(error);
+      left.reject(new AbortedError("sampling an answer", { cause: error }));
+    });
+  };
+  leave.addEventListener("abort", onLeave, { once: true });
+  try {
+    const sample = await Promise.race([answer, left.promise]);
+    checkedLogProbs(sample.logProbs, { count: sample.ids.length });
+    return sample;
+  } catch (error) {
+    answer.catch(() => {});
+    throw error;
+  } finally {
+    leave.removeEventListener("abort", onLeave);
+  }
+}
+
+/** An engine that streams what it is asked to generate, and tells of each step. */
+class StreamedEngine extends ForwardingEngine {
+  readonly #onDelta: (delta: GenerationDelta) => void;
+
+  constructor(inner: RLSGLangEngine, onDelta: (delta: GenerationDelta) => void) {
+    super(inner);
+    this.#onDelta = onDelta;
+  }
+
+  override generate(
+    prompt: string,
+    options?: GenerateOptions & { readonly n?: undefined },
+  ): Promise<Generation>;
+  override generate(
+    prompt: string,
+    options: GenerateOptions & { readonly n: number },
+  ): Promise<Generation[]>;
+  override generate(prompts: readonly string[], options?: GenerateOptions): Promise<Generation[]>;
+  override generate(
+    prompts: string | readonly string[] | PromptFields,
+    options?: GenerateOptions,
+  ): Promise<Generation | Generation[]>;
+  override async generate(
+    prompts: string | readonly string[] | PromptFields,
+    options: GenerateOptions = {},
+  ): Promise<Generation | Generation[]> {
+    const { inputIds } = prompts as { readonly inputIds: Int32Array };
+    let final: Generation | null = null;
+    for await (const delta of this.inner.stream(inputIds, options)) {
+      this.#onDelta(delta);
+      final = delta.final ?? final;
+    }
+    if (final === null) throw new AbortedError("a stream that ended without its last step");
+    return options.n === undefined ? final : [final];
+  }
+
+  override abort(rids: readonly string[] | "all", options?: CallOptions): Promise<void> {
+    return this.inner.abort(rids, options);
+  }
+}

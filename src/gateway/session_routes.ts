@@ -1,0 +1,74 @@
+import { jsonLines } from "../collector/export/json_lines.ts";
+import { RolloutBatch } from "../collector/batch.ts";
+import { Fields, ignoredFields, isObject } from "./apis/fields.ts";
+import { GatewayRefusal, invalid } from "./fault.ts";
+import type { EndedSession, SessionLimits, SessionOptions } from "./options.ts";
+import type { GatewaySession } from "./session.ts";
+
+/** What `POST /sessions` may give. */
+export function sessionOptionsOf(body: Readonly<Record<string, unknown>>): SessionOptions {
+  ignoredFields(body, { used: ["limits", "info", "group", "member"], ignored: [] });
+  const fields = new Fields(body);
+  const limits = new Fields(fields.object("limits") ?? {}, "limits.");
+  ignoredFields(fields.object("limits") ?? {}, { used: Object.values(LIMITS), ignored: [] });
+  const given = Object.entries(LIMITS).map(([name, wire]) => [name, limits.integer(wire, 1)]);
+  const info = fields.object("info");
+  return {
+    limits: Object.fromEntries(given.filter(([, value]) => value !== undefined)),
+    ...(info === undefined ? {} : { info }),
+  };
+}
+
+const LIMITS: Readonly<Record<keyof SessionLimits, string>> = {
+  maxTurns: "max_turns",
+  maxTokens: "max_tokens",
+  maxConcurrent: "max_concurrent",
+  maxMs: "max_ms",
+  idleMs: "idle_ms",
+};
+
+/** What a session that was opened is told as. */
+export function openedSession(session: GatewaySession): unknown {
+  const { id, key, baseUrl } = session;
+  return { id, key, base_url: baseUrl, path_url: pathUrl(session) };
+}
+
+/** The base URL that has the key in it, for agents that cannot be given one. */
+export function pathUrl({ baseUrl, key }: Pick<GatewaySession, "baseUrl" | "key">): string {
+  const url = new URL(baseUrl);
+  url.pathname = `/s/${key}/v1`;
+  return String(url);
+}
+
+/** Takes a reward in. */
+export function giveReward(
+  session: GatewaySession,
+  body: Readonly<Record<string, unknown>>,
+): unknown {
+  ignoredFields(body, { used: ["reward", "answer"], ignored: [] });
+  const fields = new Fields(body);
+  const reward = fields.number("reward");
+  if (reward === undefined) throw invalid('"reward" is missing: it must be a number', "reward");
+  const answer = fields.text("answer");
+  if (session.isOver) {
+    throw new GatewayRefusal("The session has ended", { status: 410, reason: "session_ended" });
+  }
+  session.reward(reward, { answer });
+  return { id: session.id, turns: session.turns.length };
+}
+
+/** A session that ended, with its rows in the form of `sglang-rl.rollout/2`. */
+export function endedSession({ id, end, reward, rows }: EndedSession): unknown {
+  return { id, end, reward, rows: records(rows) };
+}
+
+/** Rows in the form of `sglang-rl.rollout/2`. */
+export function records(rows: EndedSession["rows"]): unknown[] {
+  const batch = new RolloutBatch({ rows, shape: [rows.length] });
+  return [...jsonLines(batch)].map((line) => JSON.parse(line));
+}
+
+/** Whether a value of a body asks for something; an empty body asks for nothing. */
+export function checkNothingAsked(body: unknown): void {
+  if (isObject(body)) ignoredFields(body, { used: [], ignored: [] });
+}

@@ -1,0 +1,138 @@
+/** The official client of OpenAI, as an agent uses it. */
+import assert from "node:assert/strict";
+import OpenAI from "openai";
+import { until } from "../../../_support/clock.ts";
+import { idsOf, scriptedReader, setup, whenAborted } from "../_support.ts";
+
+const tools: OpenAI.Chat.ChatCompletionTool[] = [{
+  type: "function",
+  function: {
+    name: "add",
+    description: "Adds two numbers",
+    parameters: { type: "object", properties: { a: { type: "number" }, b: { type: "number" } } },
+  },
+}];
+const script = [
+  [{ name: "add", arguments: { a: 1, b: 2 } }, { name: "add", arguments: { a: 3, b: 4 } }],
+  [{ name: "add", arguments: { a: 3, b: 7 } }],
+];
+
+for (const isStream of [false, true]) {
+  Deno.test(`openai: a loop of parallel tools${isStream ? " over streams" : ""}`, async () => {
+    await using it = await setup({
+      policy: { generateKwargs: { maxNewTokens: 8 }, readAnswer: scriptedReader(script) },
+    });
+    const session = it.gateway.open();
+    const client = new OpenAI({ baseURL: session.baseUrl, apiKey: session.key });
+    const messages: OpenAI.Chat.ChatCompletionMessageParam[] = [
+      { role: "system", content: "You add." },
+      { role: "user", content: "Add 1 to 4" },
+    ];
+    let called = 0;
+    for (;;) {
+      const request = { model: "policy", messages, tools };
+      const completion = isStream
+        ? await client.chat.completions.stream(request).finalChatCompletion()
+        : await client.chat.completions.create(request);
+      const { message } = completion.choices[0]!;
+      messages.push(message);
+      const calls = message.tool_calls ?? [];
+      if (calls.length === 0) break;
+      for (const call of calls) {
+        assert.equal(call.type, "function");
+        const { a, b } = JSON.parse(call.type === "function" ? call.function.arguments : "");
+        messages.push({ role: "tool", tool_call_id: call.id, content: String(a + b) });
+        called++;
+      }
+    }
+    assert.equal(called, 3);
+    const { rows } = await session.end();
+    assert.deepEqual(rows.map(({ parent, branch }) => [parent, branch]), [[null, 0], [0, 0], [
+      1,
+      0,
+    ]]);
+    const before = idsOf(rows[1]!);
+    assert.deepEqual(idsOf(rows[2]!).slice(0, before.length), before);
+  });
+}
+
+Deno.test("openai: leaving a stream ends its generation, and what was sampled is a row", async () => {
+  await using it = await setup();
+  const session = it.gateway.open();
+  const client = new OpenAI({ baseURL: session.baseUrl, apiKey: session.key, maxRetries: 0 });
+  const stream = await client.chat.completions.create({
+    model: "policy",
+    messages: [{ role: "user", content: "Talk" }],
+    max_completion_tokens: 1000,
+    stream: true,
+    ...{ ignore_eos: true },
+  });
+  let parts = 0;
+  for await (const _ of stream) if (++parts === 5) break;
+  const { rows } = await session.end();
+  assert.equal(rows.length, 1);
+  assert.equal(rows[0]!.finishReason.type, "abort");
+  assert.ok(rows[0]!.responseIds.length >= 4 && rows[0]!.responseIds.length < 1000);
+  assert.equal(rows[0]!.logProbs!.length, rows[0]!.responseIds.length);
+  assert.equal(it.server.stats.running, 0);
+});
+
+Deno.test("openai: aborting a whole answer ends its generation, and what was sampled is a row", async () => {
+  await using it = await setup({ server: { faults: { stallAfterTokens: 5 } } });
+  const session = it.gateway.open();
+  const client = new OpenAI({ baseURL: session.baseUrl, apiKey: session.key, maxRetries: 0 });
+  const leaving = new AbortController();
+  const asking = client.chat.completions.create({
+    model: "policy",
+    messages: [{ role: "user", content: "Talk" }],
+    max_completion_tokens: 1500,
+    ...{ ignore_eos: true },
+  }, { signal: leaving.signal });
+  await until(() => it.server.faults.stalled === true);
+  const told = whenAborted(it.engine);
+  leaving.abort();
+  await assert.rejects(asking, OpenAI.APIUserAbortError);
+  await told;
+  it.server.setFaults({ stalled: false });
+  await until(() => session.turns.length === 1);
+  const { rows } = await session.end();
+  assert.equal(rows[0]!.finishReason.type, "abort");
+  assert.equal(rows[0]!.info.aborted, true);
+  assert.ok(rows[0]!.responseIds.length >= 5 && rows[0]!.responseIds.length < 1500);
+});
+
+Deno.test("openai: refusals are its own errors, and a retry is a branch", async () => {
+  await using it = await setup({ sessionLimits: { maxTurns: 2 } });
+  const session = it.gateway.open();
+  const messages = [{ role: "user" as const, content: "a" }];
+  const make = (apiKey: string, more = {}) =>
+    new OpenAI({ baseURL: session.baseUrl, apiKey, maxRetries: 0, ...more }).chat.completions;
+  await assert.rejects(
+    make("sk-wrong").create({ model: "m", messages }),
+    OpenAI.AuthenticationError,
+  );
+  await assert.rejects(
+    make(session.key).create({ model: "m", messages, max_tokens: 0 }),
+    (error) => error instanceof OpenAI.BadRequestError && error.param === "max_tokens",
+  );
+  it.server.setFaults({ unavailable: 100 });
+  const { status } = await make(session.key).create({ model: "m", messages }).catch((e) => e);
+  assert.equal(status, 503);
+  it.server.setFaults({ unavailable: 0 });
+  await make(session.key).create({ model: "m", messages });
+  const headers = { "x-stainless-retry-count": "1" };
+  await make(session.key, { defaultHeaders: headers }).create({ model: "m", messages });
+  await assert.rejects(
+    make(session.key).create({ model: "m", messages }),
+    (error) => error instanceof OpenAI.PermissionDeniedError && error.code === "session_maxTurns",
+  );
+  const { rows } = await session.end();
+  assert.deepEqual(rows.map(({ branch, info }) => [branch, info.retry]), [[0, undefined], [
+    1,
+    true,
+  ]]);
+  await assert.rejects(
+    make(session.key).create({ model: "m", messages }),
+    OpenAI.AuthenticationError,
+  );
+});
