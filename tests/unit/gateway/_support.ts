@@ -7,7 +7,8 @@ import {
 import { AsyncSGLang } from "../../../src/engine/mod.ts";
 import { type GatewayOptions, RecordingGateway } from "../../../src/gateway/mod.ts";
 import type { RolloutRow } from "../../../src/collector/mod.ts";
-import type { AnswerReader, LLMWrapperOptions } from "../../../src/policy/mod.ts";
+import type { AnswerReader } from "../../../src/policy/chat.ts";
+import type { LLMWrapperOptions } from "../../../src/policy/mod.ts";
 import { SGLangWrapper } from "../../../src/policy/mod.ts";
 
 let root: string | undefined;
