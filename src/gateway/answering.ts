@@ -6,11 +6,11 @@ import { EventStream } from "./event_stream.ts";
 import { asRefusal } from "./fault.ts";
 import type { GatewayModel } from "./model.ts";
 import type { RecordedTurn } from "./recorded_turn.ts";
-import type { GatewaySession } from "./session.ts";
+import type { OpenSession } from "./session.ts";
 
 /** What an answer is made with. */
 export interface AnsweringOptions {
-  readonly session: GatewaySession;
+  readonly session: OpenSession;
   readonly model: GatewayModel;
   readonly headers: HeadersInit;
   readonly slowReadMs: number;

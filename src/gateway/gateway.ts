@@ -20,7 +20,8 @@ import {
   type SessionOptions,
 } from "./options.ts";
 import { readBody } from "./request_body.ts";
-import { GatewaySession, newKey } from "./session.ts";
+import type { GatewaySession } from "./gateway_session.ts";
+import { newKey, OpenSession } from "./session.ts";
 import {
   checkNothingAsked,
   endedSession,
@@ -77,8 +78,8 @@ export class RecordingGateway implements AsyncDisposable {
   readonly #only: GatewayModel | null;
   readonly #wrapper: SGLangWrapper;
   readonly #ownsWrapper: boolean;
-  readonly #byKey = new Map<string, GatewaySession>();
-  readonly #byId = new Map<string, GatewaySession>();
+  readonly #byKey = new Map<string, OpenSession>();
+  readonly #byId = new Map<string, OpenSession>();
   readonly #adminKey: string | null;
   #http!: HttpServer;
   #opened = 0;
@@ -162,6 +163,10 @@ export class RecordingGateway implements AsyncDisposable {
    * @throws {StateError} The gateway is closed.
    */
   open(options: SessionOptions = {}): GatewaySession {
+    return this.#open(options);
+  }
+
+  #open(options: SessionOptions): OpenSession {
     if (this.#closing !== undefined) throw new StateError("The gateway is closed");
     const { maxSessions } = this.#limits;
     if (this.#byId.size >= maxSessions) {
@@ -171,7 +176,7 @@ export class RecordingGateway implements AsyncDisposable {
         retryAfterS: 5,
       });
     }
-    const session = new GatewaySession({
+    const session = new OpenSession({
       number: this.#opened++,
       baseUrl: `${this.url}/v1`,
       limits: sessionLimits(options.limits, this.#sessionLimits),
@@ -203,7 +208,7 @@ export class RecordingGateway implements AsyncDisposable {
   }
 
   async #close(): Promise<void> {
-    await Promise.all(this.sessions.map((session) => session.close()));
+    await Promise.all([...this.#byId.values()].map((session) => session.close()));
     await this.#http.close();
     if (this.#ownsWrapper) await this.#wrapper[Symbol.asyncDispose]();
   }
@@ -260,7 +265,7 @@ export class RecordingGateway implements AsyncDisposable {
     return await this.#onSession(request, key, { id: found[1]!, action: found[2] });
   }
 
-  async #answer(request: GatewayRequest, session: GatewaySession, api: Api): Promise<Response> {
+  async #answer(request: GatewayRequest, session: OpenSession, api: Api): Promise<Response> {
     const waitS = this.#options.holdBack?.() ?? null;
     if (waitS !== null) {
       throw new GatewayRefusal("The rows of this answer would be too old for the trainer", {
@@ -342,7 +347,7 @@ export class RecordingGateway implements AsyncDisposable {
     return readBody(request, { maxBytes, timeoutMs, clock: this.#clock });
   }
 
-  #sessionOf(key: string | null): GatewaySession {
+  #sessionOf(key: string | null): OpenSession {
     const session = key === null ? undefined : this.#byKey.get(key);
     if (session !== undefined) return session;
     throw new GatewayRefusal(

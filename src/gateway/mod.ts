@@ -5,7 +5,7 @@
  * @module
  */
 export { type GatewayStats, RecordingGateway } from "./gateway.ts";
-export type { GatewaySession } from "./session.ts";
+export type { GatewaySession } from "./gateway_session.ts";
 export { GatewayRefusal, type RefusalParts } from "./fault.ts";
 export type { RecordedTurn } from "./recorded_turn.ts";
 export type { ShownAnswer, ShownCall } from "./asked.ts";

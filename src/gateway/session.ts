@@ -12,6 +12,7 @@ import type { Asked } from "./asked.ts";
 import { Conversations } from "./conversations.ts";
 import { eitherSignal } from "./either_signal.ts";
 import { GatewayRefusal } from "./fault.ts";
+import type { GatewaySession } from "./gateway_session.ts";
 import type { ChatSetting, GatewayModel } from "./model.ts";
 import type { EndedSession, SessionEnd, SessionLimits, SessionOptions } from "./options.ts";
 import type { RecordedTurn } from "./recorded_turn.ts";
@@ -50,14 +51,11 @@ export interface SessionParts {
   readonly clock: Clock;
   /** Counted over all sessions. */
   readonly counts: { running: number; turns: number };
-  readonly onEnd: (session: GatewaySession, ended: EndedSession) => void;
+  readonly onEnd: (session: OpenSession, ended: EndedSession) => void;
 }
 
-/**
- * One session: an agent's requests, recorded as turns. It is opened by
- * {@linkcode RecordingGateway.open} or by `POST /sessions`; its key is the agent's API key.
- */
-export class GatewaySession implements AsyncDisposable {
+/** A session that is open; {@linkcode GatewaySession} is what others see of it. */
+export class OpenSession implements GatewaySession {
   /** Its id. */
   readonly id: string = `s${crypto.randomUUID().replaceAll("-", "")}`;
   /** The key by which an agent is known. */
@@ -80,7 +78,6 @@ export class GatewaySession implements AsyncDisposable {
   #cancelIdle = () => {};
   readonly #cancelTime: () => void;
 
-  /** @internal */
   constructor(parts: SessionParts) {
     this.#parts = parts;
     this.baseUrl = parts.baseUrl;
@@ -138,7 +135,7 @@ export class GatewaySession implements AsyncDisposable {
     return this.#finish("aborted");
   }
 
-  /** Ends it because the gateway closes. @internal */
+  /** Ends it because the gateway closes. */
   close(): Promise<EndedSession> {
     return this.#finish("closed");
   }
@@ -155,7 +152,7 @@ export class GatewaySession implements AsyncDisposable {
   }
 
   /**
-   * Answers a request, and records each sample as a turn. @internal
+   * Answers a request, and records each sample as a turn.
    *
    * @throws {GatewayRefusal} The session is over, or has used what it may.
    */

@@ -3,7 +3,7 @@ import { RolloutBatch } from "../collector/batch.ts";
 import { Fields, ignoredFields, isObject } from "./apis/fields.ts";
 import { GatewayRefusal, invalid } from "./fault.ts";
 import type { EndedSession, SessionLimits, SessionOptions } from "./options.ts";
-import type { GatewaySession } from "./session.ts";
+import type { GatewaySession } from "./gateway_session.ts";
 
 /** What `POST /sessions` may give. */
 export function sessionOptionsOf(body: Readonly<Record<string, unknown>>): SessionOptions {
