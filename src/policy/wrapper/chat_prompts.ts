@@ -94,9 +94,9 @@ async function lacksOnlyItsEnd(
   const { ids, assistantMask } = whole;
   const missing = ids.subarray(from).filter((_, at) => assistantMask?.[from + at] === 1);
   if (missing.length !== 1) return false;
-  const { wholeTokens, specialTokens: { eosToken, endTokens = [] } } = model.tokenizer;
+  const { eosToken, endTokens = [] } = model.tokenizer.specialTokens;
   const shown = await model.tokenizer.decode(missing, { signal });
-  return [...wholeTokens, ...endTokens, eosToken].includes(shown);
+  return /^<[^<>\s]+>$/.test(shown) || [...endTokens, eosToken].includes(shown);
 }
 
 /** The prompt that a sampled turn, or `nextTurn()`, knows for this conversation. */
