@@ -7,7 +7,8 @@ import { ValidationError } from "../../../errors.ts";
 export interface TemplateLimits {
   /**
    * Steps: one for each expression and statement, one for each 16 characters or entries that an
-   * operation reads or makes, and one for each where it takes them one by one. Default 20 million, about two seconds.
+   * operation reads or makes, and one for each where it takes them one by one. Default 20 million:
+   * some seconds, by how much each step does and how busy the machine is.
    */
   readonly maxSteps: number;
   /** Characters of the output, and of any text on the way to it. Default 64 Mi. */
