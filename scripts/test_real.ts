@@ -1,17 +1,25 @@
 /**
  * Runs the tests on the real SGLang: sets it up when it is not there, starts two servers of 0.5.16
- * with a router in front and one of 0.5.23, runs `deno test` on tests/real, and ends all of them.
+ * with a router in front and one of 0.5.23, runs `deno test` on tests/real, and ends all of them. Its
+ * servers, and those that tests start by `startRealServer`, are forked from processes that have
+ * imported SGLang.
  *
  * Run as `deno task test:real [--filter NAME] [--junit-path FILE] [FILE...]`. Servers that the
  * variables SGLANG_RL_SERVERS, SGLANG_RL_ROUTER and SGLANG_RL_NEWEST name are used as they are.
  */
 // deno-lint-ignore-file no-console
 import { parseArgs } from "node:util";
-import { sharedVariables, startRealRouter, startRealServer } from "../tests/_support/real.ts";
+import {
+  forkVariable,
+  sharedVariables,
+  startForks,
+  startRealRouter,
+  startRealServer,
+} from "../tests/_support/real.ts";
 import { countTests, formatCounts } from "./junit.ts";
 import { tokenizersHome } from "./real_tokenizers/home.ts";
 import { setUpTokenizers } from "./real_tokenizers/set_up.ts";
-import { sglangHome, sglangVersions } from "./sglang_cpu/home.ts";
+import { sglangHome, type SGLangVersion, sglangVersions } from "./sglang_cpu/home.ts";
 import { setUp } from "./sglang_cpu/set_up.ts";
 import { SetupError } from "./sglang_cpu/setup_error.ts";
 
@@ -51,12 +59,18 @@ function givenServers(): SharedServers | undefined {
 async function startServers(signal: AbortSignal): Promise<SharedServers> {
   await using stack = new AsyncDisposableStack();
   const started = performance.now();
-  console.log("starting three servers (about a minute)");
+  console.log("starting three servers (about half a minute)");
+  const forks = stack.use(await startForks(sglangVersions));
+  const fork = (version: SGLangVersion) => ({
+    version,
+    python: forks.pythons.get(version),
+    signal,
+  });
   // All are awaited, so that a failure of one leaves none of the others behind.
   const launches = await Promise.allSettled([
-    startRealServer({ signal }),
-    startRealServer({ signal }),
-    startRealServer({ version: "0.5.23", signal }),
+    startRealServer(fork("0.5.16")),
+    startRealServer(fork("0.5.16")),
+    startRealServer(fork("0.5.23")),
   ]);
   const servers = launches.filter((launch) => launch.status === "fulfilled").map((l) => l.value);
   for (const server of servers) stack.use(server);
@@ -71,6 +85,9 @@ async function startServers(signal: AbortSignal): Promise<SharedServers> {
   const owned = stack.move();
   return {
     env: {
+      ...Object.fromEntries(
+        [...forks.pythons].map(([version, python]) => [forkVariable(version), python]),
+      ),
       [sharedVariables.servers]: `${first.url},${second.url}`,
       [sharedVariables.router]: router.url,
       [sharedVariables.newest]: newest.url,

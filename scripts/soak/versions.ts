@@ -96,6 +96,12 @@ export async function runVersionsSoak(
     dialogRetries: 3,
     onDialogError: "skip",
     maxConsecutiveFailures: 1_000,
+    logger: {
+      debug() {},
+      info() {},
+      warn: (line) => options.onProgress?.(line),
+      error: (line) => options.onProgress?.(line),
+    },
   });
   sender.registerCollector(collector);
 
@@ -110,6 +116,9 @@ export async function runVersionsSoak(
   };
   const seen = new Set<number>();
   const look = (batch: RolloutBatch, current: number | null) => {
+    for (const { dialog, error } of batch.failures) {
+      options.onProgress?.(`dialog ${dialog} failed in all its tries: ${error.message}`);
+    }
     for (const row of batch.rows) {
       count.rows++;
       if (seen.has(row.dialog)) count.doubledRows++;

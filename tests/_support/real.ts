@@ -7,6 +7,7 @@ import {
   type SGLangVersion,
   type TinyModel,
 } from "../../scripts/sglang_cpu/home.ts";
+import { startForkServers } from "../../scripts/sglang_cpu/fork_server.ts";
 import { SGLangRouter, type SGLangRouterOptions } from "../../src/router/mod.ts";
 import {
   makeSGLangServer,
@@ -32,6 +33,36 @@ export function modelPath(model: TinyModel): string {
 /** Python that has the given SGLang. */
 export function pythonOf(version: SGLangVersion = "0.5.16"): string {
   return join(sglangHome(), environmentName(version), "bin", "python");
+}
+
+/** Python that starts servers of a version quickly, where the runner has one, else the plain one. */
+export function serverPython(version: SGLangVersion = "0.5.16"): string {
+  return Deno.env.get(forkVariable(version)) || pythonOf(version);
+}
+
+/**
+ * Pythons that start servers of these versions quickly: those of the runner, else new ones. See
+ * {@linkcode startForkServers}.
+ */
+export function startForks(versions: readonly SGLangVersion[]) {
+  const forks = new Map(
+    versions.map((version) => [version, Deno.env.get(forkVariable(version))] as const),
+  );
+  const missing = [...forks].filter(([, python]) => !python).map(([version]) => version);
+  // All or none: whoever runs a whole suite has all.
+  if (missing.length === 0) {
+    const pythons = new Map([...forks].map(([version, python]) => [version, python!] as const));
+    return Promise.resolve({ pythons, async [Symbol.asyncDispose]() {} });
+  }
+  return startForkServers(
+    new Map(versions.map((version) => [version, pythonOf(version)] as const)),
+    cpuEnv,
+  );
+}
+
+/** Variable by which the runner tells of a Python that forks servers of a version. */
+export function forkVariable(version: SGLangVersion): string {
+  return `SGLANG_RL_FORK_${version.replaceAll(".", "_")}`;
 }
 
 /** Python that has the router. */
@@ -83,8 +114,10 @@ export interface RealServerOptions extends Partial<Omit<SGLangServerOptions, "mo
 }
 
 /**
- * Starts a real server of a test's own. It takes 20 to 90 s and 2.8 GB: share one among the tests of
- * a file, have no more than two of them at a time, and use the shared ones where nothing is changed.
+ * Starts a real server of a test's own. Under the runner it is forked from a process that has imported
+ * SGLang, and takes a few seconds; else, or with a `python` of its own, 20 to 90 s and 2.8 GB. Share
+ * one among the tests of a file, have no more than two of them at a time, and use the shared ones
+ * where nothing is changed.
  */
 export function startRealServer(options: RealServerOptions = {}): Promise<SGLangServer> {
   const { model = "tiny", version, env, ...rest } = options;
@@ -93,7 +126,7 @@ export function startRealServer(options: RealServerOptions = {}): Promise<SGLang
     readyTimeoutMs: 240_000,
     // Nothing is worth the five seconds that an orderly end takes.
     stopGraceMs: 0,
-    python: pythonOf(version),
+    python: serverPython(version),
     ...rest,
     model: isAbsolute(model) ? model : modelPath(model as TinyModel),
     env: { ...cpuEnv, ...env },

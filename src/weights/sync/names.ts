@@ -150,8 +150,32 @@ function asMetadata(open: OpenWeightSource): ModelMetadata {
   return new Map(open.tensors.map(({ name, dtype, shape }) => [name, { dtype, shape }]));
 }
 
-/** Finds what the names of a source are compared with. */
-export async function referenceOf(
+/**
+ * Compares a source with every model that the servers have; the same weights must go to all.
+ *
+ * @throws {ValidationError} As {@linkcode checkTensors}, or the servers' models take different ones.
+ */
+export function checkForAll(
+  tensors: readonly TensorInfo[],
+  models: readonly CheckOptions[],
+): CheckResult {
+  const [first, ...others] = models.map((model) => ({ model, ...checkTensors(tensors, model) }));
+  for (const other of others) {
+    const taken = new Set(other.send.map(({ name }) => name));
+    const given = new Set(first!.send.map(({ name }) => name));
+    const [name] = given.symmetricDifference(taken);
+    if (name === undefined) continue;
+    throw new ValidationError(
+      `The servers have different models: ${first!.model.referenceLabel} ` +
+        `${given.has(name) ? "takes" : "does not take"} the weight '${name}', ` +
+        `${other.model.referenceLabel} ${taken.has(name) ? "does" : "does not"}. Sync them apart`,
+    );
+  }
+  return first!;
+}
+
+/** Finds what the names of a source are compared with: one for each model that servers have. */
+export async function referencesOf(
   request: {
     readonly declared: ModelMetadata | undefined;
     readonly options: ResolvedOptions;
@@ -159,44 +183,78 @@ export async function referenceOf(
   },
   open: OpenWeightSource,
   servers: readonly FleetServer[],
-): Promise<CheckOptions> {
+): Promise<CheckOptions[]> {
   const { declared, signal } = request;
   const { nameCheck, tiedWeights } = request.options;
   if (declared !== undefined) {
-    return {
+    return [{
       reference: declared,
       referenceLabel: "what initAllWorkersGroup() was told",
       kind: "declared",
       tied: tiedWeights ?? new Map(),
-    };
+    }];
   }
   if (nameCheck === "off") {
-    return {
+    return [{
       reference: asMetadata(open),
       referenceLabel: "the source itself",
       kind: "declared",
       tied: new Map(),
-    };
+    }];
   }
-  const { modelPath, tokenizerPath } = await servers[0]!.client.modelInfo({
-    signal,
-    timeoutMs: request.options.deadlines.controlMs,
-  });
-  const model = await readModel(modelPath, tokenizerPath, signal);
-  return {
-    reference: await withServedTypes(model.names, { modelPath, tokenizerPath, signal }, servers),
-    referenceLabel: `the servers' model ${modelPath}`,
-    kind: "model",
-    tied: tiedWeights ?? tiedHead(model, open),
-  };
+  const models = await servedModels(servers, { ...request.options.deadlines, signal });
+  return await Promise.all(models.map(async ({ modelPath, tokenizerPath, dtype, url }) => {
+    const model = await readModel(modelPath, tokenizerPath, signal);
+    return {
+      reference: await withServedTypes(model.names, { modelPath, tokenizerPath, dtype, signal }),
+      referenceLabel: models.length === 1
+        ? `the servers' model ${modelPath}`
+        : `the model ${modelPath} of ${url}`,
+      kind: "model",
+      tied: tiedWeights ?? tiedHead(model, open),
+    } as const;
+  }));
+}
+
+/** A model, and the first server that has it. */
+interface ServedModel {
+  readonly url: string;
+  readonly modelPath: string;
+  readonly tokenizerPath: string | null;
+  readonly dtype: DType | undefined;
+}
+
+/** What the servers say that they serve, each model once. */
+async function servedModels(
+  servers: readonly FleetServer[],
+  call: { readonly controlMs: number; readonly signal: AbortSignal | undefined },
+): Promise<ServedModel[]> {
+  const answers = await Promise.allSettled(servers.map(async ({ client, dtype, url }) => {
+    const { modelPath, tokenizerPath } = await client.modelInfo({
+      signal: call.signal,
+      timeoutMs: call.controlMs,
+    });
+    return { url, modelPath, tokenizerPath, dtype };
+  }));
+  const models = new Map<string, ServedModel>();
+  for (const answer of answers) {
+    // Who does not answer now fails in the next step, which goes on without it where that is allowed.
+    if (answer.status === "rejected") continue;
+    const { modelPath, tokenizerPath, dtype } = answer.value;
+    const key = JSON.stringify([modelPath, tokenizerPath, dtype]);
+    if (!models.has(key)) models.set(key, answer.value);
+  }
+  const [first] = answers;
+  if (models.size === 0 && first?.status === "rejected") throw first.reason;
+  return [...models.values()];
 }
 
 /** Types that `--dtype` replaces; quantised weights keep theirs. */
 const PLAIN_FLOATS: readonly DType[] = ["float64", "float32", "float16", "bfloat16"];
 
 /**
- * The model's weights in the types that the servers hold: what `--dtype` says, else the types of the
- * checkpoint that they began with. An update from disk makes its folder the model's path, but the
+ * The model's weights in the types that a server holds: what `--dtype` says, else the types of the
+ * checkpoint that it began with. An update from disk makes its folder the model's path, but the
  * memory stays what it was.
  */
 async function withServedTypes(
@@ -204,13 +262,11 @@ async function withServedTypes(
   model: {
     readonly modelPath: string;
     readonly tokenizerPath: string | null;
+    readonly dtype: DType | undefined;
     readonly signal: AbortSignal | undefined;
   },
-  servers: readonly FleetServer[],
 ): Promise<ModelMetadata> {
-  const told = new Set(servers.map(({ dtype }) => dtype));
-  const dtype = told.size === 1 ? [...told][0] : undefined;
-  const { modelPath, tokenizerPath, signal } = model;
+  const { modelPath, tokenizerPath, dtype, signal } = model;
   const first = dtype !== undefined || tokenizerPath === null || tokenizerPath === modelPath
     ? undefined
     : (await readFolder(tokenizerPath, signal).catch(() => undefined))?.names;

@@ -18,7 +18,7 @@ import type { ReservedVersion } from "../version_ledger.ts";
 import { isGone, stepFailed, syncFailed } from "./failure.ts";
 import { requireFinite } from "./finite.ts";
 import { type Lost, sendInLanes } from "./lanes.ts";
-import { type CheckedTensor, checkTensors, referenceOf } from "./names.ts";
+import { type CheckedTensor, checkForAll, referencesOf } from "./names.ts";
 import { planBuckets } from "./plan.ts";
 import { Steps, type SyncPhase } from "./progress.ts";
 import { recover } from "./recover.ts";
@@ -98,7 +98,7 @@ class Sync {
     const check = await this.#step(
       "check",
       "check the names",
-      async () => checkTensors(opened.tensors, await referenceOf(this.#request, opened, servers)),
+      async () => checkForAll(opened.tensors, await referencesOf(this.#request, opened, servers)),
     );
     const { open, isFinite } = await this.#requireFinite(opened, check.send);
     const buckets = planBuckets(check.send, options);

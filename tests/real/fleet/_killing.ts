@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { AsyncSGLang } from "../../../src/engine/mod.ts";
 import { safetensors } from "../../../src/weights/source/mod.ts";
-import { cpuEnv, modelPath, pythonOf, routerPython } from "../../_support/real.ts";
+import { cpuEnv, modelPath, routerPython, serverPython } from "../../_support/real.ts";
 
 /** Requests at any time. */
 const LOAD = 64;
@@ -22,7 +22,7 @@ export interface KillingReport {
 /** Options of the servers of these tests. */
 export const launch = {
   device: "cpu",
-  python: pythonOf(),
+  python: serverPython(),
   env: cpuEnv,
   memFractionStatic: 0.1,
   maxTotalTokens: 16_384,

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { CrashedError, TimeoutError } from "../../../src/errors.ts";
 import { leftOf, treeOf } from "../../_support/processes.ts";
-import { modelPath, startRealServer } from "../../_support/real.ts";
+import { modelPath, pythonOf, startRealServer } from "../../_support/real.ts";
 
 Deno.test("a managed server is ready when it is handed out, and gone when it is stopped", async (t) => {
   const folder = await Deno.makeTempDir();
@@ -76,7 +76,7 @@ Deno.test("a managed server is ready when it is handed out, and gone when it is 
 
 Deno.test("case 16: a model that is not there is a crash report with the log's last lines", async () => {
   const missing = "/no/such/model";
-  await assert.rejects(startRealServer({ model: missing }), (error) => {
+  await assert.rejects(startRealServer({ model: missing, python: pythonOf() }), (error) => {
     assert.ok(error instanceof CrashedError);
     assert.notEqual(error.exitCode, 0);
     assert.match(error.message, /The model was not found: `model` must be a folder/);
@@ -87,19 +87,22 @@ Deno.test("case 16: a model that is not there is a crash report with the log's l
 });
 
 Deno.test("a flag that the version does not know is a crash report that names it", async () => {
-  await assert.rejects(startRealServer({ args: { noSuchFlag: 3 } }), (error) => {
-    assert.ok(error instanceof CrashedError);
-    assert.match(error.message, /does not know one of the flags/);
-    assert.match(error.logTail, /unrecognized arguments: --no-such-flag 3/);
-    removeNamedLog(error.message);
-    return true;
-  });
+  await assert.rejects(
+    startRealServer({ args: { noSuchFlag: 3 }, python: pythonOf() }),
+    (error) => {
+      assert.ok(error instanceof CrashedError);
+      assert.match(error.message, /does not know one of the flags/);
+      assert.match(error.logTail, /unrecognized arguments: --no-such-flag 3/);
+      removeNamedLog(error.message);
+      return true;
+    },
+  );
 });
 
 Deno.test("case 16: a launch that takes too long ends with its last words and leaves nothing", async () => {
   let pid = 0;
   await assert.rejects(
-    startRealServer({ readyTimeoutMs: 4000 }),
+    startRealServer({ readyTimeoutMs: 4000, python: pythonOf() }),
     (error) => {
       assert.ok(error instanceof TimeoutError);
       assert.equal(error.timeoutMs, 4000);
