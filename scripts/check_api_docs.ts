@@ -1,12 +1,13 @@
 /**
  * Runs `deno doc --lint` over every entry of `exports` in deno.json: each exported name has a doc
  * comment, a written type, and no type in its signature that an importer could not name. And no entry
- * exports more names than a reader can look through.
+ * exports more names than a reader can look through, and errors are documented in one way.
  *
  * Run as `deno run -A scripts/check_api_docs.ts`.
  */
 // deno-lint-ignore-file no-console
 import { fileURLToPath } from "node:url";
+import { findThrowsFaults } from "./throws_style.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const config = JSON.parse(await Deno.readTextFile(`${root}deno.json`));
@@ -49,8 +50,8 @@ const { success, stderr } = await new Deno.Command(Deno.execPath(), {
   stderr: "piped",
 }).output();
 if (!success) console.error(new TextDecoder().decode(stderr));
-const crowded = await findCrowded();
-for (const line of crowded) console.error(line);
-const isGood = success && crowded.length === 0;
+const faults = [...await findCrowded(), ...await findThrowsFaults(root)];
+for (const line of faults) console.error(line);
+const isGood = success && faults.length === 0;
 console.log(`api docs: ${entries.length} entries, ${isGood ? "ok" : "faults"}`);
 Deno.exitCode = isGood ? 0 : 1;

@@ -178,7 +178,7 @@ export abstract class ServerControl implements Disposable, AsyncDisposable {
    * Takes the thoughts out of a text, by a parser of the server.
    *
    * @throws {UnsupportedError} Who answers has no such parser at all.
-   * @throws {HttpError} 500 or 400, as {@linkcode ServerControl.parseFunctionCall}.
+   * @throws {HttpError} 500 or 400, as {@linkcode ServerControl.parseFunctionCall}
    */
   separateReasoning(text: string, options: SeparateReasoningOptions): Promise<SeparatedReasoning> {
     return this.#parse(() => reasoningQuestion(text, options), options);

@@ -114,6 +114,12 @@ export interface Generation {
   readonly meta: Readonly<Record<string, unknown>>;
 }
 
+/** A sample whose log-probabilities were asked for. */
+export interface GenerationWithLogProbs extends Generation {
+  /** Log-probability of each sampled token. Shape `(R)`. */
+  readonly logProbs: Float32Array;
+}
+
 /** A step of a streamed generation. */
 export interface GenerationDelta {
   /** Text since the last step. */

@@ -20,7 +20,8 @@ import { checkConcurrency, defaultConcurrency } from "./concurrency.ts";
 import { Dispatcher } from "./dispatcher.ts";
 import { EngineFleet } from "./fleet.ts";
 import { FleetEngine } from "./fleet_engine.ts";
-import type { GenerateOptions, Prompt, PromptFields, WorkerLoad } from "./engine.ts";
+import type { GenerateOptions, WorkerLoad } from "./engine.ts";
+import { type Prompt, type PromptList, promptList } from "./prompts.ts";
 import { type GeneratePlan, planGenerate } from "./generate_plan.ts";
 import { type RouterEvent, RouterRoute } from "./router_route.ts";
 import { readModelMetadata } from "./model_metadata.ts";
@@ -244,49 +245,17 @@ export class AsyncSGLang extends FleetEngine {
     return { inFlight: this.#dispatcher.inFlight, queued: this.#dispatcher.queued };
   }
 
-  /**
-   * Generates one sample for one prompt.
-   *
-   * @param options `timeoutMs` limits the whole call, its time in the queue too; default none beside
-   * `generateTimeoutMs` of each request.
-   * @throws {ValidationError} A prompt or an option is wrong; nothing was sent.
-   * @throws {PartialResultError} A server refused some of the prompts: `failures` names them by index,
-   * `partial` has the samples of the others.
-   * @throws {HttpError} A server refused the only prompt, or all; or it failed, and the other requests
-   * of the call were aborted.
-   * @throws {TimeoutError} The deadline passed; what ran was aborted on the servers.
-   * @throws {CrashedError} Every managed server has ended.
-   */
-  override generate(
-    prompt: string,
-    options?: GenerateOptions & { readonly n?: undefined },
-  ): Promise<Generation>;
-  /** Generates `n` samples for one prompt: a list whenever `n` is given, even 1. */
-  override generate(
-    prompt: string,
-    options: GenerateOptions & { readonly n: number },
-  ): Promise<Generation[]>;
-  /** Generates for several prompts, all at once; `n` samples for each, prompt by prompt. */
-  override generate(
-    prompts: readonly string[],
-    options?: GenerateOptions,
-  ): Promise<Generation[]>;
-  /** Generates from text or ids by field; one prompt without `n` gives one sample, else a list. */
-  override generate(
-    prompts: string | readonly string[] | PromptFields,
-    options?: GenerateOptions,
-  ): Promise<Generation | Generation[]>;
-  override async generate(
-    prompts: string | readonly string[] | PromptFields,
-    options: GenerateOptions = {},
-  ): Promise<Generation | Generation[]> {
+  /** Generates for a list of prompts; {@linkcode AsyncSGLang.generate} gives it its prompts. */
+  override async generateAll(
+    prompts: PromptList,
+    options: GenerateOptions,
+  ): Promise<Generation[]> {
     const plan = this.#plan(prompts, options);
     using _lease = this.adapters.lease(plan.adapter);
     await this.#checkIds(plan, options.signal);
     if (plan.requests.length === 0) return [];
-    const answers = await this.#dispatcher.generate(plan, options);
-    const samples = answers.map((sample) => madeBy(plan.adapter, sample));
-    return plan.isList ? samples : samples[0]!;
+    const samples = await this.#dispatcher.generate(plan, options);
+    return samples.map((sample) => madeBy(plan.adapter, sample));
   }
 
   /** TorchRL's name of {@linkcode AsyncSGLang.generate} for several prompts. */
@@ -302,8 +271,8 @@ export class AsyncSGLang extends FleetEngine {
     prompt: Prompt,
     options: GenerateOptions = {},
   ): AsyncGenerator<GenerationDelta, void, undefined> {
-    const fields = typeof prompt === "string" ? { text: prompt } : { inputIds: prompt };
-    const plan = this.#plan(fields, options);
+    const { list } = promptList(typeof prompt === "string" ? prompt : { inputIds: prompt });
+    const plan = this.#plan({ list, isList: options.n !== undefined }, options);
     const { requests, n, adapter } = plan;
     using _lease = this.adapters.lease(adapter);
     await this.#checkIds(plan, options.signal);
@@ -545,10 +514,7 @@ export class AsyncSGLang extends FleetEngine {
     return this.toString();
   }
 
-  #plan(
-    prompts: string | readonly string[] | PromptFields,
-    options: GenerateOptions,
-  ): GeneratePlan {
+  #plan(prompts: PromptList, options: GenerateOptions): GeneratePlan {
     this.assertOpen();
     if (this.isAsleep) {
       throw new PausedError(

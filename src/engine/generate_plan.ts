@@ -4,7 +4,8 @@ import { isSamplingName, mergeSampling, nearestSamplingName } from "../client/sa
 import type { GenerateRequest, SamplingInput, SamplingParams } from "../client/types.ts";
 import { ValidationError } from "../errors.ts";
 import { nearestName } from "../internal/suggest.ts";
-import type { GenerateOptions, Prompt, PromptFields } from "./engine.ts";
+import type { GenerateOptions } from "./engine.ts";
+import type { PromptList } from "./prompts.ts";
 import { withSeeds } from "./sample_seeds.ts";
 
 /** One prompt of a call, checked and ready to send. */
@@ -23,8 +24,6 @@ export interface PlannedRequest {
 /** What a call of `generate` will send. */
 export interface GeneratePlan {
   readonly requests: readonly PlannedRequest[];
-  /** Whether the caller gets a list. */
-  readonly isList: boolean;
   /** Samples for each prompt. */
   readonly n: number;
   /** The adapter that all of them use, when it is one that the fleet was given. */
@@ -81,12 +80,11 @@ export interface PlanContext {
 
 /** Checks prompts and options before anything is sent. */
 export function planGenerate(
-  prompts: string | readonly string[] | PromptFields,
+  { list, isList }: PromptList,
   options: GenerateOptions,
   context: PlanContext,
 ): GeneratePlan {
   const { samplingDefaults } = context;
-  const { list, isList } = promptList(prompts);
   const { sampling, fields: given } = splitOptions(options);
   const lora = given.lora === undefined ? undefined : context.adapters.resolve(given.lora);
   const fields = lora === undefined ? given : { ...given, lora };
@@ -102,8 +100,7 @@ export function planGenerate(
     return { request, body };
   });
   const n = requests[0] === undefined ? 1 : samplesOf(requests[0]);
-  const isNGiven = options.n !== undefined;
-  if (!isList && !isNGiven && n > 1) {
+  if (!isList && n > 1) {
     throw new ValidationError(
       `samplingParams asks for ${n} samples of one prompt: give n directly in the options, or the ` +
         "prompt in a list, to get a list",
@@ -111,7 +108,6 @@ export function planGenerate(
   }
   return {
     requests: withSeeds(requests, context),
-    isList: isList || isNGiven,
     n,
     adapter: lora !== undefined && context.adapters.has(lora) ? lora : undefined,
   };
@@ -120,47 +116,6 @@ export function planGenerate(
 /** Samples that a request makes. */
 export function samplesOf(planned: PlannedRequest): number {
   return (planned.body.sampling_params as { readonly n?: number }).n ?? 1;
-}
-
-function promptList(
-  prompts: string | readonly string[] | PromptFields,
-): { list: readonly Prompt[]; isList: boolean } {
-  if (typeof prompts === "string") return { list: [prompts], isList: false };
-  if (Array.isArray(prompts)) return { list: prompts.map(checkText), isList: true };
-  if (typeof prompts !== "object" || prompts === null) {
-    throw new ValidationError("Must provide either text or inputIds");
-  }
-  const { text, inputIds } = fieldsOf(prompts as PromptFields);
-  if (text !== undefined && inputIds !== undefined) {
-    throw new ValidationError("Cannot provide both text and inputIds");
-  }
-  if (text !== undefined) return promptList(text as string | readonly string[]);
-  if (inputIds === undefined) throw new ValidationError("Must provide either text or inputIds");
-  return idLists(inputIds);
-}
-
-function fieldsOf(prompts: PromptFields): PromptFields {
-  for (const name of Object.keys(prompts)) {
-    if (name === "text" || name === "inputIds") continue;
-    throw new ValidationError(`Unknown field "${name}" of a prompt: give text or inputIds`);
-  }
-  return prompts;
-}
-
-function idLists(
-  inputIds: NonNullable<PromptFields["inputIds"]>,
-): { list: readonly Prompt[]; isList: boolean } {
-  const isOfLists = Array.isArray(inputIds) &&
-    (inputIds.length === 0 || typeof inputIds[0] !== "number");
-  if (!isOfLists) return { list: [inputIds as ArrayLike<number>], isList: false };
-  return { list: inputIds as ArrayLike<number>[], isList: true };
-}
-
-function checkText(prompt: unknown, index: number): string {
-  if (typeof prompt === "string") return prompt;
-  throw new ValidationError(
-    `prompts[${index}] must be a text, got ${typeof prompt}; give ids as { inputIds }`,
-  );
 }
 
 function splitOptions(

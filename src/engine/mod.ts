@@ -6,13 +6,12 @@
 export {
   type EngineWorker,
   type GenerateOptions,
-  type Prompt,
-  type PromptFields,
   RLSGLangEngine,
   type WorkerLoad,
 } from "./engine.ts";
 export { AsyncSGLang, type ManagedFleet } from "./async_sglang.ts";
 export { FleetEngine } from "./fleet_engine.ts";
+export type { ManyPrompts, OnePrompt, Prompt, PromptFields, PromptList } from "./prompts.ts";
 export type { RouterEvent } from "./router_route.ts";
 export { type WorkerEvent, type WorkerState, workerTransitions } from "./member.ts";
 export type { AddWorkerOptions, RefitOptions, RemoveWorkerOptions } from "./membership.ts";
@@ -27,4 +26,5 @@ export type {
 export type { WeightUpdateGroupOptions } from "./weights.ts";
 export type { SleepOptions, WakeOptions } from "./sleep.ts";
 export type { SGLangWorker } from "./workers.ts";
+export { type KnownGeneration, makeGeneration } from "./make_generation.ts";
 export { readModelMetadata } from "./model_metadata.ts";

@@ -163,7 +163,11 @@ const SESSION_LIMITS: SessionLimits = {
   idleMs: 30 * 60_000,
 };
 
-/** Checks options. Throws a {@linkcode ValidationError}. */
+/**
+ * Checks options.
+ *
+ * @throws {ValidationError} An option is unknown or out of range.
+ */
 export function checkGatewayOptions(options: GatewayOptions): {
   readonly limits: GatewayLimits;
   readonly sessionLimits: SessionLimits;
@@ -180,7 +184,11 @@ export function checkGatewayOptions(options: GatewayOptions): {
   };
 }
 
-/** Limits of a session. Throws a {@linkcode ValidationError}. */
+/**
+ * Limits of a session.
+ *
+ * @throws {ValidationError} A limit is unknown or out of range.
+ */
 export function sessionLimits(
   given: Partial<SessionLimits> | undefined,
   defaults: SessionLimits,

@@ -1,7 +1,8 @@
 import type { CallOptions, Generation, GenerationDelta } from "../client/types.ts";
 import { ForwardingEngine } from "../collector/partial/forwarding_engine.ts";
 import { ResumingEngine } from "../collector/partial/resuming_engine.ts";
-import type { GenerateOptions, PromptFields, RLSGLangEngine } from "../engine/engine.ts";
+import type { GenerateOptions, RLSGLangEngine } from "../engine/engine.ts";
+import type { PromptList } from "../engine/prompts.ts";
 import { AbortedError } from "../errors.ts";
 import type { Clock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
@@ -84,31 +85,17 @@ class StreamedEngine extends ForwardingEngine {
     this.#onDelta = onDelta;
   }
 
-  override generate(
-    prompt: string,
-    options?: GenerateOptions & { readonly n?: undefined },
-  ): Promise<Generation>;
-  override generate(
-    prompt: string,
-    options: GenerateOptions & { readonly n: number },
-  ): Promise<Generation[]>;
-  override generate(prompts: readonly string[], options?: GenerateOptions): Promise<Generation[]>;
-  override generate(
-    prompts: string | readonly string[] | PromptFields,
-    options?: GenerateOptions,
-  ): Promise<Generation | Generation[]>;
-  override async generate(
-    prompts: string | readonly string[] | PromptFields,
-    options: GenerateOptions = {},
-  ): Promise<Generation | Generation[]> {
-    const { inputIds } = prompts as { readonly inputIds: Int32Array };
+  override async generateAll(
+    { list: [prompt] }: PromptList,
+    options: GenerateOptions,
+  ): Promise<Generation[]> {
     let final: Generation | null = null;
-    for await (const delta of this.inner.stream(inputIds, options)) {
+    for await (const delta of this.inner.stream(prompt!, options)) {
       this.#onDelta(delta);
       final = delta.final ?? final;
     }
     if (final === null) throw new AbortedError("a stream that ended without its last step");
-    return options.n === undefined ? final : [final];
+    return [final];
   }
 
   override abort(rids: readonly string[] | "all", options?: CallOptions): Promise<void> {

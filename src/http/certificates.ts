@@ -7,7 +7,7 @@ const MOST_CHARACTERS = 4 * 2 ** 20;
  * Checks that certificates are given as texts in PEM: Deno passes over everything else without a
  * word, and then trusts less than was meant.
  *
- * @throws {ValidationError} naming which is not.
+ * @throws {ValidationError} Naming which is not.
  */
 export function checkCertificates(caCerts: readonly string[] | undefined): void {
   if (caCerts === undefined) return;

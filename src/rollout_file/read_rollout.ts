@@ -17,9 +17,10 @@ const BYTES_AT_ONCE = 2 * MIB;
  *
  * A path needs `--allow-read` of the file; a `Blob` needs nothing, so that a page can open a file.
  *
- * Throws a {@linkcode ValidationError} that says what is wrong with a file that is no rollout, and a
- * `LimitError` for one that is larger than the limits. A row that is damaged throws when it is read,
- * and the others can be read all the same.
+ * A row that is damaged throws when it is read, and the others can be read all the same.
+ *
+ * @throws {ValidationError} That says what is wrong with a file that is no rollout, and.
+ * @throws {LimitError} For one that is larger than the limits.
  *
  * @example
  * ```ts ignore
@@ -91,9 +92,10 @@ export class RolloutFile implements AsyncDisposable {
   }
 
   /**
-   * Reads rows `start` up to and without `end`, which may lie behind the last one. Throws a
-   * `LimitError` for a window of more than `maxWindowBytes`, and a {@linkcode ValidationError} for a
-   * damaged row.
+   * Reads rows `start` up to and without `end`, which may lie behind the last one.
+   *
+   * @throws {LimitError} For a window of more than `maxWindowBytes`, and.
+   * @throws {ValidationError} For a damaged row.
    */
   async rows(start: number, end: number): Promise<RolloutRecord[]> {
     if (this.#isClosed) throw new StateError(`${this.#source.name} is closed: open it again`);

@@ -16,7 +16,11 @@ export interface ByteSource {
 /** What can be opened: a path (needs `--allow-read`), a `Blob` or `File`, or the bytes themselves. */
 export type RolloutSource = string | URL | Blob | Uint8Array<ArrayBuffer>;
 
-/** Opens a source. Throws a {@linkcode ValidationError} when it is no regular file. */
+/**
+ * Opens a source.
+ *
+ * @throws {ValidationError} When it is no regular file.
+ */
 export async function openSource(
   source: RolloutSource,
   options: { readonly signal?: AbortSignal | undefined },

@@ -1,6 +1,7 @@
 import type { DType } from "../../checkpoint/dtype.ts";
 import type {
   CallOptions,
+  Generation,
   GenerationDelta,
   ModelInfo,
   ParsedFunctionCalls,
@@ -13,10 +14,10 @@ import type {
 import {
   type EngineWorker,
   type GenerateOptions,
-  type Prompt,
   RLSGLangEngine,
   type WorkerLoad,
 } from "../../engine/engine.ts";
+import type { Prompt, PromptList } from "../../engine/prompts.ts";
 
 /** An engine that hands every call on to another, which it borrows. A subclass changes some. */
 export abstract class ForwardingEngine extends RLSGLangEngine {
@@ -43,11 +44,13 @@ export abstract class ForwardingEngine extends RLSGLangEngine {
     return this.#inner.workers;
   }
 
+  /** Generates with the engine beneath. */
+  override generateAll(prompts: PromptList, options: GenerateOptions): Promise<Generation[]> {
+    return this.#inner.generateAll(prompts, options);
+  }
+
   /** Streams from the engine beneath. */
-  override stream(
-    prompt: Prompt,
-    options?: GenerateOptions,
-  ): AsyncIterableIterator<GenerationDelta> {
+  override stream(prompt: Prompt, options?: GenerateOptions): AsyncGenerator<GenerationDelta> {
     return this.#inner.stream(prompt, options);
   }
 

@@ -4,7 +4,8 @@ import {
   mergeSampling,
 } from "../../client/sampling_params.ts";
 import type { CallOptions, Generation } from "../../client/types.ts";
-import type { GenerateOptions, PromptFields, RLSGLangEngine } from "../../engine/engine.ts";
+import type { GenerateOptions, RLSGLangEngine } from "../../engine/engine.ts";
+import type { PromptList } from "../../engine/prompts.ts";
 import { SGLangError, TimeoutError } from "../../errors.ts";
 import { type Clock, systemClock } from "../../internal/clock.ts";
 import { sleep } from "../../internal/deadline.ts";
@@ -58,44 +59,26 @@ export class ResumingEngine extends ForwardingEngine {
   }
 
   /** Generates; a sample that a pause cut off is continued until it ends by itself. */
-  override generate(
-    prompt: string,
-    options?: GenerateOptions & { readonly n?: undefined },
-  ): Promise<Generation>;
-  /** Several samples of one prompt. */
-  override generate(
-    prompt: string,
-    options: GenerateOptions & { readonly n: number },
-  ): Promise<Generation[]>;
-  /** One sample of each prompt, in order. */
-  override generate(prompts: readonly string[], options?: GenerateOptions): Promise<Generation[]>;
-  /** Either, where the type of the prompts is not known. */
-  override generate(
-    prompts: string | readonly string[] | PromptFields,
-    options?: GenerateOptions,
-  ): Promise<Generation | Generation[]>;
-  override async generate(
-    prompts: string | readonly string[] | PromptFields,
-    options: GenerateOptions = {},
-  ): Promise<Generation | Generation[]> {
+  override async generateAll(
+    prompts: PromptList,
+    options: GenerateOptions,
+  ): Promise<Generation[]> {
     const startedAtMs = this.#clock.now();
     const abortsOfAll = this.#abortsOfAll;
-    const first = await this.inner.generate(prompts, options);
-    const list = Array.isArray(first) ? first : [first];
-    const texts = textsOf(prompts);
+    const list = await this.inner.generateAll(prompts, options);
     // Servers may name several samples of one prompt alike; those cannot be told apart by id.
     const keepsIds = new Set(list.map(({ id }) => id)).size === list.length;
-    const samplesEach = texts === null ? 1 : list.length / texts.length;
+    const samplesEach = list.length / prompts.list.length;
     // Further samples of a prompt have other ids than the one that was given.
     const aborted = options.rids?.map((rid) => this.#abortedRids.delete(rid)) ?? [];
-    const whole = await Promise.all(list.map((sample, i) => {
+    return await Promise.all(list.map((sample, i) => {
       const isWanted = abortsOfAll !== this.#abortsOfAll || this.#abortedRids.delete(sample.id) ||
         aborted[Math.floor(i * aborted.length / list.length)] === true;
       if (isWanted || sample.finishReason.type !== "abort") return sample;
-      const text = texts?.[Math.floor(i / samplesEach)];
+      const prompt = prompts.list[Math.floor(i / samplesEach)];
+      const text = typeof prompt === "string" ? prompt : undefined;
       return this.#complete(sample, { text, call: options, startedAtMs, abortsOfAll, keepsIds });
     }));
-    return Array.isArray(first) ? whole : whole[0]!;
   }
 
   /** Aborts requests; their samples stay aborted. */
@@ -167,7 +150,7 @@ export class ResumingEngine extends ForwardingEngine {
         minNewTokens: Math.max(0, wire.minNewTokens - sample.ids.length),
         logProbStartLen: -1,
       },
-    ) as Generation[];
+    );
     return next!;
   }
 
@@ -234,11 +217,4 @@ function withoutStop(text: string, sample: Generation, wire: EffectiveSampling):
   if (typeof finishReason.matched !== "string") return text;
   const at = text.lastIndexOf(finishReason.matched);
   return at < 0 ? text : text.slice(0, at);
-}
-
-function textsOf(prompts: string | readonly string[] | PromptFields): readonly string[] | null {
-  if (typeof prompts === "string") return [prompts];
-  if (Array.isArray(prompts)) return prompts as readonly string[];
-  const { text } = prompts as PromptFields;
-  return text === undefined ? null : [text].flat();
 }

@@ -42,7 +42,11 @@ export interface AnswerWriter {
 
 /** An API that agents speak. */
 export interface Api {
-  /** Reads a request. Throws a {@linkcode GatewayRefusal}. */
+  /**
+   * Reads a request.
+   *
+   * @throws {GatewayRefusal} The request is not what the API takes.
+   */
   read(body: Readonly<Record<string, unknown>>, headers: Headers): ReadRequest;
   /** A refusal in the API's shape. */
   refuse(refusal: GatewayRefusal): unknown;

@@ -15,7 +15,11 @@ const KNOWN = [
 /** Fields that clients send back and that say nothing. */
 const SILENT = ["refusal", "annotations", "audio", "function_call", "id", "provider_options"];
 
-/** Messages of OpenAI's chat API. Throws a {@linkcode GatewayRefusal} that names the place. */
+/**
+ * Messages of OpenAI's chat API.
+ *
+ * @throws {GatewayRefusal} That names the place.
+ */
 export function chatMessages(value: unknown): readonly Message[] {
   if (!Array.isArray(value) || value.length === 0) {
     throw invalid('"messages" must be a list of at least one message', "messages");

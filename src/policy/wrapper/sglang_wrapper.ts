@@ -186,7 +186,7 @@ export class SGLangWrapper extends LLMWrapperBase implements AsyncDisposable {
   async #sendIds(engine: RLSGLangEngine, ids: Int32Array, row: RowRequest): Promise<Generation[]> {
     const send = () => {
       const fewer = this.#limit.fit(ids.length, row.wanted);
-      return generateList(engine, { inputIds: [ids] }, { ...row.options, ...fewer });
+      return engine.generate({ inputIds: [ids] }, { ...row.options, ...fewer });
     };
     try {
       return await send();
@@ -202,14 +202,14 @@ export class SGLangWrapper extends LLMWrapperBase implements AsyncDisposable {
     if (this.#canReturnPromptIds) {
       try {
         const request = { ...options, returnPromptIds: true };
-        const answers = await generateList(engine, { text: [text] }, request);
+        const answers = await engine.generate({ text: [text] }, request);
         if (answers.every(({ promptIds }) => promptIds !== null)) return answers;
       } catch (error) {
         if (this.#limit.learn(error)) {
           const promptTokens = countedTokens(error);
           const fewer = this.#limit.fit(promptTokens ?? Infinity, wanted);
           const request = { ...options, ...fewer, returnPromptIds: true };
-          return await generateList(engine, { text: [text] }, request);
+          return await engine.generate({ text: [text] }, request);
         }
         if (!(error instanceof UnsupportedError)) throw error;
       }
@@ -277,12 +277,3 @@ interface RowRequest {
 }
 
 const SCORE: NewTokens = { maxNewTokens: 0, minNewTokens: 0 };
-
-async function generateList(
-  engine: RLSGLangEngine,
-  prompts: { text: string[] } | { inputIds: Int32Array[] },
-  request: GenerateOptions,
-): Promise<Generation[]> {
-  const answers = await engine.generate(prompts, request);
-  return Array.isArray(answers) ? answers : [answers];
-}

@@ -148,7 +148,7 @@ const PROTOCOL = 3;
  * Writes a value as a pickle.
  *
  * @param protocol What the pickle says that it is; torch's careful reader asks for 2.
- * @throws {ValidationError} a number is not a whole one
+ * @throws {ValidationError} A number is not a whole one.
  */
 export function pickle(value: PickleValue, protocol: 2 | 3 = PROTOCOL): Uint8Array<ArrayBuffer> {
   const writer = new PickleWriter(protocol);

@@ -1,12 +1,14 @@
 import assert from "node:assert/strict";
 import type { Generation } from "../../../src/client/types.ts";
 import { EmbeddedServer } from "../../../src/embedded/mod.ts";
-import { AsyncSGLang } from "../../../src/engine/mod.ts";
 import {
+  AsyncSGLang,
   type GenerateOptions,
+  makeGeneration,
   type PromptFields,
+  type PromptList,
   RLSGLangEngine,
-} from "../../../src/engine/engine.ts";
+} from "../../../src/engine/mod.ts";
 import { TimeoutError } from "../../../src/errors.ts";
 import { ResumingEngine } from "../../../src/collector/mod.ts";
 import { FakeClock, until } from "../../_support/clock.ts";
@@ -98,10 +100,10 @@ Deno.test("what was resumed can still be aborted by its id", async () => {
 function scriptedEngine(answers: Partial<Generation>[]) {
   const asked: { prompts: PromptFields; options: GenerateOptions }[] = [];
   const engine: RLSGLangEngine = Object.assign(Object.create(RLSGLangEngine.prototype), {
-    generate(prompts: PromptFields, options: GenerateOptions) {
+    generateAll({ list: [prompt] }: PromptList, options: GenerateOptions) {
+      const prompts = typeof prompt === "string" ? { text: prompt } : { inputIds: prompt };
       asked.push({ prompts, options });
-      const answer = sampleOf(answers[Math.min(asked.length, answers.length) - 1]!);
-      return Promise.resolve(options.n === undefined ? answer : [answer]);
+      return Promise.resolve([sampleOf(answers[Math.min(asked.length, answers.length) - 1]!)]);
     },
     tokenize: () => Promise.resolve(Int32Array.of(1, 2)),
     // One letter a token.
@@ -114,29 +116,8 @@ const aborted = { type: "abort", message: "Aborted", statusCode: null } as const
 
 function sampleOf(more: Partial<Generation>): Generation {
   const text = more.text ?? "";
-  return {
-    text,
-    ids: Int32Array.from(text, (letter) => letter.charCodeAt(0)),
-    logProbs: null,
-    promptIds: null,
-    promptLogProbs: null,
-    topLogProbs: null,
-    promptTopLogProbs: null,
-    tokenIdsLogProbs: null,
-    promptTokenIdsLogProbs: null,
-    finishReason: { type: "stop", matched: null },
-    weightVersion: null,
-    weightVersions: null,
-    promptTokens: null,
-    completionTokens: text.length,
-    cachedTokens: null,
-    id: "a",
-    server: "",
-    latencyMs: 1,
-    serverLatencyMs: null,
-    meta: {},
-    ...more,
-  };
+  const ids = Int32Array.from(text, (letter) => letter.charCodeAt(0));
+  return makeGeneration({ id: "a", latencyMs: 1, text, ids, ...more });
 }
 
 Deno.test("the rest is asked for with the ids so far and what is left of the limits", async () => {

@@ -67,11 +67,14 @@ Deno.test("case 7: both kinds of prompt or none are refused", async () => {
   await using server = standIn(echoing);
   await using engine = await AsyncSGLang.connect(server.url, options);
   const both = { text: "a", inputIds: [1] };
-  await assert.rejects(engine.generate(both), {
+  await assert.rejects(engine.generate(both as never), {
     code: "validation",
     message: /Cannot provide both/,
   });
-  await assert.rejects(engine.generate({}), { code: "validation", message: /Must provide either/ });
+  await assert.rejects(engine.generate({} as never), {
+    code: "validation",
+    message: /Must provide either/,
+  });
 });
 
 Deno.test("case 8: no prompts give no samples and send nothing", async () => {

@@ -28,12 +28,17 @@ const runs: Readonly<Record<string, (place: Place) => Run>> = {
   "multi_turn.ts": ({ url }) => ({
     permissions: ["--allow-net=127.0.0.1"],
     args: [url],
-    says: [/^log-probability of all answers: -\d/m, /^policy version: /m],
+    says: [/^log-probability of all answers: -\d/m, /^weight version: /m],
   }),
   "refresh_fleet.ts": ({ url, folder }) => ({
     permissions: ["--allow-net=127.0.0.1", "--allow-read"],
     args: ["--server", url, folder],
     says: [/version \S+ on 1 servers, .* by gloo/],
+  }),
+  "own_engine.ts": () => ({
+    permissions: [],
+    args: [],
+    says: [/^said: yes, yes$/m, /^tokens: 3, 3$/m],
   }),
   "rollout.ts": () => ({
     permissions: ["--allow-all"],

@@ -3,8 +3,9 @@ import type { FinishReason, Generation } from "../../../src/client/types.ts";
 import {
   type GenerateOptions,
   type PromptFields,
+  type PromptList,
   RLSGLangEngine,
-} from "../../../src/engine/engine.ts";
+} from "../../../src/engine/mod.ts";
 import { LocalTokenizer, SGLangWrapper } from "../../../src/policy/mod.ts";
 import type { LLMWrapperOptions, Tokenizer } from "../../../src/policy/mod.ts";
 
@@ -84,13 +85,12 @@ export class FakeEngine extends RLSGLangEngine {
     return this.calls.at(-1)!.prompts.inputIds as Int32Array[];
   }
 
-  // deno-lint-ignore no-explicit-any
-  override async generate(prompts: any, options: GenerateOptions = {}): Promise<any> {
+  override async generateAll({ list: prompts }: PromptList, options: GenerateOptions) {
     options.signal?.throwIfAborted();
-    const { call, first } = this.#seen(prompts, options);
+    const list = prompts as readonly string[] | readonly Int32Array[];
+    const fields = typeof list[0] === "string" ? { text: list } : { inputIds: list };
+    const { call, first } = this.#seen(fields as PromptFields, options);
     await this.#answers.before?.(call);
-    const { text, inputIds } = prompts as PromptFields;
-    const list = (text ?? inputIds) as readonly (string | Int32Array)[];
     for (const item of list) {
       const ids = typeof item === "string" ? bytes.encode(item) : item;
       this.#answers.check?.(ids, options);

@@ -19,7 +19,7 @@ function newTree(template: keyof typeof turnTemplates = "keeps it") {
       signal,
       returnLogProbs: true,
     });
-    return generation;
+    return generation!;
   };
   const chatTemplate = turnTemplates[template];
   const model = new TemplateChatModel({ tokenizer, chatTemplate, logger: silentLogger });
