@@ -72,13 +72,15 @@ export function parseHeaderLength(
 export function parseHeader(header: Uint8Array, fileBytes: number): Header {
   const json = parseStrictJson(header, "header");
   const dataOffset = LENGTH_FIELD_BYTES + header.length;
-  const { __metadata__: metadata = {}, ...entries } = json;
-  const tensors = Object.entries(entries).map(([name, entry]) =>
-    parseEntry(name, entry, dataOffset)
-  );
+  // One by one: with hundreds of thousands a copy of the object takes more than all tensors.
+  const tensors = Object.keys(json).filter((name) => name !== "__metadata__")
+    .map((name) => parseEntry(name, json[name], dataOffset));
   tensors.sort((a, b) => a.byteOffset - b.byteOffset || a.byteLength - b.byteLength);
   checkLayout(tensors, { dataOffset, fileBytes });
-  return { tensors, metadata: parseMetadata(metadata) };
+  return {
+    tensors,
+    metadata: parseMetadata(json.__metadata__ === undefined ? {} : json.__metadata__),
+  };
 }
 
 function parseEntry(name: string, entry: unknown, dataOffset: number): TensorPlace {

@@ -41,28 +41,49 @@ const QUOTE = 34, COLON = 58, OPEN = 123, CLOSE = 125;
 
 /** `text` is known to be JSON. Every character is looked at once, and a string as a whole. */
 function refuseDuplicates(text: string, what: string): void {
-  const open: Array<Set<string>> = [];
+  const open: Names[] = [];
   for (let i = 0; i < text.length; i++) {
     const code = text.charCodeAt(i);
-    if (code === OPEN) open.push(new Set());
+    if (code === OPEN) open.push(new Names());
     else if (code === CLOSE) open.pop();
     if (code !== QUOTE) continue;
     const end = endOfString(text, i);
     if (text.charCodeAt(afterSpace(text, end + 1)) === COLON) {
-      addName(open.at(-1)!, text.slice(i, end + 1), what);
+      const name = unquoted(text.slice(i, end + 1));
+      if (!open.at(-1)!.add(name)) throw new CheckpointError(`${what} names "${name}" twice`);
     }
     i = end;
   }
+}
+
+/** Names that a list holds in less memory, and finds as fast, as a set. */
+const FEW_NAMES = 8;
+
+/** The names of one object: mostly a handful, of one object hundreds of thousands. */
+class Names {
+  readonly #few: string[] = [];
+  #many: Set<string> | undefined;
+
+  /** Whether the name is new. */
+  add(name: string): boolean {
+    if (this.#many === undefined && this.#few.length < FEW_NAMES) {
+      if (this.#few.includes(name)) return false;
+      this.#few.push(name);
+      return true;
+    }
+    this.#many ??= new Set(this.#few);
+    if (this.#many.has(name)) return false;
+    this.#many.add(name);
+    return true;
+  }
+}
+
+function unquoted(text: string): string {
+  return text.includes("\\") ? JSON.parse(text) as string : text.slice(1, -1);
 }
 
 function afterSpace(text: string, start: number): number {
   let i = start;
   while (i < text.length && text.charCodeAt(i) <= 32) i++;
   return i;
-}
-
-function addName(names: Set<string>, quoted: string, what: string): void {
-  const name = JSON.parse(quoted) as string;
-  if (names.has(name)) throw new CheckpointError(`${what} names "${name}" twice`);
-  names.add(name);
 }

@@ -5,6 +5,7 @@ import {
   type ResolvedLaunch,
   resolveLaunch,
   serverEnvironment,
+  withKeysOfEnvironment,
 } from "./options.ts";
 
 /** Options of {@linkcode kubernetesManifests}. */
@@ -166,9 +167,6 @@ function podSpec(
   const keys = keysSecret === undefined
     ? []
     : [key("SGLANG_API_KEY", "api-key"), key("SGLANG_ADMIN_API_KEY", "admin-api-key")];
-  const keyArgs = keysSecret === undefined
-    ? []
-    : ["--api-key", "$(SGLANG_API_KEY)", "--admin-api-key", "$(SGLANG_ADMIN_API_KEY)"];
   const probe = { httpGet: { path: "/health", port: "http" }, timeoutSeconds: 5 };
   const volumes = [
     { name: "shm", emptyDir: { medium: "Memory" } },
@@ -187,7 +185,9 @@ function podSpec(
     containers: [{
       name: "sglang",
       image: imageOf(options),
-      command: ["python3", "-m", "sglang.launch_server"],
+      command: keysSecret === undefined
+        ? ["python3", "-m", "sglang.launch_server"]
+        : ["python3", "-c", withKeysOfEnvironment, "sglang.launch_server"],
       args: [
         "--model-path",
         model,
@@ -198,7 +198,6 @@ function podSpec(
         "--tp-size",
         String(tpSize),
         ...further,
-        ...keyArgs,
         ...args,
       ],
       env: [

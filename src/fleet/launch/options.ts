@@ -73,3 +73,13 @@ export const serverEnvironment: Readonly<Record<string, string>> = {
   SGLANG_CUDA_COREDUMP_BEFORE_CRASH: "0",
   PYTHONUNBUFFERED: "1",
 };
+
+/**
+ * A line of Python that runs the module of its first argument with the keys of the environment, which
+ * SGLang itself takes on its command line only, where everybody on the machine could read them.
+ */
+export const withKeysOfEnvironment = "import os, runpy, sys; del sys.argv[0]; " +
+  "keys = {'--api-key': 'SGLANG_API_KEY', '--admin-api-key': 'SGLANG_ADMIN_API_KEY'}; " +
+  "sys.argv[1:1] = [f'{flag}={os.environ[name]}' for flag, name in keys.items() " +
+  "if os.environ.get(name)]; " +
+  "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)";

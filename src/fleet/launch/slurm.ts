@@ -1,4 +1,9 @@
-import { type LaunchOptions, resolveLaunch, serverEnvironment } from "./options.ts";
+import {
+  type LaunchOptions,
+  resolveLaunch,
+  serverEnvironment,
+  withKeysOfEnvironment,
+} from "./options.ts";
 
 /** Options of {@linkcode slurmScript}. */
 export interface SlurmScriptOptions extends LaunchOptions {
@@ -52,7 +57,8 @@ export function slurmScript(options: SlurmScriptOptions): string {
 ${directives.map((directive) => `#SBATCH ${directive}\n`).join("")}
 set -euo pipefail
 ${variables.map(([key, value]) => `export ${key}=${value}\n`).join("")}
-# Keys come from the environment of sbatch: SGLANG_API_KEY, SGLANG_ADMIN_API_KEY.
+# Keys come from the environment of sbatch: SGLANG_API_KEY, SGLANG_ADMIN_API_KEY. No command line
+# has them, so that others on the node cannot read them there.
 export port=$((${port} + \${SLURM_ARRAY_TASK_ID:-0}))
 export dist_port=$((port + 10000))
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
@@ -71,13 +77,11 @@ function sglangCommand(options: SlurmScriptOptions): string {
     ? []
     : [`--nnodes ${nnodes}`, '--node-rank "$SLURM_PROCID"', '--dist-init-addr "$head:$dist_port"'];
   return [
-    `${quoted(python)} -m sglang.launch_server`,
+    `${quoted(python)} -c ${quoted(withKeysOfEnvironment)} sglang.launch_server`,
     `--model-path ${quoted(model)}`,
     '--host 0.0.0.0 --port "$port"',
     `--tp-size ${tpSize}`,
     ...several,
-    '${SGLANG_API_KEY:+--api-key "$SGLANG_API_KEY"}',
-    '${SGLANG_ADMIN_API_KEY:+--admin-api-key "$SGLANG_ADMIN_API_KEY"}',
     ...args.map(quoted),
   ].join(" ");
 }
