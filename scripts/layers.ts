@@ -82,6 +82,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     values: [...base, "src/client", "src/rollout", "src/policy", "src/collector"],
     types: ["src/engine"],
   },
+  "src/telemetry": { values: base, types: ["src/collector"] },
   "src/embedded": { values: [...base, "src/checkpoint", "src/collective"] },
   "src/cli": {
     values: [
@@ -94,6 +95,7 @@ export const layers: Readonly<Record<string, Layer>> = {
       "src/fleet",
       "src/weights",
       "src/engine",
+      "src/telemetry",
       // For its command that serves the embedded server.
       "src/embedded",
     ],

@@ -1,6 +1,7 @@
 import { HttpError, UnreachableError } from "../errors.ts";
 import { type HttpAnswer, HttpPool } from "../http/mod.ts";
 import { checkHeaders } from "../http/mod.ts";
+import { propagationHeaders } from "../internal/observe.ts";
 import type { Clock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
 import { parseJson } from "../internal/json.ts";
@@ -149,7 +150,7 @@ export class HttpConnection implements Disposable {
     const answer = await this.#pool.send({
       method: call.method,
       path: call.path,
-      headers: this.#headers[call.key ?? "api"],
+      headers: { ...this.#headers[call.key ?? "api"], ...propagationHeaders() },
       body: call.method === "POST" ? JSON.stringify(call.body?.(attempt) ?? {}) : undefined,
       // After a lost connection the other idle ones are probably lost too.
       isFresh: call.isSentOnce || attempt > 0,

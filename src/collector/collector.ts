@@ -3,6 +3,7 @@ import { AbortedError, StateError } from "../errors.ts";
 import { systemClock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
 import { silentLogger } from "../internal/logger.ts";
+import { tell } from "../internal/observe.ts";
 import { Semaphore } from "../internal/semaphore.ts";
 import { asError } from "../internal/thrown.ts";
 import type { RolloutBatch } from "./batch.ts";
@@ -23,6 +24,7 @@ import { UNKNOWN_VERSION, type VersionEntry } from "./policy_version.ts";
 import type { RolloutRow } from "./row.ts";
 import { Scheduler } from "./scheduler.ts";
 import { TaskQueue } from "./tasks.ts";
+import { watchBatch } from "./watched.ts";
 
 const DEFAULT_TURN_TIMEOUT_MS = 600_000;
 const DEFAULT_ENVIRONMENT_TIMEOUT_MS = 60_000;
@@ -209,7 +211,7 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
     if (this.#options.resetAtEachIter) this.#scheduler.restartAll();
     this.#queue.hasReader = true;
     try {
-      const batch = await this.#nextBatch(options);
+      const batch = await watchBatch(this, () => this.#nextBatch(options));
       if (batch === null || this.#postproc === undefined) return batch;
       return await this.#postproc(batch);
     } finally {
@@ -374,6 +376,7 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
   /** Takes a turn; rows of unknown weights are logged once for each server. */
   #onRow(row: RolloutRow): void {
     this.#queue.addRow(row);
+    tell({ name: "row", subject: this, value: row });
     if (row.tokenVersions?.includes(UNKNOWN_VERSION) !== true) return;
     const names = row.weightVersions?.map(({ version }) => version).join(", ");
     const key = `${row.server} ${names}`;
@@ -409,6 +412,7 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
     const options = this.#options;
     const { clock = systemClock, logger = silentLogger } = options;
     return new Scheduler({
+      collector: this,
       slots: slots.size,
       openEnvironment: slots.open,
       ownsEnvironments: slots.owned,

@@ -9,6 +9,7 @@ import type { PolicyVersion } from "./policy_version.ts";
 import type { RolloutRow } from "./row.ts";
 import { tokenVersions } from "./token_versions.ts";
 import { messageOf } from "../internal/thrown.ts";
+import { watchTurn } from "./watched.ts";
 
 /** What every dialog of a collector shares. */
 export interface DialogSetting {
@@ -57,7 +58,7 @@ export async function* runDialog(
   });
   let request: TurnRequest = { messages: start.messages, turn: 0, state: undefined };
   let before: RolloutRow | null = null;
-  for (;;) {
+  const takeTurn = async (): Promise<TakenTurn> => {
     const { messages, turn } = request;
     const stampedIndex = setting.versions?.currentIndex ?? 0;
     const asked: TurnRequest = request;
@@ -68,10 +69,7 @@ export async function* runDialog(
       if (before !== null && error instanceof ContextOverflowError) return null;
       throw error;
     });
-    if (sample === null) {
-      yield endOfContext(before!);
-      return;
-    }
+    if (sample === null) return { row: endOfContext(before!) };
     const tags = setting.versions === null
       ? null
       : tokenVersions(sample, { stampedIndex, history: setting.versions });
@@ -116,12 +114,23 @@ export async function* runDialog(
       versionsExact: tags?.exact ?? false,
       info: { ...start.info, ...step.info },
     };
+    return { row, next: done ? undefined : next, ahead };
+  };
+  for (;;) {
+    const { row, next, ahead } = await watchTurn(run, request.turn, takeTurn);
     yield row;
-    if (done) return;
-    if (ahead.error !== undefined) throw ahead.error;
+    if (next === undefined) return;
+    if (ahead?.error !== undefined) throw ahead.error;
     before = row;
-    request = { ...next, prepared: ahead.prepared };
+    request = { ...next, prepared: ahead?.prepared };
   }
+}
+
+/** A turn, and what the next one goes on from; without that the dialog has ended. */
+interface TakenTurn {
+  readonly row: RolloutRow;
+  readonly next?: TurnRequest | undefined;
+  readonly ahead?: Ahead | undefined;
 }
 
 /**

@@ -1,3 +1,4 @@
+import { beginObserved, type Watch } from "../internal/observe.ts";
 import type { RolloutRow, Trajectory } from "./row.ts";
 import type { Task, TaskQueue } from "./tasks.ts";
 
@@ -27,10 +28,16 @@ export type MemberOutcome =
   | { readonly kind: "given up"; readonly group: WholeGroup | null };
 
 interface OpenGroup {
+  readonly watch: Watch;
   readonly done: Map<number, readonly RolloutRow[]>;
   /** Members that have not ended. */
   alive: number;
   refills: number;
+}
+
+/** A group as traces see it: from the first member that ended to the last. */
+function beginGroup(group: number): Watch {
+  return beginObserved({ name: "group", subject: undefined, facts: { group } });
 }
 
 /** Options of {@linkcode Groups}. */
@@ -82,13 +89,19 @@ export class Groups {
   /** Takes a group back whose members are all run again. */
   reopen(group: WholeGroup): void {
     const rows = group.map((dialog) => dialog[0]!);
-    this.#open.set(rows[0]!.group, { done: new Map(), alive: rows.length, refills: 0 });
+    this.#open.set(rows[0]!.group, {
+      watch: beginGroup(rows[0]!.group),
+      done: new Map(),
+      alive: rows.length,
+      refills: 0,
+    });
     for (const row of rows) this.#options.tasks.again(row);
   }
 
   /** Lets go of the groups that are not whole; gives the dialogs that they had. */
   forget(): WholeGroup {
     const left = [...this.#open.values()].flatMap(({ done }) => [...done.values()]);
+    for (const { watch } of this.#open.values()) watch.end();
     this.#open.clear();
     return left;
   }
@@ -97,7 +110,7 @@ export class Groups {
     const known = this.#open.get(group);
     if (known !== undefined) return known;
     const { size, spares } = this.#options.plan;
-    const made = { done: new Map(), alive: size + spares, refills: 0 };
+    const made = { watch: beginGroup(group), done: new Map(), alive: size + spares, refills: 0 };
     this.#open.set(group, made);
     return made;
   }
@@ -112,6 +125,7 @@ export class Groups {
 
   #close(group: number, open: OpenGroup): void {
     this.#open.delete(group);
+    open.watch.end();
     if (open.alive === 0) return;
     this.#options.abandon(group);
   }

@@ -8,6 +8,7 @@ import { Gate, type TurnRequest } from "./gate.ts";
 import type { MutableStats } from "./stats.ts";
 import type { RolloutRow, Trajectory } from "./row.ts";
 import type { Task, TaskQueue } from "./tasks.ts";
+import { watchDialog } from "./watched.ts";
 import { asError, messageOf } from "../internal/thrown.ts";
 
 /** What the scheduler tells and asks the collector. */
@@ -30,6 +31,8 @@ export interface SchedulerEvents {
 
 /** Options of {@linkcode Scheduler}. */
 export interface SchedulerOptions {
+  /** The collector, as traces and metrics know it. */
+  readonly collector: object;
   readonly slots: number;
   readonly openEnvironment: (index: number) => Environment | Promise<Environment>;
   /** Whether environments belong to the scheduler, which then closes and replaces them. */
@@ -143,7 +146,8 @@ export class Scheduler {
         const { task, ending } = booking;
         try {
           environment ??= await this.#open(index);
-          await this.#runTask({ ...task, index, environment, signal: ending.signal });
+          const run = { ...task, index, environment, signal: ending.signal };
+          await watchDialog(this.#options.collector, run, () => this.#runTask(run));
         } catch (error) {
           if (error instanceof EnvironmentFault && !signal.aborted) {
             environment = await this.#replace(environment);
@@ -164,7 +168,7 @@ export class Scheduler {
     }
   }
 
-  async #runTask(run: DialogRun): Promise<void> {
+  async #runTask(run: DialogRun): Promise<readonly RolloutRow[]> {
     const { events, stats, setting } = this.#options;
     const epoch = this.#epoch;
     const rows: RolloutRow[] = [];
@@ -180,16 +184,17 @@ export class Scheduler {
         stats.dialogsCompleted++;
         isWhole = true;
         events.onTrajectory({ dialog: run.dialog, attempt: run.attempt, rows });
-        return;
+        return rows;
       }
       events.onChange();
       // The first turn was let through together with the dialog; each further one asks here.
       await this.#gate.pass({ environment: run.index, begins: false }, run.signal);
       if (epoch !== this.#epoch) {
         stats.dialogsAbandoned++;
-        return;
+        return rows;
       }
     }
+    return rows;
   }
 
   async #open(index: number): Promise<Environment> {

@@ -141,6 +141,7 @@ export class AsyncSGLang extends FleetEngine {
     this.#sleep = new EngineSleep(this.#pool, this.#settings.clock);
     this.#route = this.#router && new RouterRoute(this.#router, this.#settings);
     this.#dispatcher = new Dispatcher({
+      engine: this,
       pool: this.#pool,
       rotation: fleet.rotation,
       servingTimeoutMs: options.servingTimeoutMs ?? DEFAULT_SERVING_TIMEOUT_MS,

@@ -29,6 +29,7 @@ import { lostByRouter } from "./router_rules.ts";
 import type { Member } from "./member.ts";
 import type { Rotation } from "./rotation.ts";
 import type { RouterRoute } from "./router_route.ts";
+import { watchRequest, watchStream } from "./watched_request.ts";
 import type { SGLangWorker, WorkerPool } from "./workers.ts";
 
 /** How often an abort is sent while a request still runs, and how far apart. */
@@ -42,6 +43,8 @@ const LONGEST_PAUSE_MS = 2_000;
 
 /** What a dispatcher works with. */
 export interface DispatcherOptions {
+  /** The engine, as traces and metrics know it. */
+  readonly engine: object;
   readonly pool: WorkerPool;
   /** Hears of every sample. */
   readonly rotation: Rotation;
@@ -158,7 +161,7 @@ export class Dispatcher {
     }
     const { clock, logger, pool, router, isHealing } = this.#options;
     const failed = new Set<SGLangWorker>();
-    yield* resumedStream(planned, {
+    const deltas = resumedStream(planned, {
       open: (part) => this.#openStream(part, failed, call),
       continued: (first, ids) => this.#continued(first, { ids, failed, signal: stop.signal }),
       mayGoOn: () =>
@@ -168,6 +171,7 @@ export class Dispatcher {
       signal: stop.signal,
       clock,
     });
+    yield* watchStream(this.#options.engine, planned, deltas);
   }
 
   /** One stream on the router or on a server that serves. */
@@ -302,16 +306,32 @@ export class Dispatcher {
     }
   }
 
-  async #run(planned: PlannedRequest, n: number, stop: AbortSignal): Promise<Generation[]> {
+  #run(planned: PlannedRequest, n: number, stop: AbortSignal): Promise<Generation[]> {
+    const { engine, clock } = this.#options;
+    const queuedAt = clock.now();
+    return watchRequest(
+      engine,
+      planned,
+      (facts) => this.#take(planned, n, stop, () => facts.queuedMs = clock.now() - queuedAt),
+    );
+  }
+
+  async #take(
+    planned: PlannedRequest,
+    n: number,
+    stop: AbortSignal,
+    onTurn: () => void,
+  ): Promise<Generation[]> {
     using open = this.#register(planned);
     using permit = await this.#enter(open, stop);
+    onTurn();
     const dropped = () => Array.from({ length: n }, () => droppedSample(planned, this.#address));
     if (permit === undefined) return dropped();
     try {
       return await this.#send(planned, n, AbortSignal.any([stop, open.drop.signal]));
     } catch (error) {
       if (open.drop.signal.aborted && !stop.aborted) return dropped();
-      throw error;
+      throw stop.aborted ? stop.reason : error;
     }
   }
 

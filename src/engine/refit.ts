@@ -1,6 +1,7 @@
 import { StateError } from "../errors.ts";
 import type { Logger } from "../internal/logger.ts";
 import { type FleetSync, SGLangWeightSyncScheme, VersionLedger } from "../weights/mod.ts";
+import { observed } from "../internal/observe.ts";
 import type { ModelInput } from "../weights/source/mod.ts";
 import type { Member } from "./member.ts";
 
@@ -25,7 +26,15 @@ export function isRepeatable(sync: FleetSync | undefined): boolean {
  * Brings weights that have their name already to one server, over a way of its own, so that the
  * others serve on.
  */
-export async function refit(
+export function refit(
+  refit: Refit,
+  call: { readonly signal: AbortSignal | undefined },
+): Promise<void> {
+  const facts = { server: refit.member.url, version: refit.version };
+  return observed("refit", refit.member, facts, () => bringUpToDate(refit, call));
+}
+
+async function bringUpToDate(
   refit: Refit,
   call: { readonly signal: AbortSignal | undefined },
 ): Promise<void> {

@@ -1,6 +1,7 @@
 import { StateError, ValidationError } from "../errors.ts";
 import { HttpPool } from "../http/mod.ts";
 import { systemClock } from "../internal/clock.ts";
+import { observed } from "../internal/observe.ts";
 import {
   findPython,
   isPortFree,
@@ -100,7 +101,14 @@ export async function makeSGLangServer(options: SGLangServerOptions): Promise<SG
   const python = findPython(options.python, ["SGLANG_PYTHON"]);
   const lease = leasePorts(options);
   try {
-    const server = await launch({ options, python, ports: lease.ports, release: lease.release });
+    const { ports, release } = lease;
+    const facts = { model: options.model, port: ports.port };
+    const server = await observed(
+      "server.start",
+      undefined,
+      facts,
+      () => launch({ options, python, ports, release }),
+    );
     server.exited.finally(lease.dispose);
     return server;
   } catch (error) {

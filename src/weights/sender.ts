@@ -1,5 +1,6 @@
 import type { DType } from "../checkpoint/dtype.ts";
 import { StateError } from "../errors.ts";
+import { type Facts, isObserved, observed, tell } from "../internal/observe.ts";
 import { Semaphore } from "../internal/semaphore.ts";
 import { tellCollectors, type VersionedCollector } from "./collectors.ts";
 import type { ReceiverCall } from "./fleet/fleet.ts";
@@ -167,22 +168,36 @@ export class SGLangWeightSender implements AsyncDisposable {
     const source = settings.castFloat32To === undefined ? plain : castToBFloat16(plain);
     using _turn = await this.#takeTurn("updateWeights", options.signal);
     const signal = this.#untilClosed(options.signal);
-    const report = await this.#withEngine(plain, signal, (versions, onAnnounce) =>
-      runSync({
-        fleet: fleetOf(this.#receiver),
-        options: settings,
-        source,
-        declared: this.#declared,
-        version: options.version,
-        versions,
-        onAnnounce,
-        owner: this.#owner,
-        signal,
-        onProgress: options.onProgress,
-        openTransport: () => this.#transportFor(fleetOf(this.#receiver).participants),
-      }));
+    const onProgress = this.#watched(options.onProgress);
+    const facts: Facts = { servers: this.servers.length, source: source.label };
+    const report = await observed("sync", this, facts, async (facts) => {
+      const report = await this.#withEngine(plain, signal, (versions, onAnnounce) =>
+        runSync({
+          fleet: fleetOf(this.#receiver),
+          options: settings,
+          source,
+          declared: this.#declared,
+          version: options.version,
+          versions,
+          onAnnounce,
+          owner: this.#owner,
+          signal,
+          onProgress,
+          openTransport: () => this.#transportFor(fleetOf(this.#receiver).participants),
+        }));
+      return tellReport(facts, report);
+    });
     await tellCollectors(this.#collectors, report.version, settings.logger);
     return report;
+  }
+
+  /** Lets those who look see how far a sync is. */
+  #watched(onProgress: OnProgress | undefined): OnProgress | undefined {
+    if (!isObserved()) return onProgress;
+    return (value) => {
+      tell({ name: "sync.progress", subject: this, value });
+      onProgress?.(value);
+    };
   }
 
   /** Lets the engine whose servers are synced know of it, before and after. */
@@ -292,6 +307,19 @@ export class SGLangWeightSender implements AsyncDisposable {
     this.#transport = { choice, transport };
     return transport;
   }
+}
+
+/** What traces and metrics know of a sync. */
+function tellReport(facts: Facts, report: WeightSyncReport): WeightSyncReport {
+  facts.version = report.version;
+  facts.syncId = report.syncId;
+  facts.transport = report.transport;
+  facts.sizeBytes = report.sizeBytes;
+  facts.tensors = report.tensors;
+  facts.pausedMs = report.pausedMs;
+  facts.skipped = report.skipped.length;
+  for (const [step, ms] of Object.entries(report.phasesMs)) facts[`stepMs.${step}`] = ms;
+  return report;
 }
 
 /** What the source's files are; who cannot be asked cannot be read again either. */

@@ -1,7 +1,11 @@
 import type { Command } from "commander";
 import { SGLangClient } from "../../client/mod.ts";
+import { serveHttp } from "../../internal/serve_http.ts";
+import { messageOf } from "../../internal/thrown.ts";
+import { type Family, PROMETHEUS_TYPE, prometheusText } from "../../telemetry/mod.ts";
 import { accessOf, addFleetOptions, type FleetOptions, serverUrls } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
+import { addressFrom, type ListenAddress } from "../listen_address.ts";
 import type { CommandContext } from "../program.ts";
 import { lookAt, type ServerStatus } from "../server_status.ts";
 
@@ -9,25 +13,61 @@ const examples = `
 Examples:
   sglang-rl metrics -s http://127.0.0.1:30000
   sglang-rl metrics -r http://127.0.0.1:30010 > /var/lib/node_exporter/sglang_rl.prom
+  sglang-rl metrics -r http://127.0.0.1:30010 --listen 9400
 
-It prints what the servers say now, in Prometheus's text format, and ends. Servers started with
+It prints what the servers say now, in Prometheus's text format, and ends; with --listen it answers
+at /metrics until Ctrl-C, and asks the servers anew for each scrape. Servers started with
 --enable-metrics have more at their own /metrics.`;
+
+interface Options extends FleetOptions {
+  readonly listen?: ListenAddress | undefined;
+}
 
 /** Adds `metrics`. */
 export function addMetrics(program: Command, { io }: CommandContext): void {
   addFleetOptions(
     program.command("metrics").description("Print the fleet's state in Prometheus's text format."),
   )
+    .option("--listen <[host:]port>", "answer scrapes at /metrics until Ctrl-C", addressFrom)
     .addHelpText("after", examples)
-    .action((options: FleetOptions) => metrics(options, io));
+    .action((options: Options) => metrics(options, io));
 }
 
-async function metrics(options: FleetOptions, io: CliIo): Promise<void> {
+async function metrics(options: Options, io: CliIo): Promise<void> {
   await using stack = new AsyncDisposableStack();
   const clients = (await serverUrls(options, io)).map((url) =>
     stack.use(new SGLangClient({ url, ...accessOf(options, io) }))
   );
-  io.out(prometheusText(await lookAt(clients, io.signal)));
+  const text = async () => prometheusText(families(await lookAt(clients, io.signal)));
+  if (options.listen === undefined) io.out(await text());
+  else await answerScrapes(options.listen, text, io);
+}
+
+async function answerScrapes(
+  { hostname, port }: ListenAddress,
+  text: () => Promise<string>,
+  io: CliIo,
+): Promise<void> {
+  // Scrapes that come together get one look at the servers.
+  let look: Promise<string> | undefined;
+  const lookOnce = () => look ??= text().finally(() => look = undefined);
+  const server = serveHttp({
+    hostname,
+    port,
+    signal: io.signal,
+    onError: (error) => io.err(`The servers could not be asked: ${messageOf(error)}\n`),
+    async handler(request) {
+      if (new URL(request.url).pathname !== "/metrics") {
+        return new Response("The metrics are at /metrics\n", { status: 404 });
+      }
+      if (request.method !== "GET" && request.method !== "HEAD") {
+        return new Response("Only GET\n", { status: 405, headers: { allow: "GET, HEAD" } });
+      }
+      return new Response(await lookOnce(), { headers: { "content-type": PROMETHEUS_TYPE } });
+    },
+  });
+  io.out(`Metrics: http://${hostname}:${server.addr.port}/metrics\n`);
+  await server.finished;
 }
 
 interface Gauge {
@@ -58,33 +98,25 @@ function ratio(percent: number | null): number | null {
   return percent === null ? null : Math.round(percent * 10) / 1000;
 }
 
-/** The state of servers in Prometheus's text format; what a server does not tell is left out. */
-export function prometheusText(fleet: readonly ServerStatus[]): string {
-  const families = gauges.map(({ name, help, value }) => {
-    const full = `sglang_rl_server_${name}`;
-    const samples = fleet.flatMap((server) => {
-      const number = value(server);
-      return number === null ? [] : [`${full}${labels({ server: server.server })} ${number}\n`];
-    });
-    return `# HELP ${full} ${help}\n# TYPE ${full} gauge\n${samples.join("")}`;
-  });
-  const info = "sglang_rl_server_info";
-  const infos = fleet.map((server) => {
-    const named = {
-      server: server.server,
-      sglang: server.sglang ?? "",
-      weight_version: server.weightVersion ?? "",
-      checkpoint: server.checkpoint ?? "",
-    };
-    return `${info}${labels(named)} 1\n`;
-  });
-  return `${families.join("")}# HELP ${info} What the server is and which weights it has.\n` +
-    `# TYPE ${info} gauge\n${infos.join("")}`;
-}
-
-function labels(values: Readonly<Record<string, string>>): string {
-  const escaped = Object.entries(values).map(([name, value]) =>
-    `${name}="${value.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("\n", "\\n")}"`
-  );
-  return `{${escaped.join(",")}}`;
+/** The state of servers as metrics; what a server does not tell is left out. */
+export function families(fleet: readonly ServerStatus[]): Family[] {
+  return [
+    ...gauges.map(({ name, help, value }): Family => ({
+      type: "gauge",
+      name: `sglang_rl_server_${name}`,
+      help,
+      samples: fleet.map((server) => [{ server: server.server }, value(server)] as const),
+    })),
+    {
+      type: "gauge",
+      name: "sglang_rl_server_info",
+      help: "What the server is and which weights it has.",
+      samples: fleet.map((server) => [{
+        server: server.server,
+        sglang: server.sglang ?? "",
+        weight_version: server.weightVersion ?? "",
+        checkpoint: server.checkpoint ?? "",
+      }, 1]),
+    },
+  ];
 }

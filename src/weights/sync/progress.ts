@@ -1,6 +1,7 @@
 import type { SyncStep } from "../../errors.ts";
 import { type Clock, systemClock } from "../../internal/clock.ts";
 import type { Logger } from "../../internal/logger.ts";
+import { observed } from "../../internal/observe.ts";
 
 /** The steps of a sync, in order. */
 export type SyncPhase = SyncStep;
@@ -128,7 +129,7 @@ export class Steps {
     this.#logger.debug(`Weight sync: ${message}`);
     this.#tell();
     try {
-      return await work();
+      return await observed("sync.step", undefined, { step: phase, message }, work);
     } finally {
       const before = this.#durationsMs.get(phase) ?? 0;
       this.#durationsMs.set(phase, before + this.#clock.now() - from);

@@ -9,6 +9,7 @@ import {
 } from "../../../src/errors.ts";
 import { exitCodeMeanings, exitCodes, SignalError } from "../../../src/cli/mod.ts";
 import { exitCodeOf, exitCodeOfSignal } from "../../../src/cli/exit_codes.ts";
+import { addressFrom } from "../../../src/cli/listen_address.ts";
 import { textTable } from "../../../src/cli/table.ts";
 import { version } from "../../../src/cli/program.ts";
 import { freePort } from "../../_support/free_port.ts";
@@ -177,6 +178,41 @@ Deno.test("metrics are Prometheus's text: one family each, labels escaped", asyn
   }
   assert.ok(out.includes(`sglang_rl_server_ready{server="${server.url}"} 1\n`));
   assert.match(out, /sglang_rl_server_info\{.*weight_version="default".*\} 1/);
+});
+
+Deno.test("metrics --listen answers scrapes until it is ended, each with what the servers say now", async () => {
+  await using server = await startTiny();
+  const stop = new AbortController();
+  const listening = Promise.withResolvers<string>();
+  const running = run(["metrics", "-s", server.url, "--listen", "0"], {
+    signal: stop.signal,
+    onOut: (out) => listening.resolve(/http:\S+/.exec(out)![0]),
+  });
+  const url = await listening.promise;
+  const scrape = async () => {
+    const answer = await fetch(url);
+    assert.match(answer.headers.get("content-type")!, /^text\/plain; version=0\.0\.4/);
+    return await answer.text();
+  };
+  assert.ok((await scrape()).includes(`sglang_rl_server_up{server="${server.url}"} 1\n`));
+  await server[Symbol.asyncDispose]();
+  assert.ok((await scrape()).includes(`sglang_rl_server_up{server="${server.url}"} 0\n`));
+  const elsewhere = await fetch(new URL("/", url));
+  assert.equal(elsewhere.status, 404);
+  await elsewhere.body?.cancel();
+  stop.abort();
+  await running;
+});
+
+Deno.test("an address to listen at is a port, a host and a port, and nothing else", () => {
+  assert.deepEqual(addressFrom("80"), { hostname: "127.0.0.1", port: 80 });
+  assert.deepEqual(addressFrom("0.0.0.0:9400"), { hostname: "0.0.0.0", port: 9400 });
+  assert.deepEqual(addressFrom("[::1]:9400"), { hostname: "::1", port: 9400 });
+  for (
+    const text of ["", ":1", "a", "a:", "1:2:3", "65536", "-1", "::1:80", "a b:1", "http://a:1"]
+  ) {
+    assert.throws(() => addressFrom(text), /It is a port/, text);
+  }
 });
 
 Deno.test("pause and resume reach every server", async () => {

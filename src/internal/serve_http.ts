@@ -1,0 +1,43 @@
+import { StateError } from "../errors.ts";
+import { asPermissionError } from "./permission.ts";
+
+/** Where and how {@linkcode serveHttp} listens. */
+export interface ServeHttpOptions {
+  readonly hostname: string;
+  /** 0 for a free one. */
+  readonly port: number;
+  readonly signal?: AbortSignal | undefined;
+  readonly handler: (request: Request) => Response | Promise<Response>;
+  /** Told of what the handler threw; whoever asked gets a 500 that says nothing of it. */
+  readonly onError?: ((error: unknown) => void) | undefined;
+}
+
+/**
+ * Answers HTTP requests, with errors of ours where that cannot begin.
+ *
+ * @throws {PermissionError} Deno may not listen there.
+ * @throws {StateError} The port is taken or the address is none of this machine.
+ */
+export function serveHttp(options: ServeHttpOptions): Deno.HttpServer<Deno.NetAddr> {
+  const { hostname, port, signal, handler, onError } = options;
+  const address = `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
+  try {
+    return Deno.serve({
+      hostname,
+      port,
+      ...(signal === undefined ? {} : { signal }),
+      onListen() {},
+      onError(error) {
+        onError?.(error);
+        return new Response("It did not work; the program that serves this page tells why\n", {
+          status: 500,
+        });
+      },
+    }, handler);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotCapable) {
+      throw asPermissionError(error, `--allow-net=${address}`, `listen on ${address}`);
+    }
+    throw new StateError(`Cannot listen on ${address}: ${error}`, { cause: error });
+  }
+}

@@ -1,0 +1,89 @@
+/** What a monitor needs of an engine, a collector and a sender; ours have it. */
+import type { CollectorStats } from "../collector/mod.ts";
+
+/** A fleet. */
+export interface WatchedEngine {
+  /** The servers. */
+  readonly workers: readonly WatchedServer[];
+  /** Requests that the servers have, and those that wait here. */
+  readonly requests?: { readonly inFlight: number; readonly queued: number };
+  /** Tells when a server goes from one state to another. */
+  onWorkerEvent?(
+    listener: (event: {
+      readonly url: string;
+      readonly from: string | undefined;
+      readonly to: string;
+      readonly reason: string;
+    }) => void,
+  ): Disposable;
+}
+
+/** A server of a fleet. */
+export interface WatchedServer {
+  /** Address of the server. */
+  readonly url: string;
+  /** Where it stands, such as `serving`. */
+  readonly state?: string;
+  /** Why it stands there. */
+  readonly reason?: string;
+  /** Weight version that it last told. */
+  readonly weightVersion?: string | null;
+  /** SGLang version. */
+  readonly version?: string;
+  /** Path or name of the model. */
+  readonly modelPath?: string;
+  /** Calls to it. */
+  readonly client?: {
+    load(options: { timeoutMs: number; signal: AbortSignal | undefined }): Promise<{
+      readonly running: number;
+      readonly waiting: number;
+      readonly tokensPerSecond: number | null;
+      readonly tokenUsage: number | null;
+      readonly cacheHitRate: number | null;
+    }>;
+  };
+}
+
+/** Rollouts. */
+export interface WatchedCollector {
+  /** What was done so far. */
+  readonly stats: CollectorStats;
+  /** Dialogs that run. */
+  readonly running: number;
+  /** Elements that wait for the reader. */
+  readonly waiting: number;
+  /** The present policy version. */
+  readonly policyVersion: number | string | null;
+}
+
+/** Weight syncs; only who they are. */
+export interface WatchedSender {
+  /** Whether the way to the servers is open. */
+  checkConnection(): boolean;
+}
+
+/** A sync that runs or ran. */
+export interface WatchedSync {
+  /** When it began, as milliseconds since 1970. */
+  readonly startedAt: number;
+  /** How it stands. */
+  readonly state: "running" | "done" | "failed";
+  /** Where the weights come from. */
+  readonly source: string;
+  /** What they are called; `null` while that is not told. */
+  readonly version: string | null;
+  /** The step that runs, or ran last. */
+  readonly step: string;
+  /** The step in words. */
+  readonly message: string;
+  /** Bytes of weights that every server has taken in. */
+  readonly bytesDone: number;
+  /** Bytes of all weights; 0 until they are known. */
+  readonly bytesTotal: number;
+  /** Milliseconds since it began. */
+  readonly elapsedMs: number;
+  /** How long the servers were paused; `null` before the end. */
+  readonly pausedMs: number | null;
+  /** Why it failed. */
+  readonly error: string | null;
+}

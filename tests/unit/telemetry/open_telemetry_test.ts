@@ -1,0 +1,109 @@
+import assert from "node:assert/strict";
+
+interface Attribute {
+  readonly key: string;
+  readonly value: Readonly<Record<string, unknown>>;
+}
+
+interface Span {
+  readonly spanId: string;
+  readonly parentSpanId: string;
+  readonly traceId: string;
+  readonly name: string;
+  readonly kind: number;
+  readonly attributes: readonly Attribute[];
+  readonly status: { readonly code?: number };
+}
+
+interface Metric {
+  readonly name: string;
+  readonly unit: string;
+}
+
+/** What Deno's own exporter sent of a run, taken in by a collector of OTLP. */
+async function exported(): Promise<{ spans: Span[]; metrics: Metric[] }> {
+  const spans: Span[] = [];
+  const metrics: Metric[] = [];
+  await using collector = Deno.serve(
+    { hostname: "127.0.0.1", port: 0, onListen() {} },
+    async (request) => {
+      const body = await request.json();
+      for (const { scopeSpans } of body.resourceSpans ?? []) {
+        for (const scope of scopeSpans) spans.push(...scope.spans);
+      }
+      for (const { scopeMetrics } of body.resourceMetrics ?? []) {
+        for (const scope of scopeMetrics) metrics.push(...scope.metrics);
+      }
+      return Response.json({});
+    },
+  );
+  const { code, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", new URL("_traced_child.ts", import.meta.url).pathname],
+    env: {
+      OTEL_DENO: "true",
+      OTEL_DENO_CONSOLE: "ignore",
+      OTEL_EXPORTER_OTLP_PROTOCOL: "http/json",
+      OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${collector.addr.port}`,
+    },
+  }).output();
+  assert.equal(code, 0, new TextDecoder().decode(stderr));
+  return { spans, metrics };
+}
+
+function attribute(span: Span, key: string): unknown {
+  const value = span.attributes.find((one) => one.key === key)?.value;
+  const [plain] = Object.values(value ?? {});
+  return typeof plain === "string" && "intValue" in value! ? Number(plain) : plain;
+}
+
+Deno.test("Deno exports a run as OTLP: what belongs together hangs together, by the conventions' names", async () => {
+  const { spans, metrics } = await exported();
+  const named = (name: string) => spans.filter((span) => span.name === name);
+  const parentOf = (span: Span) => spans.find(({ spanId }) => spanId === span.parentSpanId);
+
+  const requests = named("generate_content");
+  const turns = named("sglang_rl.turn");
+  assert.ok(turns.length >= 4);
+  for (const turn of turns) {
+    assert.equal(parentOf(turn)?.name, "sglang_rl.dialog");
+    const ours = requests.filter((request) => request.parentSpanId === turn.spanId);
+    assert.equal(ours.length, 1, "one request for each turn");
+    const [request] = ours;
+    assert.equal(request!.kind, 3, "a client's span");
+    assert.equal(attribute(request!, "gen_ai.provider.name"), "sglang");
+    assert.equal(attribute(request!, "gen_ai.request.max_tokens"), 4);
+    assert.equal(
+      attribute(request!, "gen_ai.usage.output_tokens"),
+      attribute(turn, "sglang_rl.turn.output_tokens"),
+    );
+    assert.equal(attribute(request!, "server.address"), "127.0.0.1");
+    // The server, here of the same process, has taken the context from the request's headers.
+    const onServer = spans.filter((span) =>
+      span.parentSpanId === request!.spanId && span.kind === 2
+    );
+    assert.equal(onServer.length, 1, "the server's span belongs to the request's");
+    assert.equal(onServer[0]!.traceId, request!.traceId);
+  }
+  const [sync] = named("sglang_rl.sync");
+  assert.equal(attribute(sync!, "sglang_rl.sync.version"), "1");
+  for (const step of ["probe", "pause", "update", "resume"]) {
+    const spans = named(`sync ${step}`);
+    assert.ok(spans.length > 0, `no span of the step ${step}`);
+    assert.ok(spans.every((span) => span.traceId === sync!.traceId));
+  }
+  assert.equal(named("sglang_rl.batch").length, 1);
+  assert.equal(attribute(named("sglang_rl.batch")[0]!, "sglang_rl.batch.rows"), 4);
+  assert.ok(named("sglang_rl.group").length >= 2);
+  const stream = requests.find((span) => attribute(span, "gen_ai.request.stream") === true);
+  assert.equal(attribute(stream!, "gen_ai.usage.output_tokens"), 3);
+  const failed = requests.filter(({ status }) => status.code === 2);
+  assert.equal(failed.length, 1);
+  assert.equal(attribute(failed[0]!, "error.type"), "timeout");
+
+  const units = new Map(metrics.map(({ name, unit }) => [name, unit]));
+  assert.equal(units.get("gen_ai.client.operation.duration"), "s");
+  assert.equal(units.get("gen_ai.client.token.usage"), "{token}");
+  assert.equal(units.get("sglang_rl.operation.duration"), "s");
+  assert.equal(units.get("sglang_rl.rows"), "{row}");
+  assert.equal(units.get("sglang_rl.sync.paused"), "s");
+});
