@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import struct
@@ -59,6 +60,10 @@ class Row:
     finish_reason: str
     response_text: str
     info: dict[str, Any] = field(default_factory=dict)
+    routed_experts: np.ndarray | None = None
+    """int32 (T, layers * top-k): experts of the tokens from `routed_experts_start` on."""
+    routed_experts_start: int = 0
+    """Position of the first of these tokens, counted from the prompt's first."""
 
 
 def read_rows(path: str | os.PathLike[str]) -> list[Row]:
@@ -119,7 +124,18 @@ def _from_record(record: dict[str, Any]) -> Row:
         finish_reason=record["finish_reason"],
         response_text=content or "",
         info=record["info"],
+        **_routed(record.get("routed_experts")),
     )
+
+
+def _routed(value: dict[str, Any] | None) -> dict[str, Any]:
+    if value is None:
+        return {}
+    flat = np.frombuffer(base64.b64decode(value["data"]), dtype="<i4")
+    return {
+        "routed_experts": flat.reshape(value["tokens"], -1) if value["tokens"] else flat.reshape(0, 0),
+        "routed_experts_start": value["start"],
+    }
 
 
 def rows_of(data: bytes, name: str) -> Iterator[Row]:
@@ -172,7 +188,20 @@ def _rows(columns: dict[str, np.ndarray], metadata: dict[str, str], path: str) -
             finish_reason=reasons[columns["finish_reason"][i]],
             response_text=texts[i] if texts is not None else "",
             info={} if infos is None else json.loads(infos[i]),
+            **_routed_of(columns, i),
         )
+
+
+def _routed_of(columns: dict[str, np.ndarray], i: int) -> dict[str, Any]:
+    starts = columns.get("routed_experts_start")
+    if starts is None or starts[i] < 0:
+        return {}
+    flat = columns["routed_experts"][_slice(columns["routed_experts_offsets"], i)]
+    tokens = int(columns["routed_experts_tokens"][i])
+    return {
+        "routed_experts": flat.reshape(tokens, -1) if tokens else flat.reshape(0, 0),
+        "routed_experts_start": int(starts[i]),
+    }
 
 
 def _parse_safetensors(

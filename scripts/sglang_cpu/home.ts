@@ -8,8 +8,11 @@ export const sglangVersions = testedVersions;
 /** One of {@linkcode sglangVersions}. */
 export type SGLangVersion = (typeof sglangVersions)[number];
 
-/** The tiny checkpoints: two random Qwen2 and two random Llama. */
-export const tinyModels = ["tiny", "tiny1", "llama0", "llama1"] as const;
+/**
+ * The tiny checkpoints: two random Qwen2, two random Llama, and two with experts: Qwen3-MoE, and
+ * Qwen2-MoE, which has a shared expert.
+ */
+export const tinyModels = ["tiny", "tiny1", "llama0", "llama1", "moe", "moe-shared"] as const;
 
 /** One of {@linkcode tinyModels}. */
 export type TinyModel = (typeof tinyModels)[number];

@@ -208,6 +208,9 @@ export class SGLangClient extends WeightControl {
       server: this.url,
       promptIds: wire.promptIds,
       wantsLogProbs: wire.body.return_logprob === true,
+      routedExpertsStart: wire.body.return_routed_experts === true
+        ? Number(wire.body.routed_experts_start_len ?? 0)
+        : undefined,
     };
   }
 

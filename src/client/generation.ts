@@ -1,5 +1,6 @@
 import { HttpError, ProtocolError } from "../errors.ts";
 import { toIds, toLogProbs, toTopLogProbs } from "./columns.ts";
+import { toRoutedExperts } from "./routed_experts.ts";
 import { type GenerateAnswer, generateAnswer, type WireFinishReason } from "./schema/generate.ts";
 import type { FinishReason, Generation, TopLogProbs, VersionSpan } from "./types.ts";
 
@@ -11,6 +12,8 @@ export interface GenerationContext {
   readonly promptIds: Int32Array | null;
   /** Whether log-probabilities were asked for. */
   readonly wantsLogProbs: boolean;
+  /** First position whose experts were asked for, when they were. */
+  readonly routedExpertsStart?: number | undefined;
 }
 
 /** Checks one element of an answer of `/generate` and brings it into the form for trainers. */
@@ -33,6 +36,15 @@ export function parseGeneration(value: unknown, context: GenerationContext): Gen
     promptTopLogProbs: perPosition(meta, "input_top_logprobs"),
     tokenIdsLogProbs: perPosition(meta, "output_token_ids_logprobs") as TopLogProbs[] | null,
     promptTokenIdsLogProbs: perPosition(meta, "input_token_ids_logprobs"),
+    routedExperts: context.routedExpertsStart === undefined
+      ? null
+      : toRoutedExperts(meta.routed_experts, {
+        start: context.routedExpertsStart,
+        promptTokens: context.promptIds?.length ?? meta.prompt_tokens ?? null,
+        outputTokens: ids.length,
+        isAborted: finishReason.type === "abort",
+        server: context.server,
+      }),
     finishReason,
     weightVersion: meta.weight_version ?? null,
     weightVersions: versionSpans(meta),

@@ -63,6 +63,7 @@ export function generateBytes(
   const n = typeof sampling.n === "number" ? sampling.n : 1;
   const known = new Set<string>(KNOWN_FIELDS);
   const isOpen = typeof newTokens !== "number" || body.return_hidden_states === true ||
+    body.return_routed_experts === true ||
     Object.keys(body).some((name) => !known.has(name));
   if (isOpen) return { answer: given ?? LONGEST_TEXT, stream: Infinity };
   const { text, input_ids: ids, top_logprobs_num: top, token_ids_logprob: chosen } = body;
@@ -89,6 +90,8 @@ const KNOWN_FIELDS = [
   "return_text_in_logprobs",
   "return_prompt_token_ids",
   "return_hidden_states",
+  "return_routed_experts",
+  "routed_experts_start_len",
   "lora_path",
   "priority",
   "extra_key",

@@ -3,6 +3,7 @@
  *
  * @module
  */
+export type { RoutedExperts } from "./routed_experts.ts";
 export type * from "./types.ts";
 export { SGLangClient } from "./client.ts";
 export { ServerControl } from "./control.ts";

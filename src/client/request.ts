@@ -22,6 +22,8 @@ const FIELDS = {
   tokenIdsLogProb: "token_ids_logprob",
   returnPromptIds: "return_prompt_token_ids",
   returnHiddenStates: "return_hidden_states",
+  returnRoutedExperts: "return_routed_experts",
+  routedExpertsStartLen: "routed_experts_start_len",
   lora: "lora_path",
   priority: "priority",
   extraKey: "extra_key",
@@ -60,6 +62,7 @@ export function buildRequest(
     fields[wireName] = value;
   }
   checkFields(fields);
+  checkRoutedExperts(fields, prompt.ids);
   Object.assign(body, fields, extraOf(request.extra));
   body.rid = rid;
   body.sampling_params = sampling.samplingParams;
@@ -157,6 +160,40 @@ function extraOf(extra: GenerateRequest["extra"]): Record<string, unknown> {
     }
   }
   return { ...extra };
+}
+
+/** A start that is no position of the prompt fails in the server's scheduler. */
+function checkRoutedExperts(fields: Record<string, unknown>, promptIds: Int32Array | null): void {
+  const { return_routed_experts: asked, routed_experts_start_len: start } = fields;
+  if (asked === "sampled") {
+    if (promptIds === null || start !== undefined) {
+      throw new ValidationError(
+        'returnRoutedExperts: "sampled" needs the prompt as inputIds, and no routedExpertsStartLen',
+      );
+    }
+    fields.return_routed_experts = true;
+    fields.routed_experts_start_len = promptIds.length - 1;
+    return;
+  }
+  if (asked !== undefined && typeof asked !== "boolean") {
+    throw new ValidationError(
+      `returnRoutedExperts must be true, false or "sampled", got ${String(asked)}`,
+    );
+  }
+  if (start === undefined) return;
+  const most = promptIds?.length ?? 0;
+  if (
+    asked === true && Number.isSafeInteger(start) && Number(start) >= 0 && Number(start) <= most
+  ) {
+    return;
+  }
+  throw new ValidationError(
+    asked === true
+      ? `routedExpertsStartLen must be from 0 to ${most}, the number of inputIds, got ${
+        String(start)
+      }`
+      : "routedExpertsStartLen needs returnRoutedExperts",
+  );
 }
 
 function checkFields(fields: Record<string, unknown>): void {

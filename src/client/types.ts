@@ -1,3 +1,4 @@
+import type { RoutedExperts } from "./routed_experts.ts";
 import type { SamplingAliases } from "./sampling_aliases.ts";
 
 /** One of the ways in which a generation can end. */
@@ -51,6 +52,14 @@ export interface GenerateRequest {
   readonly returnPromptIds?: boolean | undefined;
   /** Return hidden states; the server needs `--enable-return-hidden-states`. */
   readonly returnHiddenStates?: boolean | undefined;
+  /**
+   * Return the experts that tokens went to; the server needs `--enable-return-routed-experts` and a
+   * model with experts. `true`: of all tokens. `"sampled"`: only of the positions that the sampled ids
+   * were computed at, one entry for each id; the prompt is then given as ids. Seen from 0.5.16.
+   */
+  readonly returnRoutedExperts?: boolean | "sampled" | undefined;
+  /** First position whose experts are returned, at most the prompt's length. Default 0. */
+  readonly routedExpertsStartLen?: number | undefined;
   /** Request id; default a fresh UUID, so that the request can be aborted. */
   readonly rid?: string | undefined;
   /** Name of a loaded LoRA adapter. */
@@ -90,6 +99,8 @@ export interface Generation {
   readonly tokenIdsLogProbs: readonly TopLogProbs[] | null;
   /** The same for the prompt; `null` at the first token. */
   readonly promptTokenIdsLogProbs: readonly (TopLogProbs | null)[] | null;
+  /** The experts that its tokens went to; absent or `null` when not asked for. */
+  readonly routedExperts?: RoutedExperts | null | undefined;
   /** Why it ended. An aborted sample is not an error: filter on `finishReason.type`. */
   readonly finishReason: FinishReason;
   /** Weight version of the server when the request ended. */

@@ -110,6 +110,7 @@ export async function* runDialog(
       finishReason: sample.finishReason,
       server: sample.server ?? null,
       weightVersions: sample.weightVersions ?? wholeSpan(sample),
+      routedExperts: sample.routedExperts ?? null,
       tokenVersions: tags?.versions ?? null,
       versionsExact: tags?.exact ?? false,
       info: { ...start.info, ...step.info },
@@ -154,6 +155,7 @@ function endOfContext(before: RolloutRow): RolloutRow {
     truncated: true,
     finishReason: { type: "length", length: 0 },
     weightVersions: before.weightVersions && [],
+    routedExperts: null,
     tokenVersions: before.tokenVersions && new Int32Array(),
   };
 }

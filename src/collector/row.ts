@@ -1,3 +1,4 @@
+import type { RoutedExperts } from "../client/routed_experts.ts";
 import type { FinishReason, VersionSpan } from "../client/types.ts";
 import type { Message } from "../policy/message.ts";
 
@@ -50,6 +51,8 @@ export interface RolloutRow {
   readonly finishReason: FinishReason;
   /** Which of the servers' weight versions made which tokens, when the servers tell. */
   readonly weightVersions: readonly VersionSpan[] | null;
+  /** The experts that the tokens went to; absent or `null` when not asked for. */
+  readonly routedExperts?: RoutedExperts | null | undefined;
   /** Address of the server that answered, or of the router before it; `null` when not known. */
   readonly server: string | null;
   /**

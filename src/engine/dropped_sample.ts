@@ -13,6 +13,7 @@ export function droppedSample({ request, body }: PlannedRequest, server: string)
     promptTopLogProbs: null,
     tokenIdsLogProbs: null,
     promptTokenIdsLogProbs: null,
+    routedExperts: null,
     finishReason: { type: "abort", message: "Aborted by this engine", statusCode: null },
     weightVersion: null,
     weightVersions: null,

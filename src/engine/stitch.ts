@@ -1,3 +1,4 @@
+import { joinRoutedExperts } from "../client/routed_experts.ts";
 import type { Generation, VersionSpan } from "../client/types.ts";
 
 /**
@@ -19,6 +20,7 @@ export function stitch(first: Generation, second: Generation): Generation {
     promptTopLogProbs: first.promptTopLogProbs,
     tokenIdsLogProbs: joined(first.tokenIdsLogProbs, second.tokenIdsLogProbs),
     promptTokenIdsLogProbs: first.promptTokenIdsLogProbs,
+    routedExperts: joinRoutedExperts(first.routedExperts, second.routedExperts),
     weightVersions: joinedSpans(first, second),
     promptTokens: first.promptTokens ?? first.promptIds?.length ?? null,
     completionTokens: offset + second.ids.length,

@@ -1,3 +1,4 @@
+import type { RoutedExperts } from "../client/routed_experts.ts";
 import type { FinishReason, Generation, VersionSpan } from "../client/types.ts";
 import { ProtocolError } from "../errors.ts";
 
@@ -18,6 +19,8 @@ export interface Sample {
   readonly weightVersion: string | null;
   /** Which version made which ids; `null` where the server does not tell. */
   readonly weightVersions: readonly VersionSpan[] | null;
+  /** The experts that the tokens went to; absent or `null` when not asked for. */
+  readonly routedExperts?: RoutedExperts | null | undefined;
   /** Address of the server that answered, or of the router before it, when known. */
   readonly server?: string | undefined;
 }
@@ -45,7 +48,8 @@ export function sampleOf(
       "The server was sent text and did not return the ids of the prompt, so tokens are not known",
     );
   }
-  const told = { finishReason, weightVersion, weightVersions, server };
+  const { routedExperts } = generation;
+  const told = { finishReason, weightVersion, weightVersions, routedExperts, server };
   return { promptIds: sentIds, ids, logProbs, ...told, text };
 }
 

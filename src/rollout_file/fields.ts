@@ -1,4 +1,5 @@
 import { ValidationError } from "../errors.ts";
+import type { RoutedExperts } from "../client/routed_experts.ts";
 import type { VersionSpan } from "../client/types.ts";
 import type { Message } from "../policy/message.ts";
 
@@ -117,6 +118,28 @@ export class Fields {
     return value;
   }
 
+  /** Experts as base64 of int32, which rows without them leave out. */
+  routedExperts(name: string): { routedExperts?: RoutedExperts } {
+    const value = this.#value(name, null);
+    if (value === null) return {};
+    if (isRecord(value) && typeof value.data === "string") {
+      const { start, tokens, per_token: perToken, data: text } = value;
+      const data = int32Of(text as string);
+      const isWell = [start, tokens, perToken].every((n) =>
+        Number.isSafeInteger(n) && Number(n) >= 0
+      );
+      if (isWell && data?.length === Number(tokens) * Number(perToken)) {
+        const numbers = {
+          start: Number(start),
+          tokens: Number(tokens),
+          perToken: Number(perToken),
+        };
+        return { routedExperts: { ...numbers, data: data! } };
+      }
+    }
+    throw this.wrong(name, "{start, tokens, per_token, data}, data base64 of int32");
+  }
+
   message(name: string): Message {
     const value = this.#value(name);
     if (isMessage(value)) return value;
@@ -146,6 +169,15 @@ export class Fields {
     if (!Array.isArray(value)) throw this.wrong(name, "a list");
     if (length === undefined || value.length === length) return value;
     throw this.wrong(name, `as long as response_ids, ${length}, and is ${value.length} long`);
+  }
+}
+
+function int32Of(text: string): Int32Array | undefined {
+  try {
+    const { buffer, byteLength } = Uint8Array.fromBase64(text);
+    return byteLength % 4 === 0 ? new Int32Array(buffer, 0, byteLength / 4) : undefined;
+  } catch {
+    return undefined;
   }
 }
 

@@ -175,6 +175,7 @@ function toRecord(line: string, where: string): RolloutRecord {
     tokenVersions: fields.versionsOrNull("token_versions", length),
     versionsExact: fields.flag("versions_exact"),
     weightVersions: fields.spansOrNull("weight_versions"),
+    ...fields.routedExperts("routed_experts"),
     server: fields.textOrNull("server"),
     reward: fields.real("reward"),
     done: fields.flag("done"),

@@ -1,3 +1,4 @@
+import type { RoutedExperts } from "../client/routed_experts.ts";
 import type { VersionSpan } from "../client/types.ts";
 import type { Message } from "../policy/message.ts";
 
@@ -46,6 +47,8 @@ export interface RolloutRecord {
   readonly versionsExact: boolean;
   /** Which of the servers' weight versions made which ids; `null` when it is not known. */
   readonly weightVersions: readonly VersionSpan[] | null;
+  /** The experts that the tokens went to; absent where they were not asked for. */
+  readonly routedExperts?: RoutedExperts | null | undefined;
   /** Address that answered; `null` when it is not known. */
   readonly server: string | null;
   /** Reward of this turn. */

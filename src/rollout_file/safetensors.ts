@@ -16,7 +16,9 @@ import type { ByteSource } from "./source.ts";
 const finishNames: readonly FinishName[] = ["stop", "length", "abort"];
 
 /** Columns of one value a row, and whether files of schema /1 have them. */
-const plainColumns: Readonly<Record<string, { dtype: DType; isNew?: true }>> = {
+const plainColumns: Readonly<
+  Record<string, { dtype: DType; isNew?: true; isOptional?: true }>
+> = {
   reward: { dtype: "float32" },
   done: { dtype: "bool" },
   truncated: { dtype: "bool" },
@@ -31,6 +33,8 @@ const plainColumns: Readonly<Record<string, { dtype: DType; isNew?: true }>> = {
   turn: { dtype: "int32" },
   parent: { dtype: "int32", isNew: true },
   branch: { dtype: "int32", isNew: true },
+  routed_experts_start: { dtype: "int32", isOptional: true },
+  routed_experts_tokens: { dtype: "int32", isOptional: true },
 };
 
 /** Columns of several values a row: where their offsets are, and which may be absent. */
@@ -45,6 +49,7 @@ const raggedColumns: Readonly<
   info: { dtype: "uint8", offsets: "info_offsets", isNew: true },
   server: { dtype: "uint8", offsets: "server_offsets", isNew: true },
   weight_versions: { dtype: "uint8", offsets: "weight_versions_offsets", isNew: true },
+  routed_experts: { dtype: "int32", offsets: "routed_experts_offsets", isOptional: true },
 };
 
 /** Rows of a safetensors file: of each column just the part that is asked for is read. */
@@ -121,8 +126,8 @@ class ColumnFile {
 
   /** Checks that every column that is read fits the number of rows. */
   async check(rows: number, isOld: boolean): Promise<void> {
-    for (const [name, { dtype, isNew }] of Object.entries(plainColumns)) {
-      if (isOld && isNew && !this.#places.has(name)) continue;
+    for (const [name, { dtype, isNew, isOptional }] of Object.entries(plainColumns)) {
+      if ((isOptional || (isOld && isNew)) && !this.#places.has(name)) continue;
       this.#checkColumn(name, dtype, rows);
     }
     for (const [name, { dtype, offsets, isOptional, isNew }] of Object.entries(raggedColumns)) {
@@ -256,6 +261,11 @@ function toRecord(
     tokenVersions: versionsOf(ids("token_versions"), versions, where),
     versionsExact: flag("versions_exact"),
     weightVersions: spansOf(text("weight_versions"), where),
+    ...routedOf(ids("routed_experts"), {
+      start: int("routed_experts_start") ?? -1,
+      tokens: int("routed_experts_tokens") ?? 0,
+      where,
+    }),
     server: text("server") || null,
     reward: view("reward")!.getFloat32(0, true),
     done: flag("done"),
@@ -278,6 +288,18 @@ function versionsOf(
     if (version !== undefined) return version;
     throw new ValidationError(`${where}: token_versions names version ${index}, which is none`);
   });
+}
+
+function routedOf(
+  data: Int32Array | null,
+  { start, tokens, where }: { start: number; tokens: number; where: string },
+): Pick<RolloutRecord, "routedExperts"> {
+  if (data === null || start < 0) return {};
+  const perToken = tokens === 0 ? 0 : data.length / tokens;
+  if (tokens >= 0 && Number.isInteger(perToken)) {
+    return { routedExperts: { start, tokens, perToken, data } };
+  }
+  throw new ValidationError(`${where}: ${data.length} routed_experts do not fit ${tokens} tokens`);
 }
 
 function spansOf(text: string | null, where: string): RolloutRecord["weightVersions"] {

@@ -126,6 +126,7 @@ function toLine(batch: RolloutBatch, row: RolloutRow, names: readonly string[]):
   const after = JSON.stringify({
     versions_exact: row.versionsExact,
     weight_versions: row.weightVersions,
+    ...routedFields(row.routedExperts),
     server: row.server,
     reward: row.reward,
     done: row.done,
@@ -136,6 +137,14 @@ function toLine(batch: RolloutBatch, row: RolloutRow, names: readonly string[]):
   });
   return `${before.slice(0, -1)},"prompt_ids":${ids},"response_ids":[${row.responseIds.join()}],` +
     `"log_probs":${realList(row.logProbs)},"token_versions":${versions},${after.slice(1)}\n`;
+}
+
+/** The experts as base64 of int32, little-endian, `(tokens, layers, top-k)`; nothing where unknown. */
+function routedFields(experts: RolloutRow["routedExperts"]): Record<string, unknown> {
+  if (experts === null || experts === undefined) return {};
+  const { start, tokens, perToken, data } = experts;
+  const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  return { routed_experts: { start, tokens, per_token: perToken, data: bytes.toBase64() } };
 }
 
 /** Numbers of JSON; what it has no form for is `null`. */

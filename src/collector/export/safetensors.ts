@@ -36,6 +36,7 @@ export function toTensors(batch: RolloutBatch): TensorToWrite[] {
     ...texts("info", { rows, pick: (row) => JSON.stringify(row.info) }),
     ...texts("server", { rows, pick: (row) => row.server ?? "" }),
     ...texts("weight_versions", { rows, pick: (row) => JSON.stringify(row.weightVersions) }),
+    ...routed(rows),
     column("reward", "float32", Float32Array.from(rows, (row) => row.reward)),
     column("done", "bool", flags(rows, (row) => row.done)),
     column("truncated", "bool", flags(rows, (row) => row.truncated)),
@@ -118,6 +119,28 @@ function ragged(name: string, dtype: DType, { rows, pick }: Column<Values>): Ten
   return [
     endToEnd(name, dtype, { rows, pick, length: Number(offsets.at(-1)) }),
     column(`${name.replace(/_ids$/, "")}_offsets`, "int64", offsets),
+  ];
+}
+
+/** The experts of rows that have them, and the first position of each; -1 for rows without. */
+function routed(rows: readonly RolloutRow[]): TensorToWrite[] {
+  if (rows.every(({ routedExperts }) => routedExperts == null)) return [];
+  const none = new Int32Array();
+  return [
+    ...ragged("routed_experts", "int32", {
+      rows,
+      pick: ({ routedExperts }) => routedExperts?.data ?? none,
+    }),
+    column(
+      "routed_experts_start",
+      "int32",
+      Int32Array.from(rows, ({ routedExperts }) => routedExperts?.start ?? -1),
+    ),
+    column(
+      "routed_experts_tokens",
+      "int32",
+      Int32Array.from(rows, ({ routedExperts }) => routedExperts?.tokens ?? 0),
+    ),
   ];
 }
 

@@ -1,3 +1,4 @@
+import { cutRoutedExperts } from "../../client/routed_experts.ts";
 import type { Generation } from "../../client/types.ts";
 
 /** Text of ids, as the server would write it. */
@@ -43,6 +44,7 @@ export async function endAtStopAcross(
     weightVersions: sample.weightVersions
       ?.filter((span) => span.start < high)
       .map((span) => ({ ...span, end: Math.min(span.end, high) })) ?? null,
+    routedExperts: cutRoutedExperts(sample.routedExperts, sample.ids.length - high),
     completionTokens: high,
     finishReason: { type: "stop", matched: found.stop },
   };

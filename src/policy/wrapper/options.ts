@@ -23,6 +23,7 @@ export type RequestOptions = Pick<
   | "topLogProbs"
   | "tokenIdsLogProb"
   | "returnHiddenStates"
+  | "returnRoutedExperts"
   | "lora"
   | "priority"
   | "extraKey"

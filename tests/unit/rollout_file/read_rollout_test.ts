@@ -45,9 +45,13 @@ const aRow = fc.record({
     fc.string({ unit: "grapheme" }),
     { noNullPrototype: true },
   ),
-}).map(({ answer, text, ...more }) =>
+  experts: fc.option(
+    fc.record({ start: fc.nat(9), tokens: fc.nat(5), width: fc.integer({ min: 1, max: 6 }) }),
+  ),
+}).map(({ answer, text, experts, ...more }) =>
   rowOf(0, {
     ...more,
+    ...(experts === null ? {} : { routedExperts: expertsOf(experts) }),
     response: { role: "assistant", content: text },
     responseIds: Int32Array.from(answer, ([id]) => id),
     logProbs: Float32Array.from(answer, ([, logProb]) => logProb),
@@ -55,6 +59,13 @@ const aRow = fc.record({
     weightVersions: [{ version: "step-1", start: 0, end: answer.length }],
   })
 );
+/** Experts that differ from each other. */
+function expertsOf({ start, tokens, width }: { start: number; tokens: number; width: number }) {
+  const perToken = tokens === 0 ? 0 : width;
+  const data = Int32Array.from({ length: tokens * perToken }, (_, i) => 300 + i);
+  return { start, tokens, perToken, data };
+}
+
 const versionNames = ["0", "1", "b3b4"];
 const versions = [0, 1, "b3b4"];
 
