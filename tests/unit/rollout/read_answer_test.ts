@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { silentLogger } from "../../../src/internal/logger.ts";
 import type { AnswerReader } from "../../../src/policy/answers/read_answer.ts";
+import type { ToolCallFormat } from "../../../src/policy/answers/formats.ts";
 import { LocalTokenizer } from "../../../src/policy/local_tokenizer.ts";
 import { TemplateChatModel } from "../../../src/policy/wrapper/chat_model.ts";
 import { templateMessages } from "../../../src/policy/templates/template_messages.ts";
@@ -39,10 +40,13 @@ async function marking(): Promise<LocalTokenizer> {
 async function read(
   written: string,
   promptText = "",
-  { stop = true, ...options }: {
+  { stop = true, skipSpecialTokens = true, ...options }: {
     stop?: boolean;
+    skipSpecialTokens?: boolean;
     readAnswer?: AnswerReader;
     variables?: Record<string, unknown>;
+    toolCallFormats?: readonly ToolCallFormat[];
+    chatTemplate?: string;
   } = {},
 ) {
   const tokenizer = await marking();
@@ -58,7 +62,7 @@ async function read(
     promptIds: new Int32Array(),
     ids,
     logProbs: null,
-    text: tokenizer.decode(ids, { skipSpecialTokens: true }),
+    text: tokenizer.decode(stop ? ids.subarray(0, -1) : ids, { skipSpecialTokens }),
     finishReason: stop
       ? { type: "stop", matched: ids.at(-1)! }
       : { type: "length", length: ids.length },
@@ -156,3 +160,31 @@ for (const [how, written, readAnswer] of cases) {
     assert.equal("tool_calls" in rendered({ ...message, content: "" }), true);
   });
 }
+
+Deno.test("channels are read also where the server shows them, as templates refuse them", async () => {
+  const call = "<|start|>assistant<|channel|>commentary to=functions.f<|message|>{}<|end|>";
+  for (
+    const written of [
+      "<|channel|>analysis<|message|>hmm<|end|><|start|>assistant<|channel|>final<|message|>Hi<|return|>",
+      `<|channel|>analysis<|message|>hmm<|end|>${call}`,
+      "<|channel|>analysis<|message|>hm",
+    ]
+  ) {
+    const stop = !written.endsWith("hm");
+    const hidden = await read(written, "", { stop });
+    assert.deepEqual(await read(written, "", { stop, skipSpecialTokens: false }), hidden);
+    assert.equal(String(hidden.content).includes("<|"), false);
+  }
+});
+
+Deno.test("a model's template and tokens tell how it writes calls, and its user may tell", async () => {
+  const hermes = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call><|im_end|>';
+  const mistral = '[TOOL_CALLS][{"name": "f", "arguments": {}}]<|im_end|>';
+  const calls = async (written: string, options: Parameters<typeof read>[2] = {}) =>
+    (await read(written, "", options)).toolCalls?.length ?? 0;
+  assert.deepEqual([await calls(hermes), await calls(mistral)], [1, 0]);
+  const told = { toolCallFormats: ["mistral"] as const };
+  assert.deepEqual([await calls(hermes, told), await calls(mistral, told)], [0, 1]);
+  const chatTemplate = turnTemplates["keeps it"] + "{# [TOOL_CALLS] #}";
+  assert.equal(await calls(mistral, { chatTemplate }), 1);
+});
