@@ -9,6 +9,7 @@ import { Groups, type WholeGroup } from "./groups.ts";
 import type { MutableStats } from "./stats.ts";
 import type { CollectorPlan } from "./options.ts";
 import type { RolloutRow, Trajectory } from "./row.ts";
+import { Settled, type SettledState } from "./settled.ts";
 import { isStale } from "./staleness.ts";
 import type { Task, TaskQueue } from "./tasks.ts";
 
@@ -33,8 +34,9 @@ export class BatchQueue {
   readonly #stats: MutableStats;
   readonly #assembler: Assembler;
   readonly #groups: Groups | null;
-  readonly #errors: Error[] = [];
-  #failures: DialogFailure[] = [];
+  readonly #errors: { readonly error: Error; readonly over: number | null }[] = [];
+  #failures: { readonly failure: DialogFailure; readonly over: number | null }[] = [];
+  #settled = new Settled();
   #consecutiveFailures = 0;
   #fatal: Error | null = null;
   #delivered = 0;
@@ -50,6 +52,25 @@ export class BatchQueue {
     this.#stats = options.stats;
     this.#assembler = makeAssembler(plan, { perBatch, environments });
     this.#groups = this.#makeGroups(options);
+  }
+
+  /** Whether whole dialogs are given out: only then is one that was given out over. */
+  get givesWholeDialogs(): boolean {
+    const { grouping } = this.#plan;
+    return grouping === "trajectories" || grouping === "last_steps";
+  }
+
+  /** Groups that are over, and rows that were given out. */
+  state(): { readonly settled: SettledState; readonly delivered: number } {
+    return { settled: this.#settled.state(), delivered: this.#delivered };
+  }
+
+  /** Goes on with another run. */
+  restore(state: { readonly settled: SettledState; readonly delivered: number }): void {
+    this.#settled = new Settled(state.settled);
+    this.#tasks.resume((group) => this.#settled.has(group));
+    this.#delivered = state.delivered;
+    if (this.#delivered >= this.#plan.totalTurns) this.#isClosed = true;
   }
 
   /** Elements that wait. */
@@ -112,16 +133,20 @@ export class BatchQueue {
 
   /** Takes the error of a dialog that failed in all its tries; tells what becomes of it. */
   addFailure(task: Task, error: Error): "given up" | "again" {
-    const outcome = this.#groups?.addFailure(task) ?? { kind: "given up", group: null };
+    const outcome = this.#groups?.addFailure(task) ??
+      { kind: "given up", group: null, isOver: true };
     if (outcome.kind === "again") {
       this.#countFailure(error);
       return "again";
     }
     this.#takeGroup(outcome.group);
+    // Over only when the reader knows: until then the task is one that is not done.
+    const over = outcome.isOver ? task.group : null;
     if (this.#plan.onDialogError === "throw") {
-      this.#errors.push(error);
+      this.#errors.push({ error, over });
     } else {
-      this.#failures.push({ dialog: task.dialog, attempts: task.attempt + 1, error });
+      const failure = { dialog: task.dialog, attempts: task.attempt + 1, error };
+      this.#failures.push({ failure, over });
       this.#countFailure(error);
     }
     return "given up";
@@ -154,8 +179,11 @@ export class BatchQueue {
 
   /** Throws the error that is next, so that none is lost, whatever ended since it came. */
   throwPending(): void {
-    const error = this.#fatal ?? this.#errors.shift();
-    if (error !== undefined) throw error;
+    if (this.#fatal !== null) throw this.#fatal;
+    const next = this.#errors.shift();
+    if (next === undefined) return;
+    if (next.over !== null) this.#settle(next.over);
+    throw next.error;
   }
 
   /** The failures that no batch told, as a batch without rows; `null` when there are none. */
@@ -176,6 +204,10 @@ export class BatchQueue {
     return this.#toBatch({ rows, shape: [rows.length] });
   }
 
+  #settle(group: number): void {
+    if (this.givesWholeDialogs) this.#settled.add(group);
+  }
+
   /** Whether dialogs that belong together may be given out; the others are dropped or run again. */
   #admit(dialogs: WholeGroup): boolean {
     const { versions, maxStaleness, onStale } = this.#plan;
@@ -190,6 +222,7 @@ export class BatchQueue {
       else this.#groups.reopen(dialogs);
     } else {
       this.#stats.staleDropped += dialogs.length;
+      this.#settle(dialogs[0]![0]!.group);
     }
     return false;
   }
@@ -224,6 +257,7 @@ export class BatchQueue {
       this.#stats.groupsRefused++;
       this.#stats.groupDialogsDropped += group.length;
       this.#stats.rowsUnused += this.#rowsOf(group);
+      this.#settle(group[0]![0]!.group);
       return;
     }
     this.#assembler.addDialogs(group);
@@ -256,7 +290,9 @@ export class BatchQueue {
     this.#stats.staleKept += stale.size;
     this.#delivered += rows.length;
     if (this.#delivered >= totalTurns) this.#isClosed = true;
-    const failures = this.#failures;
+    for (const { done, group } of rows) if (done) this.#settle(group);
+    const failures = this.#failures.map(({ failure }) => failure);
+    for (const { over } of this.#failures) if (over !== null) this.#settle(over);
     this.#failures = [];
     return new RolloutBatch({
       rows,

@@ -23,6 +23,7 @@ import type { CollectorPolicy } from "./policy.ts";
 import { UNKNOWN_VERSION, type VersionEntry } from "./policy_version.ts";
 import type { RolloutRow } from "./row.ts";
 import { Scheduler } from "./scheduler.ts";
+import { checkState, COLLECTOR_STATE_SCHEMA, type CollectorState } from "./state.ts";
 import { TaskQueue } from "./tasks.ts";
 import { watchBatch } from "./watched.ts";
 
@@ -74,6 +75,7 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
   readonly #turn = new Semaphore(1);
   readonly #unlinkSignal: () => void;
   #postproc: LLMCollectorOptions<Item>["postproc"];
+  readonly #membersPerGroup: number;
   #started: Promise<void> | null = null;
   #isShutDown = false;
   #pump: Promise<void> | null = null;
@@ -97,9 +99,10 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
     this.#postproc = options.postproc;
     const slots = environmentSlots(environments);
     const { totalDialogs, groups } = this.#plan;
+    this.#membersPerGroup = (groups?.size ?? 1) + (groups?.spares ?? 0);
     const tasks = this.#tasks = new TaskQueue({
       groups: totalDialogs / (groups?.size ?? 1),
-      membersPerGroup: (groups?.size ?? 1) + (groups?.spares ?? 0),
+      membersPerGroup: this.#membersPerGroup,
     });
     this.#queue = new BatchQueue({
       plan: this.#plan,
@@ -134,6 +137,48 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
   /** What was done so far. */
   get stats(): CollectorStats {
     return { ...this.#stats, retriesWaiting: this.#tasks.waitingAgain };
+  }
+
+  /**
+   * Where the run stands, as plain JSON: to be written down together with what became of the rows that
+   * were given out so far, and given to {@linkcode LLMCollector.restore} of a later run. Dialogs that
+   * run, and rows that wait to be given out, are not in it: they are run again.
+   *
+   * @throws {StateError} Where turns are given out one by one, since half a dialog cannot be gone on
+   *   with; use `yieldCompletedTrajectories` or `groupSize`.
+   */
+  state(): CollectorState {
+    this.#needWholeDialogs();
+    const { rowsYielded, rowsStale, turns, dialogsAbandoned } = this.#stats;
+    return {
+      schema: COLLECTOR_STATE_SCHEMA,
+      membersPerGroup: this.#membersPerGroup,
+      ...this.#queue.state(),
+      stats: {
+        ...this.#stats,
+        dialogsAbandoned: dialogsAbandoned + this.running + this.#tasks.waitingAgain,
+        rowsUnused: turns - rowsYielded - rowsStale,
+      },
+      versions: this.#plan.versions?.state() ?? null,
+    };
+  }
+
+  /**
+   * Goes on where another run stood: groups (without groups: dialogs) that were over are not begun
+   * again, all others are, under the same numbers. Call it before the first batch.
+   *
+   * @throws {StateError} When collecting has begun.
+   * @throws {ValidationError} For a state of other groups or of another form.
+   */
+  restore(state: CollectorState): void {
+    this.#needWholeDialogs();
+    if (this.#started !== null) {
+      throw new StateError("Cannot restore: collecting has begun; call restore() before it");
+    }
+    checkState(state, this.#membersPerGroup);
+    if (state.versions !== null) this.#plan.versions?.restore(state.versions);
+    this.#queue.restore(state);
+    Object.assign(this.#stats, state.stats);
   }
 
   /** Dialogs that run at this moment. */
@@ -305,6 +350,14 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
   #afterEnd(): RolloutBatch | null {
     if (!this.#isShutDown) this.#queue.throwPending();
     return this.#isShutDown ? null : this.#queue.takeFailures();
+  }
+
+  #needWholeDialogs(): void {
+    if (this.#queue.givesWholeDialogs) return;
+    throw new StateError(
+      "Only a collector that gives out whole dialogs has a state to go on from: use groupSize, " +
+        "yieldCompletedTrajectories or yieldOnlyLastSteps",
+    );
   }
 
   #start(): Promise<void> {

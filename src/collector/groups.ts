@@ -25,7 +25,13 @@ export type WholeGroup = readonly (readonly RolloutRow[])[];
 /** What became of a failed member. */
 export type MemberOutcome =
   | { readonly kind: "again" }
-  | { readonly kind: "given up"; readonly group: WholeGroup | null };
+  | {
+    readonly kind: "given up";
+    /** The group, where it is whole without this member. */
+    readonly group: WholeGroup | null;
+    /** Whether nothing more comes of the group. */
+    readonly isOver: boolean;
+  };
 
 interface OpenGroup {
   readonly watch: Watch;
@@ -79,11 +85,12 @@ export class Groups {
     }
     open.alive--;
     if (canBeWhole || incomplete === "keep") {
-      return { kind: "given up", group: this.#settle(group, open) };
+      const whole = this.#settle(group, open);
+      return { kind: "given up", group: whole, isOver: whole === null && !this.#open.has(group) };
     }
     this.#options.onDropped([...open.done.values()]);
     this.#close(group, open);
-    return { kind: "given up", group: null };
+    return { kind: "given up", group: null, isOver: true };
   }
 
   /** Takes a group back whose members are all run again. */

@@ -18,9 +18,11 @@ export {
   UNKNOWN_VERSION,
   type VersionEntry,
   type VersionKind,
+  type VersionsState,
 } from "./policy_version.ts";
 export { ReplayBuffer, type ReplayBufferOptions } from "./replay_buffer.ts";
 export type { CollectorStats } from "./stats.ts";
+export type { CollectorState } from "./state.ts";
 export type { IncompleteGroups } from "./groups.ts";
 export type { OnStale } from "./staleness.ts";
 export type { BatchSink, EnvironmentSource, LLMCollectorOptions, PolicySource } from "./options.ts";

@@ -26,6 +26,15 @@ export interface KnownVersion {
   readonly isSure: boolean;
 }
 
+/** The versions, written down. */
+export interface VersionsState {
+  readonly kind: VersionKind;
+  /** All versions, oldest first. */
+  readonly entries: readonly Omit<VersionEntry, "index">[];
+  /** Index of the present one. */
+  readonly currentIndex: number;
+}
+
 /** The versions that the servers have called by one name: mostly one. */
 interface NameRange {
   first: number;
@@ -94,6 +103,37 @@ export class PolicyVersion {
       index,
       ...entry,
     }));
+  }
+
+  /** The versions so far, to go on with in another run. */
+  state(): VersionsState {
+    const { kind, currentIndex } = this;
+    return { kind, entries: this.#entries.map((entry) => ({ ...entry })), currentIndex };
+  }
+
+  /**
+   * Goes on with the versions of another run; only before any was counted. Throws a
+   * {@linkcode ValidationError}.
+   */
+  restore(state: VersionsState): void {
+    const { kind, entries, currentIndex } = state;
+    if (this.#entries.length > 1 || this.#ranges.size > 0) {
+      throw new ValidationError("Cannot restore policy versions: this tracker has counted already");
+    }
+    const isWhole = Array.isArray(entries) && Number.isInteger(currentIndex) &&
+      currentIndex >= 0 && currentIndex < entries.length;
+    if (kind !== this.kind || !isWhole) {
+      throw new ValidationError(
+        `Cannot restore policy versions of kind ${JSON.stringify(kind)} in a tracker of kind ` +
+          `"${this.kind}": give a state of the same kind with entries and currentIndex`,
+      );
+    }
+    this.#entries.length = 0;
+    for (const { version } of entries) this.#entries.push({ version, weightVersion: null });
+    for (const [index, { weightVersion }] of entries.entries()) {
+      if (weightVersion !== null) this.#bind(weightVersion, index);
+    }
+    this.#currentIndex = currentIndex;
   }
 
   /** Names of all versions that a row can be tagged with, by index. */

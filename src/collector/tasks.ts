@@ -18,17 +18,27 @@ export interface TaskQueueOptions {
   readonly membersPerGroup?: number | undefined;
 }
 
+/** Tells which groups are over already. */
+export type IsSettled = (group: number) => boolean;
+
 /** Hands out dialogs: those to be tried again first, then new numbers, group by group. */
 export class TaskQueue {
   readonly #total: number;
   readonly #perGroup: number;
   #again: Task[] = [];
   #next = 0;
+  #isSettled: IsSettled = () => false;
 
   /** Makes a queue. */
   constructor({ groups, membersPerGroup = 1 }: TaskQueueOptions) {
     this.#total = groups * membersPerGroup;
     this.#perGroup = membersPerGroup;
+  }
+
+  /** Goes on with a run of which some groups are over; must come before the first task. */
+  resume(isSettled: IsSettled): void {
+    this.#isSettled = isSettled;
+    this.#passSettled();
   }
 
   /** Whether a dialog waits. */
@@ -47,6 +57,7 @@ export class TaskQueue {
     if (again !== undefined) return again;
     if (this.#next >= this.#total) return null;
     const dialog = this.#next++;
+    this.#passSettled();
     return { dialog, attempt: 0, ...this.#placeOf(dialog) };
   }
 
@@ -70,8 +81,19 @@ export class TaskQueue {
     const before = this.#again.length;
     this.#again = this.#again.filter((task) => task.group !== group);
     const isWithin = Math.floor(this.#next / this.#perGroup) === group;
-    if (isWithin) this.#next = (group + 1) * this.#perGroup;
+    if (isWithin) {
+      this.#next = (group + 1) * this.#perGroup;
+      this.#passSettled();
+    }
     return before - this.#again.length;
+  }
+
+  /** A group that is over begins no member. */
+  #passSettled(): void {
+    while (
+      this.#next < this.#total && this.#next % this.#perGroup === 0 &&
+      this.#isSettled(this.#next / this.#perGroup)
+    ) this.#next += this.#perGroup;
   }
 
   #placeOf(dialog: number): Pick<Task, "group" | "member"> {

@@ -17,7 +17,7 @@ export interface Tool {
 
 /** Options of {@linkcode toolEnvironment}. */
 export interface ToolEnvironmentOptions<Task extends PromptTask> {
-  /** The prompts; dialog `d` has prompt `d` modulo their number. */
+  /** The prompts; group `g` (without groups: dialog `g`) has prompt `g` modulo their number. */
   readonly prompts: readonly Task[];
   /** The tools by name. */
   readonly tools: Readonly<Record<string, Tool>>;
@@ -69,8 +69,8 @@ export function toolEnvironment<Task extends PromptTask>(
   }));
   let prompt = prompts[0]!;
   return {
-    reset({ dialog }) {
-      const index = dialog % prompts.length;
+    reset({ group }) {
+      const index = group % prompts.length;
       prompt = prompts[index]!;
       return { messages: toMessages(prompt, system), tools: described, info: { prompt: index } };
     },
