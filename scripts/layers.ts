@@ -73,6 +73,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     dynamic: ["ffi"],
   },
   "src/training": { values: base },
+  "src/datasets": { values: base },
   // What a page opens, so it leans on little.
   "src/rollout_file": {
     values: [...base, "src/checkpoint"],

@@ -149,14 +149,15 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
    */
   state(): CollectorState {
     this.#needWholeDialogs();
-    const { rowsYielded, rowsStale, turns, dialogsAbandoned } = this.#stats;
+    const { rowsYielded, rowsStale, turns } = this.#stats;
+    const { dialogsStarted, dialogsCompleted, dialogsFailed } = this.#stats;
     return {
       schema: COLLECTOR_STATE_SCHEMA,
       membersPerGroup: this.#membersPerGroup,
       ...this.#queue.state(),
       stats: {
         ...this.#stats,
-        dialogsAbandoned: dialogsAbandoned + this.running + this.#tasks.waitingAgain,
+        dialogsAbandoned: dialogsStarted - dialogsCompleted - dialogsFailed,
         rowsUnused: turns - rowsYielded - rowsStale,
       },
       versions: this.#plan.versions?.state() ?? null,

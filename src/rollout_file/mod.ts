@@ -4,7 +4,7 @@
  *
  * @module
  */
-export { readRollout, RolloutFile } from "./read_rollout.ts";
+export { readRollout, RolloutFile, type RolloutSource } from "./read_rollout.ts";
 export {
   type FinishName,
   type RolloutRecord,
@@ -12,4 +12,3 @@ export {
   rolloutSchemas,
 } from "./record.ts";
 export type { ReadProgress, ReadRolloutOptions, RolloutForm } from "./row_reader.ts";
-export type { RolloutSource } from "./source.ts";

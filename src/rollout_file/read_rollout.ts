@@ -1,11 +1,14 @@
 import { LimitError, StateError, ValidationError } from "../errors.ts";
+import { type ByteOrigin, type ByteSource, openSource } from "../internal/byte_source.ts";
 import { openJsonLines } from "./json_lines.ts";
 import type { RolloutRecord, RolloutSchema } from "./record.ts";
 import type { ReadRolloutOptions, RolloutForm, RowReader } from "./row_reader.ts";
 import { openSafetensors } from "./safetensors.ts";
-import { type ByteSource, openSource, type RolloutSource } from "./source.ts";
 
 const MIB = 2 ** 20;
+/** What can be opened: a path (needs `--allow-read`), a `Blob` or `File`, or the bytes themselves. */
+export type RolloutSource = ByteOrigin;
+
 /** What an iteration reads at once, unless a single row is larger. */
 const ROWS_AT_ONCE = 128;
 const BYTES_AT_ONCE = 2 * MIB;

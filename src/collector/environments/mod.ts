@@ -6,5 +6,11 @@
  */
 export * from "../environment.ts";
 export * from "../pool.ts";
-export { promptEnvironment, type PromptEnvironmentOptions, type PromptTask } from "./prompts.ts";
+export {
+  promptEnvironment,
+  type PromptEnvironmentOptions,
+  type PromptTask,
+  type TaskOptions,
+  type TaskSource,
+} from "./prompts.ts";
 export { type Tool, toolEnvironment, type ToolEnvironmentOptions } from "./tools.ts";

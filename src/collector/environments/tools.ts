@@ -2,7 +2,7 @@ import { nearestName } from "../../internal/suggest.ts";
 import { ValidationError } from "../../errors.ts";
 import { callsOf, type Message, type ToolCall } from "../../policy/message.ts";
 import type { Environment, EnvironmentAction } from "../environment.ts";
-import { type PromptTask, toMessages } from "./prompts.ts";
+import { type TaskOptions, taskTaker, toMessages } from "./prompts.ts";
 import { messageOf } from "../../internal/thrown.ts";
 
 /** A tool that the policy may call. */
@@ -16,9 +16,7 @@ export interface Tool {
 }
 
 /** Options of {@linkcode toolEnvironment}. */
-export interface ToolEnvironmentOptions<Task extends PromptTask> {
-  /** The prompts; group `g` (without groups: dialog `g`) has prompt `g` modulo their number. */
-  readonly prompts: readonly Task[];
+export interface ToolEnvironmentOptions<Task> extends TaskOptions<Task> {
   /** The tools by name. */
   readonly tools: Readonly<Record<string, Tool>>;
   /** What the last answer, which calls no tool, is worth. */
@@ -53,11 +51,11 @@ export interface ToolEnvironmentOptions<Task extends PromptTask> {
  * });
  * ```
  */
-export function toolEnvironment<Task extends PromptTask>(
+export function toolEnvironment<Task>(
   options: ToolEnvironmentOptions<Task>,
 ): Environment {
-  const { prompts, tools, reward, toolTurnReward = 0, system } = options;
-  if (prompts.length === 0) throw new ValidationError("toolEnvironment needs at least one prompt");
+  const { tools, reward, toolTurnReward = 0, system } = options;
+  const takeTask = taskTaker(options, "toolEnvironment");
   if (Object.keys(tools).length === 0) {
     throw new ValidationError(
       "toolEnvironment needs at least one tool; else use promptEnvironment",
@@ -67,18 +65,19 @@ export function toolEnvironment<Task extends PromptTask>(
     type: "function",
     function: { name, description, parameters },
   }));
-  let prompt = prompts[0]!;
+  let task: Task;
   return {
-    reset({ group }) {
-      const index = group % prompts.length;
-      prompt = prompts[index]!;
-      return { messages: toMessages(prompt, system), tools: described, info: { prompt: index } };
+    async reset({ group }) {
+      const taken = await takeTask(group);
+      task = taken.task;
+      const messages = toMessages(taken.prompt, system);
+      return { messages, tools: described, info: { prompt: taken.index } };
     },
     async step(action) {
       const calls = callsOf(action.message);
       const faults = action.message.toolCallFaults ?? [];
       if (calls.length === 0 && faults.length === 0) {
-        return { reward: await reward(action, prompt), done: true };
+        return { reward: await reward(action, task), done: true };
       }
       const messages = await Promise.all(
         calls.map((call) => runTool(tools, call, action.signal)),

@@ -133,7 +133,7 @@ Deno.test("whatever rows are written, both forms give them back, in windows and 
           }
         },
       ),
-      { numRuns: 100 },
+      { numRuns: 40 },
     );
   });
 });

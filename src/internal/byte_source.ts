@@ -1,6 +1,6 @@
 import { ValidationError } from "../errors.ts";
-import { throwIfAborted } from "../internal/deadline.ts";
-import { asFileError, lookAtFile } from "../internal/regular_file.ts";
+import { throwIfAborted } from "./deadline.ts";
+import { asFileError, lookAtFile } from "./regular_file.ts";
 
 /** Bytes that can be read from any place; a file, a `Blob` of a browser, or memory. */
 export interface ByteSource {
@@ -14,7 +14,7 @@ export interface ByteSource {
 }
 
 /** What can be opened: a path (needs `--allow-read`), a `Blob` or `File`, or the bytes themselves. */
-export type RolloutSource = string | URL | Blob | Uint8Array<ArrayBuffer>;
+export type ByteOrigin = string | URL | Blob | Uint8Array<ArrayBuffer>;
 
 /**
  * Opens a source.
@@ -22,7 +22,7 @@ export type RolloutSource = string | URL | Blob | Uint8Array<ArrayBuffer>;
  * @throws {ValidationError} When it is no regular file.
  */
 export async function openSource(
-  source: RolloutSource,
+  source: ByteOrigin,
   options: { readonly signal?: AbortSignal | undefined },
 ): Promise<ByteSource> {
   if (source instanceof Uint8Array) return blobSource(new Blob([source]), "the bytes");

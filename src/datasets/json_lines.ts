@@ -1,0 +1,64 @@
+import { ValidationError } from "../errors.ts";
+import { openSource } from "../internal/byte_source.ts";
+import { isTooDeep } from "../internal/json.ts";
+import { findLines, readLines } from "../internal/line_index.ts";
+import { Dataset, type RowStore } from "./dataset.ts";
+import { type DatasetOptions, type DatasetRow, settingsOf } from "./options.ts";
+
+/**
+ * A dataset of a file of JSON lines, each an object. The file is looked through once; rows are read
+ * when they are taken, so that it may be larger than memory (8 bytes for each row are held).
+ *
+ * Needs `--allow-read` of the file.
+ *
+ * @throws {ValidationError} For a file that cannot be read, and later for a line that is no object.
+ * @throws {LimitError} Above the limits.
+ *
+ * @example
+ * ```ts ignore
+ * await using dataset = (await jsonLinesDataset("train.jsonl")).shuffle(7).repeat(3);
+ * ```
+ */
+export async function jsonLinesDataset(
+  path: string | URL,
+  options: DatasetOptions = {},
+): Promise<Dataset<DatasetRow>> {
+  return new Dataset(await jsonLinesStore(path, options));
+}
+
+/** The rows of a file of JSON lines. */
+export async function jsonLinesStore(
+  path: string | URL,
+  options: DatasetOptions,
+): Promise<RowStore<DatasetRow>> {
+  // The signal is for the opening; rows are read long after it.
+  const source = await openSource(path, {});
+  try {
+    const starts = await findLines(source, settingsOf(options));
+    return {
+      length: starts.length - 1,
+      async at(index) {
+        const [line] = await readLines(source, starts, index, index + 1);
+        return parseRow(line!, `${source.name}, row ${index}`);
+      },
+      close: () => source.close(),
+    };
+  } catch (error) {
+    source.close();
+    throw error;
+  }
+}
+
+function parseRow(line: string, where: string): DatasetRow {
+  if (isTooDeep(line)) throw new ValidationError(`${where} is nested too deep`);
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch (cause) {
+    throw new ValidationError(`${where} is not JSON`, { cause });
+  }
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) {
+    return value as DatasetRow;
+  }
+  throw new ValidationError(`${where} is no JSON object`);
+}

@@ -1,0 +1,72 @@
+/**
+ * A run that may be killed at any moment: groups of tasks of a dataset, whose rows are appended to a
+ * file; a state that says how much of the file counts is renamed into its place. Prints a word at each
+ * step, so that who started it can kill it anywhere.
+ *
+ *     deno run -A _killed_run.ts FOLDER
+ */
+// deno-lint-ignore-file no-console
+import { join } from "node:path";
+import { setImmediate } from "node:timers";
+import { EnvironmentPool, promptEnvironment } from "../../../src/collector/environments/mod.ts";
+import { type CollectorState, LLMCollector, writeJsonLines } from "../../../src/collector/mod.ts";
+import { jsonLinesDataset } from "../../../src/datasets/mod.ts";
+import { fakePolicy } from "./_fakes.ts";
+
+/** What is written down after each batch. */
+interface Saved {
+  readonly collector: CollectorState;
+  readonly bytes: number;
+}
+
+const [folder] = Deno.args as [string];
+const rowsPath = join(folder, "rows.jsonl");
+const statePath = join(folder, "state.json");
+const saved: Saved | null = await Deno.readTextFile(statePath).then(JSON.parse, () => null);
+await Deno.writeFile(rowsPath, new Uint8Array(), { append: true });
+// What was written after the state was saved does not count: its tasks are run again.
+await Deno.truncate(rowsPath, saved?.bytes ?? 0);
+
+await using dataset = (await jsonLinesDataset(join(folder, "tasks.jsonl"))).shuffle(11).repeat(2);
+const groupSize = 2;
+let failures = 0;
+const make = () =>
+  promptEnvironment({
+    prompts: dataset,
+    promptOf: ({ question }) => String(question),
+    reward: () => {
+      // Some members fail and are run again; some dialogs end far behind others.
+      if (Math.random() < 0.05) throw new Error(`grader lost ${failures++}`);
+      return Math.random();
+    },
+  });
+await using collector = new LLMCollector(new EnvironmentPool(make, { size: 16 }), {
+  policy: fakePolicy(async () => {
+    const steps = Math.random() < 0.1 ? 300 : 5;
+    for (let i = 0; i < steps; i++) await new Promise((resolve) => setImmediate(resolve));
+  }),
+  dialogTurnsPerBatch: 8,
+  totalDialogs: dataset.tasks * groupSize,
+  groupSize,
+  maxGroupRefills: 100,
+  onDialogError: "skip",
+  overSample: 1,
+  maxStaleness: 2,
+  onStale: "retry",
+  prefetchBatches: 3,
+});
+if (saved !== null) collector.restore(saved.collector);
+console.log("begin");
+for await (const batch of collector) {
+  console.log("batch");
+  await writeJsonLines(rowsPath, batch, { append: true });
+  console.log("rows");
+  collector.incrementVersion();
+  const { size } = await Deno.stat(rowsPath);
+  const state: Saved = { collector: collector.state(), bytes: size };
+  await Deno.writeTextFile(`${statePath}.tmp`, JSON.stringify(state));
+  console.log("state");
+  await Deno.rename(`${statePath}.tmp`, statePath);
+  console.log("saved");
+}
+console.log("end");
