@@ -23,6 +23,7 @@ export {
 export { ReplayBuffer, type ReplayBufferOptions } from "./replay_buffer.ts";
 export type { CollectorStats } from "./stats.ts";
 export type { CollectorState } from "./state.ts";
+export type { SettledState } from "./settled.ts";
 export type { IncompleteGroups } from "./groups.ts";
 export type { OnStale } from "./staleness.ts";
 export type { BatchSink, EnvironmentSource, LLMCollectorOptions, PolicySource } from "./options.ts";

@@ -28,6 +28,7 @@ export interface KnownVersion {
 
 /** The versions, written down. */
 export interface VersionsState {
+  /** How they are named. */
   readonly kind: VersionKind;
   /** All versions, oldest first. */
   readonly entries: readonly Omit<VersionEntry, "index">[];

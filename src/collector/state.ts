@@ -9,7 +9,7 @@ export const COLLECTOR_STATE_SCHEMA = "sglang-rl.collector/1";
 /** Where a collector stands, as plain JSON. */
 export interface CollectorState {
   /** `sglang-rl.collector/1` */
-  readonly schema: typeof COLLECTOR_STATE_SCHEMA;
+  readonly schema: "sglang-rl.collector/1";
   /** Members that each group begins, spares too; 1 without groups. */
   readonly membersPerGroup: number;
   /** Groups (without groups: dialogs) that are given out, left out or given up. */
