@@ -22,7 +22,11 @@ export interface CollectorState {
   readonly versions: VersionsState | null;
 }
 
-/** Checks a state that comes from a file. Throws a {@linkcode ValidationError}. */
+/**
+ * Checks a state that comes from a file.
+ *
+ * @throws {ValidationError} When it is not one of this collector.
+ */
 export function checkState(state: CollectorState, membersPerGroup: number): void {
   if (state?.schema !== COLLECTOR_STATE_SCHEMA) {
     refuse(`its schema is ${state?.schema}, expected ${COLLECTOR_STATE_SCHEMA}`);

@@ -70,7 +70,11 @@ export interface TakenTask<Task> {
   readonly index: number;
 }
 
-/** Takes the task of a group. Throws a `ValidationError` at once for an empty list. */
+/**
+ * Takes the task of a group.
+ *
+ * @throws {ValidationError} At once, for an empty list.
+ */
 export function taskTaker<Task>(
   { prompts, promptOf = (task) => task as PromptTask }: TaskOptions<Task>,
   name: string,
