@@ -144,10 +144,11 @@ class WeightLink:
         """Brings weights to every server and returns when they have them.
 
         `weights` is a module, a state dict, or pairs of name and tensor. Names become those of
-        Hugging Face (`huggingface_name`, or the link's `rename`); sharded tensors are gathered one by
-        one, for which every rank of the trainer makes the same call (see `push` of `ShardedLink`).
-        Leave the tensors unchanged meanwhile. `version` is the servers' new weight version; by default
-        rank 0 gives the next number.
+        Hugging Face (`huggingface_name`, or the link's `rename`). Sharded tensors (FSDP2, tensor
+        parallelism: DTensor) are gathered one by one as they are sent, for which every rank of the
+        default process group makes the same call; only rank 0 connects, and all ranks have the same
+        outcome. Leave the tensors unchanged meanwhile. `version` is the servers' new weight version;
+        by default rank 0 of the servers' group gives the next number.
 
         Raises PushFailed when the servers did not get them, LinkLost when rank 0 went away meanwhile
         (some servers may have them), and ValueError for weights that cannot be sent.
@@ -223,6 +224,23 @@ class WeightLink:
             wire.close()
 
     def _push(self, tensors: _Tensors, version: str | int | None, about: dict[str, Any]) -> PushReport:
+        ranks = _Ranks.of(tensors)
+        if ranks is None:
+            return self._push_alone(tensors, version, about)
+        if ranks.rank > 0:
+            return ranks.follow(tensors)
+        tensors.before_gathering = ranks.lead
+        try:
+            report = self._push_alone(tensors, version, about)
+        except BaseException as error:
+            ranks.end(error)
+            raise
+        ranks.end(report)
+        return report
+
+    def _push_alone(
+        self, tensors: _Tensors, version: str | int | None, about: dict[str, Any]
+    ) -> PushReport:
         began = time.monotonic()
         if self._wire is not None and self._wire.is_over():
             self._drop()
@@ -265,17 +283,76 @@ class _Tensors:
 
     def __init__(self, tensors: list[tuple[str, Any]]):
         self._tensors = tensors
+        self.before_gathering: Callable[[int], None] = lambda index: None
+        """Called before a sharded tensor is gathered, so that the other ranks do it too."""
         self.described = [_describe(name, tensor) for name, tensor in tensors]
+
+    @property
+    def is_sharded(self) -> bool:
+        return any(hasattr(tensor, "full_tensor") for _, tensor in self._tensors)
+
+    def gathered(self, index: int) -> Any:
+        """The tensor in one piece; for a sharded one all ranks call this."""
+        tensor = self._tensors[index][1]
+        if hasattr(tensor, "full_tensor"):
+            self.before_gathering(index)
+            tensor = tensor.full_tensor()
+        return tensor.detach()
 
     def flat(self, index: int) -> Any:
         """The bytes of a tensor, one after the other, where it lies; sharded ones are gathered."""
-        tensor = _whole(self._tensors[index][1])
+        tensor = self.gathered(index)
         if tensor.device.type == "cuda":
             import torch
 
             # Work on other streams may still write to it.
             torch.cuda.synchronize(tensor.device)
         return _as_bytes(tensor)
+
+
+class _Ranks:
+    """The ranks of a trainer whose tensors are sharded: all gather what rank 0 sends."""
+
+    def __init__(self, rank: int):
+        import torch
+        import torch.distributed as dist
+
+        self.rank = rank
+        self._dist = dist
+        on_gpu = "nccl" in str(dist.get_backend())
+        self._index = torch.zeros(1, dtype=torch.int64, device="cuda" if on_gpu else "cpu")
+
+    @staticmethod
+    def of(tensors: _Tensors) -> _Ranks | None:
+        if not tensors.is_sharded:
+            return None
+        import torch.distributed as dist
+
+        return _Ranks(dist.get_rank()) if dist.is_initialized() and dist.get_world_size() > 1 else None
+
+    def lead(self, index: int) -> None:
+        """Lets the other ranks gather a tensor."""
+        self._index.fill_(index)
+        self._dist.broadcast(self._index, 0)
+
+    def end(self, outcome: PushReport | BaseException) -> None:
+        """Tells the other ranks how the push ended."""
+        self.lead(-1)
+        self._dist.broadcast_object_list([_portable(outcome)], 0)
+
+    def follow(self, tensors: _Tensors) -> PushReport:
+        """Gathers what rank 0 sends; ends as rank 0 does."""
+        while True:
+            self._dist.broadcast(self._index, 0)
+            index = int(self._index.item())
+            if index < 0:
+                break
+            tensors.gathered(index)
+        told: list[Any] = [None]
+        self._dist.broadcast_object_list(told, 0)
+        if isinstance(told[0], PushReport):
+            return told[0]
+        raise _from_portable(told[0])
 
 
 class _Ring:
@@ -651,17 +728,29 @@ def _adapter_of(model: Any) -> tuple[list[tuple[str, Any]], dict[str, Any]]:
     return list(get_peft_model_state_dict(model, adapter_name=active).items()), plain
 
 
-def _whole(tensor: Any) -> Any:
-    """The tensor in one piece: a sharded one is gathered, for which all ranks do this."""
-    if hasattr(tensor, "full_tensor"):
-        tensor = tensor.full_tensor()
-    return tensor.detach()
-
-
 def _as_bytes(tensor: Any) -> Any:
     import torch
 
     return tensor.contiguous().reshape(-1).view(torch.uint8)
+
+
+def _portable(outcome: PushReport | BaseException) -> Any:
+    if isinstance(outcome, PushReport):
+        return outcome
+    fields = {"phase": "push", **{key: value for key, value in vars(outcome).items()}}
+    return {"kind": type(outcome).__name__, "message": str(outcome), **fields}
+
+
+def _from_portable(told: dict[str, Any]) -> Exception:
+    """The error of rank 0 again."""
+    message, phase = f"rank 0 of the trainer: {told['message']}", str(told["phase"])
+    if told["kind"] == "PushFailed":
+        return PushFailed(message, told["code"], phase, told["step"], told["server"])
+    if told["kind"] == "LinkRefused":
+        return LinkRefused(message, told["code"])
+    if told["kind"] == "LinkLost":
+        return LinkLost(message, phase)
+    return LinkError(f"{message} ({told['kind']})", phase)
 
 
 def _describe(name: str, tensor: Any) -> list[Any]:

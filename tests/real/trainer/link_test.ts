@@ -6,6 +6,7 @@ import { rolloutFile } from "../../../src/collector/export/safetensors.ts";
 import { EmbeddedServer } from "../../../src/embedded/mod.ts";
 import { TrainerLink } from "../../../src/trainer/mod.ts";
 import { SGLangWeightSyncScheme } from "../../../src/weights/mod.ts";
+import { freePort } from "../../_support/free_port.ts";
 import { LinkTrainer } from "../../_support/link_trainer.ts";
 import { modelPath, pythonOf } from "../../_support/real.ts";
 import { countingEnvironments, sampleOf } from "../../unit/collector/_fakes.ts";
@@ -132,3 +133,37 @@ Deno.test("weights that do not fit fail the push by name; the next one works", a
   const [next] = await Promise.all([trainer.ask("push", {}), at.link.syncNext(at.sender)]);
   assert.equal(next.version, "1");
 });
+
+for (const kind of ["fsdp", "tp"] as const) {
+  Deno.test(`two CPU ranks push shards of ${kind} tensor by tensor, with one outcome`, async () => {
+    await using at = await fleet();
+    const script = new URL("../../_support/fsdp_trainer.py", import.meta.url).pathname;
+    const port = freePort();
+    const ranks = [0, 1].map((rank) =>
+      new Deno.Command(pythonOf(), {
+        args: ["-B", script, at.address, modelPath("tiny1"), `${rank}`, `${port}`, kind],
+        env: {
+          PYTHONPATH: new URL("../../../python", import.meta.url).pathname,
+          CUDA_VISIBLE_DEVICES: "",
+          HF_HUB_OFFLINE: "1",
+          OMP_NUM_THREADS: "1",
+        },
+        stdout: "piped",
+        stderr: "piped",
+      }).output()
+    );
+    const outputs = Promise.all(ranks);
+    const report = await at.link.syncNext(at.sender);
+    assert.equal(report.version, "sharded");
+    assert.deepEqual(await greedy(at.server), await expected());
+    await assert.rejects(at.link.syncNext(at.sender), { code: "validation" });
+    for (const [rank, { code, stdout, stderr }] of (await outputs).entries()) {
+      assert.equal(code, 0, new TextDecoder().decode(stderr));
+      const lines = new TextDecoder().decode(stdout).trim().split("\n").map((line) =>
+        JSON.parse(line)
+      );
+      assert.deepEqual(lines[0], { version: "sharded", connected: rank === 0 });
+      assert.deepEqual([lines[1].error, lines[1].code], ["PushFailed", "validation"]);
+    }
+  });
+}
