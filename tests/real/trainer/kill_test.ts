@@ -1,0 +1,123 @@
+/** Either side is killed (-9) at each phase of a push: the other hears of it, the next push works. */
+import assert from "node:assert/strict";
+import { EmbeddedServer } from "../../../src/embedded/mod.ts";
+import { readLines } from "../../../src/internal/lines.ts";
+import { TrainerLink } from "../../../src/trainer/mod.ts";
+import { SGLangWeightSyncScheme } from "../../../src/weights/mod.ts";
+import { until } from "../../_support/clock.ts";
+import { LinkTrainer } from "../../_support/link_trainer.ts";
+import { modelPath, pythonOf } from "../../_support/real.ts";
+import { greedy } from "../../unit/embedded/_support.ts";
+
+const plain = new URL("../../../python/tests/plain_trainer.py", import.meta.url).pathname;
+
+function pushPlain(address: string, way: string, die?: string): Deno.ChildProcess {
+  const file = `${modelPath("tiny1")}/model.safetensors`;
+  const args = ["-B", "-S", plain, address, "", file, way, ...(die ? ["--die", die] : [])];
+  return new Deno.Command(pythonOf(), { args, stdout: "piped", stderr: "inherit" }).spawn();
+}
+
+async function expected(): Promise<number[]> {
+  await using server = await EmbeddedServer.start({ model: modelPath("tiny1") });
+  return await greedy(server);
+}
+
+for (const way of ["shm", "socket"] as const) {
+  Deno.test(`a trainer killed at any point of a push by ${way} is named; the next push works`, async () => {
+    const folder = await Deno.makeTempDir();
+    await using server = await EmbeddedServer.start({ model: modelPath("tiny") });
+    await using link = await TrainerLink.listen(`unix:${folder}/trainer.sock`);
+    const scheme = new SGLangWeightSyncScheme({ serverUrl: server.url });
+    await using sender = scheme.createSender();
+    await sender.initAllWorkersGroup();
+    const wanted = await expected();
+    for (const die of ["offered", "asked", "half", "sent"]) {
+      const child = pushPlain(link.address, way, die);
+      // One that dies before it is taken up leaves nothing to take up.
+      if (die === "offered") {
+        await child.output();
+        await until(() => link.trainers.length === 0);
+      } else {
+        const [synced] = await Promise.all([
+          link.syncNext(sender).then((report) => report, (error) => error),
+          child.output(),
+        ]);
+        if (die === "sent") assert.ok(synced.version !== undefined || /plain/.test(synced.message));
+        else assert.match(synced.message, /trainer plain ended in push 1 /);
+      }
+      const next = pushPlain(link.address, way);
+      const [report, { stdout }] = await Promise.all([link.syncNext(sender), next.output()]);
+      const told = JSON.parse(new TextDecoder().decode(stdout));
+      assert.deepEqual([told.type, told.version], ["done", report.version], die);
+      assert.deepEqual(await greedy(server), wanted);
+    }
+    await until(() => link.trainers.length === 0);
+    // What listens is all that is left.
+    assert.deepEqual(await held(`${folder}/trainer.sock`), { maps: 0, files: 0, sockets: 1 });
+    await Deno.remove(folder, { recursive: true });
+  });
+}
+
+Deno.test("rank 0 killed at any step is named by the trainer; the next push works", async () => {
+  const folder = await Deno.makeTempDir();
+  const address = `unix:${folder}/trainer.sock`;
+  await using server = await EmbeddedServer.start({ model: modelPath("tiny") });
+  await using trainer = await LinkTrainer.start(address);
+  await trainer.ask("load", { folder: modelPath("tiny1") });
+  const before = await trainer.ask("state", {});
+  for (const step of ["probe", "stage", "pause", "update", "version", "resume"]) {
+    {
+      await using _rank0 = await rank0(address, server.url, step);
+      const outcome = await trainer.ask("push", {});
+      assert.equal(outcome.error, "LinkLost", step);
+      assert.match(outcome.message!, /closed the connection|reset by peer|Broken pipe/, step);
+      assert.ok(outcome.phase, step);
+    }
+    await using _rank0 = await rank0(address, server.url);
+    const next = await trainer.ask("push", {});
+    assert.ok(next.version !== undefined, `${step}: ${next.message}`);
+    assert.deepEqual(await greedy(server), await expected());
+  }
+  await trainer.ask("bye", {});
+  const after = await trainer.ask("state", {});
+  assert.deepEqual([after.descriptors, after.maps], [before.descriptors, before.maps]);
+  await Deno.remove(folder, { recursive: true });
+});
+
+/** What this process holds of links: mapped memory, its descriptors, ends of the socket. */
+async function held(path: string) {
+  const maps = await Deno.readTextFile("/proc/self/maps");
+  const sockets = await Deno.readTextFile("/proc/net/unix");
+  const files = [...Deno.readDirSync("/proc/self/fd")].filter(({ name }) => {
+    try {
+      return Deno.readLinkSync(`/proc/self/fd/${name}`).includes("sglang-rl-trainer");
+    } catch {
+      return false;
+    }
+  });
+  return {
+    maps: maps.split("sglang-rl-trainer").length - 1,
+    files: files.length,
+    sockets: sockets.split(path).length - 1,
+  };
+}
+
+async function rank0(address: string, server: string, step = ""): Promise<AsyncDisposable> {
+  const script = new URL("../../_support/link_child.ts", import.meta.url).pathname;
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--no-check", script, address, server, step],
+    stdout: "piped",
+  }).spawn();
+  const lines = readLines(child.stdout);
+  await lines.next();
+  return {
+    async [Symbol.asyncDispose]() {
+      try {
+        child.kill("SIGKILL");
+      } catch { /* It has ended already. */ }
+      await child.status;
+      await lines.return(undefined);
+      await child.stdout.cancel().catch(() => {});
+    },
+  };
+}
