@@ -13,7 +13,7 @@ import sys
 import time
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from sglang_rl import trainer as module
 from sglang_rl.trainer import LinkError, WeightLink
 
@@ -38,6 +38,11 @@ def make(shapes, dtype, seed):
     for name, shape in shapes.items():
         weights[name] = torch.empty(shape, dtype=getattr(torch, dtype)).normal_(0, 0.02, generator=generator)
     return sum(tensor.nbytes for tensor in weights.values())
+
+
+def save(folder):
+    save_file(weights, f"{folder}/model.safetensors", metadata={"format": "pt"})
+    return True
 
 
 def push(version=None, die=None, names=None):

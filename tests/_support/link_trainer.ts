@@ -27,6 +27,7 @@ export interface Held {
 interface Commands {
   load: [{ folder: string }, number];
   make: [{ shapes: Record<string, readonly number[]>; dtype: string; seed: number }, number];
+  save: [{ folder: string }, true];
   push: [
     { version?: string; die?: string | number; names?: readonly string[] },
     PushOutcome,
