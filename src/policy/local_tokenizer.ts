@@ -5,7 +5,7 @@ import { isTooDeep } from "../internal/json.ts";
 import { asPermissionError } from "../internal/permission.ts";
 import { isMissingFile, readRegularFile } from "../internal/regular_file.ts";
 import { messageOf } from "../internal/thrown.ts";
-import { makeTokenDecoder, type TokenDecoder } from "./token_decoder.ts";
+import { makeTokenDecoder, type TokenDecoder, vocabularyOf } from "../internal/token_decoder.ts";
 import type { DecodeOptions, EncodeOptions, SpecialTokens, Tokenizer } from "./tokenizer.ts";
 
 /** Longest file of a tokenizer; the largest have some 30 MiB. */
@@ -175,28 +175,6 @@ async function readTemplates(folder: string): Promise<Record<string, string>> {
     }
   }
   return templates;
-}
-
-/** Tokens by their ids, and which are special. */
-function vocabularyOf(
-  { model, added_tokens }: Readonly<Record<string, unknown>>,
-): { tokens: (string | undefined)[]; special: Set<number> } {
-  const tokens: (string | undefined)[] = [];
-  const special = new Set<number>();
-  const vocab = (model as { vocab?: unknown } | undefined)?.vocab;
-  if (Array.isArray(vocab)) { for (const [token] of vocab) tokens.push(String(token)); }
-  else for (const [token, id] of Object.entries(vocab ?? {})) tokens[id as number] = token;
-  for (const { id, content, special: isSpecial } of (added_tokens ?? []) as AddedToken[]) {
-    tokens[id] = content;
-    if (isSpecial) special.add(id);
-  }
-  return { tokens, special };
-}
-
-interface AddedToken {
-  readonly id: number;
-  readonly content: string;
-  readonly special?: boolean;
 }
 
 /** Texts of the ids at which a server ends a turn. */

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { makeTokenDecoder } from "../../../src/policy/token_decoder.ts";
+import { makeTokenDecoder } from "../../../src/internal/token_decoder.ts";
 
 const byteLevel = { type: "ByteLevel" };
 const llama = {

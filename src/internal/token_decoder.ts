@@ -240,3 +240,25 @@ function stripped(text: string, content: string, start: number, stop: number): s
   while (text.length - to < stop && to > from && text[to - 1] === content) to--;
   return text.slice(from, to);
 }
+
+/** Tokens by their ids, and which are special. */
+export function vocabularyOf(
+  { model, added_tokens }: Readonly<Record<string, unknown>>,
+): { tokens: (string | undefined)[]; special: Set<number> } {
+  const tokens: (string | undefined)[] = [];
+  const special = new Set<number>();
+  const vocab = (model as { vocab?: unknown } | undefined)?.vocab;
+  if (Array.isArray(vocab)) { for (const [token] of vocab) tokens.push(String(token)); }
+  else for (const [token, id] of Object.entries(vocab ?? {})) tokens[id as number] = token;
+  for (const { id, content, special: isSpecial } of (added_tokens ?? []) as AddedToken[]) {
+    tokens[id] = content;
+    if (isSpecial) special.add(id);
+  }
+  return { tokens, special };
+}
+
+interface AddedToken {
+  readonly id: number;
+  readonly content: string;
+  readonly special?: boolean;
+}
