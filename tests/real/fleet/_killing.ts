@@ -1,6 +1,6 @@
 /** Real replicas behind the real router under load, killed with -9 one after the other. */
 import assert from "node:assert/strict";
-import { AsyncSGLang } from "../../../src/engine/mod.ts";
+import { AsyncSGLang, type FromPretrainedOptions } from "../../../src/engine/mod.ts";
 import { safetensors } from "../../../src/weights/source/mod.ts";
 import { cpuEnv, modelPath, routerPython, serverPython } from "../../_support/real.ts";
 
@@ -32,25 +32,29 @@ export const launch = {
   stopGraceMs: 0,
 } as const;
 
-/** Kills replicas in turn; each has to be back with the fleet's weights before the next kill. */
-export async function killReplicas(kills: number): Promise<KillingReport> {
-  await using engine = await AsyncSGLang.fromPretrained(modelPath("tiny"), {
-    ...launch,
-    numReplicas: 2,
-    router: { python: routerPython(), stopGraceMs: 0 },
-    supervise: {
-      restartLimit: kills,
-    },
-  });
+/** A fleet of two replicas behind the router, with other weights than its checkpoint's. */
+async function startFleet(supervise: FromPretrainedOptions["supervise"]) {
+  await using stack = new AsyncDisposableStack();
+  const engine = stack.use(
+    await AsyncSGLang.fromPretrained(modelPath("tiny"), {
+      ...launch,
+      numReplicas: 2,
+      router: { python: routerPython(), stopGraceMs: 0 },
+      supervise,
+    }),
+  );
   await engine.initWeightUpdateGroup();
   const synced = await engine.updateWeights(safetensors(modelPath("tiny1")));
-  const version = synced!.version;
+  stack.move();
+  return { engine, version: synced!.version };
+}
+
+/** Requests without pause, half of them streams, until they are stopped. */
+function loadFleet(engine: AsyncSGLang, version: string) {
   const errors: string[] = [];
   const strange: string[] = [];
-  const healedMs: number[] = [];
   const stop = new AbortController();
-  let samples = 0;
-  let streams = 0;
+  const count = { samples: 0, streams: 0 };
   const ask = async (i: number) => {
     for (let round = 0; !stop.signal.aborted; round++) {
       const prompt = `Request ${i}, round ${round}:`;
@@ -62,13 +66,13 @@ export async function killReplicas(kills: number): Promise<KillingReport> {
           const sample = await engine.generate(prompt, options);
           said = sample.weightVersion;
           length = sample.ids.length;
-          samples++;
+          count.samples++;
         } else {
           for await (const { final } of engine.stream(prompt, options)) {
             said = final?.weightVersion ?? said;
             length = final?.ids.length ?? length;
           }
-          streams++;
+          count.streams++;
         }
         if (said !== version) strange.push(`${said} instead of ${version}`);
         if (length !== 48) strange.push(`${length} tokens`);
@@ -79,7 +83,26 @@ export async function killReplicas(kills: number): Promise<KillingReport> {
     }
   };
   const load = Promise.all(Array.from({ length: LOAD }, (_, i) => ask(i)));
-  try {
+  return {
+    errors,
+    strange,
+    count,
+    async [Symbol.asyncDispose]() {
+      stop.abort();
+      await load;
+    },
+  };
+}
+
+/** Kills replicas in turn; each has to be back with the fleet's weights before the next kill. */
+export async function killReplicas(kills: number): Promise<KillingReport> {
+  const fleet = await startFleet({ restartLimit: kills });
+  await using engine = fleet.engine;
+  const { version } = fleet;
+  const healedMs: number[] = [];
+  const load = loadFleet(engine, version);
+  {
+    await using _load = load;
     for (let kill = 0; kill < kills; kill++) {
       const victim = engine.managed!.servers[kill % 2]!;
       const seen = engine.supervisor!.events({ signal: AbortSignal.timeout(180_000) });
@@ -100,9 +123,50 @@ export async function killReplicas(kills: number): Promise<KillingReport> {
         .modelInfo();
       assert.equal(weightVersion, version, "it serves with other weights");
     }
-  } finally {
-    stop.abort();
-    await load;
   }
-  return { kills, samples, streams, errors, strange, healedMs };
+  const { errors, strange, count } = load;
+  return { kills, ...count, errors, strange, healedMs };
+}
+
+/** What a run saw of a replica that was killed whenever it was back. */
+export interface RetirementReport extends Omit<KillingReport, "healedMs"> {
+  /** From the first kill until it was retired, in milliseconds. */
+  readonly retiredMs: number;
+  /** What the event said. */
+  readonly reason: string;
+  /** State of the other replica then. */
+  readonly other: string;
+}
+
+/** Kills one replica as soon as it is back, with the default budget, until it is retired. */
+export async function retireReplica(): Promise<RetirementReport> {
+  const fleet = await startFleet({});
+  await using engine = fleet.engine;
+  const load = loadFleet(engine, fleet.version);
+  const [victim, other] = engine.managed!.servers;
+  let kills = 1;
+  let reason = "";
+  let retiredMs = 0;
+  {
+    await using _load = load;
+    const startedAt = performance.now();
+    const seen = engine.supervisor!.events({ signal: AbortSignal.timeout(300_000) });
+    Deno.kill(victim!.pid!, "SIGKILL");
+    for await (const event of seen) {
+      if (event.url !== victim!.url) continue;
+      if (event.to === "retired") {
+        reason = event.reason;
+        retiredMs = Math.round(performance.now() - startedAt);
+        break;
+      }
+      if (event.to !== "healthy") continue;
+      kills++;
+      Deno.kill(engine.managed!.servers[0]!.pid!, "SIGKILL");
+    }
+    // The other one serves on alone.
+    await new Promise((resolve) => setTimeout(resolve, 2_000));
+  }
+  const { errors, strange, count } = load;
+  const { state } = engine.supervisor!.servers.find(({ url }) => url === other!.url)!;
+  return { kills, ...count, errors, strange, retiredMs, reason, other: state };
 }
