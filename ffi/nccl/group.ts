@@ -34,8 +34,8 @@ export interface RendezvousStore {
     /** The last request. */
     readonly lastOp: string | undefined;
   };
-  /** Stores a value under a key as it goes over the wire. */
-  set(key: string, value: Uint8Array): void;
+  /** Stores a value under a key as it goes over the wire, for so many reads of clients. */
+  set(key: string, value: Uint8Array, options: { readonly reads: number }): void;
   /** Removes a key. */
   delete(key: string): boolean;
   /** Calls the handler when a client wants a key that is not there. */
@@ -44,8 +44,10 @@ export interface RendezvousStore {
 
 /** What an {@linkcode NcclGroup} is opened with. */
 export interface NcclGroupOptions {
-  /** The store that the servers connect to; the caller closes it, after the group. */
+  /** The store that the servers connect to. */
   readonly store: RendezvousStore;
+  /** What is closed after the group, such as its store. Default nothing. */
+  readonly closesToo?: AsyncDisposable | undefined;
   /** 1 + the servers' ranks. */
   readonly worldSize: number;
   /** Name of the group, as the servers know it. */
@@ -114,6 +116,7 @@ export class NcclGroup implements CollectiveGroup {
   readonly #timeoutMs: number;
   readonly #logger: Logger;
   readonly #idKey: string;
+  readonly #closesToo: AsyncDisposable | undefined;
   #publishing: Promise<Uint8Array<ArrayBuffer>> | undefined;
   #joining: Promise<void> | undefined;
   #sending = false;
@@ -127,13 +130,19 @@ export class NcclGroup implements CollectiveGroup {
     this.#timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
     this.#logger = options.logger ?? silentLogger;
     this.#idKey = uniqueIdKey(groupName, 0);
+    this.#closesToo = options.closesToo;
     this.masterAddress = options.masterAddress ?? store.hostname;
     this.masterPort = store.port;
     this.groupName = groupName;
     this.worldSize = worldSize;
     store.onMissing((key) => {
       const counter = uniqueIdCounter(key, groupName);
-      if (counter !== undefined && counter > 0) {
+      if (counter === 0 && this.#publishing !== undefined) {
+        this.#logger.error(
+          `NCCL group "${groupName}": the communicator's id was read by as many as there are ` +
+            `ranks, and is asked for once more: somebody else took a rank's`,
+        );
+      } else if (counter !== undefined && counter > 0) {
         this.#logger.error(
           `NCCL group "${groupName}": a peer asks for ${key}, a second communicator`,
         );
@@ -324,7 +333,11 @@ export class NcclGroup implements CollectiveGroup {
     this.#aborted = reason;
     this.#store.delete(this.#idKey);
     this.#logger.warn(`NCCL group "${this.groupName}" aborted: ${reason.message}`);
-    await this.#communicator.abort(reason);
+    try {
+      await this.#communicator.abort(reason);
+    } finally {
+      await this.#closesToo?.[Symbol.asyncDispose]();
+    }
   }
 
   /** Ends the group after the servers have left it. A group that was aborted is closed already. */
@@ -341,7 +354,11 @@ export class NcclGroup implements CollectiveGroup {
 
   async #close(): Promise<void> {
     this.#store.delete(this.#idKey);
-    await this.#communicator.close(this.#wait("close group"));
+    try {
+      await this.#communicator.close(this.#wait("close group"));
+    } finally {
+      await this.#closesToo?.[Symbol.asyncDispose]();
+    }
   }
 
   /** Makes the id that the servers look for when the first collective is announced. */
@@ -349,7 +366,8 @@ export class NcclGroup implements CollectiveGroup {
     return this.#publishing ??= (async () => {
       const wait = this.#wait("make the communicator's id", call);
       const uniqueId = await this.#communicator.request("uniqueId", {}, wait);
-      this.#store.set(this.#idKey, uniqueId);
+      // Once for each rank: whoever else reads it takes one that is then missed.
+      this.#store.set(this.#idKey, uniqueId, { reads: this.worldSize - 1 });
       return uniqueId;
     })();
   }

@@ -1,4 +1,10 @@
-import { PermissionError, ProtocolError, StateError, UnreachableError } from "../errors.ts";
+import {
+  PermissionError,
+  ProtocolError,
+  StateError,
+  UnreachableError,
+  ValidationError,
+} from "../errors.ts";
 import { sleep, withDeadline } from "../internal/deadline.ts";
 import { asPermissionError } from "../internal/permission.ts";
 import { type BufferBudget, StoreConnection } from "./connection.ts";
@@ -128,10 +134,17 @@ export class TCPStoreServer implements AsyncDisposable {
    * Stores a value. The key is taken as it goes over the wire: a Python client's
    * `store.set("a", ...)` arrives as `/a`.
    *
+   * @param options `reads`: how often clients may read it, after which the key is gone. Default any
+   * number of times.
+   * @throws {ValidationError} `reads` is no whole number from 1.
    * @throws {ProtocolError} When a limit is passed.
    */
-  set(key: string, value: Uint8Array): void {
-    this.#table.set(key, value.slice());
+  set(key: string, value: Uint8Array, options: { readonly reads?: number | undefined } = {}): void {
+    const { reads } = options;
+    if (reads !== undefined && !(Number.isInteger(reads) && reads >= 1)) {
+      throw new ValidationError(`reads must be a whole number from 1, not ${reads}`);
+    }
+    this.#table.set(key, value.slice(), reads);
   }
 
   /** A copy of the value of a key as it goes over the wire, or `undefined`. */

@@ -122,7 +122,7 @@ export class StoreSession {
   }
 
   #existing(key: string): Uint8Array {
-    const value = this.#table.get(key);
+    const value = this.#table.read(key);
     if (value === undefined) throw new ProtocolError(`TCPStore: GET of missing key "${key}"`);
     return value;
   }

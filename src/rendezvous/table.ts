@@ -14,6 +14,8 @@ interface Waiter {
 export class KeyTable {
   readonly #limits: StoreLimits;
   readonly #values = new Map<string, Uint8Array>();
+  /** How often a key may still be read over the wire, where that is limited. */
+  readonly #readsLeft = new Map<string, number>();
   readonly #waiters = new Map<string, Set<Waiter>>();
   readonly #handlers: MissingKeyHandler[] = [];
   #storedBytes = 0;
@@ -61,13 +63,28 @@ export class KeyTable {
     return undefined;
   }
 
-  /** Stores a value and wakes those who wait for it. Throws when a limit would be passed. */
-  set(key: string, value: Uint8Array): void {
+  /** The value for a client; a key of which that was the last read is gone afterwards. */
+  read(key: string): Uint8Array | undefined {
+    const value = this.get(key);
+    const left = this.#readsLeft.get(key);
+    if (left === 1) this.delete(key);
+    else if (left !== undefined) this.#readsLeft.set(key, left - 1);
+    return value;
+  }
+
+  /**
+   * Stores a value and wakes those who wait for it. Throws when a limit would be passed.
+   *
+   * @param reads How many clients may read it; default any number.
+   */
+  set(key: string, value: Uint8Array, reads?: number): void {
     const old = this.#values.get(key);
     const keyBytes = encodeText(key).length;
     const change = value.length - (old?.length ?? -keyBytes);
     this.#checkLimits({ keyBytes, valueBytes: value.length, change, isNew: old === undefined });
     this.#values.set(key, value);
+    if (reads === undefined) this.#readsLeft.delete(key);
+    else this.#readsLeft.set(key, reads);
     this.#storedBytes += change;
     this.#wake(key);
   }
@@ -106,6 +123,7 @@ export class KeyTable {
     const old = this.#values.get(key);
     if (old === undefined) return false;
     this.#storedBytes -= old.length + encodeText(key).length;
+    this.#readsLeft.delete(key);
     return this.#values.delete(key);
   }
 

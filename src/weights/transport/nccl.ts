@@ -1,12 +1,4 @@
-import type {
-  BroadcastPart,
-  CollectiveGroup,
-  DevicePart,
-  GatheredPart,
-  OpenGroupOptions,
-  StagePart,
-  TransportCall,
-} from "../../collective/group.ts";
+import type { CollectiveGroup, OpenGroupOptions, TransportCall } from "../../collective/group.ts";
 import type { Keeper } from "../../../ffi/mod.ts";
 import { PermissionError } from "../../errors.ts";
 import { TCPStoreServer } from "../../rendezvous/server.ts";
@@ -88,6 +80,7 @@ async function openNcclGroup(
   });
   const settings = {
     store,
+    closesToo: store,
     worldSize,
     groupName,
     masterAddress,
@@ -98,85 +91,12 @@ async function openNcclGroup(
     logger: options.logger,
   };
   try {
-    const opened = options.keeper === undefined
+    return options.keeper === undefined
       ? await NcclGroup.open(settings)
       : await NcclGroup.openIn(options.keeper, settings);
-    return new GroupWithStore(opened, store);
   } catch (error) {
     await store[Symbol.asyncDispose]();
     throw error;
-  }
-}
-
-type DeviceGroup = CollectiveGroup & Required<Pick<CollectiveGroup, DeviceCalls>>;
-type DeviceCalls = "stagingBuffer" | "stage" | "broadcastDevice";
-
-/** A group that closes its store after itself. */
-class GroupWithStore implements CollectiveGroup {
-  readonly backend = "nccl";
-  readonly masterAddress: string;
-  readonly masterPort: number;
-  readonly groupName: string;
-  readonly worldSize: number;
-  readonly #group: DeviceGroup;
-  readonly #store: TCPStoreServer;
-
-  constructor(group: DeviceGroup, store: TCPStoreServer) {
-    this.#group = group;
-    this.#store = store;
-    this.masterAddress = group.masterAddress;
-    this.masterPort = group.masterPort;
-    this.groupName = group.groupName;
-    this.worldSize = group.worldSize;
-  }
-
-  get failure(): Error | undefined {
-    return this.#group.failure;
-  }
-
-  get outlivesUs(): boolean | undefined {
-    return this.#group.outlivesUs;
-  }
-
-  get heard(): string | undefined {
-    return this.#group.heard;
-  }
-
-  connect(call: TransportCall): Promise<void> {
-    return this.#group.connect(call);
-  }
-
-  stagingBuffer(byteLength: number): Uint8Array {
-    return this.#group.stagingBuffer(byteLength);
-  }
-
-  stage(
-    parts: readonly (StagePart | GatheredPart)[],
-    call: TransportCall,
-  ): Promise<DevicePart[]> {
-    return this.#group.stage(parts, call);
-  }
-
-  broadcastDevice(parts: readonly DevicePart[], call: TransportCall): Promise<void> {
-    return this.#group.broadcastDevice(parts, call);
-  }
-
-  broadcast(parts: readonly BroadcastPart[], call: TransportCall): Promise<void> {
-    return this.#group.broadcast(parts, call);
-  }
-
-  async abort(reason: Error): Promise<void> {
-    await this.#group.abort(reason);
-    await this.#store[Symbol.asyncDispose]();
-  }
-
-  async close(): Promise<void> {
-    await this.#group.close();
-    await this.#store[Symbol.asyncDispose]();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
   }
 }
 

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import fc from "fast-check";
 import { AbortedError, StateError, TimeoutError, UnreachableError } from "../../../src/errors.ts";
 import { TCPStoreClient, TCPStoreServer } from "../../../src/rendezvous/mod.ts";
 import { encodeRequest, utf8 } from "./_encode.ts";
@@ -49,6 +50,40 @@ Deno.test("what a client sets the server has, and the other way round", async ()
   assert.deepEqual(server.get("/from client"), utf8("a"));
   server.set("/from server", utf8("b"));
   assert.deepEqual(await client.get("from server"), utf8("b"));
+});
+
+Deno.test("a value for so many readers is had by just as many, whatever else they ask", async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.integer({ min: 1, max: 5 }),
+      fc.array(fc.constantFrom("check", "wait"), { maxLength: 4 }),
+      async (reads, before) => {
+        await using server = TCPStoreServer.listen();
+        server.set("/id", utf8("secret"), { reads });
+        for (let reader = 0; reader < reads; reader++) {
+          await using client = await connect(server);
+          // As torch's ranks do: neither is a read.
+          for (const ask of before) {
+            if (ask === "check") assert.equal(await client.check(["id"]), true);
+            else await client.wait(["id"]);
+          }
+          assert.deepEqual(await client.get("id"), utf8("secret"));
+        }
+        await using late = await connect(server);
+        assert.equal(await late.check(["id"]), false);
+        assert.equal(server.get("/id"), undefined);
+        server.set("/id", utf8("another"));
+        for (let again = 0; again < 3; again++) {
+          assert.deepEqual(await late.get("id"), utf8("another"));
+        }
+      },
+    ),
+    { numRuns: 20 },
+  );
+  await using server = TCPStoreServer.listen();
+  for (const reads of [0, -1, 1.5, NaN]) {
+    assert.throws(() => server.set("/id", utf8("x"), { reads }), { code: "validation" });
+  }
 });
 
 Deno.test("the server's wait gives the values in the order asked for", async () => {
