@@ -6,7 +6,10 @@ import { addressOf, isLoopback, isSameKey, keyOf } from "./address.ts";
 import { answerStream, answerWhole } from "./answering.ts";
 import type { Api } from "./apis/api.ts";
 import { chatCompletions } from "./apis/chat_completions.ts";
+import { completions } from "./apis/completions.ts";
+import { countTokens, messages } from "./apis/messages.ts";
 import { openAIError } from "./apis/openai_error.ts";
+import { responses } from "./apis/responses.ts";
 import { asRefusal, GatewayRefusal } from "./fault.ts";
 import { type GatewayRequest, HttpServer } from "./http_server.ts";
 import { GatewayModel } from "./model.ts";
@@ -33,6 +36,10 @@ import {
 /** The APIs by path. */
 const apis: Readonly<Record<string, Api>> = {
   "/v1/chat/completions": chatCompletions,
+  "/v1/completions": completions,
+  "/v1/responses": responses,
+  "/v1/messages": messages,
+  "/v1/messages/count_tokens": countTokens,
 };
 
 /** What a gateway counted. */
@@ -282,7 +289,7 @@ export class RecordingGateway implements AsyncDisposable {
         retryAfterS: 1,
       });
     }
-    const read = api.read(await this.#body(request), request.headers);
+    const read = api.read(await this.#body(request), request.headers, session.history);
     const { asked } = read;
     if (asked.samples > maxSamples) {
       throw new GatewayRefusal(`At most ${maxSamples} answers to one prompt can be asked for`, {
@@ -292,6 +299,10 @@ export class RecordingGateway implements AsyncDisposable {
       });
     }
     const model = this.#modelOf(asked.model);
+    if (api === countTokens) {
+      const tokens = await session.countTokens(asked, model, request.signal);
+      return Response.json({ input_tokens: tokens });
+    }
     const { samplingSeed: seed, ...unseeded } = asked.sampling;
     const isUnseeded = seed !== undefined && !await model.takesSeeds();
     const ignored = isUnseeded ? [...read.ignored, "seed"] : read.ignored;

@@ -8,6 +8,7 @@ import type { Message } from "../policy/message.ts";
 import type { ChatModel } from "../rollout/chat_model.ts";
 import { beginsWith } from "../rollout/ids.ts";
 import { endTurn, prepareTurn, turnIds, type TurnPrompt } from "../rollout/turn.ts";
+import { type AnswerHistory, messageOfShown } from "./apis/response_items.ts";
 import type { Asked } from "./asked.ts";
 import { Conversations } from "./conversations.ts";
 import { eitherSignal } from "./either_signal.ts";
@@ -68,6 +69,9 @@ export class OpenSession implements GatewaySession {
   readonly #conversations = new Conversations();
   readonly #texts: RecordedTurn[] = [];
   readonly #turns: RecordedTurn[] = [];
+  /** Answers by id, with the conversation as their agent saw it. */
+  readonly #byId = new Map<string, { record: RecordedTurn; asked: readonly Message[] }>();
+  readonly #byCall = new Map<string, RecordedTurn>();
   readonly #rewards = new Map<string, number>();
   readonly #ending = new AbortController();
   readonly #finished = Promise.withResolvers<EndedSession>();
@@ -143,6 +147,23 @@ export class OpenSession implements GatewaySession {
   /** Gives it up, if it has not ended. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.abort();
+  }
+
+  /** What APIs may ask of what was recorded. */
+  readonly history: AnswerHistory = {
+    conversation: (id) => {
+      const found = this.#byId.get(id);
+      return found === undefined ? null : [...found.asked, messageOfShown(found.record.shown)];
+    },
+    answer: (id) => this.#byId.get(id)?.record ?? null,
+    answerOfCall: (callId) => this.#byCall.get(callId) ?? null,
+  };
+
+  /** How many ids the prompt of a request has. */
+  async countTokens(asked: Asked, model: GatewayModel, signal: AbortSignal): Promise<number> {
+    this.#refuseBeyond(0);
+    const { prompt } = await this.#prepare(asked, await model.setting(asked), signal);
+    return prompt.ids.length;
   }
 
   /** The rows so far. */
@@ -295,8 +316,11 @@ export class OpenSession implements GatewaySession {
     this.#turns.push(record);
     this.#parts.counts.turns++;
     this.#tokens += record.turn.prompt.ids.length + record.turn.sample.ids.length;
-    if (input.kind === "chat") this.#conversations.add(record, input.messages);
-    else this.#texts.push(record);
+    if (input.kind === "chat") {
+      this.#conversations.add(record, input.messages);
+      this.#byId.set(record.id, { record, asked: input.messages });
+      for (const { id } of record.shown.calls) this.#byCall.set(id, record);
+    } else this.#texts.push(record);
     return record;
   }
 

@@ -3,6 +3,7 @@ import type { Asked } from "../asked.ts";
 import type { EventStream } from "../event_stream.ts";
 import type { GatewayRefusal } from "../fault.ts";
 import type { RecordedTurn } from "../recorded_turn.ts";
+import type { AnswerHistory } from "./response_items.ts";
 import type { AnswerPart } from "../session.ts";
 import type { Tokenizer } from "../../policy/tokenizer.ts";
 
@@ -48,6 +49,12 @@ export interface Api {
    * @throws {GatewayRefusal} The request is not what the API takes.
    */
   read(body: Readonly<Record<string, unknown>>, headers: Headers): ReadRequest;
+  /** Reads a request. Throws a {@linkcode GatewayRefusal}. */
+  read(
+    body: Readonly<Record<string, unknown>>,
+    headers: Headers,
+    history: AnswerHistory,
+  ): ReadRequest;
   /** A refusal in the API's shape. */
   refuse(refusal: GatewayRefusal): unknown;
 }

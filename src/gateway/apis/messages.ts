@@ -1,0 +1,370 @@
+/** `POST /v1/messages`: Anthropic's API. */
+import type { Message } from "../../policy/message.ts";
+import type { Asked, ToolChoice } from "../asked.ts";
+import type { EventStream } from "../event_stream.ts";
+import { type GatewayRefusal, invalid } from "../fault.ts";
+import type { RecordedTurn } from "../recorded_turn.ts";
+import type { AnswerPart } from "../session.ts";
+import { type AnswerWriter, type Api, isRetry, usageOf } from "./api.ts";
+import { checkedTools, Fields, ignoredFields, isObject, offeredTool } from "./fields.ts";
+
+const FIELDS = {
+  used: [
+    "model",
+    "messages",
+    "system",
+    "max_tokens",
+    "stop_sequences",
+    "stream",
+    "temperature",
+    "top_p",
+    "top_k",
+    "tools",
+    "tool_choice",
+  ],
+  ignored: [
+    "metadata",
+    "service_tier",
+    "thinking",
+    "cache_control",
+    "inference_geo",
+    "output_config",
+  ],
+  refused: {
+    container: "the gateway runs no code",
+    mcp_servers: "the gateway calls no MCP servers; give tools",
+    context_management: "the gateway edits no conversations",
+  },
+};
+
+/** Anthropic's API. */
+export const messages: Api = {
+  read: (body, headers) => readMessages(body, headers, { needsMaxTokens: true }),
+  refuse: anthropicError,
+};
+
+/** A request of `/v1/messages/count_tokens`. */
+export const countTokens: Api = {
+  read: (body, headers) => readMessages(body, headers, { needsMaxTokens: false }),
+  refuse: anthropicError,
+};
+
+function readMessages(
+  body: Readonly<Record<string, unknown>>,
+  headers: Headers,
+  { needsMaxTokens }: { readonly needsMaxTokens: boolean },
+): ReturnType<Api["read"]> {
+  const ignored = ignoredFields(body, FIELDS);
+  const fields = new Fields(body);
+  const maxTokens = fields.integer("max_tokens", 1);
+  if (maxTokens === undefined && needsMaxTokens) {
+    throw invalid('"max_tokens" is missing: it must be a whole number of at least 1', "max_tokens");
+  }
+  const tools = toolsOf(fields);
+  const stop = fields.texts("stop_sequences");
+  const sampling = {
+    maxNewTokens: maxTokens,
+    temperature: fields.number("temperature"),
+    topP: fields.number("top_p"),
+    topK: fields.integer("top_k", 0),
+    stop: stop === undefined || stop.length === 0 ? undefined : stop,
+  };
+  const asked: Asked = {
+    model: fields.needText("model"),
+    input: { kind: "chat", messages: conversationOf(fields) },
+    tools,
+    toolChoice: toolChoiceOf(fields.object("tool_choice"), tools),
+    variables: {},
+    sampling: Object.fromEntries(
+      Object.entries(sampling).filter(([, value]) => value !== undefined),
+    ),
+    samples: 1,
+    topLogProbs: 0,
+    isRetry: isRetry(headers),
+  };
+  const id = `msg_${crypto.randomUUID().replaceAll("-", "")}`;
+  const writer = new MessageWriter(id, asked.model);
+  return { asked, isStream: fields.flag("stream") ?? false, ignored, id, writer };
+}
+
+function toolsOf(fields: Fields): Asked["tools"] {
+  return checkedTools((fields.objects("tools") ?? []).map((tool, index) => {
+    const path = `tools[${index}]`;
+    if (tool.type !== undefined && tool.type !== null && tool.type !== "custom") {
+      throw invalid(`"${path}" is a tool of Anthropic's servers: only custom tools can be called`);
+    }
+    const name = new Fields(tool, `${path}.`).needText("name");
+    return offeredTool({ ...tool, name, parameters: tool.input_schema }, path);
+  }));
+}
+
+function toolChoiceOf(
+  value: Readonly<Record<string, unknown>> | undefined,
+  tools: Asked["tools"],
+): ToolChoice {
+  const kind = value?.type ?? "auto";
+  if (kind === "auto" || kind === "none") return kind;
+  if (tools.length === 0) throw invalid('"tool_choice" needs "tools"', "tool_choice");
+  if (kind === "any") return "required";
+  const { name } = value ?? {};
+  if (kind === "tool" && tools.some((tool) => tool.function.name === name)) {
+    return { name: name as string };
+  }
+  throw invalid('"tool_choice" must be auto, any, none, or name one of the tools', "tool_choice");
+}
+
+function conversationOf(fields: Fields): readonly Message[] {
+  const given = fields.objects("messages");
+  if (given === undefined || given.length === 0) {
+    throw invalid('"messages" must be a list of at least one message', "messages");
+  }
+  const system = fields.raw("system");
+  const first = system === undefined
+    ? []
+    : [{ role: "system", content: textOfBlocks(system, "system") }];
+  return [...first, ...given.flatMap((one, index) => messagesOf(one, `messages[${index}]`))];
+}
+
+/** Answers of tools are blocks of the user's message there, and messages of their own here. */
+function messagesOf(value: Readonly<Record<string, unknown>>, path: string): Message[] {
+  const role = new Fields(value, `${path}.`).word("role", ["user", "assistant", "system"]);
+  if (role === undefined) throw invalid(`"${path}.role" is missing`, `${path}.role`);
+  const { content } = value;
+  if (typeof content === "string") return [{ role, content }];
+  if (!Array.isArray(content)) {
+    throw invalid(`"${path}.content" must be a string or a list of blocks`, `${path}.content`);
+  }
+  return role === "assistant"
+    ? [assistantOf(content, `${path}.content`)]
+    : userMessages(role, content, `${path}.content`);
+}
+
+function userMessages(role: string, blocks: readonly unknown[], path: string): Message[] {
+  const out: Message[] = [];
+  for (const [index, block] of blocks.entries()) {
+    const place = `${path}[${index}]`;
+    const fields = new Fields(isObject(block) ? block : {}, `${place}.`);
+    if (isObject(block) && block.type === "tool_result") {
+      const { content } = block;
+      out.push({
+        role: "tool",
+        content: content === undefined ? "" : textOfBlocks(content, `${place}.content`),
+        tool_call_id: fields.needText("tool_use_id"),
+      });
+      continue;
+    }
+    const text = textOfBlocks([block], path);
+    const last = out.at(-1);
+    if (last?.role === role) out[out.length - 1] = { role, content: `${last.content}${text}` };
+    else out.push({ role, content: text });
+  }
+  return out;
+}
+
+function assistantOf(blocks: readonly unknown[], path: string): Message {
+  let content = "";
+  let reasoning: string | undefined;
+  const calls: NonNullable<Message["tool_calls"]>[number][] = [];
+  for (const [index, block] of blocks.entries()) {
+    const place = `${path}[${index}]`;
+    const given = isObject(block) ? block : {};
+    const fields = new Fields(given, `${place}.`);
+    switch (given.type) {
+      case "thinking":
+        reasoning = (reasoning ?? "") + fields.needText("thinking");
+        break;
+      case "tool_use":
+        calls.push({
+          id: fields.needText("id"),
+          type: "function",
+          function: {
+            name: fields.needText("name"),
+            arguments: JSON.stringify(fields.object("input") ?? {}),
+          },
+        });
+        break;
+      default:
+        content += textOfBlocks([block], path);
+    }
+  }
+  return {
+    role: "assistant",
+    content,
+    ...(reasoning === undefined ? {} : { reasoning_content: reasoning }),
+    ...(calls.length === 0 ? {} : { tool_calls: calls }),
+  };
+}
+
+function textOfBlocks(value: unknown, path: string): string {
+  if (typeof value === "string") return value;
+  if (!Array.isArray(value)) throw invalid(`"${path}" must be a string or a list of blocks`, path);
+  return value.map((block, index) => {
+    if (isObject(block) && block.type === "text" && typeof block.text === "string") {
+      return block.text;
+    }
+    throw invalid(
+      `"${path}[${index}]" must be a text block: images, documents and the like are not supported`,
+      `${path}[${index}]`,
+    );
+  }).join("");
+}
+
+class MessageWriter implements AnswerWriter {
+  readonly #id: string;
+  readonly #model: string;
+  #block: "text" | "thinking" | null = null;
+  #blocks = 0;
+
+  constructor(id: string, model: string) {
+    this.#id = id;
+    this.#model = model;
+  }
+
+  whole(turns: readonly RecordedTurn[]): Promise<unknown> {
+    const [record] = turns;
+    const { content, reasoning, calls } = record!.shown;
+    const blocks = [
+      ...(reasoning === null ? [] : [{ type: "thinking", thinking: reasoning, signature: "" }]),
+      ...(content === "" ? [] : [{ type: "text", text: content, citations: null }]),
+      ...calls.map(({ id, name, arguments: json }) => ({
+        type: "tool_use",
+        id,
+        name,
+        input: JSON.parse(json),
+      })),
+    ];
+    return Promise.resolve({
+      ...this.#frame(),
+      content: blocks,
+      ...stopOf(record!),
+      usage: messageUsage(turns),
+    });
+  }
+
+  begin(stream: EventStream): void {
+    const message = {
+      ...this.#frame(),
+      content: [],
+      stop_reason: null,
+      stop_sequence: null,
+      usage: { ...messageUsage([]) },
+    };
+    send(stream, { type: "message_start", message });
+  }
+
+  part(stream: EventStream, { shown: { content, reasoning } }: AnswerPart): void {
+    if (reasoning !== "") {
+      this.#open(stream, "thinking");
+      this.#delta(stream, { type: "thinking_delta", thinking: reasoning });
+    }
+    if (content !== "") {
+      this.#open(stream, "text");
+      this.#delta(stream, { type: "text_delta", text: content });
+    }
+  }
+
+  end(stream: EventStream, turns: readonly RecordedTurn[]): Promise<void> {
+    const [record] = turns;
+    this.#close(stream);
+    for (const { id, name, arguments: json } of record!.shown.calls) {
+      this.#start(stream, { type: "tool_use", id, name, input: {} });
+      this.#delta(stream, { type: "input_json_delta", partial_json: json });
+      this.#stop(stream);
+    }
+    const usage = messageUsage(turns);
+    send(stream, { type: "message_delta", delta: stopOf(record!), usage });
+    send(stream, { type: "message_stop" });
+    return Promise.resolve();
+  }
+
+  fail(stream: EventStream, refusal: GatewayRefusal): void {
+    stream.write(anthropicError(refusal), "error");
+  }
+
+  #frame(): Readonly<Record<string, unknown>> {
+    return { id: this.#id, type: "message", role: "assistant", model: this.#model };
+  }
+
+  #open(stream: EventStream, kind: "text" | "thinking"): void {
+    if (this.#block === kind) return;
+    this.#close(stream);
+    this.#block = kind;
+    this.#start(
+      stream,
+      kind === "text"
+        ? { type: "text", text: "", citations: null }
+        : { type: "thinking", thinking: "", signature: "" },
+    );
+  }
+
+  #close(stream: EventStream): void {
+    if (this.#block !== null) this.#stop(stream);
+    this.#block = null;
+  }
+
+  #start(stream: EventStream, block: unknown): void {
+    send(stream, { type: "content_block_start", index: this.#blocks, content_block: block });
+  }
+
+  #delta(stream: EventStream, delta: unknown): void {
+    send(stream, { type: "content_block_delta", index: this.#blocks, delta });
+  }
+
+  #stop(stream: EventStream): void {
+    send(stream, { type: "content_block_stop", index: this.#blocks++ });
+  }
+}
+
+function send(
+  stream: EventStream,
+  event: { readonly type: string } & Readonly<Record<string, unknown>>,
+): void {
+  stream.write(event, event.type);
+}
+
+function stopOf({ turn, shown }: RecordedTurn): Readonly<Record<string, unknown>> {
+  const { finishReason } = turn.sample;
+  if (shown.calls.length > 0) return { stop_reason: "tool_use", stop_sequence: null };
+  if (finishReason.type === "length") return { stop_reason: "max_tokens", stop_sequence: null };
+  const matched = finishReason.type === "stop" ? finishReason.matched : null;
+  return typeof matched === "string"
+    ? { stop_reason: "stop_sequence", stop_sequence: matched }
+    : { stop_reason: "end_turn", stop_sequence: null };
+}
+
+function messageUsage(turns: readonly RecordedTurn[]): Readonly<Record<string, unknown>> {
+  const { prompt, completion } = usageOf(turns);
+  const cached = Math.min(prompt, turns[0]?.cachedTokens ?? 0);
+  return {
+    // Tokens of the prompt that no cache had; the three together are the prompt.
+    input_tokens: prompt - cached,
+    cache_creation_input_tokens: 0,
+    cache_read_input_tokens: cached,
+    output_tokens: completion,
+  };
+}
+
+/** A refusal as Anthropic's API writes it. */
+export function anthropicError({ message, status }: GatewayRefusal): unknown {
+  return { type: "error", error: { type: typeOf(status), message } };
+}
+
+function typeOf(status: number): string {
+  switch (status) {
+    case 401:
+      return "authentication_error";
+    case 403:
+    case 410:
+      return "permission_error";
+    case 404:
+      return "not_found_error";
+    case 413:
+      return "request_too_large";
+    case 429:
+      return "rate_limit_error";
+    case 503:
+      return "overloaded_error";
+    default:
+      return status < 500 ? "invalid_request_error" : "api_error";
+  }
+}
