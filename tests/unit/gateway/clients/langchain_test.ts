@@ -1,7 +1,7 @@
 /** LangChain.js with its OpenAI chat model, as an agent uses it. */
 import assert from "node:assert/strict";
 import {
-  AIMessageChunk,
+  type AIMessageChunk,
   type BaseMessage,
   HumanMessage,
   ToolMessage,
