@@ -51,6 +51,10 @@ export async function* runDialog(
   setting: DialogSetting,
 ): AsyncGenerator<RolloutRow, void, void> {
   const { dialog, attempt, group, member, index } = run;
+  if (run.environment.episode !== undefined) {
+    yield* await runEpisode(run, setting);
+    return;
+  }
   const start = await callEnvironment(run, setting, "reset", async (signal) => {
     const reset = await run.environment.reset({ dialog, attempt, group, member, signal });
     checkReset(reset);
@@ -132,6 +136,28 @@ interface TakenTurn {
   readonly row: RolloutRow;
   readonly next?: TurnRequest | undefined;
   readonly ahead?: Ahead | undefined;
+}
+
+/** A dialog that its environment drives: rows of the very dialog that was asked for. */
+async function runEpisode(run: DialogRun, setting: DialogSetting): Promise<readonly RolloutRow[]> {
+  const { dialog, attempt, group, member, index, signal } = run;
+  const { maxTurns, versions } = setting;
+  using _permit = await setting.environmentCalls.acquire(signal);
+  const numbers = { dialog, attempt, group, member, environment: index };
+  try {
+    const rows = await run.environment.episode!({ ...numbers, signal, maxTurns, versions });
+    const isEnded = rows.length > 0 &&
+      rows.every(({ done }, at) => done === (at === rows.length - 1));
+    if (!isEnded) {
+      throw new ValidationError("episode() must give at least one row, of which the last is done");
+    }
+    return rows.map((row) => ({ ...row, ...numbers }));
+  } catch (error) {
+    throw new EnvironmentFault(
+      `Environment ${index} failed in episode() of dialog ${dialog}: ${messageOf(error)}`,
+      { cause: error },
+    );
+  }
 }
 
 /**

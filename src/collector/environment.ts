@@ -1,4 +1,6 @@
 import type { Message } from "../policy/message.ts";
+import type { PolicyVersion } from "./policy_version.ts";
+import type { RolloutRow } from "./row.ts";
 
 /** Which dialog an environment is asked to begin. */
 export interface DialogTask {
@@ -12,6 +14,16 @@ export interface DialogTask {
   readonly member: number;
   /** Fires when the collector stops or the environment's deadline passes. */
   readonly signal: AbortSignal;
+}
+
+/** An episode that an environment is asked for; see {@linkcode Environment.episode}. */
+export interface EpisodeTask extends DialogTask {
+  /** Index of the environment. */
+  readonly environment: number;
+  /** Most turns of the dialog. */
+  readonly maxTurns: number;
+  /** Tells which policy version made which ids; `null` without a tracker. */
+  readonly versions: PolicyVersion | null;
 }
 
 /** How a dialog begins. */
@@ -71,6 +83,12 @@ export interface Environment {
   reset(task: DialogTask): EnvironmentReset | Promise<EnvironmentReset>;
   /** Takes the policy's answer. */
   step(action: EnvironmentAction): EnvironmentStep | Promise<EnvironmentStep>;
+  /**
+   * A whole dialog at once, for environments whose agent asks the policy by itself, as
+   * `agentEnvironment` of `./gateway` makes them. Where it is given, `reset` and `step` are not
+   * called. It gives one row for each turn, the last one done. It has no deadline but its own.
+   */
+  episode?(task: EpisodeTask): Promise<readonly RolloutRow[]>;
   /** Frees what the environment holds. Called once, by the pool that made it. */
   close?(): void | Promise<void>;
 }

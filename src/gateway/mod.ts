@@ -19,3 +19,12 @@ export type {
   SessionLimits,
   SessionOptions,
 } from "./options.ts";
+export {
+  agentEnvironment,
+  type AgentEnvironmentOptions,
+  AgentError,
+  type AgentOutcome,
+  type AgentTask,
+  type RunAgent,
+} from "./agent_environment.ts";
+export { agentCommand, type AgentCommandOptions } from "./agent_command.ts";

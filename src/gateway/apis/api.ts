@@ -48,8 +48,6 @@ export interface Api {
    *
    * @throws {GatewayRefusal} The request is not what the API takes.
    */
-  read(body: Readonly<Record<string, unknown>>, headers: Headers): ReadRequest;
-  /** Reads a request. Throws a {@linkcode GatewayRefusal}. */
   read(
     body: Readonly<Record<string, unknown>>,
     headers: Headers,

@@ -1,0 +1,126 @@
+import assert from "node:assert/strict";
+import OpenAI from "openai";
+import { EnvironmentPool } from "../../../src/collector/environments/mod.ts";
+import { LLMCollector, type RolloutRow } from "../../../src/collector/mod.ts";
+import { agentCommand, agentEnvironment, RecordingGateway } from "../../../src/gateway/mod.ts";
+import { EmbeddedServer } from "../../../src/embedded/mod.ts";
+import { AsyncSGLang } from "../../../src/engine/mod.ts";
+import { SGLangWrapper } from "../../../src/policy/mod.ts";
+import { tinyFolder } from "./_support.ts";
+
+interface Trial extends AsyncDisposable {
+  readonly policy: SGLangWrapper;
+  readonly gateway: RecordingGateway;
+}
+
+async function trial(): Promise<Trial> {
+  const stack = new AsyncDisposableStack();
+  const server = stack.use(await EmbeddedServer.start({ model: await tinyFolder(), seed: 1 }));
+  const engine = stack.use(await AsyncSGLang.connect(server.url));
+  const policy = new SGLangWrapper(engine, { generateKwargs: { maxNewTokens: 6 } });
+  const gateway = stack.use(await RecordingGateway.listen(policy));
+  return { policy, gateway, [Symbol.asyncDispose]: () => stack.disposeAsync() };
+}
+
+async function collect(
+  { policy }: Trial,
+  pool: EnvironmentPool,
+  options: { readonly groups?: number } = {},
+): Promise<readonly RolloutRow[]> {
+  await using collector = new LLMCollector(pool, {
+    policy,
+    dialogTurnsPerBatch: 1,
+    yieldCompletedTrajectories: true,
+    trackPolicyVersion: true,
+    totalDialogTurns: 12,
+    dialogRetries: 2,
+    ...(options.groups === undefined ? {} : { groupSize: options.groups }),
+  });
+  const rows: RolloutRow[] = [];
+  for await (const batch of collector) rows.push(...batch.rows);
+  return rows;
+}
+
+Deno.test("an agent is an environment: its sessions are dialogs, with its rewards and versions", async () => {
+  await using it = await trial();
+  let failures = 0;
+  const pool = new EnvironmentPool(
+    () =>
+      agentEnvironment(it.gateway, async ({ baseUrl, apiKey, dialog, attempt, signal }) => {
+        const client = new OpenAI({ baseURL: baseUrl, apiKey, maxRetries: 0 });
+        const messages: OpenAI.Chat.ChatCompletionMessageParam[] = [];
+        for (const content of ["Hello", "More"]) {
+          messages.push({ role: "user", content });
+          const answer = await client.chat.completions.create({ model: "m", messages }, { signal });
+          messages.push(answer.choices[0]!.message);
+          if (dialog === 1 && attempt === 0) {
+            failures++;
+            throw new Error("the agent fell");
+          }
+        }
+        return { reward: 0.5, info: { agent: "hello" } };
+      }, { grade: (rows) => rows.length }),
+    { size: 2 },
+  );
+  const rows = await collect(it, pool);
+  assert.equal(failures, 1);
+  assert.ok(rows.length >= 12);
+  for (const row of rows) {
+    assert.equal(row.reward, row.turn === 1 ? 2.5 : 0);
+    assert.deepEqual([row.done, row.branch, row.info.agent], [row.turn === 1, 0, "hello"]);
+    assert.deepEqual([...row.tokenVersions!], Array.from(row.responseIds, () => 0));
+  }
+  const dialogs = Map.groupBy(rows, ({ dialog }) => dialog);
+  for (const turns of dialogs.values()) assert.deepEqual(turns.map(({ turn }) => turn), [0, 1]);
+  assert.equal(dialogs.get(1)?.[0]?.attempt, 1);
+  assert.equal(it.gateway.stats.sessions, 0);
+});
+
+Deno.test("a program is an agent: it finds its key in its variables, and prints its reward", async () => {
+  await using it = await trial();
+  const code = `
+    const { OPENAI_BASE_URL, OPENAI_API_KEY, SGLANG_RL_DIALOG } = Deno.env.toObject();
+    const response = await fetch(OPENAI_BASE_URL + "/chat/completions", {
+      method: "POST",
+      headers: { authorization: "Bearer " + OPENAI_API_KEY },
+      body: JSON.stringify({ model: "m", messages: [{ role: "user", content: "Hi" }] }),
+    });
+    await response.json();
+    if (SGLANG_RL_DIALOG === "7") { console.error("seven is unlucky"); Deno.exit(3); }
+    console.log("done"); console.log(JSON.stringify({ reward: Number(SGLANG_RL_DIALOG) }));
+  `;
+  const run = agentCommand(Deno.execPath(), {
+    args: ["eval", code],
+    env: { DENO_NO_UPDATE_CHECK: "1" },
+  });
+  const environment = agentEnvironment(it.gateway, run);
+  const signal = new AbortController().signal;
+  const numbers = { attempt: 0, group: 0, member: 0, environment: 0, maxTurns: 9, versions: null };
+  const rows = await environment.episode!({ dialog: 3, ...numbers, signal });
+  assert.deepEqual(rows.map(({ dialog, reward, done }) => [dialog, reward, done]), [[3, 3, true]]);
+  await assert.rejects(
+    environment.episode!({ dialog: 7, ...numbers, signal }),
+    /ended with code 3: seven is unlucky/,
+  );
+  assert.equal(it.gateway.stats.sessions, 0);
+});
+
+Deno.test("an agent that hangs is ended with its process, and its session too", async () => {
+  await using it = await trial();
+  const stopping = new AbortController();
+  const run = agentCommand(Deno.execPath(), { args: ["eval", "setInterval(() => {}, 1000)"] });
+  const environment = agentEnvironment(it.gateway, run);
+  const episode = environment.episode!({
+    dialog: 0,
+    attempt: 0,
+    group: 0,
+    member: 0,
+    environment: 0,
+    maxTurns: 9,
+    versions: null,
+    signal: stopping.signal,
+  });
+  queueMicrotask(() => stopping.abort());
+  await assert.rejects(episode, /agent of dialog 0/);
+  assert.equal(it.gateway.stats.sessions, 0);
+});
