@@ -1,0 +1,51 @@
+import type { Environment } from "../collector/environment.ts";
+import { toolEnvironment, type ToolEnvironmentOptions } from "../collector/environments/tools.ts";
+import { connectMcp, type McpConnection, type McpOptions, type McpServer } from "./tools.ts";
+
+/** Options of {@linkcode mcpEnvironment}. */
+export interface McpEnvironmentOptions<Task>
+  extends Omit<ToolEnvironmentOptions<Task>, "tools">, McpOptions {
+  /** The servers by name. */
+  readonly servers: Readonly<Record<string, McpServer>>;
+}
+
+/**
+ * An environment whose tools are those of MCP servers, found by themselves. Each environment has
+ * connections of its own, made at its first dialog and closed with it, so that the dialogs of a pool
+ * do not share a server's state; to share them, give the tools of one `connectMcp` to
+ * `toolEnvironment`.
+ *
+ * What a tool throws, and a call beyond its deadline, is told to the model.
+ *
+ * @example
+ * ```ts
+ * import { EnvironmentPool } from "@sglang-rl/sglang-rl/environments";
+ * import { mcpEnvironment } from "@sglang-rl/sglang-rl/mcp";
+ *
+ * const pool = new EnvironmentPool(() =>
+ *   mcpEnvironment({
+ *     servers: { search: { url: "http://127.0.0.1:8000/mcp" } },
+ *     prompts: ["Who wrote Faust?"],
+ *     reward: ({ message }) => String(message.content).includes("Goethe") ? 1 : 0,
+ *   }), { size: 8 });
+ * ```
+ */
+export function mcpEnvironment<Task>(options: McpEnvironmentOptions<Task>): Environment {
+  let connection: McpConnection | null = null;
+  let inner: Environment | null = null;
+  return {
+    async reset(task) {
+      if (inner === null) {
+        connection = await connectMcp(options.servers, { ...options, signal: task.signal });
+        inner = toolEnvironment({ ...options, tools: connection.tools });
+      }
+      return await inner.reset(task);
+    },
+    step: (action) => inner!.step(action),
+    async close() {
+      await connection?.[Symbol.asyncDispose]();
+      connection = null;
+      inner = null;
+    },
+  };
+}

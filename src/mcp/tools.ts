@@ -1,0 +1,247 @@
+import type { Client } from "@modelcontextprotocol/sdk/client/index.js";
+import type { Tool } from "../collector/environments/tools.ts";
+import { SGLangError, UnreachableError, ValidationError } from "../errors.ts";
+import { systemClock } from "../internal/clock.ts";
+import { withDeadline } from "../internal/deadline.ts";
+import { messageOf } from "../internal/thrown.ts";
+
+/** An MCP server to be started, which speaks on its standard input and output. */
+export interface StdioServer {
+  /** The program. Needs `--allow-run` of it. */
+  readonly command: string;
+  /** Its arguments. */
+  readonly args?: readonly string[] | undefined;
+  /** Its environment, besides what every program gets (`PATH`, `HOME` and the like). */
+  readonly env?: Readonly<Record<string, string>> | undefined;
+  /** Its working folder. */
+  readonly cwd?: string | undefined;
+}
+
+/** An MCP server that runs, reached by streamable HTTP. */
+export interface HttpServer {
+  /** Its address. Needs `--allow-net` of it. */
+  readonly url: string | URL;
+  /** Headers of every request, for example a key. */
+  readonly headers?: Readonly<Record<string, string>> | undefined;
+}
+
+/** How to reach an MCP server. */
+export type McpServer = StdioServer | HttpServer;
+
+/** Options of {@linkcode connectMcp}. */
+export interface McpOptions {
+  /** The tools that the model gets. Default: all. */
+  readonly tools?: readonly string[] | undefined;
+  /** Deadline of the connection with its list of tools, in milliseconds. Default 30 000. */
+  readonly connectTimeoutMs?: number | undefined;
+  /** Deadline of one call, in milliseconds. Default 30 000. */
+  readonly callTimeoutMs?: number | undefined;
+  /** Longest answer that the model gets, in characters; longer ones are cut. Default 20 000. */
+  readonly answerChars?: number | undefined;
+  /** Most tools of all servers. Default 256. */
+  readonly maxTools?: number | undefined;
+  /** Ends the connecting. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Connections to MCP servers, and their tools as a `toolEnvironment` takes them. */
+export interface McpConnection extends AsyncDisposable {
+  /** The tools by name; where two servers have one name, the server's name and `__` come before it. */
+  readonly tools: Readonly<Record<string, Tool>>;
+}
+
+/**
+ * Connects to MCP servers by the official SDK (`@modelcontextprotocol/sdk`, loaded here) and lists
+ * their tools. Disposing of it ends the servers that it started.
+ *
+ * @throws {UnreachableError} A server does not start or answer.
+ * @throws {ValidationError} A server lacks one of the named tools, or there are too many.
+ *
+ * @example
+ * ```ts ignore
+ * await using mcp = await connectMcp({ files: { command: "mcp-server-files", args: ["./data"] } });
+ * console.log(Object.keys(mcp.tools));
+ * ```
+ */
+export async function connectMcp(
+  servers: Readonly<Record<string, McpServer>>,
+  options: McpOptions = {},
+): Promise<McpConnection> {
+  const { connectTimeoutMs = 30_000, signal } = options;
+  const links: Link[] = [];
+  const close = async () => void await Promise.all(links.map(closed));
+  try {
+    const found: FoundTool[] = [];
+    for (const [name, server] of Object.entries(servers)) {
+      const client = await connect(name, server, { links, timeoutMs: connectTimeoutMs, signal });
+      found.push(...await listTools(name, client, options));
+    }
+    return { tools: chosen(found, options), [Symbol.asyncDispose]: close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** What of the SDK's answers is used; the SDK has checked them. */
+interface ToolPage {
+  readonly tools: readonly {
+    readonly name: string;
+    readonly description?: string;
+    readonly inputSchema: Readonly<Record<string, unknown>>;
+  }[];
+  readonly nextCursor?: string;
+}
+
+interface ToolAnswer {
+  readonly content?: readonly { readonly type: string; readonly text?: string }[];
+  readonly isError?: boolean;
+}
+
+/** A client, and when its connection or its process is gone. */
+interface Link {
+  readonly client: Client;
+  readonly ended: Promise<void>;
+  /** Whether a process of ours runs at its other end. */
+  isProcess(): boolean;
+}
+
+interface FoundTool {
+  readonly server: string;
+  readonly name: string;
+  readonly tool: Tool;
+}
+
+async function connect(
+  name: string,
+  server: McpServer,
+  { links, timeoutMs, signal }: {
+    readonly links: Link[];
+    readonly timeoutMs: number;
+    readonly signal: AbortSignal | undefined;
+  },
+): Promise<Client> {
+  const { Client } = await import("@modelcontextprotocol/sdk/client/index.js");
+  const client = new Client({ name: "sglang-rl", version: "0.2.0" });
+  const transport = "command" in server ? await stdio(server) : await http(server);
+  const { promise: ended, resolve } = Promise.withResolvers<void>();
+  client.onclose = resolve;
+  links.push({ client, ended, isProcess: () => "pid" in transport && transport.pid !== null });
+  try {
+    await withDeadline(
+      { phase: `connect to MCP server "${name}"`, timeoutMs, signal },
+      (waiting) => client.connect(transport, { signal: waiting, timeout: timeoutMs }),
+    );
+  } catch (error) {
+    if (error instanceof SGLangError) throw error;
+    throw new UnreachableError(`MCP server "${name}" cannot be reached: ${messageOf(error)}`, {
+      url: "command" in server ? server.command : String(server.url),
+      cause: error,
+    });
+  }
+  return client;
+}
+
+async function stdio({ command, args, env, cwd }: StdioServer) {
+  const { StdioClientTransport, getDefaultEnvironment } = await import(
+    "@modelcontextprotocol/sdk/client/stdio.js"
+  );
+  return new StdioClientTransport({
+    command,
+    args: [...args ?? []],
+    env: { ...getDefaultEnvironment(), ...env },
+    stderr: "ignore",
+    ...cwd === undefined ? {} : { cwd },
+  });
+}
+
+async function http({ url, headers }: HttpServer) {
+  const { StreamableHTTPClientTransport } = await import(
+    "@modelcontextprotocol/sdk/client/streamableHttp.js"
+  );
+  const transport = new StreamableHTTPClientTransport(new URL(url), {
+    requestInit: { headers: { ...headers } },
+  });
+  // The SDK's own type does not allow for exact optional properties.
+  return transport as Parameters<Client["connect"]>[0];
+}
+
+async function listTools(
+  server: string,
+  client: Client,
+  options: McpOptions,
+): Promise<FoundTool[]> {
+  const { connectTimeoutMs = 30_000, maxTools = 256, signal } = options;
+  const found: FoundTool[] = [];
+  let cursor: string | undefined;
+  do {
+    const page = await withDeadline(
+      { phase: `tools of MCP server "${server}"`, timeoutMs: connectTimeoutMs, signal },
+      (waiting) => client.listTools(cursor === undefined ? {} : { cursor }, { signal: waiting }),
+    ) as ToolPage;
+    for (const { name, description = "", inputSchema } of page.tools) {
+      const call: Tool["call"] = (args, { signal }) =>
+        callTool(client, { name, args, signal }, options);
+      found.push({ server, name, tool: { description, parameters: inputSchema, call } });
+    }
+    if (found.length > maxTools) {
+      throw new ValidationError(
+        `MCP server "${server}" has more than ${maxTools} tools: raise maxTools, or name those ` +
+          "that are wanted in tools",
+      );
+    }
+    cursor = page.nextCursor;
+  } while (cursor !== undefined);
+  return found;
+}
+
+async function callTool(
+  client: Client,
+  { name, args, signal }: { name: string; args: unknown; signal: AbortSignal },
+  { callTimeoutMs: timeoutMs = 30_000, answerChars = 20_000 }: McpOptions,
+): Promise<string> {
+  const result = await withDeadline(
+    { phase: `MCP tool ${name}`, timeoutMs, signal, clock: systemClock },
+    (waiting) =>
+      client.callTool(
+        { name, arguments: args as Record<string, unknown> ?? {} },
+        undefined,
+        { signal: waiting, timeout: timeoutMs },
+      ),
+  ) as ToolAnswer;
+  const parts = result.content ?? [];
+  const text = parts.map((part) => part.type === "text" ? part.text : `[${part.type}]`).join("\n");
+  const isCut = text.length > answerChars;
+  const answer = isCut ? `${text.slice(0, answerChars)}\n[cut at ${answerChars} characters]` : text;
+  if (result.isError === true) throw new Error(answer);
+  return answer;
+}
+
+function chosen(found: readonly FoundTool[], options: McpOptions): Record<string, Tool> {
+  const isTwice = (name: string) => found.filter((other) => other.name === name).length > 1;
+  const named = found.map(({ server, name, tool }) =>
+    [isTwice(name) ? `${server}__${name}` : name, tool] as const
+  );
+  const all = Object.fromEntries(named);
+  if (options.tools === undefined) return all;
+  return Object.fromEntries(options.tools.map((name) => {
+    if (Object.hasOwn(all, name)) return [name, all[name]!];
+    throw new ValidationError(
+      `No MCP server has the tool "${name}": ${Object.keys(all).join(", ")}`,
+    );
+  }));
+}
+
+/**
+ * A server that was started is ended by the SDK: by the end of its input, then by signals. The SDK
+ * begins that by itself when a connection fails, and then waits for nobody.
+ */
+async function closed({ client, ended, isProcess }: Link): Promise<void> {
+  const waits = isProcess();
+  try {
+    await withDeadline({ phase: "end of an MCP server", timeoutMs: 10_000 }, async () => {
+      await client.close();
+      if (waits) await ended;
+    });
+  } catch { /* It is gone, or will not go: nothing more can be done. */ }
+}

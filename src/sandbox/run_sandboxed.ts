@@ -1,0 +1,200 @@
+import { LimitError, PermissionError, ValidationError } from "../errors.ts";
+import { type Clock, systemClock } from "../internal/clock.ts";
+import { withDeadline } from "../internal/deadline.ts";
+import { asPermissionError } from "../internal/permission.ts";
+
+/** Limits of a {@linkcode runSandboxed}. */
+export interface SandboxLimits {
+  /** Longest time, in milliseconds. Default 5 000. */
+  readonly timeoutMs?: number | undefined;
+  /** Longest time of the processor, in whole seconds, kept by the kernel. Default 5. */
+  readonly cpuSeconds?: number | undefined;
+  /** Memory of the code, in MiB, besides the 640 MiB that Deno may use itself. Default 128. */
+  readonly memoryMib?: number | undefined;
+  /** Most bytes of each of the two outputs. Default 64 KiB. */
+  readonly outputBytes?: number | undefined;
+  /** Longest code, in characters. Default 100 000. */
+  readonly codeChars?: number | undefined;
+}
+
+/** Options of {@linkcode runSandboxed}. */
+export interface SandboxOptions extends SandboxLimits {
+  /** Ends the run. */
+  readonly signal?: AbortSignal | undefined;
+  /** The time that the limit uses. */
+  readonly clock?: Clock | undefined;
+}
+
+/** How a run ended: by itself, or by which limit. */
+export type SandboxEnding = "exit" | "time" | "output" | "killed";
+
+/** What came of a run. */
+export interface SandboxResult {
+  /** Whether the code ran to its end without an error. */
+  readonly ok: boolean;
+  /**
+   * How it ended. `killed` is the kernel's or the engine's end of a program that used too much memory
+   * or processor time.
+   */
+  readonly ending: SandboxEnding;
+  /** What it printed, cut at `outputBytes`. */
+  readonly stdout: string;
+  /** Its errors, cut at `outputBytes`. */
+  readonly stderr: string;
+  /** The permission that it asked for and did not get; `null` when there is none. */
+  readonly denied: string | null;
+}
+
+/** What Deno needs for itself, counted by the kernel as data. */
+const OWN_MIB = 640;
+/** Reads the code from its input, so that no module of it is local: those may import files. */
+const LOADER = `
+const bytes = new Uint8Array(await new Response(Deno.stdin.readable).arrayBuffer());
+let text = "";
+for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.subarray(i, i + 8192));
+await import("data:application/typescript;base64," + btoa(text));
+`;
+
+/**
+ * Runs TypeScript or JavaScript that nobody trusts in a process of its own: Deno with no permission
+ * at all, no environment, no modules but those of Deno itself, and limits that the kernel keeps. The
+ * process is killed at a limit and has ended when this returns.
+ *
+ * Needs `--allow-run`, and a Unix shell for the limits.
+ *
+ * @throws {LimitError} Code that is too long.
+ * @throws {AbortedError} When the signal fires.
+ * @throws {PermissionError} Without `--allow-run`.
+ *
+ * @example
+ * ```ts ignore
+ * const { ok, stdout } = await runSandboxed("console.log(6 * 7)");
+ * ```
+ */
+export async function runSandboxed(
+  code: string,
+  options: SandboxOptions = {},
+): Promise<SandboxResult> {
+  const { signal, clock = systemClock } = options;
+  const limits = limitsOf(options);
+  if (code.length > limits.codeChars) {
+    throw new LimitError(`The code has ${code.length} characters, more than codeChars`, {
+      limit: "codeChars",
+      max: limits.codeChars,
+    });
+  }
+  signal?.throwIfAborted();
+  const child = spawn(limits);
+  let ending: SandboxEnding = "exit";
+  const end = (why: SandboxEnding) => {
+    if (ending !== "exit") return;
+    ending = why;
+    kill(child);
+  };
+  const onAbort = () => kill(child);
+  signal?.addEventListener("abort", onAbort, { once: true });
+  const cancelTimer = clock.schedule(limits.timeoutMs, () => end("time"));
+  try {
+    const onFull = () => end("output");
+    const [stdout, stderr, status] = await Promise.all([
+      readUpTo(child.stdout, limits.outputBytes, onFull),
+      readUpTo(child.stderr, limits.outputBytes, onFull),
+      child.status,
+      feed(child.stdin, code),
+    ]);
+    signal?.throwIfAborted();
+    // A signal that is not ours, and a failed allocation of the engine, are ends by a limit.
+    if (ending === "exit" && (status.signal !== null || status.code >= 128)) ending = "killed";
+    const [, denied = null] = /NotCapable: Requires (\w+) access/.exec(stderr) ?? [];
+    return { ok: status.success && ending === "exit", ending, stdout, stderr, denied };
+  } finally {
+    cancelTimer();
+    signal?.removeEventListener("abort", onAbort);
+    kill(child);
+    await withDeadline(
+      { phase: "end of a sandbox", timeoutMs: 10_000, clock: systemClock },
+      async () => void await child.status,
+    );
+  }
+}
+
+function limitsOf(options: SandboxOptions): Required<{ [K in keyof SandboxLimits]: number }> {
+  const limits = {
+    timeoutMs: options.timeoutMs ?? 5_000,
+    cpuSeconds: options.cpuSeconds ?? 5,
+    memoryMib: options.memoryMib ?? 128,
+    outputBytes: options.outputBytes ?? 65_536,
+    codeChars: options.codeChars ?? 100_000,
+  };
+  for (const [name, value] of Object.entries(limits)) {
+    if (Number.isSafeInteger(value) && value > 0) continue;
+    throw new ValidationError(`Sandbox: ${name} must be a whole number above 0, not ${value}`);
+  }
+  return limits;
+}
+
+function spawn(limits: ReturnType<typeof limitsOf>): Deno.ChildProcess {
+  const { cpuSeconds, memoryMib } = limits;
+  // Without a limit nothing is run.
+  const script = `ulimit -c 0 && ulimit -t ${cpuSeconds} && ` +
+    `ulimit -d ${(OWN_MIB + memoryMib) * 1024} && exec "$0" "$@"`;
+  const flags = ["--no-prompt", "--no-remote", "--no-npm", "--no-config", "--no-lock", "--quiet"];
+  try {
+    return new Deno.Command("/bin/sh", {
+      args: [
+        "-c",
+        script,
+        Deno.execPath(),
+        "run",
+        ...flags,
+        `--v8-flags=--max-old-space-size=${memoryMib}`,
+        `data:application/javascript,${encodeURIComponent(LOADER)}`,
+      ],
+      clearEnv: true,
+      env: { NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1" },
+      cwd: "/",
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+  } catch (error) {
+    const known = asPermissionError(error, "--allow-run=/bin/sh", "run code in a sandbox");
+    throw known instanceof PermissionError ? known : error;
+  }
+}
+
+function kill(child: Deno.ChildProcess): void {
+  try {
+    child.kill("SIGKILL");
+  } catch { /* It has ended. */ }
+}
+
+async function feed(stdin: WritableStream<Uint8Array>, code: string): Promise<void> {
+  const writer = stdin.getWriter();
+  try {
+    await writer.write(new TextEncoder().encode(code));
+    await writer.close();
+  } catch { /* It ended before it read all; its status tells. */ }
+}
+
+async function readUpTo(
+  stream: ReadableStream<Uint8Array>,
+  most: number,
+  onFull: () => void,
+): Promise<string> {
+  const parts: Uint8Array[] = [];
+  let length = 0;
+  for await (const part of stream) {
+    const room = most - length;
+    if (room > 0) parts.push(part.subarray(0, room));
+    length += part.length;
+    if (length > most) onFull();
+  }
+  const bytes = new Uint8Array(Math.min(length, most));
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return new TextDecoder().decode(bytes);
+}

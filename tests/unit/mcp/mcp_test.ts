@@ -1,0 +1,156 @@
+import assert from "node:assert/strict";
+import { createServer } from "node:net";
+import { SGLangError, UnreachableError, ValidationError } from "../../../src/errors.ts";
+import { readLines } from "../../../src/internal/lines.ts";
+import { connectMcp, mcpEnvironment, type McpServer } from "../../../src/mcp/mod.ts";
+
+/** The reference server of the protocol, with tools of every kind. */
+const everything = "npm:@modelcontextprotocol/server-everything";
+const passed = Object.fromEntries(
+  ["DENO_DIR", "XDG_CACHE_HOME"].flatMap((name) => {
+    const value = Deno.env.get(name);
+    return value === undefined ? [] : [[name, value]];
+  }),
+);
+const overStdio: McpServer = {
+  command: Deno.execPath(),
+  args: ["run", "-A", "--quiet", everything, "stdio"],
+  env: passed,
+};
+const signal = new AbortController().signal;
+const start = { dialog: 0, attempt: 0, group: 0, member: 0, signal };
+
+/**
+ * The SDK leaves timers of two seconds behind, which hold nothing and keep nobody, and the sanitizer
+ * cannot tell them from others. That no server is left is looked at below.
+ */
+const withTimers = { sanitizeOps: false, sanitizeResources: false } as const;
+
+/** Servers of this process that run, by their command lines. */
+async function serversLeft(): Promise<string[]> {
+  const script = `for f in $(grep -ls "^PPid:.${Deno.pid}$" /proc/[0-9]*/status); do ` +
+    `tr '\\0' ' ' < "\${f%status}cmdline"; echo; done 2>/dev/null; true`;
+  const { stdout } = await new Deno.Command("sh", { args: ["-c", script] }).output();
+  const lines = new TextDecoder().decode(stdout).split("\n");
+  return lines.filter((line) => /server-everything|^cat /.test(line));
+}
+
+/** An answer of the policy. */
+function action(content: string, calls: readonly [string, unknown][] = []) {
+  return {
+    message: {
+      role: "assistant",
+      content,
+      toolCalls: calls.map(([name, args]) => ({ function: { name, arguments: args } })),
+    },
+    ids: new Int32Array(),
+    turn: 0,
+    cut: false,
+    signal,
+  };
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+async function useTools(server: McpServer): Promise<void> {
+  const environment = mcpEnvironment({
+    servers: { everything: server },
+    tools: ["echo", "get-sum"],
+    prompts: ["What is 2 + 3?"],
+    reward: ({ message }) => message.content === "5" ? 1 : 0,
+  });
+  try {
+    const { tools, messages } = await environment.reset(start);
+    assert.deepEqual(messages, [{ role: "user", content: "What is 2 + 3?" }]);
+    const names = tools!.map((tool) => (tool.function as { name: string }).name);
+    assert.deepEqual(names, ["echo", "get-sum"]);
+    const step = await environment.step(
+      action("", [["get-sum", { a: 2, b: 3 }], ["echo", { message: "hi" }], ["get-sum", {
+        a: "x",
+      }]]),
+    );
+    assert.equal(step.done, false);
+    const answers = step.messages!.map(({ content }) => String(content));
+    assert.match(answers[0]!, /5/);
+    assert.match(answers[1]!, /hi/);
+    assert.match(answers[2]!, /^Error: /);
+    assert.deepEqual(await environment.step(action("5")), { reward: 1, done: true });
+  } finally {
+    await environment.close!();
+  }
+}
+
+Deno.test(
+  "tools of a real MCP server that is started are found, run and answered",
+  withTimers,
+  async () => {
+    await useTools(overStdio);
+    assert.deepEqual(await serversLeft(), []);
+  },
+);
+
+Deno.test("tools of a real MCP server over HTTP are found, run and answered", async () => {
+  const port = await freePort();
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--quiet", everything, "streamableHttp"],
+    env: { PORT: String(port) },
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  const drained = child.stdout.pipeTo(new WritableStream()).catch(() => {});
+  try {
+    for await (const line of readLines(child.stderr)) if (line.includes(String(port))) break;
+    await useTools({ url: `http://127.0.0.1:${port}/mcp` });
+  } finally {
+    child.kill("SIGKILL");
+    await child.status;
+    await drained;
+  }
+});
+
+Deno.test(
+  "answers are cut, calls have a deadline, and unknown tools are refused by name",
+  withTimers,
+  async () => {
+    await using mcp = await connectMcp({ everything: overStdio }, {
+      answerChars: 10,
+      callTimeoutMs: 300,
+    });
+    assert.equal((await serversLeft()).length, 1);
+    const echo = await mcp.tools.echo!.call({ message: "x".repeat(100) }, { signal });
+    assert.equal(String(echo).split("\n")[1], "[cut at 10 characters]");
+    await assert.rejects(
+      async () =>
+        await mcp.tools["trigger-long-running-operation"]!.call({ duration: 60, steps: 2 }, {
+          signal,
+        }),
+      (error) => error instanceof SGLangError && /MCP tool trigger-long/.test(error.message),
+    );
+    await assert.rejects(
+      connectMcp({ everything: overStdio }, { tools: ["fly"] }),
+      ValidationError,
+    );
+    await assert.rejects(connectMcp({ everything: overStdio }, { maxTools: 1 }), ValidationError);
+  },
+);
+
+Deno.test(
+  "a server that is not there, and one that speaks no MCP, are told of by name",
+  withTimers,
+  async () => {
+    const gone = { url: `http://127.0.0.1:${await freePort()}/mcp` };
+    await assert.rejects(connectMcp({ gone }), (error) => {
+      return error instanceof UnreachableError && /"gone"/.test(error.message);
+    });
+    await assert.rejects(connectMcp({ none: { command: "/nowhere/mcp" } }), /MCP server "none"/);
+    const mute = { command: "cat" };
+    await assert.rejects(connectMcp({ mute }, { connectTimeoutMs: 300 }), /MCP server "mute"/);
+    assert.deepEqual(await serversLeft(), []);
+  },
+);

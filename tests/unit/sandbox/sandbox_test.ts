@@ -1,0 +1,127 @@
+import assert from "node:assert/strict";
+import { runSandboxed, sandboxEnvironment } from "../../../src/sandbox/mod.ts";
+import { LimitError, ValidationError } from "../../../src/errors.ts";
+
+const signal = new AbortController().signal;
+
+Deno.test("code runs and its output comes back, TypeScript too", async () => {
+  const result = await runSandboxed("const x: number = 6 * 7; console.log(`<${x}> é`);");
+  assert.deepEqual(result, {
+    ok: true,
+    ending: "exit",
+    stdout: "<42> é\n",
+    stderr: "",
+    denied: null,
+  });
+  const failed = await runSandboxed("console.log('a'); throw new Error('no');");
+  assert.deepEqual([failed.ok, failed.ending, failed.stdout], [false, "exit", "a\n"]);
+  assert.match(failed.stderr, /Error: no/);
+});
+
+Deno.test("hostile code gets no file, network, process, environment or module of others", async () => {
+  const secret = await Deno.makeTempFile({ suffix: ".json" });
+  try {
+    await Deno.writeTextFile(secret, '"the secret"');
+    const hostile: [string, string][] = [
+      ["read", `console.log(Deno.readTextFileSync(${JSON.stringify(secret)}))`],
+      [
+        "read",
+        `import { readFileSync } from "node:fs"; console.log(readFileSync(${
+          JSON.stringify(secret)
+        }, "utf8"))`,
+      ],
+      ["write", `Deno.writeTextFileSync("/tmp/escaped", "x")`],
+      ["net", `await fetch("http://127.0.0.1:8080/")`],
+      ["net", `Deno.listen({ port: 0 })`],
+      ["run", `new Deno.Command("/bin/sh", { args: ["-c", "id"] }).spawn()`],
+      ["env", `import { spawn } from "node:child_process"; spawn("/bin/id")`],
+      ["env", `console.log(Deno.env.toObject())`],
+      ["ffi", `Deno.dlopen("libc.so.6", {})`],
+      ["run", `Deno.kill(${Deno.pid}, "SIGTERM")`],
+      ["sys", `Deno.hostname()`],
+    ];
+    const results = [];
+    for (const [wanted, code] of hostile) results.push([wanted, await runSandboxed(code)] as const);
+    for (const [wanted, { ok, denied, stdout, stderr }] of results) {
+      assert.deepEqual([ok, denied, stdout], [false, wanted, ""], stderr);
+    }
+    const modules = [
+      `import secret from ${
+        JSON.stringify(`file://${secret}`)
+      } with { type: "json" }; console.log(secret)`,
+      `console.log(await import(${
+        JSON.stringify(`file://${secret}`)
+      }, { with: { type: "json" } }))`,
+      `import "https://example.com/x.ts"`,
+      `import "npm:zod"`,
+      `new Worker("data:application/javascript,Deno.readTextFileSync('/etc/passwd')", { type: "module", deno: { permissions: { read: true } } }); await new Promise(() => {});`,
+    ];
+    for (const code of modules) {
+      const { ok, stdout, stderr } = await runSandboxed(code);
+      assert.deepEqual([ok, stdout], [false, ""], code);
+      assert.doesNotMatch(stderr, /the secret|root:/);
+    }
+  } finally {
+    await Deno.remove(secret);
+  }
+});
+
+Deno.test("code without end, without bound and without shame is stopped, and its process is gone", async () => {
+  const loop = await runSandboxed("for (;;);", { timeoutMs: 700 });
+  assert.deepEqual([loop.ok, loop.ending], [false, "time"]);
+  const wait = await runSandboxed("setInterval(() => {}, 1000)", { timeoutMs: 700 });
+  assert.equal(wait.ending, "time");
+  const loud = await runSandboxed("for (;;) console.log('x'.repeat(1000))", { outputBytes: 5_000 });
+  assert.deepEqual([loud.ending, loud.stdout.length], ["output", 5_000]);
+  const greedy = await runSandboxed("const a = []; for (;;) a.push({ x: Math.random() })", {
+    memoryMib: 32,
+    timeoutMs: 30_000,
+  });
+  assert.deepEqual([greedy.ok, greedy.ending], [false, "killed"]);
+  const buffers = await runSandboxed(
+    "const a = []; for (;;) a.push(new Uint8Array(1 << 24).fill(1))",
+    {
+      memoryMib: 32,
+      timeoutMs: 30_000,
+    },
+  );
+  assert.equal(buffers.ok, false);
+  assert.match(buffers.stderr + buffers.ending, /allocation failed|killed/);
+  const busy = await runSandboxed("for (;;);", { cpuSeconds: 1, timeoutMs: 30_000 });
+  assert.equal(busy.ending, "killed");
+});
+
+Deno.test("an aborted run ends, and limits that make no sense are refused", async () => {
+  const stop = new AbortController();
+  const running = runSandboxed("for (;;);", { signal: stop.signal, timeoutMs: 60_000 });
+  stop.abort(new Error("enough"));
+  await assert.rejects(running, /enough/);
+  await assert.rejects(runSandboxed("1", { memoryMib: 0 }), ValidationError);
+  await assert.rejects(runSandboxed("x".repeat(11), { codeChars: 10 }), LimitError);
+});
+
+Deno.test("a model that fails is shown why, and what passes the tests is rewarded", async () => {
+  const environment = sandboxEnvironment({
+    prompts: [{ text: "Write add.", test: "if (add(2, 3) !== 5) throw new Error('wrong sum')" }],
+    promptOf: ({ text }) => text,
+    programOf: (code, { test }) => `${code}\n${test}`,
+    tries: 2,
+  });
+  await environment.reset({ dialog: 0, attempt: 0, group: 0, member: 0, signal });
+  const step = (content: string, turn: number) =>
+    environment.step({
+      message: { role: "assistant", content },
+      ids: new Int32Array(),
+      turn,
+      cut: false,
+      signal,
+    });
+  const first = await step("Here:\n```ts\nconst add = (a, b) => a - b;\n```", 0);
+  assert.deepEqual([first.reward, first.done], [0, false]);
+  assert.match(String(first.messages![0]!.content), /The code failed[^]*wrong sum/);
+  const refused = await step("```ts\nDeno.readTextFileSync('/etc/passwd')\n```", 0);
+  assert.deepEqual(refused.info, { sandbox: { ok: false, ending: "exit", denied: "read" } });
+  assert.match(String(refused.messages![0]!.content), /no read permission/);
+  const second = await step("```ts\nconst add = (a: number, b: number) => a + b;\n```", 1);
+  assert.deepEqual([second.reward, second.done], [1, true]);
+});
