@@ -52,7 +52,7 @@ export type ErrorCode =
 const MAX_MESSAGE_CHARS = 16_384;
 
 /** The root of all errors of this library. */
-export class SGLangError<Code extends ErrorCode = ErrorCode> extends Error {
+export abstract class SGLangError<Code extends ErrorCode = ErrorCode> extends Error {
   /** What kind of failure this is. */
   readonly code: Code;
 

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { NativeError, SGLangError } from "../../src/errors.ts";
+import { NativeError, ValidationError } from "../../src/errors.ts";
 import { libcSymbols } from "../libc/symbols.ts";
 import { type LibraryOptions, openLibrary } from "../library.ts";
 import { type Address, Memory } from "../memory.ts";
@@ -95,7 +95,7 @@ export class Cudart {
   setDevice(device: number): void {
     const count = this.deviceCount();
     if (device >= count) {
-      throw new SGLangError("validation", `There is no device ${device}: CUDA sees ${count}`);
+      throw new ValidationError(`There is no device ${device}: CUDA sees ${count}`);
     }
     this.check(this.#calls.cudaSetDevice(device), "cudaSetDevice");
     this.check(this.#calls.cudaFree(0n), "cudaFree");

@@ -8,7 +8,6 @@ import {
   LibraryError,
   NativeError,
   PermissionError,
-  SGLangError,
   StateError,
   UnsupportedError,
   ValidationError,
@@ -263,6 +262,6 @@ export function fromPlainError(plain: PlainError): Error {
     case "AbortedError":
       return new AbortedError(message.replace(/^Aborted in phase "|"$/g, ""), options);
     default:
-      return new SGLangError("native", message, options);
+      return new NativeError(message, { ...options, call: "unknown", result: -1 });
   }
 }

@@ -5,7 +5,8 @@ import {
   tensorSizeBytes,
   toSafetensorsName,
 } from "./dtype.ts";
-import { isRecord, parseStrictJson } from "./json.ts";
+import { isRecord } from "../internal/json.ts";
+import { parseStrictJson } from "./json.ts";
 
 /**
  * The layout of a safetensors file: a u64 length (little-endian), that many bytes of JSON, then the

@@ -1,10 +1,5 @@
 import { CheckpointError } from "../errors.ts";
-import { endOfString, isTooDeep } from "../internal/json.ts";
-
-/** Whether a JSON value is an object, not a list. */
-export function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
+import { endOfString, isRecord, isTooDeep } from "../internal/json.ts";
 
 /**
  * Reads a JSON object in which no name may stand twice (`JSON.parse` would keep the last one

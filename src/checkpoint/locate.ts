@@ -2,7 +2,8 @@ import { join } from "node:path";
 import { CheckpointError, LimitError } from "../errors.ts";
 import { inBrief } from "../internal/brief.ts";
 import { asFileError, lookAt, readRegularFile } from "../internal/regular_file.ts";
-import { isRecord, parseStrictJson } from "./json.ts";
+import { isRecord } from "../internal/json.ts";
+import { parseStrictJson } from "./json.ts";
 
 /** The files of a checkpoint, and for a sharded one in which file each tensor is. */
 export interface CheckpointFiles {

@@ -1,3 +1,4 @@
+import { retold } from "../internal/retold.ts";
 import { SGLangError, StateError, ValidationError } from "../errors.ts";
 import { type Clock, systemClock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
@@ -176,7 +177,7 @@ export class ReplayBuffer implements BatchSink<null> {
     const held = `the buffer has ${this.length} of ${waiter.count} rows`;
     waiter.reject(
       end instanceof SGLangError
-        ? new SGLangError(end.code, `${end.message}; ${held}`, { cause: end })
+        ? retold(end, `${end.message}; ${held}`)
         : new StateError(`${messageOf(end)}; ${held}`, { cause: end }),
     );
   }

@@ -1,3 +1,4 @@
+import { retold } from "../internal/retold.ts";
 import type { SGLangClient } from "../client/client.ts";
 import { type CrashedError, SGLangError, StateError, UnreachableError } from "../errors.ts";
 import type { Clock } from "../internal/clock.ts";
@@ -148,11 +149,11 @@ export class WorkerPool {
     }
     const first: unknown = failures[0]!.reason;
     if (failures.length === 1 || !(first instanceof SGLangError)) throw first;
-    throw new SGLangError(
-      first.code,
+    throw retold(
+      first,
       `${what} failed on ${failures.length} of ${members.length} servers, first: ` +
         first.message,
-      { cause: new AggregateError(failures.map((failure) => failure.reason)) },
+      new AggregateError(failures.map((failure) => failure.reason)),
     );
   }
 

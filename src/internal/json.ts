@@ -5,6 +5,11 @@ const MAX_DEPTH = 256;
 
 const QUOTE = 34, BACKSLASH = 92, OPEN_LIST = 91, CLOSE_LIST = 93, OPEN_MAP = 123, CLOSE_MAP = 125;
 
+/** Whether a JSON value is an object, not a list. */
+export function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
 /**
  * Parses JSON of a peer. A text may be small and its value large: a list in a list takes one byte
  * and a hundred times the memory, so the nesting is counted before anything is built.

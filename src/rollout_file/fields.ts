@@ -1,12 +1,8 @@
+import { isRecord } from "../internal/json.ts";
 import { ValidationError } from "../errors.ts";
 import type { RoutedExperts } from "../client/routed_experts.ts";
 import type { VersionSpan } from "../client/types.ts";
 import type { Message } from "../policy/message.ts";
-
-/** Whether a JSON value is an object, not a list. */
-export function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
 
 const LARGEST_INT = 2 ** 31 - 1;
 

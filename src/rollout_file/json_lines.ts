@@ -3,7 +3,8 @@ import type { ByteSource } from "../internal/byte_source.ts";
 import { isTooDeep } from "../internal/json.ts";
 import { findLines, readLines } from "../internal/line_index.ts";
 import type { ReadSettings, RowReader } from "./row_reader.ts";
-import { Fields, isRecord } from "./fields.ts";
+import { isRecord } from "../internal/json.ts";
+import { Fields } from "./fields.ts";
 import { type RolloutRecord, rolloutSchemas, textOfContent } from "./record.ts";
 
 /** Rows of JSON lines: the places of the lines are in memory (8 bytes each), the lines are not. */

@@ -9,7 +9,8 @@ import { type DType, itemSizeBytes } from "../checkpoint/dtype.ts";
 import { CheckpointError, LimitError, ValidationError } from "../errors.ts";
 import type { ByteSource } from "../internal/byte_source.ts";
 import { isTooDeep } from "../internal/json.ts";
-import { Fields, isRecord, isSpans } from "./fields.ts";
+import { isRecord } from "../internal/json.ts";
+import { Fields, isSpans } from "./fields.ts";
 import { type FinishName, type RolloutRecord, rolloutSchemas, versionOf } from "./record.ts";
 import type { ReadSettings, RowReader } from "./row_reader.ts";
 

@@ -1,3 +1,4 @@
+import { isRecord } from "../internal/json.ts";
 import { type DType, isDType, type TensorInfo, tensorSizeBytes } from "../checkpoint/dtype.ts";
 import { ProtocolError, StateError, UnreachableError } from "../errors.ts";
 import type { Clock } from "../internal/clock.ts";
@@ -480,8 +481,4 @@ function readAdapter(value: unknown, fail: (what: string) => Error): PushedAdapt
     throw fail("an adapter without a name");
   }
   return { name: value.name, config: isRecord(value.config) ? value.config : {} };
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -1,7 +1,8 @@
+import { retold } from "../../internal/retold.ts";
 import { type Command, Option } from "commander";
 import { SGLangClient } from "../../client/mod.ts";
 import type { PauseMode } from "../../client/types.ts";
-import { SGLangError } from "../../errors.ts";
+import { SGLangError, StateError } from "../../errors.ts";
 import { messageOf } from "../../internal/thrown.ts";
 import { accessOf, addFleetOptions, type FleetOptions, serverUrls } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
@@ -81,8 +82,8 @@ async function onEach(
   }));
   const [first] = failures;
   if (first === undefined) return;
-  const code = first instanceof SGLangError ? first.code : "http";
-  throw new SGLangError(code, `${failures.length} of ${clients.length} servers were not ${done}`, {
-    cause: first,
-  });
+  const message = `${failures.length} of ${clients.length} servers were not ${done}`;
+  throw first instanceof SGLangError
+    ? retold(first, message)
+    : new StateError(message, { cause: first });
 }

@@ -6,7 +6,7 @@ import {
 import type { CallOptions, Generation } from "../../client/types.ts";
 import type { GenerateOptions, RLSGLangEngine } from "../../engine/engine.ts";
 import type { PromptList } from "../../engine/prompts.ts";
-import { SGLangError, TimeoutError } from "../../errors.ts";
+import { StateError, TimeoutError } from "../../errors.ts";
 import { type Clock, systemClock } from "../../internal/clock.ts";
 import { sleep } from "../../internal/deadline.ts";
 import { ForwardingEngine } from "./forwarding_engine.ts";
@@ -98,8 +98,7 @@ export class ResumingEngine extends ForwardingEngine {
     let idleRounds = 0;
     for (let round = 0; sample.finishReason.type === "abort"; round++) {
       if (round === maxResumes) {
-        throw new SGLangError(
-          "aborted",
+        throw new StateError(
           `A sample was aborted ${maxResumes + 1} times, the last time by "` +
             `${sample.finishReason.message}"; raise maxResumes, or find who aborts it`,
         );

@@ -2,6 +2,7 @@
  * Sampling parameters as the wire has them, checked with the real server's ranges and words.
  * Source: SGLang `srt/sampling/sampling_params.py`, 0.5.16 and 0.5.23.
  */
+import { isRecord } from "../../internal/json.ts";
 import { ApiError, formError, internalError, valueError } from "../http/api_error.ts";
 
 /** Checked parameters of one request. */
@@ -227,18 +228,14 @@ class Fields {
 export function samplingObjects(raw: unknown, prompts: number): Record<string, unknown>[] {
   const given = raw ?? {};
   if (Array.isArray(given)) {
-    if (given.length !== prompts || !given.every(isObject)) throw internalError();
+    if (given.length !== prompts || !given.every(isRecord)) throw internalError();
     return given;
   }
-  if (!isObject(given)) {
+  if (!isRecord(given)) {
     throw formError(
       `{'type': 'value_error', 'loc': ('body', 'sampling_params'), 'msg': 'Value error, must be ` +
         `dict or list or null; got ${typeof given}'}`,
     );
   }
   return Array.from({ length: prompts }, () => given);
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -1,4 +1,5 @@
 /** Calls and answers of tools that a text has written out. */
+import { isRecord } from "../../internal/json.ts";
 import { readAnswer } from "../answers/read_answer.ts";
 import type { ToolCall } from "../message.ts";
 
@@ -30,16 +31,12 @@ export function isWrittenIn(
 }
 
 function areSame(one: unknown, other: unknown): boolean {
-  if (isDict(one) && isDict(other)) {
+  if (isRecord(one) && isRecord(other)) {
     const keys = Object.keys(one);
     return keys.length === Object.keys(other).length &&
       keys.every((key) => Object.hasOwn(other, key) && plain(one[key]) === plain(other[key]));
   }
   return plain(one) === plain(other);
-}
-
-function isDict(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 /** A value as it is written without quotes. */
