@@ -149,7 +149,7 @@ export class AsyncSGLang extends FleetEngine {
       route: this.#route,
       maxConcurrency: this.#mostAtOnce(),
       samplingDefaults: options.samplingDefaults,
-      isHealing: () => this.#supervisor !== undefined,
+      isHealing: () => this.#supervisor !== undefined || this.#pool.hasQuarantined,
       report: (url, outcome) => this.#supervisor?.report(url, outcome),
       logger: this.#settings.logger,
       clock: this.#settings.clock,

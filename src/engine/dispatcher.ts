@@ -56,7 +56,7 @@ export interface DispatcherOptions {
   readonly route: RouterRoute | undefined;
   /** Sampling parameters of requests that give none. */
   readonly samplingDefaults: SamplingParams | undefined;
-  /** Whether servers that die come back. */
+  /** Whether servers come back: those that died, or those that wait for a sync. */
   readonly isHealing: () => boolean;
   /** Told how each request went that was sent to a server directly. */
   readonly report: (url: string, outcome: "served" | "failed") => void;
@@ -384,7 +384,7 @@ export class Dispatcher {
     }
   }
 
-  /** Where servers that die come back, a request that no server answered is sent again. */
+  /** Where servers come back, a request that no server answered is sent again. */
   async #send(planned: PlannedRequest, n: number, signal: AbortSignal): Promise<Generation[]> {
     const { isHealing, clock, logger } = this.#options;
     for (let again = 0;; again++) {

@@ -68,6 +68,11 @@ export class WorkerPool {
     return this.#members.filter(({ isServing }) => isServing);
   }
 
+  /** Whether some server may serve again after the next sync. */
+  get hasQuarantined(): boolean {
+    return this.#members.some(({ state }) => state === "quarantined");
+  }
+
   /** The server at an address. */
   find(url: string): Member | undefined {
     return this.#members.find((member) => member.url === url);

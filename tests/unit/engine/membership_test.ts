@@ -177,6 +177,32 @@ Deno.test("where nobody may serve, a request waits, and ends with what is the ma
   assert.equal([await waiting].flat()[0]?.weightVersion, "1");
 });
 
+Deno.test("the last server that serves dies while another waits for a sync: a request waits for that", async () => {
+  for (const how of ["generate", "stream"] as const) {
+    await using fleet = await TestFleet.start(2, { membershipMs: 0, whenUnreachable: "skip" });
+    const { engine, clock, sender } = fleet;
+    await sender.updateWeights(stateDict(await readWeights(await checkpoint("b"))));
+    await fleet.restart(1);
+    await engine.refreshWorkers();
+    assert.deepEqual(fleet.states, ["serving", "quarantined"]);
+    await fleet.kill(0);
+    const request = async () => {
+      if (how === "generate") return (await engine.generate(PROMPT, GREEDY)).flat()[0];
+      let last;
+      for await (const { final } of engine.stream([1, 2, 3], GREEDY)) last = final;
+      return last;
+    };
+    const waiting = request();
+    const isAgain = () => fleet.logger.warnings.some((line) => line.includes("connection refused"));
+    await until(isAgain);
+    await sender.updateWeights(stateDict(await readWeights(await checkpoint("c"))));
+    await clock.pass(waiting, { ms: 100, isStuck: () => clock.pending > 0 });
+    const sample = await waiting;
+    assert.equal(sample?.weightVersion, "2");
+    assert.equal(sample?.server, fleet.servers[1]!.url);
+  }
+});
+
 Deno.test("the table of states is kept: no other transition is possible", async () => {
   const { Member } = await import("../../../src/engine/member.ts");
   const moves = {
