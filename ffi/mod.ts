@@ -25,3 +25,4 @@ export type {
   StagePiece,
   TransportCall,
 } from "../src/collective/group.ts";
+export { DeviceImporter } from "./ipc/importer.ts";

@@ -69,7 +69,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   },
   "src/trainer": {
     values: [...base, "src/checkpoint", "src/collector"],
-    types: ["src/weights"],
+    types: ["src/weights", "src/collective"],
     dynamic: ["ffi"],
   },
   "src/training": { values: base },

@@ -13,6 +13,7 @@ each other is in docs/trainer_protocol.md.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import hmac
 import json
@@ -42,7 +43,7 @@ _MESSAGE, _BYTES, _FILLED, _FREE, _BATCH = 1, 2, 3, 4, 5
 _CHUNK = 1 << 20
 _LONGEST_FRAME = 32 << 20
 _LARGEST_BATCH = 4 << 30
-_KNOWN_WAYS = ("shm", "socket")
+_KNOWN_WAYS = ("cuda-ipc", "shm", "socket")
 
 
 class LinkError(RuntimeError):
@@ -118,7 +119,7 @@ class WeightLink:
         self._target = _parse_address(address)
         self._key = key or ""
         self._name = name or f"pid-{os.getpid()}"
-        self._ways = [way for way in ways]
+        self._ways = list(ways)
         unknown = [way for way in self._ways if way not in _KNOWN_WAYS]
         if unknown or not self._ways:
             raise ValueError(f"ways must be some of {', '.join(_KNOWN_WAYS)}, not {self._ways}")
@@ -212,7 +213,7 @@ class WeightLink:
                 address=self.address,
                 key=self._key,
                 name=self._name,
-                ways=self._ways,
+                ways=[way for way in self._ways if way != "cuda-ipc" or _has_cuda()],
                 connect_timeout=self._connect_timeout,
                 timeout=self._timeout,
             )
@@ -298,6 +299,32 @@ class _Tensors:
             self.before_gathering(index)
             tensor = tensor.full_tensor()
         return tensor.detach()
+
+    def device_memory(self) -> dict[str, Any]:
+        """Where the tensors lie on GPUs, for another process of this host; written to no more."""
+        import torch
+
+        allocations: dict[int, int] = {}
+        told: list[list[Any]] = []
+        places: list[list[int] | None] = []
+        devices = set()
+        for position, (name, tensor) in enumerate(self._tensors):
+            if hasattr(tensor, "full_tensor") or tensor.device.type != "cuda" or tensor.numel() == 0:
+                places.append(None)
+                continue
+            if not tensor.is_contiguous():
+                # Kept until the push is over, as all others are.
+                tensor = tensor.detach().contiguous()
+                self._tensors[position] = (name, tensor)
+            devices.add(tensor.device)
+            base, size, handle = _ipc_handle(tensor, name)
+            if base not in allocations:
+                allocations[base] = len(told)
+                told.append([handle.hex(), size])
+            places.append([allocations[base], tensor.data_ptr() - base])
+        for device in devices:
+            torch.cuda.synchronize(device)
+        return {"allocations": told, "tensors": places}
 
     def flat(self, index: int) -> Any:
         """The bytes of a tensor, one after the other, where it lies; sharded ones are gathered."""
@@ -464,6 +491,8 @@ class _Wire:
         self.phase = "waiting to be taken up"
         self._heard = time.monotonic()
         offer = {"type": "push", "push": number, "version": version, "tensors": tensors.described}
+        if self.way == "cuda-ipc":
+            offer["memory"] = tensors.device_memory()
         self._send_message({**offer, **about})
         wanted: deque[int] = deque()
         while True:
@@ -732,6 +761,33 @@ def _as_bytes(tensor: Any) -> Any:
     import torch
 
     return tensor.contiguous().reshape(-1).view(torch.uint8)
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _ipc_handle(tensor: Any, name: str) -> tuple[int, int, bytes]:
+    """Address and size of the allocation that a tensor lies in, and its CUDA IPC handle."""
+    import torch
+
+    driver = ctypes.CDLL("libcuda.so.1")
+    base, size, handle = ctypes.c_uint64(), ctypes.c_size_t(), (ctypes.c_char * 64)()
+    with torch.cuda.device(tensor.device):
+        found = driver.cuMemGetAddressRange_v2(
+            ctypes.byref(base), ctypes.byref(size), ctypes.c_uint64(tensor.data_ptr())
+        )
+        result = found or driver.cuIpcGetMemHandle(handle, base)
+    if result != 0:
+        raise ValueError(
+            f'CUDA gives no handle for the memory of "{name}" (result {result}): memory of expandable '
+            "segments has none. Start the trainer with "
+            "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:False, or give the link "
+            'ways=("shm", "socket")'
+        )
+    return base.value, size.value, bytes(handle)
 
 
 def _portable(outcome: PushReport | BaseException) -> Any:

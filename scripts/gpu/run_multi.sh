@@ -98,7 +98,7 @@ make_models() {
     making+=($!)
   done
   for ((shard = 0; shard < shards; shard++)); do
-    wants q7b isolation || break
+    wants q7b isolation trainer || break
     "$GPU_PYTHON" tests/gpu/support/multi_model.py "$models/q7b-a" $shard $shards &
     making+=($!)
   done
@@ -142,7 +142,7 @@ making=$!
 last=$((gpus - 1)) several=$((gpus >= 3 ? gpus : 0))
 GPU_FLEET_Q05B= GPU_FLEET_Q7B=
 # The 7B servers begin with random weights of their own, the first update brings the checkpoint's.
-if wants q7b isolation; then
+if wants q7b isolation trainer; then
   for ((gpu = 1; gpu < gpus; gpu++)); do
     start_server "q7b-$gpu" $((port + 1000 + 40 * gpu)) $gpu --model-path "$models/q7b-a" --load-format dummy
     GPU_FLEET_Q7B+=" http://127.0.0.1:$((port + 1000 + 40 * gpu))"
@@ -164,7 +164,7 @@ case $gpus in
   3) GPU_FLEET_Q05B="$(address "$port")*2" ;;
   *) GPU_FLEET_Q05B="$(address $((port + 40))) $(address "$port")*2" ;;
 esac
-if ((gpus >= 3)) && wants q05b; then
+if ((gpus >= 3)) && wants q05b trainer; then
   start_server q05b-tp2 "$port" $((last - 1)),$last "${small[@]}" --tp 2 --disable-custom-all-reduce
 fi
 if ((several)) && wants kill; then
@@ -206,6 +206,11 @@ for part in $parts; do
       PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH} run_part python 45 "$GPU_PYTHON" -W ignore \
         tests/gpu/support/python_rank0.py "${GPU_FLEET_Q05B%% *}" "$models" no-ipc
       grep '^{"name"' "$logs/python.log" | tee -a "$GPU_RESULTS"
+      ;;
+    # A torch trainer that hands over its device memory; with "python" in the same run, torch alone.
+    trainer)
+      PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH} run_part trainer "${MOST:-300}" "$deno" test -A \
+        --no-check --cached-only tests/gpu/trainer_test.ts
       ;;
     kill | gaps | first | isolation | moe | ipc | deterministic | fp8)
       name=$([ "$part" = fp8 ] && echo refused || echo "$part")

@@ -13,6 +13,7 @@ import {
   MAX_BYTES_FRAME,
   MAX_MESSAGE_BYTES,
 } from "./frames.ts";
+import { type PushedMemory, readMemory } from "./device_maps.ts";
 import type { TrainerName, TrainerWay } from "./greeting.ts";
 import { type Landing, Wants } from "./wants.ts";
 
@@ -36,8 +37,8 @@ export interface PushOffer {
   readonly adapter: PushedAdapter | undefined;
   /** Every tensor, in the order in which the trainer has them. */
   readonly tensors: readonly TensorInfo[];
-  /** What the tensors lie in, where a way needs to know it. */
-  readonly memory: Record<string, unknown> | undefined;
+  /** What the tensors lie in, with the way `cuda-ipc`. */
+  readonly memory: PushedMemory | undefined;
 }
 
 /** Shared memory that the trainer fills slot by slot. */
@@ -306,6 +307,9 @@ export class TrainerConnection {
       throw new ProtocolError(`trainer ${this.name} began a push within another`);
     }
     const offer = readOffer(message, this.name);
+    if (offer.memory !== undefined && this.way !== "cuda-ipc") {
+      throw new ProtocolError(`trainer ${this.name} pushed device memory by ${this.way}`);
+    }
     if (offer.id <= this.#lastPush) {
       throw new ProtocolError(`trainer ${this.name} used the number ${offer.id} of a push again`);
     }
@@ -335,7 +339,7 @@ export class TrainerConnection {
         `trainer ${this.name} sent ${length} bytes in one frame; the most are ${MAX_BYTES_FRAME}`,
       );
     }
-    if (this.way !== "socket") {
+    if (this.way === "shm") {
       throw new ProtocolError(`trainer ${this.name} sent bytes although it chose ${this.way}`);
     }
     const wants = this.#wantsOf(push);
@@ -453,7 +457,7 @@ function readOffer(message: Record<string, unknown>, trainer: string): PushOffer
     kind,
     adapter: kind === "adapter" ? readAdapter(adapter, fail) : undefined,
     tensors: read,
-    memory: isRecord(memory) ? memory : undefined,
+    memory: isRecord(memory) ? readMemory(memory, read) : undefined,
   };
 }
 

@@ -1,3 +1,4 @@
+import type { MemoryMapper } from "./device_maps.ts";
 import type { RolloutBatch } from "../collector/batch.ts";
 import { AbortedError, StateError, ValidationError } from "../errors.ts";
 import { type Clock, systemClock } from "../internal/clock.ts";
@@ -7,7 +8,12 @@ import { checkOptionNames, type OptionNames } from "../internal/option_names.ts"
 import { orAborted } from "../internal/or_aborted.ts";
 import { asPermissionError } from "../internal/permission.ts";
 import { asError } from "../internal/thrown.ts";
-import type { SGLangWeightSender, UpdateWeightsOptions, WeightSyncReport } from "../weights/mod.ts";
+import type {
+  NcclLibraries,
+  SGLangWeightSender,
+  UpdateWeightsOptions,
+  WeightSyncReport,
+} from "../weights/mod.ts";
 import { isLocal, type LinkAddress, linkAddressText, parseLinkAddress } from "./address.ts";
 import { Batches } from "./batches.ts";
 import { type PushOffer, type Ring, TrainerConnection } from "./connection.ts";
@@ -25,6 +31,12 @@ export interface TrainerLinkOptions {
   readonly key?: string | undefined;
   /** The ways that trainers may choose. Default: all that this process can do. */
   readonly ways?: readonly TrainerWay[] | undefined;
+  /**
+   * Lets trainers on GPUs of this host hand over device memory (`cuda-ipc`): the device that reads it,
+   * which is the `device` of the sync scheme, and where the CUDA libraries are, as for the scheme.
+   * Default: that way is not offered.
+   */
+  readonly cuda?: TrainerCuda | undefined;
   /** Shared memory for each trainer of this host, in bytes. Default 64 MiB. */
   readonly ringBytes?: number | undefined;
   /** Most trainers at once. Default 64. */
@@ -37,9 +49,20 @@ export interface TrainerLinkOptions {
   readonly clock?: Clock | undefined;
 }
 
+/** The device that reads memory of trainers. */
+export interface TrainerCuda {
+  /** Index of the device. Default 0. */
+  readonly device?: number | undefined;
+  /** Where the CUDA runtime and the driver are, as `nccl` of the sync scheme's options. */
+  readonly libraries?: NcclLibraries | undefined;
+  /** What maps the memory. Default: `DeviceImporter` of `./nccl`. */
+  readonly openMapper?: (() => Promise<MemoryMapper>) | undefined;
+}
+
 const OPTION_NAMES = {
   key: true,
   ways: true,
+  cuda: true,
   ringBytes: true,
   maxTrainers: true,
   greetingMs: true,
@@ -81,7 +104,11 @@ const DEFAULT_RING_BYTES = 64 * 2 ** 20;
 export class TrainerLink implements AsyncDisposable {
   readonly #listener: Deno.Listener;
   readonly #address: LinkAddress;
-  readonly #options: { readonly [Name in keyof TrainerLinkOptions]-?: Given<Name> };
+  readonly #options:
+    & { readonly [Name in Exclude<keyof TrainerLinkOptions, "cuda">]-?: Given<Name> }
+    & {
+      readonly cuda: TrainerCuda | undefined;
+    };
   readonly #id = crypto.randomUUID();
   readonly #closing = new AbortController();
   /** Everybody who has connected, also before the greeting. */
@@ -90,6 +117,7 @@ export class TrainerLink implements AsyncDisposable {
   readonly #offers: TrainerPush[] = [];
   readonly #batches = new Batches(this.#trainers);
   #greeting = 0;
+  #mapper: Promise<MemoryMapper> | undefined;
   #offered = Promise.withResolvers<void>();
   readonly #accepting: Promise<void>;
 
@@ -103,6 +131,7 @@ export class TrainerLink implements AsyncDisposable {
     this.#options = {
       key: options.key ?? "",
       ways: options.ways ?? WAYS,
+      cuda: options.cuda,
       ringBytes: options.ringBytes ?? DEFAULT_RING_BYTES,
       maxTrainers: options.maxTrainers ?? 64,
       greetingMs: options.greetingMs ?? 5000,
@@ -244,6 +273,9 @@ export class TrainerLink implements AsyncDisposable {
     }
     await this.#accepting;
     await Promise.all(this.#work);
+    const mapper = this.#mapper;
+    this.#mapper = undefined;
+    await (await mapper?.catch(() => undefined))?.[Symbol.asyncDispose]();
   }
 
   /** The same as {@linkcode TrainerLink.close}. */
@@ -351,26 +383,45 @@ export class TrainerLink implements AsyncDisposable {
   async #offerTo(
     trainer: TrainerName,
   ): Promise<{ readonly told: WayOffer; readonly opened: Ring | undefined }> {
-    const { ways, ringBytes } = this.#options;
+    const { ways, ringBytes, cuda } = this.#options;
     const link = this.#id;
-    const wanted = ways.filter((way) => trainer.ways.includes(way) && way !== "cuda-ipc");
+    const wanted = ways.filter((way) =>
+      trainer.ways.includes(way) && (way !== "cuda-ipc" || cuda !== undefined)
+    );
     if (!wanted.includes("shm")) {
       const why = ways.includes("shm") ? {} : { shm: "the link does not allow it" };
-      return { told: { link, ways: withSocket(wanted), without: why }, opened: undefined };
+      return { told: { link, ways: wanted, without: why }, opened: undefined };
     }
     const opened = await openRing(ringBytes);
     if (typeof opened !== "string") {
       return { told: { link, ways: wanted, ring: opened.offer, without: {} }, opened: opened.ring };
     }
     const left = wanted.filter((way) => way !== "shm");
-    return { told: { link, ways: withSocket(left), without: { shm: opened } }, opened: undefined };
+    return { told: { link, ways: left, without: { shm: opened } }, opened: undefined };
+  }
+
+  /** Opened at the first push of device memory. One that failed is tried again. */
+  async #openMapper(): Promise<MemoryMapper> {
+    const { cuda = {} } = this.#options;
+    const opening = this.#mapper ??= (cuda.openMapper ?? (() => openImporter(cuda)))();
+    try {
+      return await opening;
+    } catch (error) {
+      this.#mapper = undefined;
+      throw error;
+    }
   }
 
   #offer(connection: TrainerConnection, offer: PushOffer): void {
-    this.#offers.push(new TrainerPush(connection, offer));
+    this.#offers.push(new TrainerPush(connection, offer, () => this.#openMapper()));
     this.#offered.resolve();
     this.#offered = Promise.withResolvers();
   }
+}
+
+async function openImporter({ device, libraries }: TrainerCuda): Promise<MemoryMapper> {
+  const { DeviceImporter } = await import("../../ffi/ipc/importer.ts");
+  return await DeviceImporter.open({ device, ...(libraries && { libraries }) });
 }
 
 /** Brings the weights of a push to the servers of `sender`, and tells the trainer how that went. */
@@ -401,10 +452,6 @@ export async function syncPush(
     await push.failed(error);
     throw error;
   }
-}
-
-function withSocket(ways: readonly TrainerWay[]): readonly TrainerWay[] {
-  return ways.length > 0 ? ways : ["socket"];
 }
 
 function checkOptions(address: LinkAddress, options: TrainerLinkOptions): void {

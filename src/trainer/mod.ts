@@ -5,7 +5,14 @@
  *
  * @module
  */
-export { type ConnectedTrainer, syncPush, TrainerLink, type TrainerLinkOptions } from "./link.ts";
+export {
+  type ConnectedTrainer,
+  syncPush,
+  type TrainerCuda,
+  TrainerLink,
+  type TrainerLinkOptions,
+} from "./link.ts";
 export { type PushResult, TrainerPush } from "./push.ts";
+export type { MemoryMapper } from "./device_maps.ts";
 export type { PushedAdapter } from "./connection.ts";
 export type { TrainerWay } from "./greeting.ts";

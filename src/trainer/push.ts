@@ -1,9 +1,11 @@
-import type { TensorInfo } from "../checkpoint/dtype.ts";
+import { type TensorInfo, tensorSizeBytes } from "../checkpoint/dtype.ts";
+import type { DeviceMemory } from "../collective/group.ts";
 import { isSGLangError, WeightSyncError } from "../errors.ts";
 import { asError } from "../internal/thrown.ts";
 import type { SyncProgress } from "../weights/mod.ts";
 import type { OpenWeightSource, WeightSource } from "../weights/source/mod.ts";
 import type { PushedAdapter, PushOffer, TrainerConnection } from "./connection.ts";
+import { DeviceMaps, type MemoryMapper } from "./device_maps.ts";
 import type { TrainerWay } from "./greeting.ts";
 
 /** How many tensors are asked for ahead of the one that comes. */
@@ -45,7 +47,11 @@ export class TrainerPush {
   #isSettled = false;
 
   /** Made by `TrainerLink`. @internal */
-  constructor(connection: TrainerConnection, offer: PushOffer) {
+  constructor(
+    connection: TrainerConnection,
+    offer: PushOffer,
+    openMapper: () => Promise<MemoryMapper>,
+  ) {
     this.#connection = connection;
     this.#id = offer.id;
     this.trainer = connection.name;
@@ -57,10 +63,12 @@ export class TrainerPush {
     const label = `push ${offer.id} of trainer ${connection.name}`;
     this.source = {
       label,
-      open: ({ signal } = {}) => {
+      async open({ signal } = {}) {
         signal?.throwIfAborted();
         connection.progress(offer.id, "source");
-        return Promise.resolve(new OpenPush(connection, offer));
+        const { memory } = offer;
+        const maps = memory && await DeviceMaps.open(await openMapper(), memory, signal);
+        return new OpenPush(connection, offer, maps);
       },
     };
   }
@@ -113,15 +121,21 @@ class OpenPush implements OpenWeightSource {
   readonly readsAtOnce = READS_AT_ONCE;
   readonly #connection: TrainerConnection;
   readonly #id: number;
+  readonly #maps: DeviceMaps | undefined;
 
-  constructor(connection: TrainerConnection, offer: PushOffer) {
+  constructor(connection: TrainerConnection, offer: PushOffer, maps: DeviceMaps | undefined) {
     this.#connection = connection;
     this.#id = offer.id;
+    this.#maps = maps;
     this.tensors = offer.tensors;
   }
 
   view(): undefined {
     return undefined;
+  }
+
+  device(index: number): DeviceMemory | undefined {
+    return this.#maps?.at(index, tensorSizeBytes(this.tensors[index]!));
   }
 
   async read(
@@ -132,7 +146,7 @@ class OpenPush implements OpenWeightSource {
     await this.#connection.fetch(this.#id, index, target, signal);
   }
 
-  [Symbol.asyncDispose](): Promise<void> {
-    return Promise.resolve();
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#maps?.[Symbol.asyncDispose]();
   }
 }

@@ -27,7 +27,7 @@ weights = {}
 def load(folder):
     weights.clear()
     for file in sorted(glob.glob(f"{folder}/*.safetensors")):
-        weights.update(load_file(file))
+        weights.update(load_file(file, device=os.environ.get("LINK_DEVICE", "cpu")))
     return len(weights)
 
 
@@ -52,7 +52,7 @@ def push(version=None, die=None, names=None):
     began = time.monotonic()
     try:
         report = link.push(chosen, version)
-    except LinkError as error:
+    except (LinkError, ValueError) as error:
         fields = {name: getattr(error, name, None) for name in ("phase", "code", "step", "server")}
         seconds = time.monotonic() - began
         return {"error": type(error).__name__, "message": str(error), "seconds": seconds, **fields}

@@ -52,16 +52,22 @@ export class LinkTrainer implements AsyncDisposable {
 
   static async start(
     address: string,
-    options: { readonly key?: string; readonly ways?: readonly string[] } = {},
+    options: {
+      readonly key?: string;
+      readonly ways?: readonly string[];
+      readonly python?: string;
+      readonly env?: Readonly<Record<string, string>>;
+    } = {},
   ): Promise<LinkTrainer> {
-    const { key = "", ways = [] } = options;
+    const { key = "", ways = [], python = pythonOf(), env = {} } = options;
     const script = new URL("./link_trainer.py", import.meta.url).pathname;
-    const child = new Deno.Command(pythonOf(), {
+    const child = new Deno.Command(python, {
       args: ["-B", script, address, key, ways.join(",")],
       env: {
         PYTHONPATH: new URL("../../python", import.meta.url).pathname,
         CUDA_VISIBLE_DEVICES: "",
         OMP_NUM_THREADS: "1",
+        ...env,
       },
       stdin: "piped",
       stdout: "piped",

@@ -25,7 +25,7 @@ export class RawTrainer implements Disposable {
   /** Connects and greets, with the way `socket`. */
   static async greeted(
     address: string,
-    options: { readonly key?: string; readonly name?: string } = {},
+    options: { readonly key?: string; readonly name?: string; readonly way?: string } = {},
   ): Promise<RawTrainer> {
     const trainer = await RawTrainer.connect(address);
     try {
@@ -37,17 +37,19 @@ export class RawTrainer implements Disposable {
     }
   }
 
-  async #greet(options: { readonly key?: string; readonly name?: string }): Promise<void> {
-    const { key = "", name = "raw" } = options;
+  async #greet(
+    options: { readonly key?: string; readonly name?: string; readonly way?: string },
+  ): Promise<void> {
+    const { key = "", name = "raw", way = "socket" } = options;
     const nonce = "0123456789abcdef".repeat(4);
-    await this.say({ ...HELLO, nonce, name });
+    await this.say({ ...HELLO, nonce, name, ways: [way] });
     const hello = await this.hear();
     if (hello.type !== "hello") throw new Error(`${hello.type}: ${hello.message}`);
     const proof = createHmac("sha256", key).update(`client:${nonce}:${hello.nonce}`).digest("hex");
     await this.say({ type: "proof", proof });
     const welcome = await this.hear();
     if (welcome.type !== "welcome") throw new Error(`${welcome.type}: ${welcome.message}`);
-    await this.say({ type: "way", way: "socket", why: "a test" });
+    await this.say({ type: "way", way, why: "a test" });
   }
 
   async write(bytes: Uint8Array): Promise<void> {
@@ -112,7 +114,12 @@ export class RawTrainer implements Disposable {
     }
   }
 
-  async offer(push: number, tensors: readonly RawTensor[], version?: string): Promise<void> {
+  async offer(
+    push: number,
+    tensors: readonly RawTensor[],
+    version?: string,
+    memory?: object,
+  ): Promise<void> {
     const described = tensors.map(({ name, dtype, shape }) => [name, dtype, shape]);
     await this.say({
       type: "push",
@@ -120,6 +127,7 @@ export class RawTrainer implements Disposable {
       version: version ?? null,
       kind: "weights",
       tensors: described,
+      ...(memory && { memory }),
     });
   }
 
