@@ -166,6 +166,10 @@ export class Dispatcher {
       continued: (first, ids) => this.#continued(first, { ids, failed, signal: stop.signal }),
       mayGoOn: () =>
         isHealing() || router !== undefined || pool.serving.some((one) => !failed.has(one)),
+      fullText: (ids) =>
+        pool.onAny(({ client }) =>
+          client.detokenize(ids, { skipSpecialTokens: false, signal: stop.signal })
+        ),
       onResume: ({ message }, tokens) =>
         logger.warn(`${message}. The stream goes on elsewhere after ${tokens} tokens`),
       signal: stop.signal,

@@ -4,6 +4,7 @@ import type { Clock } from "../internal/clock.ts";
 import { sleep } from "../internal/deadline.ts";
 import { droppedSample } from "./dropped_sample.ts";
 import type { PlannedRequest } from "./generate_plan.ts";
+import { type FullText, objectionToSeam, SeamStops, stopsOf, wireOf } from "./seam.ts";
 import { stitch } from "./stitch.ts";
 
 /** What a stream needs to go on elsewhere. */
@@ -17,6 +18,8 @@ export interface ResumedStreamOptions {
   ) => Promise<PlannedRequest | null>;
   /** Whether there is somebody else to ask. */
   readonly mayGoOn: () => boolean;
+  /** Text of ids, special tokens included. */
+  readonly fullText: FullText;
   /** Told about each time. */
   readonly onResume: (error: Error, tokens: number) => void;
   readonly signal: AbortSignal;
@@ -40,14 +43,29 @@ export async function* resumedStream(
 ): AsyncGenerator<GenerationDelta, void, undefined> {
   const { signal, clock } = options;
   const before = new Before(first);
+  const wire = wireOf(first.body);
   let breaks = 0;
   for (;;) {
     const earlier = before.sample;
     try {
       const planned = earlier === null ? first : await options.continued(first, earlier.ids);
       if (planned === null) return yield before.end();
+      let stops = earlier === null
+        ? undefined
+        : await SeamStops.at(before.ids, stopsOf(wire), options.fullText);
       for await (const delta of options.open(planned)) {
         if (delta.ids.length > 0) breaks = 0;
+        if (stops !== undefined && delta.ids.length > 0) {
+          const { found, over } = await stops.push([...delta.ids]);
+          if (found !== undefined) {
+            const isKept = wire.no_stop_trim === true;
+            const fullText = await options.fullText(
+              Int32Array.from([...before.ids, ...delta.ids.slice(0, found.count)]),
+            );
+            return yield before.endAtStop(delta, { ...found, isKept, fullText });
+          }
+          if (over) stops = undefined;
+        }
         if (delta.final !== null && earlier !== null) {
           yield { ...delta, final: stitch(earlier, delta.final) };
           return;
@@ -59,10 +77,25 @@ export async function* resumedStream(
     } catch (error) {
       const isOver = signal.aborted || !isBreak(error) || !options.mayGoOn();
       if (isOver || breaks++ === MAX_IDLE_BREAKS) throw error;
+      const objection = before.ids.length === 0 ? undefined : objectionToSeam(wire);
+      if (objection !== undefined) throw cannotGoOn(error, { objection, before });
       options.onResume(error, before.ids.length);
     }
     await sleep(Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (breaks - 1)), { signal, clock });
   }
+}
+
+function cannotGoOn(
+  error: Error,
+  { objection, before }: { objection: string; before: Before },
+): UnreachableError {
+  const { url = "", reason } = error as Partial<UnreachableError>;
+  return new UnreachableError(
+    `${error.message}. The stream cannot go on on another server after ${before.ids.length} ` +
+      `tokens: ${objection}, and another server would take those tokens for a part of the prompt. ` +
+      "Ask again, or ask without it",
+    { url, reason, cause: error },
+  );
 }
 
 /** Whether the server, not the request, was the matter. */
@@ -100,6 +133,34 @@ class Before {
       logProbs: this.#hasLogProbs ? Float32Array.from(this.#logProbs) : null,
       completionTokens: this.ids.length,
     };
+  }
+
+  /** The last step of a stream that a stop string across a seam ends. */
+  endAtStop(
+    delta: GenerationDelta,
+    { stop, count, isKept, fullText }: {
+      stop: string;
+      count: number;
+      isKept: boolean;
+      fullText: string;
+    },
+  ): GenerationDelta {
+    const given = this.#text.length;
+    const ids = delta.ids.slice(0, count);
+    const logProbs = delta.logProbs?.slice(0, count) ?? null;
+    this.add({ ...delta, ids, logProbs });
+    const whole = this.sample!;
+    // The joined text has broken characters where the seam cut one.
+    const joined = whole.text ?? "";
+    const text = joined.includes(stop) ? joined : fullText;
+    const at = text.lastIndexOf(stop);
+    const end = at < 0 ? text.length : at + (isKept ? stop.length : 0);
+    const final: Generation = {
+      ...whole,
+      text: text.slice(0, end),
+      finishReason: { type: "stop", matched: stop },
+    };
+    return { text: text.slice(given, Math.max(given, end)), ids, logProbs, final };
   }
 
   /** The last step of a stream that broke after its last token. */

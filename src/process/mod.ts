@@ -15,4 +15,5 @@ export {
 export { flagName, flagsToArgs, type FlagValue } from "./flags.ts";
 export { crashedError, type LaunchProgress, type ReadyOptions, waitUntilReady } from "./ready.ts";
 export { type ModuleCommand, moduleCommand } from "./secret_args.ts";
+export { pastProxy } from "./past_proxy.ts";
 export { findPython } from "./python.ts";

@@ -1,6 +1,6 @@
 import { ValidationError } from "../errors.ts";
 import { checkOptionNames } from "../internal/option_names.ts";
-import { flagName, flagsToArgs, type FlagValue } from "../process/mod.ts";
+import { flagName, flagsToArgs, type FlagValue, pastProxy } from "../process/mod.ts";
 import { flagKeys, SERVER_OPTION_NAMES, type SGLangServerOptions } from "./options.ts";
 
 /** What SGLang needs to run without a GPU. The tiny test models and small real ones were run so. */
@@ -92,6 +92,7 @@ export function launchEnv(options: SGLangServerOptions): Record<string, string |
   const { gpus, device } = options;
   return {
     PYTHONUNBUFFERED: "1",
+    ...pastProxy(options.host === undefined ? [] : [options.host]),
     ...healthEnv,
     ...exitEnv,
     ...(device === "cpu" ? cpuEnv : surviveEnv),

@@ -213,7 +213,12 @@ export function targets(check: Check): FuzzTarget[] {
         "| tojson",
       ]),
       (text) =>
-        renderChat([{ role: "user", content: "x" }], { template: text, addGenerationPrompt: true }),
+        renderChat([{ role: "user", content: "x" }], {
+          template: text,
+          addGenerationPrompt: true,
+          // A tenth of the default, which some inputs use up: that takes seconds.
+          limits: { maxSteps: 2_000_000 },
+        }),
       4,
     ),
     ...Object.entries(chats).map(([name, chat]) =>

@@ -106,7 +106,8 @@ function draw(task: Task, scores: Float32Array): number {
   for (let i = 0; i < size; i++) p[i]! /= total;
   let kept = 1;
   if (sampling.topK < size || sampling.topP < 1 || sampling.minP > 0) kept = filter(p, sampling);
-  let left = uniformAt(seed, task.outputLength) * kept;
+  // Of the place in the whole text, as in SGLang: a sample that goes on as a prompt draws the same.
+  let left = uniformAt(seed, task.ids.length) * kept;
   let last = 0;
   for (let i = 0; i < size; i++) {
     if (p[i]! === 0) continue;

@@ -57,6 +57,8 @@ export function slurmScript(options: SlurmScriptOptions): string {
 ${directives.map((directive) => `#SBATCH ${directive}\n`).join("")}
 set -euo pipefail
 ${variables.map(([key, value]) => `export ${key}=${value}\n`).join("")}
+# A server asks itself before it is ready, past a proxy of the environment.
+export no_proxy="\${no_proxy:+$no_proxy,}localhost,127.0.0.1" NO_PROXY="\${no_proxy:+$no_proxy,}localhost,127.0.0.1"
 # Keys come from the environment of sbatch: SGLANG_API_KEY, SGLANG_ADMIN_API_KEY. No command line
 # has them, so that others on the node cannot read them there.
 export port=$((${port} + \${SLURM_ARRAY_TASK_ID:-0}))

@@ -1,0 +1,13 @@
+import { grantedEnv } from "../internal/granted_env.ts";
+
+/**
+ * Variables with which a program asks these hosts, and this machine, past a proxy of the environment.
+ * SGLang asks itself over HTTP before it is ready, and the router its servers; both would ask the
+ * proxy, which cannot reach them. What `no_proxy` excepts already stays, as far as Deno may read it.
+ */
+export function pastProxy(hosts: readonly string[]): Record<"no_proxy" | "NO_PROXY", string> {
+  const before = (grantedEnv("no_proxy") || grantedEnv("NO_PROXY") || "").split(",");
+  const all = [...before.map((entry) => entry.trim()), "localhost", "127.0.0.1", "::1", ...hosts];
+  const value = [...new Set(all.filter((entry) => entry !== ""))].join(",");
+  return { no_proxy: value, NO_PROXY: value };
+}
