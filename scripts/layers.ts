@@ -98,6 +98,8 @@ export const layers: Readonly<Record<string, Layer>> = {
       "src/fleet",
       "src/weights",
       "src/engine",
+      "src/collector",
+      "src/gateway",
       "src/telemetry",
       // For its command that serves the embedded server.
       "src/embedded",

@@ -3,6 +3,7 @@ import { addBench } from "./commands/bench.ts";
 import { addCompletion } from "./commands/completion.ts";
 import { addControl } from "./commands/control.ts";
 import { addDoctor } from "./commands/doctor.ts";
+import { addGateway } from "./commands/gateway.ts";
 import { addGenerate } from "./commands/generate.ts";
 import { addLaunch } from "./commands/launch.ts";
 import { addMetrics } from "./commands/metrics.ts";
@@ -41,6 +42,7 @@ Examples:
 const commands = [
   addServe,
   addGenerate,
+  addGateway,
   addSync,
   addStatus,
   addPause,

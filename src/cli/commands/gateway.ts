@@ -1,0 +1,107 @@
+import type { Command } from "commander";
+import { RolloutBatch, writeJsonLines } from "../../collector/mod.ts";
+import { type EndedSession, RecordingGateway } from "../../gateway/mod.ts";
+import { systemClock } from "../../internal/clock.ts";
+import type { Logger } from "../../internal/logger.ts";
+import { messageOf } from "../../internal/thrown.ts";
+import { addFleetOptions, connectFleet, type FleetOptions, wholeNumber } from "../fleet_options.ts";
+import type { CliIo } from "../io.ts";
+import { jsonLine } from "../json_lines.ts";
+import type { CommandContext } from "../program.ts";
+
+interface Options extends FleetOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly record?: string | undefined;
+  readonly gatewayKeyEnv: string;
+  readonly json?: boolean | undefined;
+}
+
+const examples = `
+Examples:
+  sglang-rl gateway -s http://127.0.0.1:30000 --record sessions.jsonl
+  curl -X POST http://127.0.0.1:40000/sessions                 opens a session: its key and base URL
+
+Agents take the session's base URL and key as those of OpenAI. Each session that ends is a line here,
+and with --record its rows are lines of that file (sglang-rl.rollout/2).`;
+
+/** Adds `gateway`. */
+export function addGateway(program: Command, { io }: CommandContext): void {
+  addFleetOptions(
+    program.command("gateway")
+      .description("Serve agents of OpenAI's and Anthropic's APIs, and record what they do.")
+      .option("-p, --port <port>", "port to listen on (default: a free one)", wholeNumber(0), 0)
+      .option("--host <address>", "address to listen on", "127.0.0.1")
+      .option("--record <file>", "write the rows of each session that ends to this file")
+      .option(
+        "--gateway-key-env <name>",
+        "variable that holds the key for opening sessions",
+        "SGLANG_GATEWAY_KEY",
+      )
+      .option("--json", "one JSON object for each session"),
+  )
+    .addHelpText("after", examples)
+    .action((options: Options) => serve(options, io));
+}
+
+async function serve(options: Options, io: CliIo): Promise<void> {
+  await using engine = await connectFleet(options, io);
+  const failed = Promise.withResolvers<never>();
+  failed.promise.catch(() => {});
+  // One file: sessions that end together are written one after the other.
+  let written = Promise.resolve();
+  const onSession = (ended: EndedSession) => {
+    io.out(options.json ? jsonLine(told(ended)) : `${shown(ended)}\n`);
+    const { record } = options;
+    if (record === undefined || ended.rows.length === 0) return;
+    const batch = new RolloutBatch({ rows: ended.rows, shape: [ended.rows.length] });
+    written = written.then(() => writeJsonLines(record, batch, { append: true }));
+    written.catch(failed.reject);
+  };
+  const adminKey = io.env(options.gatewayKeyEnv);
+  {
+    await using gateway = await RecordingGateway.listen(engine, {
+      hostname: options.host,
+      port: options.port,
+      onSession,
+      logger: loggerOf(io),
+      ...(adminKey === undefined ? {} : { adminKey }),
+    });
+    const key = adminKey === undefined && gateway.adminKey !== null
+      ? ` The key for opening sessions is ${gateway.adminKey}`
+      : "";
+    io.err(`Gateway at ${gateway.url}; POST /sessions opens a session.${key}\n`);
+    // A listener that is not asked for anything would let the process end.
+    const release = systemClock.schedule(2 ** 31 - 1, () => {});
+    try {
+      await Promise.race([fired(io.signal), failed.promise]);
+    } finally {
+      release();
+    }
+    io.err("Stopping\n");
+  }
+  await written;
+}
+
+function fired(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}
+
+function told({ id, end, reward, rows }: EndedSession): Record<string, unknown> {
+  const tokens = rows.reduce((sum, { responseIds }) => sum + responseIds.length, 0);
+  const branches = new Set(rows.map(({ branch }) => branch)).size;
+  return { session: id, end, turns: rows.length, branches, tokens, reward };
+}
+
+function shown(ended: EndedSession): string {
+  const { session, end, turns, branches, tokens, reward } = told(ended);
+  return `${session} ${end}: ${turns} turns, ${branches} branches, ${tokens} tokens, reward ${reward}`;
+}
+
+function loggerOf(io: CliIo): Logger {
+  const say = (message: string) => io.err(`${messageOf(message)}\n`);
+  return { debug() {}, info() {}, warn: say, error: say };
+}
