@@ -30,7 +30,7 @@ export class EventStream {
     this.body = new ReadableStream<Uint8Array>({
       pull: async (controller) => {
         this.#pulls++;
-        if (this.#waiting.length === 0 && !this.#isClosed) {
+        if (this.#waiting.length === 0 && !this.#isClosed && !this.#isOver) {
           this.#unwatch();
           await new Promise<void>((resolve) => this.#wake = resolve);
         }

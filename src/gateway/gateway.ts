@@ -404,7 +404,7 @@ export class RecordingGateway implements AsyncDisposable {
       owned_by: "sglang-rl",
     }));
     if (name === "") return Response.json({ object: "list", data: list });
-    const { name: id } = this.#modelOf(decodeURIComponent(name));
+    const { name: id } = this.#modelOf(decoded(name));
     return Response.json(list.find((one) => one.id === id));
   }
 }
@@ -413,6 +413,15 @@ function recordsOf(session: GatewaySession): unknown {
   const { rows } = session.batch();
   return (endedSession({ id: session.id, end: "ended", reward: 0, rows }) as { rows: unknown })
     .rows;
+}
+
+/** A part of a path as text; what is none is no name either. */
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
 }
 
 function wrongMethod(method: string, wanted: string): GatewayRefusal {

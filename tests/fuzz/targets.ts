@@ -29,6 +29,7 @@ import { readRollout } from "../../src/rollout_file/mod.ts";
 import { parseAccepted, parseWorkers } from "../../src/router/worker.ts";
 import { rowOf } from "../_support/rollout_rows.ts";
 import { modelInfo, serverInfo } from "../_support/http_stand_in.ts";
+import { gatewayBodies, readGatewayBody } from "./gateway_bodies.ts";
 import { mutatedBytes, mutatedJson, mutatedJsonText, mutatedText } from "./mutate.ts";
 
 /** One reader with its inputs. It may only end, or throw an error of the library. */
@@ -134,6 +135,9 @@ export function targets(check: Check): FuzzTarget[] {
           for (const step of steps) assembler.add(step, 1);
         }
       },
+    ),
+    ...Object.entries(gatewayBodies).map(([name, { api, body }]) =>
+      target(name, mutatedJson(body), (value) => readGatewayBody(api, value))
     ),
     target("error texts", mutatedJsonText({ error: { message: "no" } }), serverMessageOf),
     target("/server_info", mutatedJson(serverInfo), (value) => {

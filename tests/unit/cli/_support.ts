@@ -19,6 +19,8 @@ export interface RunOptions {
   readonly rows?: number;
   /** Called with everything written so far after every write. */
   readonly onOut?: (out: string) => void;
+  /** The same for what is written to standard error. */
+  readonly onErr?: (err: string) => void;
 }
 
 /** Names of all commands. */
@@ -44,7 +46,10 @@ export async function run(args: readonly string[], options: RunOptions = {}): Pr
       out += text;
       options.onOut?.(out);
     },
-    err: (text) => void (err += text),
+    err(text) {
+      err += text;
+      options.onErr?.(err);
+    },
     isTerminal: false,
     isOutTerminal: options.columns !== undefined,
     columns: options.columns ?? 100,
