@@ -1,5 +1,6 @@
 /** Conversions between float32 and the 16-bit float types, on plain arrays. */
 import { ValidationError } from "../errors.ts";
+import { castBlocks } from "./bfloat16_blocks.ts";
 
 /**
  * Rounds float32 to bfloat16, to the nearest and on a tie to the even one; a NaN stays a NaN of the
@@ -24,7 +25,7 @@ export function float32ToBFloat16(
 ): Uint16Array {
   checkLengths(source, target);
   const bits = new Uint32Array(source.buffer, source.byteOffset, source.length);
-  for (let i = 0; i < bits.length; i++) {
+  for (let i = castBlocks(source, target); i < bits.length; i++) {
     const word = bits[i]!;
     const isNaN = (word & 0x7fffffff) > 0x7f800000;
     // 0x0040 makes it quiet, so that dropping low bits cannot turn a NaN into an infinity.

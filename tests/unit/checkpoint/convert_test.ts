@@ -31,6 +31,31 @@ Deno.test("float32 is rounded to the nearest bfloat16, on a tie to the even one"
   );
 });
 
+Deno.test("of many floats each is rounded as it would be alone, whatever their number and bits", () => {
+  const special = fc.constantFrom(0x7f800000, 0xff800000, 0x7f800001, 0xffffffff, 0x7f7fffff, 1);
+  const word = fc.oneof(fc.integer({ min: 0, max: 0xffffffff }), special);
+  const sizes = fc.constantFrom(1, 7, 63, 64, 65, 200, 8191, 8192, 8193, 20_000);
+  fc.assert(
+    fc.property(
+      fc.array(word, { minLength: 1, maxLength: 40 }),
+      sizes,
+      fc.nat(3),
+      (few, n, gap) => {
+        const bits = Uint32Array.from(
+          { length: n + gap },
+          (_, i) => few[(i * 7 + (i >> 5)) % few.length]!,
+        );
+        const many = new Float32Array(bits.buffer, gap * 4, n);
+        const target = new Uint16Array(n + gap).subarray(gap);
+        const alone = new Map(few.map((one) => [one, float32ToBFloat16(fromBits(one))[0]]));
+        const expected = Uint16Array.from(bits.subarray(gap), (one) => alone.get(one)!);
+        assert.deepEqual(float32ToBFloat16(many, target), expected);
+      },
+    ),
+    { numRuns: 60 },
+  );
+});
+
 Deno.test("bfloat16 keeps zeros, infinities and overflow as IEEE rounding says", () => {
   const bits = fromBits(0x00000000, 0x80000000, 0x7f800000, 0xff800000, 0x7f7fffff, 0x00000001);
   assert.deepEqual(hex(float32ToBFloat16(bits)), ["0000", "8000", "7f80", "ff80", "7f80", "0000"]);
