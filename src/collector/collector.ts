@@ -487,6 +487,8 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
       signal: this.#stopping.signal,
       events: {
         wants: (request) => this.#queue.wants(request),
+        // Those that go in step wait each for the others.
+        wantsDiffer: this.#plan.grouping === "grid",
         onRow: (row) => this.#onRow(row),
         onDiscard: (rows) => this.#queue.discard(rows),
         onTrajectory: (trajectory) => this.#queue.addTrajectory(trajectory),

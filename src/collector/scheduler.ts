@@ -4,7 +4,7 @@ import { sleep, throwIfAborted, withDeadline } from "../internal/deadline.ts";
 import type { Logger } from "../internal/logger.ts";
 import { type DialogRun, type DialogSetting, EnvironmentFault, runDialog } from "./dialog.ts";
 import type { Environment } from "./environment.ts";
-import { Gate, type TurnRequest } from "./gate.ts";
+import { Gate, type GateAnswer, type TurnRequest } from "./gate.ts";
 import type { MutableStats } from "./stats.ts";
 import type { RolloutRow, Trajectory } from "./row.ts";
 import type { Task, TaskQueue } from "./tasks.ts";
@@ -15,6 +15,8 @@ import { asError, messageOf } from "../internal/thrown.ts";
 export interface SchedulerEvents {
   /** Whether a turn, or a new dialog, of this environment is wanted now. */
   wants(request: TurnRequest): boolean;
+  /** Whether what is wanted of one environment may not be wanted of another. */
+  readonly wantsDiffer: boolean;
   /** A turn was taken. */
   onRow(row: RolloutRow): void;
   /** A dialog came to its end. */
@@ -67,7 +69,7 @@ export class Scheduler {
 
   constructor(options: SchedulerOptions) {
     this.#options = options;
-    this.#gate = new Gate((request) => this.#mayPass(request));
+    this.#gate = new Gate((request) => this.#answer(request));
   }
 
   /** Begins; nothing happens until turns are wanted. */
@@ -117,17 +119,17 @@ export class Scheduler {
     await Promise.all(this.#loops);
   }
 
-  #mayPass(request: TurnRequest): boolean {
+  #answer(request: TurnRequest): GateAnswer {
     const { tasks, events } = this.#options;
-    if (request.begins && !tasks.hasTask) return false;
-    if (!events.wants(request)) return false;
+    if (request.begins && !tasks.hasTask) return "all wait";
+    if (!events.wants(request)) return events.wantsDiffer ? "wait" : "all wait";
     // Booked here and not when the place wakes, so that two cannot be promised one dialog.
     if (request.begins) {
       const task = tasks.take()!;
       this.#booked.set(request.environment, { task, ending: new AbortController() });
       if (task.attempt === 0) this.#options.stats.dialogsStarted++;
     }
-    return true;
+    return "pass";
   }
 
   #endAll(): void {

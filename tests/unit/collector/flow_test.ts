@@ -149,7 +149,7 @@ Deno.test("postproc is applied to every batch and can be replaced", async () => 
 
 Deno.test("a gate lets those pass who are wanted, in the order in which they came", async () => {
   let wanted = new Set<number>();
-  const gate = new Gate(({ environment }) => wanted.has(environment));
+  const gate = new Gate(({ environment }) => wanted.has(environment) ? "pass" : "wait");
   const { signal } = new AbortController();
   const passed: number[] = [];
   const waits = [3, 1, 2].map(async (environment) => {
