@@ -9,6 +9,7 @@ import {
   SGLangWrapper,
 } from "@sglang-rl/sglang-rl";
 import { toJsonLines, writeRollout } from "@sglang-rl/sglang-rl/collector";
+import { TrainerLink } from "@sglang-rl/sglang-rl/trainer";
 import { TrainerProcess, type TrainerStep } from "./trainer_process.ts";
 
 /** Options of {@linkcode trainWithPython}. */
@@ -25,8 +26,11 @@ export interface TrainOptions {
   readonly steps: number;
   /** The trainer's step size. Default 0.005. */
   readonly learningRate?: number | undefined;
-  /** How rows travel. Default safetensors. */
-  readonly format?: "safetensors" | "jsonl" | undefined;
+  /**
+   * How rows travel: files of that format, with the weights as a file too, or both over a link.
+   * Default safetensors.
+   */
+  readonly format?: "safetensors" | "jsonl" | "link" | undefined;
   /** Ends everything. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -42,7 +46,10 @@ export function rewardOf(text: string): number {
 /** Collects, trains and syncs, step by step; yields what the trainer says. */
 export async function* trainWithPython(options: TrainOptions): AsyncGenerator<TrainerStep> {
   const { engine, checkpoint, workFolder, steps, format = "safetensors", signal } = options;
-  await using trainer = await TrainerProcess.start(options);
+  await using link = format === "link"
+    ? await TrainerLink.listen(`unix:${join(workFolder, "trainer.sock")}`)
+    : undefined;
+  await using trainer = await TrainerProcess.start({ ...options, link: link?.address });
   const environments = Array.from({ length: 64 }, (_, i) =>
     promptEnvironment({
       prompts: [prompts[i % prompts.length]!],
@@ -66,6 +73,16 @@ export async function* trainWithPython(options: TrainOptions): AsyncGenerator<Tr
   await sender.updateWeights(safetensors(checkpoint), { signal });
   for (let step = 0; step < steps; step++) {
     const batch = (await collector.rollout({ signal }))!;
+    if (link !== undefined) {
+      // The trainer takes the rows, steps, and answers once the servers have its weights.
+      const [told] = await Promise.all([
+        trainer.step(step),
+        link.sendBatch(batch, { signal }),
+        link.syncNext(sender, { signal }),
+      ]);
+      yield told;
+      continue;
+    }
     const batchFile = join(workFolder, `batch-${step}.${format}`);
     if (format === "jsonl") await Deno.writeTextFile(batchFile, toJsonLines(batch));
     else await writeRollout(batchFile, batch);

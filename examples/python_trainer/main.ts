@@ -1,12 +1,13 @@
 /**
  * Rollouts in Deno, training in Python: REINFORCE on a tiny model. Rows go to the trainer as
  * safetensors or JSON lines, weights come back as safetensors and are pushed into the servers.
+ * With `--format link` neither is a file: both go over a link, by `sglang_rl.WeightLink`.
  *
  *     deno run -A examples/python_trainer/main.ts --python PYTHON
  *     deno run -A examples/python_trainer/main.ts --python PYTHON --server URL --model FOLDER
  *
  * PYTHON needs torch, transformers and safetensors. Default: the one of `deno task setup:sglang`.
- * Further options: --steps 24  --format safetensors|jsonl  --learning-rate 0.005
+ * Further options: --steps 24  --format safetensors|jsonl|link  --learning-rate 0.005
  */
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -25,8 +26,8 @@ const { values: flags } = parseArgs({
     format: { type: "string", default: "safetensors" },
   },
 });
-if (flags.format !== "safetensors" && flags.format !== "jsonl") {
-  throw new Error(`--format must be safetensors or jsonl, not ${flags.format}`);
+if (flags.format !== "safetensors" && flags.format !== "jsonl" && flags.format !== "link") {
+  throw new Error(`--format must be safetensors, jsonl or link, not ${flags.format}`);
 }
 const stop = new AbortController();
 Deno.addSignalListener("SIGINT", () => stop.abort(new Error("interrupted")));

@@ -4,7 +4,9 @@ It speaks JSON lines: for each {"step", "batch", "weights"} on standard input it
 `batch`, takes one step, writes the new weights to `weights` (safetensors) and answers with
 {"step", "loss", "mean_reward", "log_prob_gap"} on standard output.
 
-usage: trainer.py CHECKPOINT [--learning-rate 0.005]
+With --link the request is only {"step"}: the rows come over the link, the weights go back over it.
+
+usage: trainer.py CHECKPOINT [--learning-rate 0.005] [--link ADDRESS]
 """
 
 import argparse
@@ -16,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
-from sglang_rl import collate, read_rows
+from sglang_rl import WeightLink, collate, read_rows
 
 
 def log_probs_of(model, rows):
@@ -62,15 +64,22 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("checkpoint")
     parser.add_argument("--learning-rate", type=float, default=0.005)
+    parser.add_argument("--link")
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = AutoModelForCausalLM.from_pretrained(options.checkpoint, dtype=torch.float32)
     optimizer = torch.optim.Adam(model.parameters(), lr=options.learning_rate)
+    link = WeightLink(options.link) if options.link else None
+    batches = link.batches() if link else None
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         request = json.loads(line)
-        numbers = step(model, optimizer, read_rows(request["batch"]))
-        save_weights(model, request["weights"])
+        if link:
+            numbers = step(model, optimizer, next(batches))
+            link.push(model)
+        else:
+            numbers = step(model, optimizer, read_rows(request["batch"]))
+            save_weights(model, request["weights"])
         print(json.dumps({"step": request["step"], **numbers}), flush=True)
 
 

@@ -20,6 +20,8 @@ export interface TrainerOptions {
   readonly python: string;
   /** Folder of the checkpoint to begin with. */
   readonly checkpoint: string;
+  /** Address of a link over which rows come and weights go. Default: files. */
+  readonly link?: string | undefined;
   /** Step size. */
   readonly learningRate?: number | undefined;
   /** Ends every wait. */
@@ -45,12 +47,13 @@ export class TrainerProcess implements AsyncDisposable {
 
   /** Starts it and waits until its model is loaded. Needs `--allow-run` for the Python. */
   static async start(options: TrainerOptions): Promise<TrainerProcess> {
-    const { python, checkpoint, learningRate = 0.005, signal } = options;
+    const { python, checkpoint, learningRate = 0.005, link, signal } = options;
     const child = new Deno.Command(python, {
       args: [
         new URL("trainer.py", import.meta.url).pathname,
         checkpoint,
         `--learning-rate=${learningRate}`,
+        ...(link === undefined ? [] : [`--link=${link}`]),
       ],
       env: {
         PYTHONPATH: new URL("../../python", import.meta.url).pathname,
@@ -72,8 +75,8 @@ export class TrainerProcess implements AsyncDisposable {
     }
   }
 
-  /** Trains on a batch file and has the new weights written to a file. */
-  async step(step: number, files: { batch: string; weights: string }): Promise<TrainerStep> {
+  /** Trains on a batch file and has the new weights written to a file; without files, by the link. */
+  async step(step: number, files: { batch?: string; weights?: string } = {}): Promise<TrainerStep> {
     await this.#input.write(new TextEncoder().encode(JSON.stringify({ step, ...files }) + "\n"));
     return await this.#answer("trainer step", STEP_TIMEOUT_MS) as TrainerStep;
   }

@@ -38,13 +38,16 @@ Deno.test("examples/managed.ts starts two servers and a router, generates and en
   }
 });
 
-Deno.test("examples/python_trainer runs a step of Python's trainer", async () => {
-  const { code, out, err } = await run([
-    "--allow-all",
-    "examples/python_trainer/main.ts",
-    `--python=${pythonOf()}`,
-    "--steps=1",
-  ]);
-  assert.equal(code, 0, out + err);
-  assert.match(out, /mean reward: first tenth [\d.]+/);
-});
+for (const format of ["safetensors", "link"]) {
+  Deno.test(`examples/python_trainer runs steps of Python's trainer, by ${format}`, async () => {
+    const { code, out, err } = await run([
+      "--allow-all",
+      "examples/python_trainer/main.ts",
+      `--python=${pythonOf()}`,
+      "--steps=2",
+      `--format=${format}`,
+    ]);
+    assert.equal(code, 0, out + err);
+    assert.match(out, /mean reward: first tenth [\d.]+/);
+  });
+}
