@@ -85,6 +85,10 @@ export const layers: Readonly<Record<string, Layer>> = {
     values: [...base, "src/client", "src/rollout", "src/policy", "src/collector"],
     types: ["src/engine"],
   },
+  "src/dashboard": {
+    values: [...base, "src/telemetry", "src/training"],
+    types: ["src/rollout_file"],
+  },
   "src/telemetry": { values: base, types: ["src/collector"] },
   "src/embedded": { values: [...base, "src/checkpoint", "src/collective"] },
   "src/cli": {
@@ -101,6 +105,10 @@ export const layers: Readonly<Record<string, Layer>> = {
       "src/collector",
       "src/gateway",
       "src/telemetry",
+      "src/dashboard",
+      "src/rollout_file",
+      // For the texts of tokens.
+      "src/policy",
       // For its command that serves the embedded server.
       "src/embedded",
     ],

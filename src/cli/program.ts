@@ -2,6 +2,7 @@ import { Command } from "commander";
 import { addBench } from "./commands/bench.ts";
 import { addCompletion } from "./commands/completion.ts";
 import { addControl } from "./commands/control.ts";
+import { addDashboard } from "./commands/dashboard.ts";
 import { addDoctor } from "./commands/doctor.ts";
 import { addGateway } from "./commands/gateway.ts";
 import { addGenerate } from "./commands/generate.ts";
@@ -11,6 +12,7 @@ import { addPause } from "./commands/pause.ts";
 import { addServe } from "./commands/serve.ts";
 import { addStatus } from "./commands/status.ts";
 import { addSync } from "./commands/sync.ts";
+import { addView } from "./commands/view.ts";
 import { type ExitCode, exitCodeMeanings } from "./exit_codes.ts";
 import type { CliIo } from "./io.ts";
 
@@ -48,6 +50,8 @@ const commands = [
   addPause,
   addControl,
   addMetrics,
+  addDashboard,
+  addView,
   addLaunch,
   addDoctor,
   addBench,

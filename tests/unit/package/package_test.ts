@@ -65,7 +65,8 @@ Deno.test("what would be published is the sources and the documents, and no test
   const files = [...(out + err).matchAll(/file:\/\/(\S+)/g)].map(([, path]) =>
     path!.slice(root.length)
   );
-  const wanted = /^(src|ffi)\/.*\.ts$|^docs\/.*\.(md|svg)$|^(mod\.ts|deno\.json)$|^[A-Z]+(\.md)?$/;
+  const wanted =
+    /^(src|ffi)\/.*\.ts$|^src\/dashboard\/page\/\w+\.(html|css|js|svg)$|^docs\/.*\.(md|svg|png)$|^(mod\.ts|deno\.json)$|^[A-Z]+(\.md)?$/;
   assert.deepEqual(files.filter((file) => !wanted.test(file)), []);
   for (const file of ["README.md", "LICENSE", "CHANGELOG.md", "deno.json"]) {
     assert.ok(files.includes(file), `${file} is not published`);

@@ -1,0 +1,264 @@
+import { ValidationError } from "../errors.ts";
+import { type Clock, systemClock } from "../internal/clock.ts";
+import { serveHttp } from "../internal/serve_http.ts";
+import { messageOf } from "../internal/thrown.ts";
+import type { RolloutFile } from "../rollout_file/mod.ts";
+import { Monitor, PROMETHEUS_TYPE } from "../telemetry/mod.ts";
+import type { DashboardActions } from "./actions.ts";
+import { isLoopback, refuse, refuseStranger, refuseWithoutKey, respond } from "./guard.ts";
+import { LiveFeed } from "./live.ts";
+import { pageFiles } from "./page/mod.ts";
+import { type RowFilter, Trajectories } from "./trajectories.ts";
+
+/** Options of {@linkcode openDashboard}. */
+export interface DashboardOptions {
+  /** What the live page shows. Default: an empty one, for a page of trajectories alone. */
+  readonly monitor?: Monitor | undefined;
+  /** Rollouts for the page of trajectories; the dashboard closes the file. */
+  readonly file?: { readonly rollouts: RolloutFile; readonly name: string } | undefined;
+  /** Texts of single tokens, for the coloured view; else their ids are shown. */
+  readonly tokenTexts?: ((ids: readonly number[]) => readonly string[]) | undefined;
+  /** What the buttons do; one without an action is not there. */
+  readonly actions?: DashboardActions | undefined;
+  /** Where it listens. Default `"127.0.0.1"`; elsewhere `key` is required. */
+  readonly hostname?: string | undefined;
+  /** Default 0: a free one. */
+  readonly port?: number | undefined;
+  /** Who has it may use the buttons; where others can connect, also read. At least 16 characters. */
+  readonly key?: string | undefined;
+  /** Milliseconds between two states. Default 1,000. */
+  readonly everyMs?: number | undefined;
+  /** Ends it. */
+  readonly signal?: AbortSignal | undefined;
+  /** Told of errors in answers. */
+  readonly onError?: ((error: unknown) => void) | undefined;
+  /** For tests. @internal */
+  readonly clock?: Clock | undefined;
+}
+
+/** A page that is served. */
+export interface Dashboard extends AsyncDisposable {
+  /** Where it is. */
+  readonly url: string;
+  /** Who looks at the live state now. */
+  readonly readers: number;
+  /** Resolves when it has ended. */
+  readonly finished: Promise<void>;
+}
+
+/**
+ * Serves one page that shows a run while it goes on, and trajectories of a file. It needs no other
+ * host, and asks the servers only while somebody looks.
+ *
+ * Needs `--allow-net` of its address.
+ *
+ * @throws {ValidationError} It listens where others can connect, and has no key or a short one.
+ * @throws {PermissionError} Deno may not listen there.
+ * @throws {StateError} The port is taken.
+ *
+ * @example
+ * ```ts ignore
+ * import { openDashboard } from "@sglang-rl/sglang-rl/dashboard";
+ * import { Monitor } from "@sglang-rl/sglang-rl/telemetry";
+ *
+ * using monitor = new Monitor({ engine, collector, sender });
+ * await using dashboard = await openDashboard({ monitor });
+ * console.log(dashboard.url);
+ * ```
+ */
+export async function openDashboard(options: DashboardOptions = {}): Promise<Dashboard> {
+  const { hostname = "127.0.0.1", port = 0, key, signal, clock = systemClock } = options;
+  checkKey(hostname, key);
+  await using stack = new AsyncDisposableStack();
+  const trajectories = options.file === undefined ? undefined : stack.use(
+    await Trajectories.open(options.file.rollouts, options.file.name, { signal }),
+  );
+  const monitor = options.monitor ?? stack.use(new Monitor({}));
+  const feed = stack.use(new LiveFeed(monitor, { clock, everyMs: options.everyMs ?? 1000 }));
+  const page = new Page({ options: { ...options, hostname }, monitor, feed, trajectories });
+  const server = serveHttp({
+    hostname,
+    port,
+    onError: options.onError,
+    handler: (request) => page.answer(request),
+  });
+  const owned = stack.move();
+  const end = async () => {
+    signal?.removeEventListener("abort", onAbort);
+    // Streams first: a server waits for its answers to end.
+    feed[Symbol.dispose]();
+    await server.shutdown();
+    await owned.disposeAsync();
+  };
+  let ended: Promise<void> | undefined;
+  const endOnce = () => ended ??= end();
+  const onAbort = () => void endOnce();
+  if (signal?.aborted) onAbort();
+  else signal?.addEventListener("abort", onAbort, { once: true });
+  const host = hostname.includes(":") ? `[${hostname}]` : hostname;
+  return {
+    url: `http://${host}:${server.addr.port}/`,
+    finished: server.finished,
+    get readers() {
+      return feed.readers;
+    },
+    [Symbol.asyncDispose]: endOnce,
+  };
+}
+
+function checkKey(hostname: string, key: string | undefined): void {
+  if (key === undefined && isLoopback(hostname)) return;
+  if (key !== undefined && key.length >= 16) return;
+  throw new ValidationError(
+    key === undefined
+      ? `A dashboard at ${hostname} can be reached by others: give a key of at least 16 characters`
+      : `The key of a dashboard has at least 16 characters, not ${key.length}`,
+  );
+}
+
+interface PageParts {
+  readonly options: DashboardOptions & { readonly hostname: string };
+  readonly monitor: Monitor;
+  readonly feed: LiveFeed;
+  readonly trajectories: Trajectories | undefined;
+}
+
+class Page {
+  readonly #parts: PageParts;
+
+  constructor(parts: PageParts) {
+    this.#parts = parts;
+  }
+
+  async answer(request: Request): Promise<Response> {
+    const { options } = this.#parts;
+    const { hostname, key } = options;
+    const stranger = refuseStranger(request, { hostname, key });
+    if (stranger !== undefined) return stranger;
+    const { pathname, searchParams } = new URL(request.url);
+    const file = pageFiles[pathname];
+    if (file !== undefined) {
+      if (request.method !== "GET" && request.method !== "HEAD") return refuse(405, "Only GET");
+      return respond(file.text, { type: file.type });
+    }
+    if (!isLoopback(hostname)) {
+      const refused = refuseWithoutKey(request, { hostname, key });
+      if (refused !== undefined) return refused;
+    }
+    try {
+      return await this.#data(request, pathname, searchParams);
+    } catch (error) {
+      if (error instanceof ValidationError) return refuse(400, error.message);
+      options.onError?.(error);
+      return refuse(500, "It did not work; the program that serves this page tells why");
+    }
+  }
+
+  async #data(request: Request, path: string, query: URLSearchParams): Promise<Response> {
+    const { feed, monitor, options } = this.#parts;
+    if (path.startsWith("/api/do/")) {
+      return await this.#act(request, path.slice("/api/do/".length), query);
+    }
+    if (request.method !== "GET") return refuse(405, "Only GET");
+    switch (path) {
+      case "/metrics":
+        return respond(await monitor.metrics(), { type: PROMETHEUS_TYPE });
+      case "/api/about":
+        return respond(JSON.stringify({
+          live: options.monitor !== undefined,
+          file: this.#parts.trajectories?.describe() ?? null,
+          actions: options.key === undefined ? [] : Object.keys(options.actions ?? {}),
+        }));
+      case "/api/state":
+        return respond(JSON.stringify(await feed.state()));
+      case "/api/live": {
+        const stream = feed.open();
+        if (stream === null) return refuse(503, "Too many look already");
+        return respond(stream, { type: "text/event-stream" });
+      }
+    }
+    return await this.#trajectory(path, query);
+  }
+
+  async #trajectory(path: string, query: URLSearchParams): Promise<Response> {
+    const { trajectories, options } = this.#parts;
+    if (trajectories === undefined) return refuse(404, "There is no such page");
+    if (path === "/api/rows") {
+      const rows = await trajectories.filter(filterOf(query));
+      const from = countOf(query, "from") ?? 0;
+      const window = await trajectories.window(rows, from, countOf(query, "count") ?? 100);
+      return respond(JSON.stringify({ total: rows.length, from, rows: window }));
+    }
+    if (path === "/api/row") {
+      const row = await trajectories.row(countOf(query, "row") ?? -1);
+      const { tokenTexts } = options;
+      return respond(JSON.stringify({
+        ...row,
+        promptTexts: row.promptIds === null ? null : tokenTexts?.(row.promptIds) ?? null,
+        responseTexts: tokenTexts?.(row.responseIds) ?? null,
+      }));
+    }
+    if (path === "/api/group") {
+      return respond(JSON.stringify(await trajectories.group(countOf(query, "group") ?? -1)));
+    }
+    if (path === "/api/export") {
+      const rows = await trajectories.filter(filterOf(query));
+      const lines = ReadableStream.from(trajectories.jsonLines(rows));
+      return respond(lines.pipeThrough(new TextEncoderStream()), {
+        type: "application/jsonl",
+        headers: { "content-disposition": 'attachment; filename="selection.jsonl"' },
+      });
+    }
+    return refuse(404, "There is no such page");
+  }
+
+  async #act(request: Request, name: string, query: URLSearchParams): Promise<Response> {
+    const { options, monitor } = this.#parts;
+    if (request.method !== "POST") return refuse(405, "Only POST");
+    const { hostname, key, actions = {} } = options;
+    const refused = refuseWithoutKey(request, { hostname, key });
+    if (refused !== undefined) return refused;
+    const action = Object.hasOwn(actions, name)
+      ? actions[name as keyof DashboardActions]
+      : undefined;
+    if (action === undefined) return refuse(404, "There is no such button");
+    try {
+      await action(query.get("server") ?? "");
+    } catch (error) {
+      monitor.note(`${name} by the page failed: ${messageOf(error)}`, "error");
+      return refuse(409, messageOf(error).slice(0, 500));
+    }
+    monitor.note(`${name} by the page`);
+    return respond(JSON.stringify({ done: name }));
+  }
+}
+
+function filterOf(query: URLSearchParams): RowFilter {
+  const stale = query.get("stale");
+  return {
+    group: countOf(query, "group"),
+    dialog: countOf(query, "dialog"),
+    minReward: numberOf(query, "min"),
+    maxReward: numberOf(query, "max"),
+    finish: query.get("finish") || undefined,
+    stale: stale === null || stale === "" ? undefined : stale === "yes",
+    text: query.get("q") || undefined,
+  };
+}
+
+function numberOf(query: URLSearchParams, name: string): number | undefined {
+  const text = query.get(name);
+  if (text === null || text === "") return undefined;
+  const value = Number(text);
+  if (!Number.isFinite(value)) throw new ValidationError(`${name} must be a number`);
+  return value;
+}
+
+function countOf(query: URLSearchParams, name: string): number | undefined {
+  const value = numberOf(query, name);
+  if (value === undefined) return undefined;
+  if (!Number.isSafeInteger(value) || value < 0) {
+    throw new ValidationError(`${name} must be a whole number from 0 on`);
+  }
+  return value;
+}

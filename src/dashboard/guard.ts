@@ -1,0 +1,73 @@
+/** Who may ask the page for what. */
+
+/** How a dashboard is guarded. */
+export interface GuardOptions {
+  readonly hostname: string;
+  /** Needed for buttons, and for everything where others can connect. */
+  readonly key: string | undefined;
+}
+
+const securityHeaders: Readonly<Record<string, string>> = {
+  "content-security-policy":
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; " +
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+  "x-content-type-options": "nosniff",
+  "referrer-policy": "no-referrer",
+  "cross-origin-opener-policy": "same-origin",
+  "cross-origin-resource-policy": "same-origin",
+  "cache-control": "no-store",
+};
+
+/** An answer with the headers that every answer has. */
+export function respond(
+  body: BodyInit | null,
+  init: { readonly status?: number; readonly type?: string; readonly headers?: HeadersInit } = {},
+): Response {
+  const headers = new Headers(securityHeaders);
+  headers.set("content-type", init.type ?? "application/json");
+  for (const [name, value] of new Headers(init.headers)) headers.set(name, value);
+  return new Response(body, { status: init.status ?? 200, headers });
+}
+
+/** An error as the page reads it. */
+export function refuse(status: number, message: string): Response {
+  return respond(JSON.stringify({ error: message }), { status });
+}
+
+/** Whether a name is this machine alone. */
+export function isLoopback(hostname: string): boolean {
+  return hostname === "localhost" || hostname === "::1" || /^127(\.\d+){3}$/.test(hostname);
+}
+
+/**
+ * Refuses what does not come to this address: a page of another site whose name was made to lead
+ * here has that site's name in `Host`.
+ */
+export function refuseStranger(request: Request, { hostname }: GuardOptions): Response | undefined {
+  const asked = new URL(request.url).hostname.replace(/^\[|\]$/g, "");
+  if (isLoopback(hostname) && !isLoopback(asked)) {
+    return refuse(403, "This page is for this machine: open it by its address");
+  }
+  const origin = request.headers.get("origin");
+  if (origin !== null && URL.parse(origin)?.host !== new URL(request.url).host) {
+    return refuse(403, "Another page may not ask this one");
+  }
+  return undefined;
+}
+
+/** Refuses who has not the key. */
+export function refuseWithoutKey(request: Request, { key }: GuardOptions): Response | undefined {
+  if (key === undefined) {
+    return refuse(403, "Read only: start the dashboard with a key to use the buttons");
+  }
+  const given = request.headers.get("authorization")?.replace(/^Bearer /, "") ?? "";
+  return isEqual(given, key) ? undefined : refuse(401, "Give the key");
+}
+
+/** Compares in a time that does not tell where the two differ. */
+function isEqual(a: string, b: string): boolean {
+  const [one, other] = [new TextEncoder().encode(a), new TextEncoder().encode(b)];
+  let difference = one.length ^ other.length;
+  for (let i = 0; i < other.length; i++) difference |= (one[i] ?? 0) ^ other[i]!;
+  return difference === 0;
+}

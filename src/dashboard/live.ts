@@ -1,0 +1,119 @@
+import type { Clock } from "../internal/clock.ts";
+import type { Monitor } from "../telemetry/mod.ts";
+
+/** Readers of one page that are kept at most. */
+const MOST_READERS = 100;
+const encoder = new TextEncoder();
+
+/** Sends the state of a run to all who look, once a second; while nobody looks it does nothing. */
+export class LiveFeed implements Disposable {
+  readonly #monitor: Monitor;
+  readonly #clock: Clock;
+  readonly #everyMs: number;
+  readonly #readers = new Set<ReadableStreamDefaultController<Uint8Array>>();
+  #cancel: (() => void) | undefined;
+  #isAsking = false;
+  #isClosed = false;
+
+  constructor(monitor: Monitor, options: { readonly clock: Clock; readonly everyMs: number }) {
+    this.#monitor = monitor;
+    this.#clock = options.clock;
+    this.#everyMs = options.everyMs;
+  }
+
+  /** Who looks now. */
+  get readers(): number {
+    return this.#readers.size;
+  }
+
+  /** The state as server-sent events, from now on; `null` when too many look already. */
+  open(): ReadableStream<Uint8Array> | null {
+    if (this.#isClosed || this.#readers.size >= MOST_READERS) return null;
+    let own: ReadableStreamDefaultController<Uint8Array>;
+    return new ReadableStream<Uint8Array>({
+      start: (controller) => {
+        own = controller;
+        this.#readers.add(controller);
+        controller.enqueue(encoder.encode("retry: 1000\n\n"));
+        void this.#send();
+      },
+      cancel: () => this.#leave(own),
+    });
+  }
+
+  /** What the page shows of the run. */
+  async state(): Promise<unknown> {
+    const monitor = this.#monitor;
+    const { collector, engine, sender } = monitor.watched;
+    return {
+      at: Date.now(),
+      has: {
+        engine: engine !== undefined,
+        collector: collector !== undefined,
+        sender: sender !== undefined,
+      },
+      servers: await monitor.servers(),
+      requests: engine?.requests ?? null,
+      rollouts: collector === undefined ? null : {
+        ...collector.stats,
+        running: collector.running,
+        waiting: collector.waiting,
+        policyVersion: collector.policyVersion,
+      },
+      sync: monitor.sync,
+      recorded: Object.fromEntries(monitor.recorded),
+      curves: thinned(monitor.curves()),
+      events: monitor.events.slice(-200),
+    };
+  }
+
+  /** Ends every stream. */
+  [Symbol.dispose](): void {
+    this.#isClosed = true;
+    this.#cancel?.();
+    for (const reader of this.#readers) {
+      try {
+        reader.close();
+      } catch { /* It has left. */ }
+    }
+    this.#readers.clear();
+  }
+
+  async #send(): Promise<void> {
+    if (this.#isAsking || this.#isClosed) return;
+    this.#isAsking = true;
+    this.#cancel?.();
+    try {
+      const bytes = encoder.encode(`data: ${JSON.stringify(await this.state())}\n\n`);
+      for (const reader of [...this.#readers]) {
+        // Who does not read gets the next state instead: none is queued twice.
+        if ((reader.desiredSize ?? 0) <= 0) continue;
+        try {
+          reader.enqueue(bytes);
+        } catch {
+          this.#leave(reader);
+        }
+      }
+    } finally {
+      this.#isAsking = false;
+      if (this.#readers.size > 0 && !this.#isClosed) {
+        this.#cancel = this.#clock.schedule(this.#everyMs, () => void this.#send());
+      }
+    }
+  }
+
+  #leave(reader: ReadableStreamDefaultController<Uint8Array>): void {
+    this.#readers.delete(reader);
+    if (this.#readers.size === 0) this.#cancel?.();
+  }
+}
+
+/** Curves for a screen: at most 300 points each. */
+function thinned(curves: ReturnType<Monitor["curves"]>): ReturnType<Monitor["curves"]> {
+  return Object.fromEntries(
+    Object.entries(curves).map(([name, points]) => {
+      const every = Math.ceil(points.length / 300);
+      return [name, points.filter((_point, i) => (points.length - 1 - i) % every === 0)];
+    }),
+  );
+}

@@ -1,0 +1,188 @@
+// The live page: a state comes each second and is drawn; a lost connection is tried again.
+import { ask, byId, make, short } from "./page.js";
+
+const words = { pause: "Pause", resume: "Resume", abortSync: "Abort sync" };
+let last = null;
+let actions = [];
+
+/** Begins to follow the run. */
+export function startLive(about) {
+  actions = about.actions;
+  for (const name of actions) {
+    if (!(name in words)) continue;
+    const button = make("button", { text: words[name] });
+    button.addEventListener("click", () => act(name));
+    byId("buttons").append(button);
+  }
+  for (const id of ["event-kind", "event-level", "event-text"]) {
+    byId(id).addEventListener("input", drawEvents);
+  }
+  byId("event-filter").addEventListener("submit", (event) => event.preventDefault());
+  void follow();
+}
+
+async function follow() {
+  for (;;) {
+    try {
+      const answer = await ask("/api/live");
+      if (!answer.ok) throw new Error((await answer.json()).error);
+      say("live", false);
+      await read(answer.body);
+    } catch { /* It is tried again below. */ }
+    say("connection lost, trying again", true);
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+  }
+}
+
+async function read(body) {
+  let held = "";
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    held += value;
+    const events = held.split("\n\n");
+    held = events.pop();
+    for (const event of events) {
+      const data = event.split("\n").find((line) => line.startsWith("data: "));
+      if (data !== undefined) draw(JSON.parse(data.slice(6)));
+    }
+  }
+}
+
+function say(text, isLost) {
+  const place = byId("connection");
+  if (place.textContent !== text) place.textContent = text;
+  place.classList.toggle("lost", isLost);
+}
+
+async function act(name, server) {
+  const query = server === undefined ? "" : `?server=${encodeURIComponent(server)}`;
+  const answer = await ask(`/api/do/${name}${query}`, { method: "POST" });
+  const body = await answer.json();
+  byId("said").textContent = answer.ok ? `${name}: done` : `${name}: ${body.error}`;
+}
+
+function draw(state) {
+  last = state;
+  drawServers(state);
+  drawSync(state.sync);
+  drawRollouts(state);
+  drawCurves(state.curves);
+  drawEvents();
+}
+
+function drawServers({ servers }) {
+  byId("servers").replaceChildren(...servers.map((server) => {
+    const state = server.answers ? server.state ?? "up" : "down";
+    const tile = make("li", { className: server.answers ? state : "down" }, [
+      make("b", { text: server.url }),
+      make("div", { text: `${state}${server.reason === null ? "" : `: ${server.reason}`}` }),
+      make("div", { text: `weights ${server.weightVersion ?? "–"}` }),
+      make("div", {
+        text: `${short(server.running)} running, ${short(server.waiting)} waiting, ` +
+          `${short(server.tokensPerSecond)} tokens/s`,
+      }),
+    ]);
+    if (actions.includes("drain") && state === "serving") {
+      const button = make("button", { text: "Drain", "aria-label": `Drain ${server.url}` });
+      button.addEventListener("click", () => act("drain", server.url));
+      tile.append(button);
+    }
+    return tile;
+  }));
+}
+
+function drawSync(sync) {
+  if (sync === null) {
+    byId("sync").replaceChildren(make("p", { text: "No sync yet." }));
+    return;
+  }
+  const share = sync.bytesTotal === 0 ? 0 : sync.bytesDone / sync.bytesTotal;
+  const bar = make("progress", { max: "1", "aria-label": "Bytes that every server has" });
+  bar.value = sync.state === "done" ? 1 : share;
+  const words = {
+    running: `${sync.step}: ${sync.message}`,
+    done: `version ${sync.version} in ${short(sync.elapsedMs / 1000)} s, servers paused ` +
+      `${short(sync.pausedMs)} ms`,
+    failed: `failed in ${sync.step}: ${sync.error}`,
+  };
+  byId("sync").replaceChildren(
+    make("p", { text: sync.source }),
+    bar,
+    make("p", { text: words[sync.state], className: sync.state }),
+    make("p", { text: `${short(sync.bytesDone / 1e6)} of ${short(sync.bytesTotal / 1e6)} MB` }),
+  );
+}
+
+function drawRollouts({ rollouts, requests, recorded }) {
+  const numbers = {
+    ...(requests === null ? {} : {
+      "requests in flight": requests.inFlight,
+      "requests queued": requests.queued,
+    }),
+    ...(rollouts === null ? {} : {
+      "dialogs running": rollouts.running,
+      "waiting for the reader": rollouts.waiting,
+      "dialogs completed": rollouts.dialogsCompleted,
+      "dialogs failed": rollouts.dialogsFailed,
+      "rows given out": rollouts.rowsYielded,
+      "rows stale": rollouts.rowsStale,
+      "tokens sampled": rollouts.tokens,
+      "policy version": rollouts.policyVersion,
+    }),
+    ...recorded,
+  };
+  byId("rollouts").replaceChildren(
+    ...Object.entries(numbers).flatMap(([name, value]) => [
+      make("dt", { text: name }),
+      make("dd", { text: short(value) }),
+    ]),
+  );
+}
+
+function drawCurves(curves) {
+  const figures = Object.entries(curves).filter(([, points]) => points.length > 1).map(
+    ([name, points]) => {
+      const values = points.map(({ value }) => value);
+      const low = Math.min(...values);
+      const high = Math.max(...values);
+      const start = points[0].at;
+      const width = points.at(-1).at - start || 1;
+      const line = points.map(({ at, value }) => {
+        const x = (at - start) / width * 100;
+        const y = high === low ? 50 : 96 - (value - low) / (high - low) * 92;
+        return `${x.toFixed(2)},${y.toFixed(2)}`;
+      }).join(" ");
+      const ns = "http://www.w3.org/2000/svg";
+      const svg = document.createElementNS(ns, "svg");
+      svg.setAttribute("viewBox", "0 0 100 100");
+      svg.setAttribute("preserveAspectRatio", "none");
+      svg.setAttribute("role", "img");
+      const words = `${name}: now ${short(values.at(-1))}, from ${short(low)} to ${short(high)}`;
+      svg.setAttribute("aria-label", words);
+      const polyline = document.createElementNS(ns, "polyline");
+      polyline.setAttribute("points", line);
+      svg.append(polyline);
+      return make("figure", {}, [svg, make("figcaption", { text: words })]);
+    },
+  );
+  byId("curves").replaceChildren(...figures);
+}
+
+function drawEvents() {
+  if (last === null) return;
+  const kind = byId("event-kind").value;
+  const level = byId("event-level").value;
+  const text = byId("event-text").value.toLowerCase();
+  const shown = last.events.filter((event) =>
+    (kind === "" || event.kind === kind) && (level === "" || event.level === level) &&
+    event.text.toLowerCase().includes(text)
+  ).reverse();
+  byId("events").replaceChildren(...shown.map((event) =>
+    make("li", {
+      className: event.level,
+      text: `${new Date(event.at).toLocaleTimeString()}  ${event.kind}  ${event.text}`,
+    })
+  ));
+}
