@@ -18,6 +18,8 @@ export interface Emulated {
   readonly hasGetLoad: boolean;
   /** Retracted requests do not stand in the way of a flush. */
   readonly flushesWhenRetracted: boolean;
+  /** `/weights_checker` has checksums on a CPU. */
+  readonly hasChecksums: boolean;
   /** The matrices of an adapter come as one payload for each rank, instead of one for all. */
   readonly adapterRanks: boolean;
 }
@@ -32,6 +34,7 @@ export const emulatedVersions: Readonly<Record<EmulatedVersion, Emulated>> = {
     diesOfBusyFlush: true,
     hasGetLoad: true,
     flushesWhenRetracted: false,
+    hasChecksums: false,
     adapterRanks: false,
   },
   "0.5.23": {
@@ -42,6 +45,7 @@ export const emulatedVersions: Readonly<Record<EmulatedVersion, Emulated>> = {
     diesOfBusyFlush: false,
     hasGetLoad: false,
     flushesWhenRetracted: true,
+    hasChecksums: true,
     adapterRanks: true,
   },
 };

@@ -34,7 +34,11 @@ export interface DistributedUpdate extends UpdateCommon {
   readonly bucket: boolean;
 }
 
-const sizes: Readonly<Record<string, number>> = { ...readableDTypes, uint8: 1, int8: 1, bool: 1 };
+/** Sizes of torch's types: these arrive, though not all can be loaded. */
+const sizes: Readonly<Record<string, number>> = {
+  ...readableDTypes,
+  ...{ uint8: 1, int8: 1, bool: 1, int16: 2, int32: 4, int64: 8 },
+};
 
 const notFlushed =
   "Weights were updated, but the cache was not flushed because requests are still running or " +
@@ -283,6 +287,12 @@ function tensorsOf({ names, dtypes, shapes }: DistributedUpdate): Sized[] {
     const itemSize = sizes[dtype];
     if (itemSize === undefined) throw new Error(`module 'torch' has no attribute '${dtype}'`);
     const shape = shapes[i]!;
+    const negative = shape.find((size) => size < 0);
+    if (negative !== undefined) {
+      throw new Error(
+        `Trying to create tensor with negative dimension ${negative}: [${shape.join(", ")}]`,
+      );
+    }
     const byteLength = shape.reduce((total, n) => total * n, itemSize);
     return { name: names[i]!, dtype: dtype as DType, shape, itemSize, byteLength };
   });

@@ -52,12 +52,9 @@ export async function updateFromDistributed(
   state: EmbeddedState,
 ): Promise<Response> {
   const fields = asObject(await jsonBody(request));
-  const { names, dtypes, shapes } = fields;
-  if (!isTexts(names) || !isTexts(dtypes) || !Array.isArray(shapes)) {
-    throw formError(
-      "{'type': 'missing', 'loc': ('body', 'names'), 'msg': 'names, dtypes and shapes are required'}",
-    );
-  }
+  const names = list(fields, "names", asText);
+  const dtypes = list(fields, "dtypes", asText);
+  const shapes = list(fields, "shapes", (shape, at) => asList(shape, at, asInteger));
   return answer(
     await state.updates.distributed({
       ...common(fields),
@@ -111,8 +108,11 @@ export async function weightsByName(request: Request, state: EmbeddedState): Pro
 export async function weightsChecker(request: Request, state: EmbeddedState): Promise<Response> {
   const { action = "checksum" } = asObject(await jsonBody(request));
   if (action === "snapshot") return answer({ success: true, message: "Success." });
-  if (action !== "checksum") {
+  if (action !== "checksum" && action !== "compare") {
     return answer({ success: false, message: `Unsupported action='${action}'` });
+  }
+  if (action === "compare" || !state.emulated.hasChecksums) {
+    return answer({ success: false, message: NO_DRIVER });
   }
   const checksums: Record<string, string> = {};
   for (const name of state.model.weights.names) {
@@ -127,6 +127,10 @@ export async function weightsChecker(request: Request, state: EmbeddedState): Pr
     per_engine_checksum: overall,
   });
 }
+
+/** What SGLang on a CPU says where it wants a GPU. */
+const NO_DRIVER = "Found no NVIDIA driver on your system. Please check that you have an NVIDIA " +
+  "GPU and installed a driver from http://www.nvidia.com/Download/index.aspx";
 
 const defaultGroup = "weight_update_group";
 
@@ -148,34 +152,69 @@ function answer(result: UpdateResult, more: Fields = {}): Response {
 
 function common(fields: Fields): UpdateCommon {
   const { weight_version: version = null } = fields;
-  if (version !== null && typeof version !== "string") throw wrongType("weight_version", "string");
   return {
-    flushCache: fields.flush_cache !== false,
-    abortAll: fields.abort_all_requests === true,
-    weightVersion: version,
+    flushCache: boolean(fields, "flush_cache", true),
+    abortAll: boolean(fields, "abort_all_requests", false),
+    weightVersion: version === null ? null : asText(version, ["weight_version"]),
   };
 }
 
+/** Where a value stands in a body. */
+type Place = readonly (string | number)[];
+
 function text(fields: Fields, key: string, fallback?: string): string {
-  const value = fields[key] ?? fallback;
-  if (typeof value === "string") return value;
-  throw wrongType(key, "string");
+  return asText(given(fields, key, fallback), [key]);
 }
 
 function integer(fields: Fields, key: string): number {
-  const value = fields[key];
-  if (typeof value === "number" && Number.isInteger(value)) return value;
-  throw wrongType(key, "integer");
+  return asInteger(given(fields, key), [key]);
 }
 
-function wrongType(key: string, type: string): Error {
-  return formError(
-    `{'type': '${type}_type', 'loc': ('body', '${key}'), 'msg': 'Input should be a valid ${type}'}`,
-  );
+function boolean(fields: Fields, key: string, fallback: boolean): boolean {
+  const value = given(fields, key, fallback);
+  if (typeof value === "boolean") return value;
+  const word = typeof value === "string" ? value.toLowerCase() : value;
+  if ([1, "1", "true", "t", "yes", "y", "on"].includes(word as string)) return true;
+  if ([0, "0", "false", "f", "no", "n", "off"].includes(word as string)) return false;
+  const isWord = typeof word === "string" || typeof word === "number";
+  throw refused(isWord ? "bool_parsing" : "bool_type", [key], "Input should be a valid boolean");
 }
 
-function isTexts(value: unknown): value is string[] {
-  return Array.isArray(value) && value.every((item) => typeof item === "string");
+function list<T>(fields: Fields, key: string, item: (value: unknown, at: Place) => T): T[] {
+  return asList(given(fields, key), [key], item);
+}
+
+/** The value of a field; one that is left out has its default, or is missing. */
+function given(fields: Fields, key: string, fallback?: unknown): unknown {
+  const value = key in fields ? fields[key] : fallback;
+  if (value === undefined) throw refused("missing", [key], "Field required");
+  return value;
+}
+
+function asText(value: unknown, at: Place): string {
+  if (typeof value === "string") return value;
+  throw refused("string_type", at, "Input should be a valid string");
+}
+
+/** As pydantic reads an integer: also from a text of digits, or a number without a fraction. */
+function asInteger(value: unknown, at: Place): number {
+  if (typeof value === "string") {
+    if (/^\s*[+-]?\d+\s*$/.test(value)) return Number(value);
+    throw refused("int_parsing", at, "Input should be a valid integer");
+  }
+  if (typeof value !== "number") throw refused("int_type", at, "Input should be a valid integer");
+  if (Number.isInteger(value)) return value;
+  throw refused("int_from_float", at, "Input should be a valid integer");
+}
+
+function asList<T>(value: unknown, at: Place, item: (value: unknown, at: Place) => T): T[] {
+  if (!Array.isArray(value)) throw refused("list_type", at, "Input should be a valid list");
+  return value.map((one, index) => item(one, [...at, index]));
+}
+
+function refused(type: string, at: Place, message: string): Error {
+  const place = ["body", ...at].map((part) => typeof part === "number" ? part : `'${part}'`);
+  return formError(`{'type': '${type}', 'loc': (${place.join(", ")}), 'msg': '${message}'}`);
 }
 
 async function nameFields(request: Request): Promise<Fields> {

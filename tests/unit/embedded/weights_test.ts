@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import fc from "fast-check";
 import { openCheckpoint } from "../../../src/checkpoint/mod.ts";
 import { GlooGroup } from "../../../src/collective/gloo/group.ts";
 import type { EmbeddedServer } from "../../../src/embedded/mod.ts";
@@ -282,4 +283,52 @@ Deno.test("update_weight_version renames and aborts only when told to or told no
   });
   assert.equal((await running).length, 300);
   assert.equal((await post(server, "/update_weight_version", { new_version: 7 })).status, 400);
+});
+
+Deno.test("a body of another form is refused at once, wherever the wrong value stands", async () => {
+  await using server = await startTiny();
+  const good = { ...group, names: ["a", "b"], dtypes: ["float32", "float32"], shapes: [[1], [2]] };
+  const texts = [1, null, {}, ["a"], true];
+  const numbers = ["a", 1.5, null, {}, true, [1]];
+  const wrongs = fc.oneof(
+    fc.tuple(fc.constantFrom("names", "dtypes", "shapes"), fc.constantFrom("a", 1, null, {})),
+    fc.tuple(
+      fc.constantFrom("names", "dtypes"),
+      fc.constantFrom(...texts).map((wrong) => ["float32", wrong]),
+    ),
+    fc.constantFrom(...numbers).map((wrong) => ["shapes", [[1], [2, wrong]]] as const),
+    fc.constantFrom(...numbers).map((wrong) => ["shapes", [wrong === null ? 1 : wrong]] as const)
+      .filter(([, [wrong]]) => !Array.isArray(wrong)),
+    fc.constantFrom(...texts.filter((one) => one !== null)).map((wrong) =>
+      ["weight_version", wrong] as const
+    ),
+    fc.constantFrom("maybe", 2, [], null).map((wrong) => ["flush_cache", wrong] as const),
+    fc.constantFrom("names", "dtypes", "shapes").map((key) => [key, undefined] as const),
+  );
+  await fc.assert(
+    fc.asyncProperty(wrongs, async ([key, wrong]) => {
+      const body = { ...good, [key]: wrong };
+      const reply = await post<Reply>(server, "/update_weights_from_distributed", body);
+      assert.equal(reply.status, 400);
+      assert.match(reply.body.message, new RegExp(`'loc': \\('body', '${key}'`));
+    }),
+    { numRuns: 60 },
+  );
+});
+
+Deno.test("SGLang 0.5.16 has no checksums on a CPU, and neither has its double", async () => {
+  for (
+    const [version, action, status] of [
+      ["0.5.16", "checksum", 400],
+      ["0.5.16", "compare", 400],
+      ["0.5.16", "snapshot", 200],
+      ["0.5.23", "checksum", 200],
+      ["0.5.23", "compare", 400],
+    ] as const
+  ) {
+    await using server = await startTiny({ version });
+    const reply = await post<Reply>(server, "/weights_checker", { action });
+    assert.equal(reply.status, status, `${version} ${action}`);
+    if (status === 400) assert.match(reply.body.message, /no NVIDIA driver/);
+  }
 });
