@@ -2,59 +2,7 @@
 import assert from "node:assert/strict";
 import OpenAI from "openai";
 import { until } from "../../../_support/clock.ts";
-import { idsOf, scriptedReader, setup, whenAborted } from "../_support.ts";
-
-const tools: OpenAI.Chat.ChatCompletionTool[] = [{
-  type: "function",
-  function: {
-    name: "add",
-    description: "Adds two numbers",
-    parameters: { type: "object", properties: { a: { type: "number" }, b: { type: "number" } } },
-  },
-}];
-const script = [
-  [{ name: "add", arguments: { a: 1, b: 2 } }, { name: "add", arguments: { a: 3, b: 4 } }],
-  [{ name: "add", arguments: { a: 3, b: 7 } }],
-];
-
-for (const isStream of [false, true]) {
-  Deno.test(`openai: a loop of parallel tools${isStream ? " over streams" : ""}`, async () => {
-    await using it = await setup({
-      policy: { generateKwargs: { maxNewTokens: 8 }, readAnswer: scriptedReader(script) },
-    });
-    const session = it.gateway.open();
-    const client = new OpenAI({ baseURL: session.baseUrl, apiKey: session.key });
-    const messages: OpenAI.Chat.ChatCompletionMessageParam[] = [
-      { role: "system", content: "You add." },
-      { role: "user", content: "Add 1 to 4" },
-    ];
-    let called = 0;
-    for (;;) {
-      const request = { model: "policy", messages, tools };
-      const completion = isStream
-        ? await client.chat.completions.stream(request).finalChatCompletion()
-        : await client.chat.completions.create(request);
-      const { message } = completion.choices[0]!;
-      messages.push(message);
-      const calls = message.tool_calls ?? [];
-      if (calls.length === 0) break;
-      for (const call of calls) {
-        assert.equal(call.type, "function");
-        const { a, b } = JSON.parse(call.type === "function" ? call.function.arguments : "");
-        messages.push({ role: "tool", tool_call_id: call.id, content: String(a + b) });
-        called++;
-      }
-    }
-    assert.equal(called, 3);
-    const { rows } = await session.end();
-    assert.deepEqual(rows.map(({ parent, branch }) => [parent, branch]), [[null, 0], [0, 0], [
-      1,
-      0,
-    ]]);
-    const before = idsOf(rows[1]!);
-    assert.deepEqual(idsOf(rows[2]!).slice(0, before.length), before);
-  });
-}
+import { setup, whenAborted } from "../_support.ts";
 
 Deno.test("openai: leaving a stream ends its generation, and what was sampled is a row", async () => {
   await using it = await setup();

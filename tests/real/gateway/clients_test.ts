@@ -1,0 +1,90 @@
+/** The official clients against the gateway before both real servers. */
+import assert from "node:assert/strict";
+import OpenAI from "openai";
+import { AsyncSGLang } from "../../../src/engine/mod.ts";
+import { RecordingGateway } from "../../../src/gateway/mod.ts";
+import { type LLMWrapperOptions, SGLangWrapper } from "../../../src/policy/mod.ts";
+import { until } from "../../_support/clock.ts";
+import { agents, checkLoop, scriptedReader } from "../../_support/gateway_agents.ts";
+import { sharedNewest, sharedServers } from "../../_support/real.ts";
+
+interface Setup extends AsyncDisposable {
+  readonly gateway: RecordingGateway;
+}
+
+async function setup(version: string, policy: LLMWrapperOptions): Promise<Setup> {
+  const url = version === "0.5.16" ? sharedServers()[0]! : sharedNewest();
+  const stack = new AsyncDisposableStack();
+  const engine = stack.use(await AsyncSGLang.connect(url));
+  const gateway = stack.use(await RecordingGateway.listen(new SGLangWrapper(engine, policy)));
+  return { gateway, [Symbol.asyncDispose]: () => stack.disposeAsync() };
+}
+
+for (const version of ["0.5.16", "0.5.23"]) {
+  for (const [name, agent] of Object.entries(agents)) {
+    for (const isStream of [false, true]) {
+      const title = `${version}, ${name}: a loop of parallel tools${
+        isStream ? " over streams" : ""
+      }`;
+      Deno.test(title, async () => {
+        await using it = await setup(version, {
+          generateKwargs: { maxNewTokens: 8 },
+          readAnswer: scriptedReader(),
+        });
+        const session = it.gateway.open();
+        assert.equal(await agent(session, isStream), 3);
+        checkLoop(await session.end());
+      });
+    }
+  }
+
+  Deno.test(`${version}: an agent that goes away ends its generation, and what was sampled is a row`, async () => {
+    await using it = await setup(version, { generateKwargs: { ignoreEos: true } });
+    const session = it.gateway.open();
+    const client = new OpenAI({ baseURL: session.baseUrl, apiKey: session.key, maxRetries: 0 });
+    const request = {
+      model: "policy",
+      messages: [{ role: "user" as const, content: "Talk" }],
+      max_completion_tokens: 1500,
+    };
+    const stream = await client.chat.completions.create({ ...request, stream: true });
+    let parts = 0;
+    for await (const _ of stream) if (++parts === 5) break;
+    await until(() => session.turns.length === 1);
+    const leaving = new AbortController();
+    const asking = client.chat.completions.create(request, { signal: leaving.signal });
+    await until(() => session.running === 1);
+    leaving.abort();
+    await assert.rejects(asking, OpenAI.APIUserAbortError);
+    const { rows } = await session.end();
+    for (const { finishReason, responseIds, logProbs } of rows) {
+      assert.equal(finishReason.type, "abort");
+      assert.ok(responseIds.length < 1500);
+      assert.equal(logProbs!.length, responseIds.length);
+    }
+    assert.ok(rows[0]!.responseIds.length >= 4);
+  });
+
+  Deno.test(`${version}: answers tell log-probabilities and ids as the rows have them`, async () => {
+    await using it = await setup(version, { generateKwargs: { maxNewTokens: 6 } });
+    const session = it.gateway.open();
+    const client = new OpenAI({ baseURL: session.baseUrl, apiKey: session.key, maxRetries: 0 });
+    const { choices } = await client.chat.completions.create({
+      model: "policy",
+      messages: [{ role: "user", content: "Talk" }],
+      logprobs: true,
+      top_logprobs: 2,
+      n: 2,
+      ...{ return_token_ids: true },
+    });
+    const { rows } = await session.end();
+    assert.equal(rows.length, 2);
+    for (const choice of choices) {
+      const { response_token_ids: ids } = choice as unknown as { response_token_ids: number[] };
+      const row = rows.find(({ responseIds }) => String([...responseIds]) === String(ids))!;
+      const tokens = choice.logprobs!.content!;
+      assert.deepEqual(tokens.map(({ logprob }) => Math.fround(logprob)), [...row.logProbs!]);
+      assert.ok(tokens.every(({ top_logprobs: top }) => top.length === 2));
+    }
+  });
+}
