@@ -53,7 +53,8 @@ function chatMessage(value: unknown, path: string): Message {
   return {
     // Templates know no other role for what the developer says.
     role: role === "developer" ? "system" : role,
-    content,
+    // As SGLang has it: templates ask the content of each message.
+    content: content ?? "",
     ...named("name", fields.text("name")),
     ...named("tool_call_id", fields.text("tool_call_id")),
     ...named("reasoning_content", reasoning),
