@@ -35,6 +35,17 @@ const runs: Readonly<Record<string, (place: Place) => Run>> = {
     args: ["--server", url, folder],
     says: [/version \S+ on 1 servers, .* by gloo/],
   }),
+  // Clients read many variables, and look where they run.
+  "agents.ts": () => ({
+    permissions: ["-A"],
+    args: ["--steps", "1", "--pairs", "1"],
+    says: [
+      /^openai, step 0: mean reward 0\.\d+, \d+ tokens/m,
+      /^anthropic, step 0/m,
+      /^ai, step 0/m,
+      /^langchain, step 0: mean reward 0\.\d+, \d+ tokens/m,
+    ],
+  }),
   "own_engine.ts": () => ({
     permissions: [],
     args: [],
