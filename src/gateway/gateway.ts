@@ -204,6 +204,24 @@ export class RecordingGateway implements AsyncDisposable {
     return session;
   }
 
+  /**
+   * Answers a request in this process, without a connection: what clients take as their `fetch`. Only
+   * the path of the address counts.
+   *
+   * @example
+   * ```ts ignore
+   * const session = gateway.open();
+   * const { baseUrl: baseURL, key: apiKey } = session;
+   * const client = new OpenAI({ baseURL, apiKey, fetch: gateway.fetch });
+   * ```
+   */
+  readonly fetch = (input: string | URL | Request, init?: RequestInit): Promise<Response> => {
+    const request = new Request(input, init);
+    const { method, headers, body, signal } = request;
+    const path = new URL(request.url).pathname;
+    return this.#serve({ method, path, headers, body: body ?? nothing(), signal });
+  };
+
   /** Ends all sessions, and stops listening. Safe to call twice. */
   close(): Promise<void> {
     return this.#closing ??= this.#close();
@@ -414,6 +432,8 @@ function recordsOf(session: GatewaySession): unknown {
   return (endedSession({ id: session.id, end: "ended", reward: 0, rows }) as { rows: unknown })
     .rows;
 }
+
+async function* nothing(): AsyncGenerator<Uint8Array> {}
 
 /** A part of a path as text; what is none is no name either. */
 function decoded(part: string): string {

@@ -84,3 +84,27 @@ Deno.test("openai: refusals are its own errors, and a retry is a branch", async 
     OpenAI.AuthenticationError,
   );
 });
+
+Deno.test("openai: asks in this process, without a connection, and aborts there", async () => {
+  await using it = await setup({ server: { faults: { stallAfterTokens: 9 } } });
+  const session = it.gateway.open();
+  const client = new OpenAI({
+    baseURL: "http://in-process/v1",
+    apiKey: session.key,
+    fetch: it.gateway.fetch,
+    maxRetries: 0,
+  });
+  const request = { model: "policy", messages: [{ role: "user" as const, content: "Hi" }] };
+  const answer = await client.chat.completions.create({ ...request, max_tokens: 4 });
+  assert.equal(answer.choices[0]!.message.content, session.turns[0]!.shown.content);
+  const leaving = new AbortController();
+  const asking = client.chat.completions.create(request, { signal: leaving.signal });
+  await until(() => it.server.faults.stalled === true);
+  const told = whenAborted(it.engine);
+  leaving.abort();
+  await assert.rejects(asking);
+  await told;
+  it.server.setFaults({ stalled: false });
+  const { rows } = await session.end();
+  assert.equal(rows[1]!.finishReason.type, "abort");
+});
