@@ -11,6 +11,8 @@ import { pathUrl } from "./session_routes.ts";
 
 /** Longest run of an agent, unless told otherwise. */
 const AGENT_TIMEOUT_MS = 10 * 60_000;
+/** Longest wait for an agent that was told to end. */
+const LEAVE_TIMEOUT_MS = 5_000;
 
 /** What an agent gets. */
 export interface AgentTask extends EpisodeTask {
@@ -100,13 +102,19 @@ export function agentEnvironment(
         versions,
         dialog: { dialog, attempt, group, member, environment },
       });
+      const running: Promise<unknown>[] = [];
       const { outcome, task } = await withDeadline(
         { phase: `the agent of dialog ${dialog}`, timeoutMs, signal, clock },
         async (signal) => {
           const task = taskOf(episode, { session, gateway, signal });
-          return { outcome: outcomeOf(await run(task)), task };
+          const answer = run(task);
+          running.push(answer);
+          return { outcome: outcomeOf(await answer), task };
         },
-      );
+      ).catch(async (error) => {
+        await ended(running, clock);
+        throw error;
+      });
       if (outcome.reward !== undefined) session.reward(outcome.reward);
       const { rows } = await session.end();
       if (rows.length === 0) {
@@ -119,6 +127,12 @@ export function agentEnvironment(
       return finished(rows, { graded, outcome });
     },
   };
+}
+
+/** Waits until an agent that was ended has gone, as long as one may wait for that. */
+async function ended(running: readonly Promise<unknown>[], clock: Clock): Promise<void> {
+  const options = { phase: "the end of an agent", timeoutMs: LEAVE_TIMEOUT_MS, clock };
+  await withDeadline(options, () => Promise.allSettled(running)).catch(() => {});
 }
 
 /** An agent that failed. */

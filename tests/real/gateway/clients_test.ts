@@ -5,7 +5,7 @@ import { AsyncSGLang } from "../../../src/engine/mod.ts";
 import { RecordingGateway } from "../../../src/gateway/mod.ts";
 import { type LLMWrapperOptions, SGLangWrapper } from "../../../src/policy/mod.ts";
 import { until } from "../../_support/clock.ts";
-import { agents, checkLoop, scriptedReader } from "../../_support/gateway_agents.ts";
+import { agents, checkLoop, plainSampling, scriptedReader } from "../../_support/gateway_agents.ts";
 import { sharedNewest, sharedServers } from "../../_support/real.ts";
 
 interface Setup extends AsyncDisposable {
@@ -28,7 +28,7 @@ for (const version of ["0.5.16", "0.5.23"]) {
       }`;
       Deno.test(title, async () => {
         await using it = await setup(version, {
-          generateKwargs: { maxNewTokens: 8 },
+          generateKwargs: plainSampling,
           readAnswer: scriptedReader(),
         });
         const session = it.gateway.open();
