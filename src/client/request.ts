@@ -1,6 +1,10 @@
 import { ValidationError } from "../errors.ts";
 import { nearestName } from "../internal/suggest.ts";
-import { type ConvertSamplingOptions, convertSamplingParams } from "./sampling_params.ts";
+import {
+  type ConvertSamplingOptions,
+  convertSamplingParams,
+  TORCHRL_SAMPLING_DEFAULTS,
+} from "./sampling_params.ts";
 import type { GenerateRequest } from "./types.ts";
 
 /** A checked request, ready to send. */
@@ -36,11 +40,35 @@ const KNOWN = ["text", "inputIds", "samplingParams", "rid", "extra", ...Object.k
 /** What only this library may set, because an answer is read by it. */
 const NOT_EXTRA = ["text", "input_ids", "sampling_params", "rid", "stream"];
 
+/** Requests of this library that are built, by the defaults that they were built with. */
+const own = new WeakMap<
+  GenerateRequest,
+  { readonly defaults: ConvertSamplingOptions["defaults"]; readonly wire: WireRequest }
+>();
+
+/**
+ * Builds a request that nobody changes afterwards: the next time that it is built it is at hand.
+ * Not for requests of users.
+ */
+export function buildOwnRequest(
+  request: GenerateRequest,
+  options: ConvertSamplingOptions = {},
+): WireRequest {
+  const wire = buildRequest(request, options);
+  own.set(request, { defaults: options.defaults ?? TORCHRL_SAMPLING_DEFAULTS, wire });
+  return wire;
+}
+
 /** Checks a request and brings it into the form of `POST /generate`. Unset fields are not sent. */
 export function buildRequest(
   request: GenerateRequest,
   options: ConvertSamplingOptions = {},
 ): WireRequest {
+  const built = own.get(request);
+  if (built !== undefined) {
+    const { defaults = TORCHRL_SAMPLING_DEFAULTS } = options;
+    if (built.defaults === defaults) return built.wire;
+  }
   refuseUnknown(request);
   const { text, inputIds, rid = crypto.randomUUID() } = request;
   const prompt = promptOf(text, inputIds);
@@ -72,7 +100,7 @@ export function buildRequest(
 
 /** Whether a body of `/generate` holds token ids, so that the vocabulary size matters. */
 export function holdsIds(body: Readonly<Record<string, unknown>>): boolean {
-  return idsIn(body).length > 0;
+  return body.input_ids !== undefined || otherIdsIn(body).length > 0;
 }
 
 /** Refuses ids outside the vocabulary, wherever a body of `/generate` holds them. */
@@ -80,13 +108,15 @@ export function checkVocabulary(
   body: Readonly<Record<string, unknown>>,
   vocabSize: number | null,
 ): void {
-  for (const { name, ids } of idsIn(body)) checkIds(ids, { name, vocabSize });
+  if (Array.isArray(body.input_ids)) {
+    assertIds(body.input_ids as number[], { name: "inputIds", vocabSize });
+  }
+  for (const { name, ids } of otherIdsIn(body)) assertIds(ids, { name, vocabSize });
 }
 
-function idsIn(body: Readonly<Record<string, unknown>>): { name: string; ids: number[] }[] {
+function otherIdsIn(body: Readonly<Record<string, unknown>>): { name: string; ids: number[] }[] {
   const sampling = body.sampling_params as Readonly<Record<string, unknown>>;
   const lists = {
-    inputIds: body.input_ids,
     tokenIdsLogProb: body.token_ids_logprob,
     // With min_new_tokens these index the logits too.
     stopTokenIds: sampling.stop_token_ids,
@@ -98,27 +128,31 @@ function idsIn(body: Readonly<Record<string, unknown>>): { name: string; ids: nu
 }
 
 /** Checks ids against the vocabulary; an id outside it would end the server. */
-export function checkIds(
+export function assertIds(
   ids: ArrayLike<number>,
-  options: { name: string; vocabSize: number | null },
-): Int32Array {
-  const { name, vocabSize } = options;
+  { name, vocabSize }: { name: string; vocabSize: number | null },
+): void {
   if (ids.length === 0) {
     throw new ValidationError(`${name} must hold at least one token id, got an empty list`);
   }
   const limit = vocabSize ?? 2 ** 31;
-  const checked = new Int32Array(ids.length);
   for (let i = 0; i < ids.length; i++) {
     const id = ids[i]!;
-    if (!Number.isInteger(id) || id < 0 || id >= limit) {
-      throw new ValidationError(
-        `${name}[${i}] must be a token id from 0 to ${limit - 1}, got ${String(id)}. ` +
-          "An id outside the vocabulary would end the server",
-      );
-    }
-    checked[i] = id;
+    if (Number.isInteger(id) && id >= 0 && id < limit) continue;
+    throw new ValidationError(
+      `${name}[${i}] must be a token id from 0 to ${limit - 1}, got ${String(id)}. ` +
+        "An id outside the vocabulary would end the server",
+    );
   }
-  return checked;
+}
+
+/** The same, and gives them as an array of their own. */
+export function checkIds(
+  ids: ArrayLike<number>,
+  options: { name: string; vocabSize: number | null },
+): Int32Array {
+  assertIds(ids, options);
+  return Int32Array.from(ids);
 }
 
 function promptOf(

@@ -22,7 +22,12 @@ import { EngineFleet } from "./fleet.ts";
 import { FleetEngine } from "./fleet_engine.ts";
 import type { GenerateOptions, WorkerLoad } from "./engine.ts";
 import { type Prompt, type PromptList, promptList } from "./prompts.ts";
-import { type GeneratePlan, planGenerate } from "./generate_plan.ts";
+import {
+  checkPrompts,
+  type GeneratePlan,
+  planGenerate,
+  type PlannedRequest,
+} from "./generate_plan.ts";
 import { type RouterEvent, RouterRoute } from "./router_route.ts";
 import { readModelMetadata } from "./model_metadata.ts";
 import { FleetSupervisor } from "../fleet/mod.ts";
@@ -252,11 +257,11 @@ export class AsyncSGLang extends FleetEngine {
     options: GenerateOptions,
   ): Promise<Generation[]> {
     const plan = this.#plan(prompts, options);
-    using _lease = this.adapters.lease(plan.adapter);
-    await this.#checkIds(plan, options.signal);
-    if (plan.requests.length === 0) return [];
-    const samples = await this.#dispatcher.generate(plan, options);
-    return samples.map((sample) => madeBy(plan.adapter, sample));
+    const { sample, adapter } = plan;
+    if (sample === undefined) return [];
+    using _lease = this.adapters.lease(adapter);
+    await this.#checkIds(sample, prompts, options.signal);
+    return await this.#dispatcher.generate(plan, options);
   }
 
   /** TorchRL's name of {@linkcode AsyncSGLang.generate} for several prompts. */
@@ -274,13 +279,13 @@ export class AsyncSGLang extends FleetEngine {
   ): AsyncGenerator<GenerationDelta, void, undefined> {
     const { list } = promptList(typeof prompt === "string" ? prompt : { inputIds: prompt });
     const plan = this.#plan({ list, isList: options.n !== undefined }, options);
-    const { requests, n, adapter } = plan;
+    const { sample, total, n, adapter } = plan;
     using _lease = this.adapters.lease(adapter);
-    await this.#checkIds(plan, options.signal);
-    if (n > 1 || requests.length !== 1) {
+    if (sample !== undefined) await this.#checkIds(sample, { list }, options.signal);
+    if (n > 1 || total !== 1) {
       throw new ValidationError(`stream() makes one sample of one prompt, got n = ${n}`);
     }
-    for await (const delta of this.#dispatcher.stream(requests[0]!, options)) {
+    for await (const delta of this.#dispatcher.stream(plan.request(0), options)) {
       yield delta.final === null ? delta : { ...delta, final: madeBy(adapter, delta.final) };
     }
   }
@@ -533,11 +538,17 @@ export class AsyncSGLang extends FleetEngine {
   }
 
   /** All ids are checked before any request is sent. */
-  async #checkIds({ requests }: GeneratePlan, signal: AbortSignal | undefined): Promise<void> {
-    const withIds = requests.filter(({ body }) => holdsIds(body));
-    if (withIds.length === 0) return;
+  async #checkIds(
+    { body }: PlannedRequest,
+    prompts: Pick<PromptList, "list">,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    if (!holdsIds(body)) return;
     const vocabSize = await this.#knownVocabSize(signal);
-    for (const { body } of withIds) checkVocabulary(body, vocabSize);
+    checkVocabulary(body, vocabSize);
+    await checkPrompts(prompts, vocabSize);
+    // The engine may have been shut down meanwhile.
+    this.assertOpen();
   }
 
   /** One model, one vocabulary: asked once, of whoever answers. */

@@ -10,7 +10,6 @@ import type {
 import {
   AbortedError,
   HttpError,
-  PartialResultError,
   StateError,
   TimeoutError,
   UnreachableError,
@@ -19,11 +18,13 @@ import {
 import type { Clock } from "../internal/clock.ts";
 import { sleep } from "../internal/deadline.ts";
 import type { Logger } from "../internal/logger.ts";
+import { orAborted } from "../internal/or_aborted.ts";
 import { Semaphore } from "../internal/semaphore.ts";
-import { asError } from "../internal/thrown.ts";
 import type { GenerateOptions } from "./engine.ts";
+import { type BegunRequest, GenerateCall } from "./generate_call.ts";
 import { type GeneratePlan, type PlannedRequest, samplesOf } from "./generate_plan.ts";
 import { droppedSample } from "./dropped_sample.ts";
+import { madeBy } from "./made_by.ts";
 import { isBreak, resumedStream } from "./resumed_stream.ts";
 import { lostByRouter } from "./router_rules.ts";
 import type { Member } from "./member.ts";
@@ -66,14 +67,29 @@ export interface DispatcherOptions {
   readonly clock: Clock;
 }
 
-/** A request between the call and its answer. */
-interface OpenRequest {
+/** A request between its turn and its answer. */
+interface OpenRequest extends Disposable {
   readonly planned: PlannedRequest;
+  /** Fires when it has to end; the reason is the error, none where it was dropped. */
+  readonly signal: AbortSignal;
+  /** Ends it with an error. */
+  readonly end: (error: unknown) => void;
   /** Ends the request without an answer of the server: its samples are empty and aborted. */
-  readonly drop: AbortController;
+  readonly drop: () => void;
+  readonly isDropped: boolean;
   /** Resolves when the call has its answer or its error. */
-  readonly ended: PromiseWithResolvers<void>;
+  readonly ended: Promise<void>;
   isSent: boolean;
+}
+
+/** A prompt of a call that has its turn. */
+interface Begun {
+  readonly planned: PlannedRequest;
+  readonly plan: GeneratePlan;
+  /** The place of its call in the line. */
+  readonly place: Promise<Disposable>;
+  /** When the call began. */
+  readonly begunAt: number;
 }
 
 /**
@@ -84,10 +100,16 @@ interface OpenRequest {
 export class Dispatcher {
   readonly #options: DispatcherOptions;
   readonly #gate: Semaphore;
+  /** Calls that still have prompts to send; the first in the line sends, so that none overtakes. */
+  readonly #line = new Semaphore(1);
   readonly #open = new Map<string, OpenRequest>();
   readonly #closing = new AbortController();
-  /** Ends of the calls under way: taking a listener off a signal that has thousands is slow. */
-  readonly #ends = new Set<() => void>();
+  /** Calls under way: taking a listener off a signal that has thousands is slow. */
+  readonly #calls = new Set<GenerateCall>();
+  /** Ids that callers gave for prompts of calls under way. */
+  readonly #reserved = new Set<string>();
+  /** Requests that were begun and wait for their turn. */
+  #unsent = 0;
   readonly #running = new Set<Promise<unknown>>();
 
   constructor(options: DispatcherOptions) {
@@ -107,7 +129,9 @@ export class Dispatcher {
 
   /** Requests that wait for their turn. */
   get queued(): number {
-    return this.#gate.waiting;
+    let left = this.#unsent;
+    for (const call of this.#calls) left += call.left;
+    return left;
   }
 
   /**
@@ -115,33 +139,41 @@ export class Dispatcher {
    * deadline and the caller's signal end the others, on the servers too.
    */
   async generate(plan: GeneratePlan, options: GenerateOptions): Promise<Generation[]> {
-    const total = plan.requests.length;
-    let done = 0;
-    using stop = this.#stopOn(options);
-    const runs = plan.requests.map(async (planned) => {
-      try {
-        const samples = planned.parts === undefined
-          ? await this.#run(planned, plan.n, stop.signal)
-          : await this.#runParts(planned.parts, stop.signal);
-        done++;
-        options.onProgress?.({ done, total });
-        return samples;
-      } catch (error) {
-        // A prompt that a server refuses says nothing about the others; any other error does.
-        if (total === 1 || !isRefusal(error)) stop.end(error);
-        throw error;
-      }
+    using _rids = this.#reserve(plan.rids);
+    const begunAt = this.#options.clock.now();
+    const call: GenerateCall = new GenerateCall({
+      plan,
+      begin: (planned) => this.#begin(call, { planned, plan, place, begunAt }),
+      dropped: (planned) => this.#dropped(planned, plan),
+      isOfOnePrompt: isRefusal,
+      onProgress: options.onProgress,
     });
-    const settled = await this.#tracked(Promise.allSettled(runs));
-    if (stop.signal.aborted) throw stop.signal.reason;
-    const partial = settled.flatMap((run) => run.status === "fulfilled" ? run.value : []);
-    const failures = settled.flatMap((run, row) =>
-      run.status === "rejected" ? [{ row, error: asError(run.reason) }] : []
-    );
-    if (failures.length === 0) return partial;
-    if (failures.length === total) throw failures[0]!.error;
-    const rows = settled.flatMap(({ status }, row) => status === "fulfilled" ? [row] : []);
-    throw new PartialResultError({ failures, rows, partial });
+    using _stop = this.#stopOn(call, options);
+    const place = this.#line.acquire(call.signal);
+    // The call may end while it waits, with an error of its own.
+    place.catch(() => {});
+    return await this.#tracked(this.#runInLine(call, place));
+  }
+
+  /** Runs a call; it leaves the line when its last prompt has its turn. */
+  async #runInLine(call: GenerateCall, place: Promise<Disposable>): Promise<Generation[]> {
+    try {
+      return await call.run(async () => (await place)[Symbol.dispose]());
+    } finally {
+      // The call may have ended while it waited.
+      place.then((one) => one[Symbol.dispose](), () => {});
+    }
+  }
+
+  /** Begins the request of a prompt, or one after the other its parts. */
+  #begin(call: GenerateCall, begun: Begun): BegunRequest {
+    const { planned, plan: { n } } = begun;
+    if (planned.parts === undefined) return this.#run(call, begun, n);
+    const entered = Promise.withResolvers<void>();
+    return {
+      entered: entered.promise,
+      samples: this.#runParts(call, begun, entered.resolve),
+    };
   }
 
   /** Sends one request as a stream. */
@@ -150,10 +182,12 @@ export class Dispatcher {
     options: GenerateOptions,
   ): AsyncGenerator<GenerationDelta, void, undefined> {
     // The deadline is the client's here, which has a phase of its own for it.
-    using stop = this.#stopOn({ signal: options.signal });
-    using open = this.#register(planned);
-    const call = { signal: stop.signal, timeoutMs: options.timeoutMs };
-    using permit = await this.#enter(open, stop.signal);
+    const call = GenerateCall.ofOne();
+    using _stop = this.#stopOn(call, { signal: options.signal });
+    using _rid = this.#reserve(new Set([planned.request.rid]));
+    using open = this.#register(planned, call);
+    const sending = { signal: open.signal, timeoutMs: options.timeoutMs };
+    using permit = await this.#enter(open, this.#line.acquire(open.signal), true);
     if (permit === undefined) {
       const final = droppedSample(planned, this.#address);
       yield { text: "", ids: final.ids, logProbs: final.logProbs, final };
@@ -162,17 +196,17 @@ export class Dispatcher {
     const { clock, logger, pool, router, isHealing } = this.#options;
     const failed = new Set<SGLangWorker>();
     const deltas = resumedStream(planned, {
-      open: (part) => this.#openStream(part, failed, call),
-      continued: (first, ids) => this.#continued(first, { ids, failed, signal: stop.signal }),
+      open: (part) => this.#openStream(part, failed, sending),
+      continued: (first, ids) => this.#continued(first, { ids, failed, signal: open.signal }),
       mayGoOn: () =>
         isHealing() || router !== undefined || pool.serving.some((one) => !failed.has(one)),
       fullText: (ids) =>
         pool.onAny(({ client }) =>
-          client.detokenize(ids, { skipSpecialTokens: false, signal: stop.signal })
+          client.detokenize(ids, { skipSpecialTokens: false, signal: open.signal })
         ),
       onResume: ({ message }, tokens) =>
         logger.warn(`${message}. The stream goes on elsewhere after ${tokens} tokens`),
-      signal: stop.signal,
+      signal: open.signal,
       clock,
     });
     yield* watchStream(this.#options.engine, planned, deltas);
@@ -271,13 +305,14 @@ export class Dispatcher {
     const ours = [...this.#open.values()].filter(({ planned: { request, partOf } }) =>
       rids === "all" || wanted.has(request.rid) || (partOf !== undefined && wanted.has(partOf))
     );
+    for (const call of this.#calls) call.drop(rids === "all" ? rids : wanted);
     for (const { planned } of ours) wanted.add(planned.request.rid);
     const onServers = rids === "all" ? rids : [...wanted];
     for (const { planned, isSent, drop } of ours) {
       // With several samples the server does not know our id and cannot abort by it.
-      if (!isSent || (rids !== "all" && samplesOf(planned) > 1)) drop.abort();
+      if (!isSent || (rids !== "all" && samplesOf(planned) > 1)) drop();
     }
-    const ended = Promise.all(ours.map((open) => open.ended.promise)).then(() => true);
+    const ended = Promise.all(ours.map((open) => open.ended)).then(() => true);
     for (let round = 0; round < ABORT_ROUNDS; round++) {
       await abortOnServers(onServers);
       const pause = new AbortController();
@@ -292,8 +327,9 @@ export class Dispatcher {
 
   /** Ends everything; later calls are refused. */
   close(): void {
-    this.#closing.abort(new StateError("The engine was shut down"));
-    for (const end of this.#ends) end();
+    const error = new StateError("The engine was shut down");
+    this.#closing.abort(error);
+    for (const call of this.#calls) call.end(error);
   }
 
   /** Resolves when no call is under way. */
@@ -310,81 +346,139 @@ export class Dispatcher {
     }
   }
 
-  #run(planned: PlannedRequest, n: number, stop: AbortSignal): Promise<Generation[]> {
+  #run(call: GenerateCall, begun: Begun, n: number): BegunRequest & { open: OpenRequest } {
     const { engine, clock } = this.#options;
-    const queuedAt = clock.now();
-    return watchRequest(
-      engine,
-      planned,
-      (facts) => this.#take(planned, n, stop, () => facts.queuedMs = clock.now() - queuedAt),
-    );
+    const { planned, plan, place, begunAt } = begun;
+    const open = this.#register(planned, call);
+    const permit = this.#enter(open, place, false);
+    const samples = watchRequest(engine, planned, async (facts) => {
+      using _open = open;
+      using permitted = await permit;
+      facts.queuedMs = clock.now() - begunAt;
+      if (permitted === undefined) return this.#dropped(planned, { ...plan, n });
+      try {
+        const samples = await this.#send(planned, n, open.signal);
+        return samples.map((sample) => madeBy(plan.adapter, sample));
+      } catch (error) {
+        if (open.isDropped) return this.#dropped(planned, { ...plan, n });
+        throw open.signal.aborted ? open.signal.reason : error;
+      }
+    });
+    return { open, samples, entered: permit.then(() => {}, () => {}) };
   }
 
-  async #take(
+  #dropped(
     planned: PlannedRequest,
-    n: number,
-    stop: AbortSignal,
-    onTurn: () => void,
-  ): Promise<Generation[]> {
-    using open = this.#register(planned);
-    using permit = await this.#enter(open, stop);
-    onTurn();
-    const dropped = () => Array.from({ length: n }, () => droppedSample(planned, this.#address));
-    if (permit === undefined) return dropped();
-    try {
-      return await this.#send(planned, n, AbortSignal.any([stop, open.drop.signal]));
-    } catch (error) {
-      if (open.drop.signal.aborted && !stop.aborted) return dropped();
-      throw stop.aborted ? stop.reason : error;
-    }
+    { n, adapter }: Pick<GeneratePlan, "n" | "adapter">,
+  ): Generation[] {
+    return Array.from({ length: n }, () => madeBy(adapter, droppedSample(planned, this.#address)));
   }
 
   /** Sends the samples of a prompt one by one; the first failure ends the others. */
-  async #runParts(
-    parts: readonly PlannedRequest[],
-    stop: AbortSignal,
-  ): Promise<Generation[]> {
-    const failure = new AbortController();
-    const either = AbortSignal.any([stop, failure.signal]);
-    const settled = await Promise.allSettled(parts.map(async (part) => {
-      try {
-        return await this.#run(part, 1, either);
-      } catch (error) {
-        if (!either.aborted) failure.abort(error);
-        throw error;
+  async #runParts(call: GenerateCall, begun: Begun, entered: () => void): Promise<Generation[]> {
+    const parts = begun.planned.parts!;
+    const open: OpenRequest[] = [];
+    const runs: Promise<Generation[]>[] = [];
+    let failure: { readonly error: unknown } | undefined;
+    try {
+      for (const planned of parts) {
+        if (failure !== undefined || call.signal.aborted) break;
+        const one = this.#run(call, { ...begun, planned }, 1);
+        open.push(one.open);
+        runs.push(one.samples);
+        one.samples.catch((error) => {
+          failure ??= { error };
+          for (const other of open) other.end(error);
+        });
+        await one.entered;
       }
-    }));
-    if (stop.aborted) throw stop.reason;
-    if (failure.signal.aborted) throw failure.signal.reason;
+    } finally {
+      entered();
+    }
+    const settled = await Promise.allSettled(runs);
+    if (call.signal.aborted) throw call.signal.reason;
+    if (failure !== undefined) throw failure.error;
     return settled.flatMap((one) => one.status === "fulfilled" ? one.value : []);
   }
 
-  #register(planned: PlannedRequest): OpenRequest & Disposable {
-    const { rid } = planned.request;
-    if (this.#open.has(rid)) throw new ValidationError(`Request id "${rid}" is in use`);
-    const open = {
-      planned,
-      drop: new AbortController(),
-      ended: Promise.withResolvers<void>(),
-      isSent: false,
+  /** Keeps the ids that a caller gave for its prompts. */
+  #reserve(rids: ReadonlySet<string> = new Set()): Disposable {
+    for (const rid of rids) {
+      if (this.#open.has(rid) || this.#reserved.has(rid)) {
+        throw new ValidationError(`Request id "${rid}" is in use`);
+      }
+    }
+    for (const rid of rids) this.#reserved.add(rid);
+    return {
       [Symbol.dispose]: () => {
-        this.#open.delete(rid);
-        open.ended.resolve();
+        for (const rid of rids) this.#reserved.delete(rid);
       },
     };
+  }
+
+  #register(planned: PlannedRequest, call: GenerateCall): OpenRequest {
+    const { rid } = planned.request;
+    if (this.#open.has(rid)) throw new ValidationError(`Request id "${rid}" is in use`);
+    const controller = new AbortController();
+    const { promise: ended, resolve } = Promise.withResolvers<void>();
+    const end = (error: unknown) => controller.abort(error);
+    let isDropped = false;
+    let isSent = false;
+    this.#unsent++;
+    const open: OpenRequest = {
+      planned,
+      signal: controller.signal,
+      end,
+      ended,
+      drop: () => {
+        isDropped = !controller.signal.aborted;
+        controller.abort();
+      },
+      get isDropped() {
+        return isDropped;
+      },
+      get isSent() {
+        return isSent;
+      },
+      set isSent(value) {
+        isSent = value;
+      },
+      [Symbol.dispose]: () => {
+        if (!isSent) this.#unsent--;
+        call.ends.delete(end);
+        this.#open.delete(rid);
+        resolve();
+      },
+    };
+    call.ends.add(end);
+    if (call.signal.aborted) end(call.signal.reason);
     this.#open.set(rid, open);
     return open;
   }
 
-  /** Waits for a turn; `undefined` when the request was aborted meanwhile. */
-  async #enter(open: OpenRequest, stop: AbortSignal): Promise<Disposable | undefined> {
+  /**
+   * Waits for its call's place in the line, then for a turn; `undefined` when the request was
+   * aborted meanwhile. `leaves` the line with its turn.
+   */
+  async #enter(
+    open: OpenRequest,
+    place: Promise<Disposable>,
+    leaves: boolean,
+  ): Promise<Disposable | undefined> {
+    const { signal } = open;
     try {
-      const permit = await this.#gate.acquire(AbortSignal.any([stop, open.drop.signal]));
+      signal.throwIfAborted();
+      await orAborted(place, signal);
+      const permit = await this.#gate.acquire(signal);
       open.isSent = true;
+      this.#unsent--;
       return permit;
     } catch (error) {
-      if (open.drop.signal.aborted && !stop.aborted) return undefined;
-      throw stop.aborted ? stop.reason : error;
+      if (open.isDropped) return undefined;
+      throw signal.aborted ? signal.reason : error;
+    } finally {
+      // Also where the place came in the moment in which the request ended.
+      if (leaves) place.then((one) => one[Symbol.dispose](), () => {});
     }
   }
 
@@ -480,29 +574,25 @@ export class Dispatcher {
     return this.#options.router?.url ?? this.#options.pool.workers[0]!.url;
   }
 
-  /** One signal for everything that ends a call, with the error to throw as its reason. */
+  /** Ends a call with the caller's signal, at its deadline and with the engine. */
   #stopOn(
-    options: Pick<GenerateOptions, "signal" | "timeoutMs">,
-  ): Disposable & { signal: AbortSignal; end: (error: unknown) => void } {
-    const { signal, timeoutMs } = options;
-    const stop = new AbortController();
-    const onAbort = () => stop.abort(new AbortedError("generate", { cause: signal?.reason }));
-    const onClose = () => stop.abort(this.#closing.signal.reason);
+    call: GenerateCall,
+    { signal, timeoutMs }: Pick<GenerateOptions, "signal" | "timeoutMs">,
+  ): Disposable {
+    const onAbort = () => call.end(new AbortedError("generate", { cause: signal?.reason }));
     if (signal?.aborted) onAbort();
-    if (this.#closing.signal.aborted) onClose();
+    if (this.#closing.signal.aborted) call.end(this.#closing.signal.reason);
     signal?.addEventListener("abort", onAbort, { once: true });
-    this.#ends.add(onClose);
+    this.#calls.add(call);
     const cancel = timeoutMs === undefined ? () => {} : this.#options.clock.schedule(
       timeoutMs,
-      () => stop.abort(this.#timeoutError(timeoutMs)),
+      () => call.end(this.#timeoutError(timeoutMs)),
     );
     return {
-      signal: stop.signal,
-      end: (error) => stop.abort(error),
       [Symbol.dispose]: () => {
         cancel();
         signal?.removeEventListener("abort", onAbort);
-        this.#ends.delete(onClose);
+        this.#calls.delete(call);
       },
     };
   }

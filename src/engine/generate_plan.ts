@@ -1,12 +1,13 @@
+import { setImmediate } from "node:timers/promises";
 import type { FleetAdapters } from "../adapters/fleet_adapters.ts";
-import { buildRequest } from "../client/request.ts";
+import { assertIds, buildOwnRequest } from "../client/request.ts";
 import { isSamplingName, mergeSampling, nearestSamplingName } from "../client/sampling_params.ts";
 import type { GenerateRequest, SamplingInput, SamplingParams } from "../client/types.ts";
 import { ValidationError } from "../errors.ts";
 import { nearestName } from "../internal/suggest.ts";
 import type { GenerateOptions } from "./engine.ts";
 import type { PromptList } from "./prompts.ts";
-import { withSeeds } from "./sample_seeds.ts";
+import { seedsFor } from "./sample_seeds.ts";
 
 /** One prompt of a call, checked and ready to send. */
 export interface PlannedRequest {
@@ -21,13 +22,20 @@ export interface PlannedRequest {
   readonly unseeded?: (GenerateRequest & { readonly rid: string }) | undefined;
 }
 
-/** What a call of `generate` will send. */
+/** What a call of `generate` will send. Its requests are built when their turn comes. */
 export interface GeneratePlan {
-  readonly requests: readonly PlannedRequest[];
+  /** How many prompts. */
+  readonly total: number;
   /** Samples for each prompt. */
   readonly n: number;
   /** The adapter that all of them use, when it is one that the fleet was given. */
   readonly adapter: string | undefined;
+  /** Ids that the caller gave, one for each prompt. */
+  readonly rids: ReadonlySet<string> | undefined;
+  /** The first request, which says what all have in common; `undefined` where there is none. */
+  readonly sample: PlannedRequest | undefined;
+  /** Builds the request of a prompt; asked once for each, in order. */
+  readonly request: (row: number) => PlannedRequest;
 }
 
 /** Names of {@linkcode GenerateOptions} that are not for sampling. */
@@ -82,39 +90,83 @@ export interface PlanContext {
   readonly adapters: Pick<FleetAdapters, "resolve" | "has">;
 }
 
-/** Checks prompts and options before anything is sent. */
+/**
+ * Checks options and texts before anything is sent; `checkPrompts` does the rest. Prompts of a call
+ * differ in nothing but themselves, so the first request stands for all.
+ */
 export function planGenerate(
-  { list, isList }: PromptList,
+  { list: prompts, isList }: PromptList,
   options: GenerateOptions,
   context: PlanContext,
 ): GeneratePlan {
-  const { samplingDefaults } = context;
+  // The caller may change its list before the last of them is sent.
+  const list = [...prompts];
+  const { samplingDefaults: defaults } = context;
   const { sampling, fields: given } = splitOptions(options);
   const lora = given.lora === undefined ? undefined : context.adapters.resolve(given.lora);
   const fields = lora === undefined ? given : { ...given, lora };
   const rids = ridsFor(list.length, options.rids);
-  const requests = list.map((prompt, i): PlannedRequest => {
+  const build = (row: number): PlannedRequest => {
+    const prompt = list[row]!;
     const request = {
       ...(typeof prompt === "string" ? { text: prompt } : { inputIds: prompt }),
       ...fields,
       samplingParams: sampling,
-      rid: rids[i]!,
+      rid: options.rids?.[row] ?? crypto.randomUUID(),
     };
-    const { body } = buildRequest(request, { defaults: samplingDefaults });
-    return { request, body };
-  });
-  const n = requests[0] === undefined ? 1 : samplesOf(requests[0]);
+    return { request, body: buildOwnRequest(request, { defaults }).body };
+  };
+  const sample = list.length === 0 ? undefined : build(0);
+  const n = sample === undefined ? 1 : samplesOf(sample);
   if (!isList && n > 1) {
     throw new ValidationError(
       `samplingParams asks for ${n} samples of one prompt: give n directly in the options, or the ` +
         "prompt in a list, to get a list",
     );
   }
+  // A text costs a look. What is asked of ids may depend on their number.
+  const dependsOnPrompt = sample !== undefined && "return_routed_experts" in sample.body;
+  for (let row = 1; row < list.length; row++) {
+    if (list[row] === "" || dependsOnPrompt) build(row);
+  }
+  const seeds = sample && seedsFor(sample, context);
   return {
-    requests: withSeeds(requests, context),
+    total: list.length,
     n,
     adapter: lora !== undefined && context.adapters.has(lora) ? lora : undefined,
+    rids,
+    sample,
+    request: (row) => {
+      const planned = row === 0 ? sample! : build(row);
+      return seeds === undefined ? planned : seeds(planned);
+    },
   };
+}
+
+/** Ids that are checked before others get their turn: some milliseconds. */
+const IDS_AT_ONCE = 500_000;
+
+/**
+ * Checks the ids of all prompts before any request is sent; others get their turn meanwhile.
+ *
+ * @throws {ValidationError} A prompt has none, or one that is no id of the vocabulary.
+ */
+export async function checkPrompts(
+  { list }: Pick<PromptList, "list">,
+  vocabSize: number | null,
+): Promise<void> {
+  let since = 0;
+  for (const prompt of list) {
+    if (typeof prompt === "string") continue;
+    if (typeof prompt?.length !== "number") {
+      throw new ValidationError("Must provide either text or inputIds");
+    }
+    assertIds(prompt, { name: "inputIds", vocabSize });
+    since += prompt.length;
+    if (since < IDS_AT_ONCE) continue;
+    since = 0;
+    await setImmediate();
+  }
 }
 
 /** Samples that a request makes. */
@@ -166,15 +218,17 @@ function unknownOption(name: string): ValidationError {
   );
 }
 
-function ridsFor(count: number, given: readonly string[] | undefined): readonly string[] {
-  if (given === undefined) return Array.from({ length: count }, () => crypto.randomUUID());
+function ridsFor(
+  count: number,
+  given: readonly string[] | undefined,
+): ReadonlySet<string> | undefined {
+  if (given === undefined) return undefined;
   if (given.length !== count) {
     throw new ValidationError(
       `rids must hold one id for each of ${count} prompts, got ${given.length}`,
     );
   }
-  if (new Set(given).size !== count) {
-    throw new ValidationError("rids must differ from each other");
-  }
-  return given;
+  const rids = new Set(given);
+  if (rids.size !== count) throw new ValidationError("rids must differ from each other");
+  return rids;
 }

@@ -1,4 +1,4 @@
-import { buildRequest } from "../client/request.ts";
+import { buildOwnRequest, buildRequest } from "../client/request.ts";
 import { mergeSampling } from "../client/sampling_params.ts";
 import { partSeed, randomSeed, sampleSeed } from "../internal/sample_seed.ts";
 import type { PlanContext, PlannedRequest } from "./generate_plan.ts";
@@ -8,15 +8,18 @@ import type { PlanContext, PlannedRequest } from "./generate_plan.ts";
  * each sample becomes a request with a seed of its own, derived from the given seed or a random one
  * and from its number among the samples of its prompt in this call. So it does not matter which other
  * prompts a call has. Elsewhere the requests stay as they are.
+ *
+ * @param sample A request of the call.
+ * @returns Makes the requests of one, asked once for each and in order; `undefined` for elsewhere.
  */
-export function withSeeds(
-  requests: readonly PlannedRequest[],
+export function seedsFor(
+  sample: PlannedRequest,
   context: PlanContext,
-): readonly PlannedRequest[] {
-  if (context.deterministic === "none" || requests.length === 0) return requests;
-  const { seed, isGiven } = seedOf(requests[0]!, context);
+): ((planned: PlannedRequest) => PlannedRequest) | undefined {
+  if (context.deterministic === "none") return undefined;
+  const { seed, isGiven } = seedOf(sample, context);
   const counts = new Map<string, number>();
-  return requests.map((planned): PlannedRequest => {
+  return (planned) => {
     const sampling = wireSampling(planned);
     // Beams are not sampled, and their number is n.
     if ("beam_width" in sampling || "beam_width" in planned.body) return planned;
@@ -40,7 +43,7 @@ export function withSeeds(
       (_, sample) => ({ ...one(sample), partOf: planned.request.rid }),
     );
     return { ...planned, parts };
-  });
+  };
 }
 
 /** The seed of a call: all its requests have the same sampling parameters. */
@@ -72,7 +75,7 @@ function seeded(
   const { samplingParams = {} } = request;
   const single = mergeSampling(samplingParams, { n: 1 });
   const own = { ...request, rid, samplingParams: mergeSampling(single, { samplingSeed: seed }) };
-  const { body } = buildRequest(own, { defaults: context.samplingDefaults });
+  const { body } = buildOwnRequest(own, { defaults: context.samplingDefaults });
   const unseeded = mayGoWithout ? { ...request, rid, samplingParams: single } : undefined;
   return { request: own, body, unseeded };
 }
