@@ -107,10 +107,14 @@ export async function weightsByName(request: Request, state: EmbeddedState): Pro
 /** `POST /weights_checker`: `snapshot`, and `checksum` over names and values (SHA-256). */
 export async function weightsChecker(request: Request, state: EmbeddedState): Promise<Response> {
   const { action = "checksum" } = asObject(await jsonBody(request));
-  if (action === "snapshot") return answer({ success: true, message: "Success." });
+  if (action === "snapshot") {
+    snapshots.add(state);
+    return answer({ success: true, message: "Success." });
+  }
   if (action !== "checksum" && action !== "compare") {
     return answer({ success: false, message: `Unsupported action='${action}'` });
   }
+  if (action === "compare" && !snapshots.has(state)) return answer({ success: false, message: "" });
   if (action === "compare" || !state.emulated.hasChecksums) {
     return answer({ success: false, message: NO_DRIVER });
   }
@@ -127,6 +131,9 @@ export async function weightsChecker(request: Request, state: EmbeddedState): Pr
     per_engine_checksum: overall,
   });
 }
+
+/** Servers whose weights were noted, to be compared with. */
+const snapshots = new WeakSet<EmbeddedState>();
 
 /** What SGLang on a CPU says where it wants a GPU. */
 const NO_DRIVER = "Found no NVIDIA driver on your system. Please check that you have an NVIDIA " +

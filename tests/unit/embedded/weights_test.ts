@@ -327,6 +327,12 @@ Deno.test("SGLang 0.5.16 has no checksums on a CPU, and neither has its double",
     ] as const
   ) {
     await using server = await startTiny({ version });
+    if (action === "compare") {
+      // Nothing was noted to compare with.
+      const early = await post<Reply>(server, "/weights_checker", { action });
+      assert.deepEqual([early.status, early.body.message], [400, ""]);
+      await post(server, "/weights_checker", { action: "snapshot" });
+    }
     const reply = await post<Reply>(server, "/weights_checker", { action });
     assert.equal(reply.status, status, `${version} ${action}`);
     if (status === 400) assert.match(reply.body.message, /no NVIDIA driver/);
