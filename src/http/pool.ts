@@ -149,7 +149,11 @@ export class HttpPool implements Disposable {
         const { caCerts, clock } = this.#options;
         const options = { address: this.address, proxy: this.#proxy, caCerts, clock };
         this.#busy++;
-        return new HttpSocket(await dial(options, signal));
+        const socket = await dial(options, signal);
+        // A fresh one takes the place of the oldest idle one: calls that must not go over a kept
+        // connection would else leave one more behind each time.
+        if (isFresh) this.#idle.shift()?.socket[Symbol.dispose]();
+        return new HttpSocket(socket);
       } catch (error) {
         this.#busy--;
         const mayWait = error instanceof ExhaustedError && this.#busy + this.#idle.length > 0;

@@ -288,3 +288,37 @@ Deno.test("on a kept-alive connection that dies an order is sent once, a questio
     assert.deepEqual(seen, Array(times).fill(method));
   }
 });
+
+Deno.test("calls on fresh connections leave no more open than calls at a time", async () => {
+  let open = 0;
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const answer = new TextEncoder().encode("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+  const accepting = (async () => {
+    for await (const connection of listener) {
+      open++;
+      (async () => {
+        const buffer = new Uint8Array(4096);
+        try {
+          while (await connection.read(buffer) !== null) await connection.write(answer);
+        } catch { /* It was closed. */ }
+        open--;
+        connection.close();
+      })();
+    }
+  })();
+  {
+    using pool = poolOf(`http://127.0.0.1:${listener.addr.port}`);
+    const call = async (isFresh: boolean) => {
+      using one = await pool.send({ method: "GET", path: "/", isFresh }, signal);
+      await one.text("answerBytes", 10);
+    };
+    for (let i = 0; i < 50; i++) {
+      await Promise.all([call(true), call(false), call(true)]);
+    }
+    // Those that were closed are known to the server a moment later.
+    for (let i = 0; i < 1000 && open > 4; i++) await new Promise((done) => setImmediate(done));
+    assert.ok(open <= 4, `${open} connections are open`);
+  }
+  listener.close();
+  await accepting;
+});
