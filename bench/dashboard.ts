@@ -4,6 +4,7 @@
  *
  *     deno run -A bench/dashboard.ts [seconds]
  */
+// deno-lint-ignore-file no-console -- a program for the terminal
 import process from "node:process";
 import { LLMCollector, type PolicyRequest, type PolicySample } from "../src/collector/mod.ts";
 import { EnvironmentPool } from "../src/collector/environments/mod.ts";

@@ -35,7 +35,7 @@ Deno.test("view serves the trajectories of a file until it is ended", async () =
     assert.equal(total, 12);
   });
   const { code, err } = await run(["view", `${folder.path}/none.jsonl`]);
-  assert.equal(code, exitCodes.failed);
+  assert.equal(code, exitCodes.usage);
   assert.match(err, /none\.jsonl/);
 });
 
@@ -51,7 +51,7 @@ Deno.test("dashboard shows the servers; its key comes from the environment, and 
     assert.ok(!JSON.stringify([state, about]).includes(env.SGLANG_RL_DASHBOARD_KEY));
   }, env);
   const short = await run(args, { env: { SGLANG_RL_DASHBOARD_KEY: "short" } });
-  assert.equal(short.code, exitCodes.failed);
+  assert.equal(short.code, exitCodes.usage);
   assert.match(short.err, /at least 16/);
 });
 
