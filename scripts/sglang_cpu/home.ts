@@ -8,11 +8,8 @@ export const sglangVersions = testedVersions;
 /** One of {@linkcode sglangVersions}. */
 export type SGLangVersion = (typeof sglangVersions)[number];
 
-/**
- * The tiny checkpoints: two random Qwen2, two random Llama, and two with experts: Qwen3-MoE, and
- * Qwen2-MoE, which has a shared expert.
- */
-export const tinyModels = ["tiny", "tiny1", "llama0", "llama1", "moe", "moe-shared"] as const;
+/** The tiny checkpoints: two random Qwen2, two random Llama, and a Qwen3-MoE with eight experts. */
+export const tinyModels = ["tiny", "tiny1", "llama0", "llama1", "moe"] as const;
 
 /** One of {@linkcode tinyModels}. */
 export type TinyModel = (typeof tinyModels)[number];

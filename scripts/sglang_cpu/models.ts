@@ -13,7 +13,6 @@ const makerArgs: Record<TinyModel, readonly string[]> = {
   llama0: ["--seed", "0", "--arch", "llama"],
   llama1: ["--seed", "1", "--arch", "llama"],
   moe: ["--seed", "0", "--arch", "qwen3_moe"],
-  "moe-shared": ["--seed", "0", "--arch", "qwen2_moe"],
 };
 
 /** Makes the tiny checkpoints that are not there, or not whole. `python` has transformers. */
