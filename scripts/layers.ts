@@ -37,6 +37,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     dynamic: ["ffi"],
   },
   "src/adapters": { values: [...base, "src/client", "src/checkpoint", "src/weights"] },
+  "src/delta": { values: [...base, "src/http", "src/checkpoint", "src/weights"] },
   "ffi": { values: base, types: ["src/collective", "src/checkpoint"] },
   "src/engine": {
     values: [
