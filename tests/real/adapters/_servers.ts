@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import type { SGLangServer } from "../../../src/server/mod.ts";
 import { testLora } from "../../_support/adapters.ts";
-import { cpuEnv, type SGLangVersion, startRealServer } from "../../_support/real.ts";
+import { cpuEnv, pythonOf, type SGLangVersion, startRealServer } from "../../_support/real.ts";
 
 const shim = join(import.meta.dirname!, "../../../scripts/sglang_cpu/shim_lora");
 
@@ -17,6 +17,8 @@ export function startLoraServer(version: SGLangVersion): Promise<SGLangServer> {
   return startRealServer({
     version,
     env: noPinEnv,
+    // A fork of a process that has begun already does not read the shim.
+    python: pythonOf(version),
     enableLora: true,
     maxLoraRank: testLora.maxRank,
     loraTargetModules: testLora.targetModules,
