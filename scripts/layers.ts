@@ -76,6 +76,8 @@ export const layers: Readonly<Record<string, Layer>> = {
   "src/training": { values: base },
   "src/datasets": { values: base },
   "src/sandbox": { values: [...base, "src/collector"], types: ["src/policy"] },
+  "src/evaluation": { values: [...base, "src/collector", "src/policy"] },
+  "src/sinks": { values: base },
   "src/mcp": { values: [...base, "src/collector"] },
   // What a page opens, so it leans on little.
   "src/rollout_file": {

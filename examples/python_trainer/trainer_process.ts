@@ -12,6 +12,8 @@ export interface TrainerStep {
   readonly mean_reward: number;
   /** Largest difference between the servers' log-probabilities and the trainer's. */
   readonly log_prob_gap: number;
+  /** The trainer's log-probabilities of each row, where it tells them. */
+  readonly trained?: readonly (readonly number[])[] | undefined;
 }
 
 /** Options of {@linkcode TrainerProcess.start}. */
@@ -24,6 +26,10 @@ export interface TrainerOptions {
   readonly link?: string | undefined;
   /** Step size. */
   readonly learningRate?: number | undefined;
+  /** The trainer. Default `trainer.py` beside this file. */
+  readonly program?: URL | undefined;
+  /** Further arguments. */
+  readonly args?: readonly string[] | undefined;
   /** Ends every wait. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -47,13 +53,15 @@ export class TrainerProcess implements AsyncDisposable {
 
   /** Starts it and waits until its model is loaded. Needs `--allow-run` for the Python. */
   static async start(options: TrainerOptions): Promise<TrainerProcess> {
-    const { python, checkpoint, learningRate = 0.005, link, signal } = options;
+    const { python, checkpoint, learningRate = 0.005, link, args = [], signal } = options;
+    const { program = new URL("trainer.py", import.meta.url) } = options;
     const child = new Deno.Command(python, {
       args: [
-        new URL("trainer.py", import.meta.url).pathname,
+        program.pathname,
         checkpoint,
         `--learning-rate=${learningRate}`,
         ...(link === undefined ? [] : [`--link=${link}`]),
+        ...args,
       ],
       env: {
         PYTHONPATH: new URL("../../python", import.meta.url).pathname,
@@ -76,8 +84,11 @@ export class TrainerProcess implements AsyncDisposable {
   }
 
   /** Trains on a batch file and has the new weights written to a file; without files, by the link. */
-  async step(step: number, files: { batch?: string; weights?: string } = {}): Promise<TrainerStep> {
-    await this.#input.write(new TextEncoder().encode(JSON.stringify({ step, ...files }) + "\n"));
+  async step(
+    step: number,
+    request: { batch?: string; weights?: string } & Readonly<Record<string, unknown>> = {},
+  ): Promise<TrainerStep> {
+    await this.#input.write(new TextEncoder().encode(JSON.stringify({ step, ...request }) + "\n"));
     return await this.#answer("trainer step", STEP_TIMEOUT_MS) as TrainerStep;
   }
 

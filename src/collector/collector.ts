@@ -38,6 +38,13 @@ export interface RolloutOptions {
   readonly signal?: AbortSignal | undefined;
   /** Deadline in milliseconds. Default 3 600 000; rows stay for the next call. */
   readonly timeoutMs?: number | undefined;
+  /**
+   * Told when it begins to wait and whenever something changed: the elements that are collected, those
+   * of a batch, and the dialogs that run.
+   */
+  readonly onProgress?:
+    | ((progress: { collected: number; wanted: number; running: number }) => void)
+    | undefined;
 }
 
 /**
@@ -399,6 +406,11 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
       while (!waitSignal.aborted) {
         const changed = this.#changes.next;
         this.#scheduler.update();
+        options.onProgress?.({
+          collected: this.waiting,
+          wanted: this.dialogTurnsPerBatch,
+          running: this.running,
+        });
         const batch = this.#queue.take(false) ?? this.#takeLast();
         if (batch !== null || this.#queue.isClosed) return batch;
         // Taking may have sent stale dialogs back to be run again, for which nobody else rings.

@@ -23,7 +23,6 @@ export {
 export { ReplayBuffer, type ReplayBufferOptions } from "./replay_buffer.ts";
 export type { CollectorStats } from "./stats.ts";
 export type { CollectorState } from "./state.ts";
-export type { SettledState } from "./settled.ts";
 export type { IncompleteGroups } from "./groups.ts";
 export type { OnStale } from "./staleness.ts";
 export type { BatchSink, EnvironmentSource, LLMCollectorOptions, PolicySource } from "./options.ts";

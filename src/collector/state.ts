@@ -1,6 +1,5 @@
 import { ValidationError } from "../errors.ts";
 import type { VersionsState } from "./policy_version.ts";
-import type { SettledState } from "./settled.ts";
 import { type CollectorStats, emptyStats, type MutableStats } from "./stats.ts";
 
 /** Name and version of the form of {@linkcode CollectorState}. */
@@ -13,7 +12,12 @@ export interface CollectorState {
   /** Members that each group begins, spares too; 1 without groups. */
   readonly membersPerGroup: number;
   /** Groups (without groups: dialogs) that are given out, left out or given up. */
-  readonly settled: SettledState;
+  readonly settled: {
+    /** All below this number. */
+    readonly below: number;
+    /** The others, rising. */
+    readonly above: readonly number[];
+  };
   /** Rows that were given out. */
   readonly delivered: number;
   /** What was done so far; what ran or waited counts as abandoned, its rows as unused. */

@@ -29,3 +29,4 @@ export {
   type WorstToken,
 } from "./mismatch.ts";
 export { type ImportanceWeightOptions, importanceWeights } from "./importance_weights.ts";
+export { type KlEstimator, klPenalty, type KlPenaltyOptions } from "./kl_penalty.ts";

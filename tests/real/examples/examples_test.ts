@@ -51,3 +51,32 @@ for (const format of ["safetensors", "link"]) {
     assert.match(out, /mean reward: first tenth [\d.]+/);
   });
 }
+
+Deno.test("examples/grpo learns, and goes on with a run that was left", async () => {
+  const folder = await Deno.makeTempDir();
+  const steps = async (count: number) => {
+    const { code, out, err } = await run([
+      "--allow-all",
+      "examples/grpo/main.ts",
+      `--python=${pythonOf()}`,
+      `--steps=${count}`,
+      `--run=${folder}`,
+    ]);
+    assert.equal(code, 0, out + err);
+    const rows = await Deno.readTextFile(`${folder}/numbers.jsonl`);
+    return rows.trim().split("\n").map((row) =>
+      JSON.parse(row) as { step: number; reward: number }
+    );
+  };
+  try {
+    assert.equal((await steps(3)).length, 3);
+    const rows = await steps(16);
+    assert.deepEqual(rows.map(({ step }) => step), Array.from({ length: 16 }, (_, i) => i + 1));
+    const meanOf = (part: typeof rows) =>
+      part.reduce((sum, row) => sum + row.reward, 0) / part.length;
+    const [first, last] = [meanOf(rows.slice(0, 3)), meanOf(rows.slice(-3))];
+    assert.ok(last > first + 0.02, `the reward went from ${first} to ${last}`);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});

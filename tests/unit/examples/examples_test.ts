@@ -67,6 +67,7 @@ const runs: Readonly<Record<string, (place: Place) => Run>> = {
 const elsewhere: Readonly<Record<string, string>> = {
   "demo.ts": "tests/unit/embedded/demo_test.ts",
   "managed.ts": "tests/real/examples/examples_test.ts",
+  "grpo": "tests/real/examples/examples_test.ts",
   "python_trainer": "tests/real/examples/examples_test.ts",
 };
 

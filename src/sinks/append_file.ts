@@ -1,0 +1,33 @@
+import { namingPermission } from "../internal/permission.ts";
+
+/** A file that grows; writes come one after the other and each is whole. */
+export class AppendFile {
+  readonly #file: Deno.FsFile;
+  #last: Promise<unknown> = Promise.resolve();
+
+  private constructor(file: Deno.FsFile) {
+    this.#file = file;
+  }
+
+  /** Opens a file to go on with it. */
+  static async open(path: string): Promise<AppendFile> {
+    return await namingPermission(
+      `--allow-write=${path}`,
+      `write ${path}`,
+      async () => new AppendFile(await Deno.open(path, { append: true, create: true })),
+    );
+  }
+
+  write(bytes: Uint8Array): Promise<void> {
+    const mine = this.#last.then(async () => {
+      for (let at = 0; at < bytes.length;) at += await this.#file.write(bytes.subarray(at));
+    });
+    this.#last = mine.catch(() => {});
+    return mine;
+  }
+
+  async close(): Promise<void> {
+    await this.#last;
+    this.#file.close();
+  }
+}

@@ -1,0 +1,60 @@
+import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
+import { join } from "node:path";
+import { ValidationError } from "../../../src/errors.ts";
+import { joinSinks, jsonLinesSink, tensorBoardSink } from "../../../src/sinks/mod.ts";
+import { crc32c } from "../../../src/sinks/tensor_board.ts";
+
+Deno.test("the checksum is CRC-32C", () => {
+  const bytes = (text: string) => new TextEncoder().encode(text);
+  assert.equal(crc32c(bytes("123456789")), 0xe3069283);
+  // RFC 3720, B.4.
+  assert.equal(crc32c(new Uint8Array(32)), 0x8a9136aa);
+  assert.equal(crc32c(new Uint8Array(32).fill(0xff)), 0x62a8ab43);
+});
+
+Deno.test("an event file has the bytes that TensorFlow's writer makes of the same events", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    {
+      await using sink = await tensorBoardSink(folder, { now: () => 1_700_000_000_500 });
+      await sink.log(3, { reward: 0.5 });
+    }
+    const [{ name }] = [...Deno.readDirSync(folder)] as [Deno.DirEntry];
+    assert.match(name, /^events\.out\.tfevents\.1700000000\./);
+    // Written by tensorboard 2.21, RecordWriter, with the same times.
+    const wanted =
+      "1800000000000000a37f4b220900002040fc54d9411a0d627261696e2e4576656e743a322b3531101c00000000000000c8c1951d0900002040fc54d94110032a0f0a0d0a06726577617264150000003f6a135621";
+    assert.equal(Buffer.from(await Deno.readFile(join(folder, name))).toString("hex"), wanted);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("lines go on with a file, and several sinks hear the same", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const path = join(folder, "run.jsonl");
+    for (const step of [1, 2]) {
+      const now = () => 1_000 * step;
+      await using sink = joinSinks(
+        await jsonLinesSink(path, { now }),
+        await tensorBoardSink(folder),
+      );
+      await Promise.all([sink.log(step, { reward: step / 2, loss: NaN }), sink.log(-step, {})]);
+      await assert.rejects(sink.log(0.5, {}), ValidationError);
+    }
+    const lines = (await Deno.readTextFile(path)).trim().split("\n").map((line) =>
+      JSON.parse(line)
+    );
+    assert.deepEqual(lines, [
+      { reward: 0.5, loss: null, step: 1, time: 1 },
+      { step: -1, time: 1 },
+      { reward: 1, loss: null, step: 2, time: 2 },
+      { step: -2, time: 2 },
+    ]);
+    assert.equal([...Deno.readDirSync(folder)].length, 3);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
