@@ -55,8 +55,46 @@ export function parseGeneration(value: unknown, context: GenerationContext): Gen
     server: context.server,
     latencyMs: context.latencyMs,
     serverLatencyMs: typeof meta.e2e_latency === "number" ? meta.e2e_latency * 1000 : null,
-    meta,
+    meta: withoutColumns(meta, context),
   };
+}
+
+/** Columns of `meta_info` with an element for each token, which become typed arrays. */
+const COLUMNS = new Set([
+  "output_token_logprobs",
+  "input_token_logprobs",
+  "output_top_logprobs",
+  "input_top_logprobs",
+  "output_token_ids_logprobs",
+  "input_token_ids_logprobs",
+  "logprobs",
+]);
+
+/**
+ * The rest of `meta_info`: a list of lists takes ten times the memory of the arrays that were read
+ * from it. A column with the tokens' texts, which were asked for and are nowhere else, stays.
+ */
+function withoutColumns(
+  meta: GenerateAnswer["meta_info"],
+  { routedExpertsStart }: GenerationContext,
+): Readonly<Record<string, unknown>> {
+  const rest: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(meta)) {
+    // Read only where the other is not there.
+    const isUnread = name === "logprobs" && Array.isArray(meta.output_token_logprobs);
+    if (COLUMNS.has(name) && !isUnread && !hasTexts(value)) continue;
+    if (name === "routed_experts" && routedExpertsStart !== undefined) continue;
+    rest[name] = value;
+  }
+  return rest;
+}
+
+/** Whether tuples `[log-probability, id, text]`, or lists of them, have a text. */
+function hasTexts(column: unknown): boolean {
+  // The first may be missing, and says nothing.
+  const last: unknown = Array.isArray(column) ? column.at(-1) : undefined;
+  if (!Array.isArray(last)) return false;
+  return typeof last[2] === "string" || (Array.isArray(last[0]) && hasTexts(last));
 }
 
 /** Checks the envelope of an answer or of a stream's event. */

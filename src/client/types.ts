@@ -121,7 +121,10 @@ export interface Generation {
   readonly latencyMs: number;
   /** The server's own end-to-end time, in milliseconds; `null` when it did not tell. */
   readonly serverLatencyMs: number | null;
-  /** Everything else of `meta_info`, as received. */
+  /**
+   * The rest of `meta_info`, as received: without the columns that became arrays here, unless they
+   * have the texts of the tokens (`return_text_in_logprobs`).
+   */
   readonly meta: Readonly<Record<string, unknown>>;
 }
 

@@ -105,3 +105,27 @@ Deno.test("log-probabilities of other tokens than the sampled ones are refused w
     /output_token_logprobs\[1\].*of token 7, but output_ids has 6/,
   );
 });
+
+Deno.test("columns that became arrays are not kept twice; everything else of meta_info is", () => {
+  const columns = {
+    output_token_logprobs: [[-0.5, 5, null], [-0.25, 6, null]],
+    input_token_logprobs: [[null, 1, null], [-2, 2, null]],
+    output_top_logprobs: [[[-0.5, 5, null]], [[-0.25, 6, null]]],
+    input_top_logprobs: [null, [[-2, 2, null]]],
+    output_token_ids_logprobs: [[[-3, 9, null]], [[-3, 9, null]]],
+    input_token_ids_logprobs: [null, [[-3, 9, null]]],
+  };
+  const { meta } = parseGeneration(answer([5, 6], { ...columns, dp_rank: 3, own: [1] }), context);
+  assert.deepEqual(Object.keys(meta).filter((name) => name in columns), []);
+  assert.deepEqual([meta.dp_rank, meta.own, meta.prompt_tokens], [3, [1], 3]);
+});
+
+Deno.test("a column with the texts of the tokens stays, since they are nowhere else", () => {
+  const told = {
+    output_token_logprobs: [[-0.5, 5, "a"]],
+    output_top_logprobs: [[[-0.5, 5, "a"]]],
+    input_token_logprobs: [[null, 1, null], [-2, 2, "b"]],
+  };
+  const { meta } = parseGeneration(answer([5], told), context);
+  for (const [name, column] of Object.entries(told)) assert.deepEqual(meta[name], column);
+});
