@@ -28,6 +28,7 @@ import { madeBy } from "./made_by.ts";
 import { isBreak, resumedStream } from "./resumed_stream.ts";
 import { lostByRouter } from "./router_rules.ts";
 import type { Member } from "./member.ts";
+import type { Affine } from "./prefix_affinity.ts";
 import type { Rotation } from "./rotation.ts";
 import type { RouterRoute } from "./router_route.ts";
 import { watchRequest, watchStream } from "./watched_request.ts";
@@ -233,7 +234,7 @@ export class Dispatcher {
       }
       return;
     }
-    using lease = pool.lease(failed);
+    using lease = pool.lease(failed, affinityOf(planned));
     const { worker } = lease;
     try {
       const request = requestFor(worker, planned);
@@ -526,7 +527,7 @@ export class Dispatcher {
     const equipped = new Set<SGLangWorker>();
     for (;;) {
       await this.#untilServing(signal);
-      using lease = pool.lease(failed);
+      using lease = pool.lease(failed, affinityOf(planned));
       const { worker } = lease;
       try {
         const samples = await ask(worker.client, requestFor(worker, planned), n, signal);
@@ -619,6 +620,17 @@ function isLackOfAdapter(error: unknown, { body }: PlannedRequest): error is Htt
 function isRefusal(error: unknown): boolean {
   return error instanceof HttpError && error.status >= 400 && error.status < 500 &&
     ![401, 403, 404, 408, 429].includes(error.status);
+}
+
+/** What says which server may have the beginning of a prompt in its cache. */
+function affinityOf({ request, body }: PlannedRequest): Affine {
+  const { lora_path, extra_key, cache_salt, session_id } = body;
+  const scopes = [lora_path, extra_key, cache_salt].filter((one) => one !== undefined);
+  return {
+    prompt: request.text ?? request.inputIds ?? "",
+    session: typeof session_id === "string" ? session_id : undefined,
+    scope: scopes.length === 0 ? undefined : JSON.stringify(scopes),
+  };
 }
 
 /** The request as a server takes it: in a mixed fleet not every server takes seeds. */

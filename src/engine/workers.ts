@@ -5,6 +5,12 @@ import type { Clock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
 import type { EngineWorker } from "./engine.ts";
 import type { Member, WorkerState } from "./member.ts";
+import { type Affine, type Beginnings, beginningsOf, PrefixAffinity } from "./prefix_affinity.ts";
+
+/** How far a server may be above the mean for the sake of its cache. */
+const MOST_OVER_MEAN = 1.1;
+/** Where there is little to do a few more requests do no harm: they run in one batch. */
+const MOST_OVER_LEAST = 8;
 
 /** A server of {@linkcode AsyncSGLang}. */
 export interface SGLangWorker extends EngineWorker {
@@ -50,6 +56,7 @@ export interface ServingWait {
 /** The servers of an engine: which to ask next, and calls to all. */
 export class WorkerPool {
   #members: readonly Member[];
+  readonly #affinity = new PrefixAffinity<Member>();
   #turn = 0;
   #changed = Promise.withResolvers<void>();
 
@@ -121,9 +128,16 @@ export class WorkerPool {
     });
   }
 
-  /** Takes the serving server with the fewest requests of ours until disposed; equal ones take turns. */
-  lease(without: ReadonlySet<SGLangWorker> = new Set()): WorkerLease {
-    const worker = this.#choose(without);
+  /**
+   * Takes a serving server until disposed: the one that has the beginning of what is sent, unless it
+   * has far more to do than the others; else the one with the fewest requests of ours, equal ones in
+   * turn.
+   */
+  lease(without: ReadonlySet<SGLangWorker> = new Set(), sent?: Affine): WorkerLease {
+    const candidates = this.#candidates(without);
+    const worker = sent === undefined || candidates.length === 1
+      ? this.#leastBusy(candidates)
+      : this.#nearest(candidates, beginningsOf(sent));
     worker.inFlight++;
     return { worker, [Symbol.dispose]: () => void worker.inFlight-- };
   }
@@ -163,15 +177,29 @@ export class WorkerPool {
   }
 
   /** Of the serving ones that were not tried, those not known to be dead; else whoever is left. */
-  #choose(without: ReadonlySet<SGLangWorker>): Member {
+  #candidates(without: ReadonlySet<SGLangWorker>): readonly Member[] {
     const untried = this.#members.filter((member) => !without.has(member));
     const serving = untried.filter(({ isServing }) => isServing);
     const left = serving.length > 0 ? serving : untried.length > 0 ? untried : this.#members;
     const alive = left.filter(({ crash }) => crash === undefined);
-    const candidates = alive.length > 0 ? alive : left;
-    const least = Math.min(...candidates.map(({ inFlight }) => inFlight));
+    return alive.length > 0 ? alive : left;
+  }
+
+  #leastBusy(candidates: readonly Member[]): Member {
+    let least = Infinity;
+    for (const { inFlight } of candidates) least = Math.min(least, inFlight);
     const equal = candidates.filter(({ inFlight }) => inFlight === least);
     return equal[this.#turn++ % equal.length]!;
+  }
+
+  /** Consistent with what went before, with a bound on the load (Mirrokni and others, 2016). */
+  #nearest(candidates: readonly Member[], beginnings: Beginnings): Member {
+    const known = this.#affinity.find(beginnings);
+    const chosen = known !== undefined && candidates.includes(known) && hasRoom(known, candidates)
+      ? known
+      : this.#leastBusy(candidates);
+    this.#affinity.note(beginnings, chosen);
+    return chosen;
   }
 
   #whyNot(): string {
@@ -179,4 +207,16 @@ export class WorkerPool {
       "; ",
     );
   }
+}
+
+/** Whether a server may get one more request: a tenth above the mean, or some more than the least. */
+function hasRoom(member: Member, candidates: readonly Member[]): boolean {
+  let sum = 0;
+  let least = Infinity;
+  for (const { inFlight } of candidates) {
+    sum += inFlight;
+    least = Math.min(least, inFlight);
+  }
+  const bound = Math.max(MOST_OVER_MEAN * (sum + 1) / candidates.length, least + MOST_OVER_LEAST);
+  return member.inFlight + 1 <= bound;
 }
