@@ -8,7 +8,8 @@ import { until } from "../../_support/clock.ts";
 import { checkpoint, GREEDY, PROMPT, TestFleet } from "./_fleet.ts";
 
 /** Who answered, and from which weights. */
-async function answers(engine: AsyncSGLang, count = 8): Promise<Map<string, string>> {
+/** Equal prompts, and more at once than one server may have for the sake of its cache. */
+async function answers(engine: AsyncSGLang, count = 24): Promise<Map<string, string>> {
   const samples = await Promise.all(
     Array.from({ length: count }, () => engine.generate(PROMPT, { ...GREEDY, n: 1 })),
   );
