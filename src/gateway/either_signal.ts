@@ -4,10 +4,7 @@ export interface EitherSignal extends Disposable {
   readonly signal: AbortSignal;
 }
 
-/**
- * Joins signals until disposed. `AbortSignal.any` holds its sources weakly: a source that only it
- * knows, such as the signal of a request, may be collected, and then never fires.
- */
+/** Joins signals until disposed, by listeners that are taken off again. */
 export function eitherSignal(...sources: readonly AbortSignal[]): EitherSignal {
   const joined = new AbortController();
   const stops = sources.map((source) => {
