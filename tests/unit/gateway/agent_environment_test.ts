@@ -17,7 +17,10 @@ async function trial(): Promise<Trial> {
   const stack = new AsyncDisposableStack();
   const server = stack.use(await EmbeddedServer.start({ model: await tinyFolder(), seed: 1 }));
   const engine = stack.use(await AsyncSGLang.connect(server.url));
-  const policy = new SGLangWrapper(engine, { generateKwargs: { maxNewTokens: 6 } });
+  // Greedy: what is sampled at random may hold a special token, after which a branch begins.
+  const policy = new SGLangWrapper(engine, {
+    generateKwargs: { maxNewTokens: 6, temperature: 0 },
+  });
   const gateway = stack.use(await RecordingGateway.listen(policy));
   return { policy, gateway, [Symbol.asyncDispose]: () => stack.disposeAsync() };
 }
