@@ -3,7 +3,7 @@
 # Deno on GPU 0, real SGLang servers on the others. With three GPUs one 0.5B server spans two of them
 # (tp 2), with four such a one is beside another on a card of its own.
 #
-# Parts for two GPUs: rates q05b q7b learning python first gaps deterministic fp8
+# Parts for two GPUs: rates q05b q7b learning python first gaps deterministic fp8 trainer adapters
 #       for three:     also kill, isolation, ipc, moe
 #
 #   bash scripts/gpu/run_multi.sh
@@ -187,9 +187,12 @@ if ((several)) && wants moe; then
     --ep 2 --disable-custom-all-reduce
 fi
 wants deterministic && start_server deterministic $((port + 700)) 1 "${small[@]}" --enable-deterministic-inference
+wants adapters && start_server lora $((port + 780)) 1 "${small[@]}" --enable-lora --max-lora-rank 16 \
+  --max-loaded-loras 4 --max-loras-per-batch 4 --lora-target-modules q_proj k_proj v_proj o_proj gate_proj up_proj down_proj
 wants fp8 && start_server fp8 $((port + 740)) 1 "${small[@]}" --quantization fp8
 export GPU_FLEET_Q05B GPU_FLEET_Q7B=${GPU_FLEET_Q7B# } GPU_HEALTHY=${GPU_HEALTHY# }
 export GPU_VICTIMS GPU_IPC GPU_TWIN=$(address $((port + 400))) GPU_MOE=$(address $((port + 600)))
+export GPU_LORA=$(address $((port + 780)))
 export GPU_DETERMINISTIC=$(address $((port + 700))) GPU_FP8=$(address $((port + 740)))
 
 for part in $parts; do
@@ -201,8 +204,12 @@ for part in $parts; do
       GPU_SERVER=${GPU_FLEET_Q05B%% *} run_part learning 60 "$deno" test -A --no-check --cached-only \
         tests/gpu/learning_test.ts
       ;;
-    # The same updates of one 0.5B server by a Python rank 0.
+    # The same updates of one 0.5B server by a Python rank 0, which waits for no server by itself.
     python)
+      for _ in {1..120}; do
+        curl -sf -o /dev/null "${GPU_FLEET_Q05B%% *}/health" && break
+        sleep 1
+      done
       PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH} run_part python 45 "$GPU_PYTHON" -W ignore \
         tests/gpu/support/python_rank0.py "${GPU_FLEET_Q05B%% *}" "$models" no-ipc
       grep '^{"name"' "$logs/python.log" | tee -a "$GPU_RESULTS"
@@ -211,6 +218,10 @@ for part in $parts; do
     trainer)
       PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH} run_part trainer "${MOST:-300}" "$deno" test -A \
         --no-check --cached-only tests/gpu/trainer_test.ts
+      ;;
+    # A LoRA adapter beside the full sync.
+    adapters)
+      run_part adapters "${MOST:-120}" "$deno" test -A --no-check --cached-only tests/gpu/adapters_test.ts
       ;;
     kill | gaps | first | isolation | moe | ipc | deterministic | fp8)
       name=$([ "$part" = fp8 ] && echo refused || echo "$part")
