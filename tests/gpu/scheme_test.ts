@@ -17,10 +17,12 @@ const versions = ["b", "a"] as const;
 type Version = (typeof versions)[number];
 
 async function senderOf(options: GivenOptions): Promise<SGLangWeightSender> {
+  const { transport = "nccl" } = options;
   const scheme = new SGLangWeightSyncScheme({
     serverUrl: server.url,
-    transport: "nccl",
-    masterAddress: "127.0.0.1",
+    transport,
+    // Options of one transport are refused with another.
+    ...(transport === "nccl" ? { masterAddress: "127.0.0.1" } : {}),
     nccl: libraries,
     logger: stderrLogger,
     ...options,

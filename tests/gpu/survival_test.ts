@@ -41,7 +41,8 @@ function senderTo(servers: readonly Server[], options: GivenOptions = {}) {
   return new SGLangWeightSyncScheme({
     workers: servers.map(({ url }) => url),
     transport: "nccl",
-    masterAddress: "127.0.0.1",
+    // Options of one transport are refused with another.
+    ...(options.transport === "cuda-ipc" ? {} : { masterAddress: "127.0.0.1" }),
     nccl: libraries,
     logger: quiet,
     whenUnreachable: "skip",
