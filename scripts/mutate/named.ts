@@ -15,15 +15,15 @@ export const NAMED: readonly NamedMutant[] = [
   {
     what: "who waits at the gate passes first come, first served",
     path: "src/collector/gate.ts",
-    find: "if (this.#waiting.size === 0 && this.#mayPass(passage))",
-    replace: "if (this.#mayPass(passage))",
+    find: 'if (this.waiting === 0 && this.#ask(request) === "pass")',
+    replace: 'if (this.#ask(request) === "pass")',
     tests: unit("collector/gate"),
   },
   {
     what: "the server with the fewest requests is asked",
     path: "src/engine/workers.ts",
-    find: "const least = Math.min(...candidates",
-    replace: "const least = Math.max(...candidates",
+    find: "const equal = candidates.filter(({ inFlight }) => inFlight === least);",
+    replace: "const equal = candidates;",
     tests: unit("engine/workers"),
   },
   {
@@ -84,7 +84,7 @@ export const NAMED: readonly NamedMutant[] = [
   },
   {
     what: "stale dialogs are tried again a limited number of times",
-    path: "src/collector/outlet.ts",
+    path: "src/collector/batch_queue.ts",
     find: 'onStale === "retry" && attempt < MAX_STALE_RETRIES',
     replace: 'onStale === "retry"',
     tests: unit("collector/stale_retries"),

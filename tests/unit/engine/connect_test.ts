@@ -1,6 +1,13 @@
 import assert from "node:assert/strict";
 import { AsyncSGLang } from "../../../src/engine/mod.ts";
-import { healthyServer, modelInfo, serverInfo, standIn } from "../../_support/http_stand_in.ts";
+import { until } from "../../_support/clock.ts";
+import {
+  answer,
+  healthyServer,
+  modelInfo,
+  serverInfo,
+  standIn,
+} from "../../_support/http_stand_in.ts";
 
 const once = { retry: { retries: 0 } };
 
@@ -131,24 +138,26 @@ Deno.test("a server that is not healthy fails the connection with its status", a
 });
 
 Deno.test("by default twice as many requests are in flight as the servers run at once", async () => {
-  await using server = standIn({
-    ...healthyServer,
-    "GET /server_info": () =>
-      Response.json({ ...serverInfo, max_running_requests: 2, max_queued_requests: 1 }),
-  });
   const held = Promise.withResolvers<void>();
-  await using slow = standIn({
-    ...healthyServer,
-    "GET /server_info": () => Response.json({ ...serverInfo, max_running_requests: 4 }),
-  });
-  await using engine = await AsyncSGLang.connect([server.url, slow.url]);
-  held.resolve();
+  const holding = (most: Record<string, number>) =>
+    standIn({
+      ...healthyServer,
+      "GET /server_info": () => Response.json({ ...serverInfo, ...most }),
+      "POST /generate": async () => {
+        await held.promise;
+        return Response.json(answer());
+      },
+    });
+  await using quick = await holding({ max_running_requests: 2, max_queued_requests: 1 });
+  await using slow = await holding({ max_running_requests: 4 });
+  await using engine = await AsyncSGLang.connect([quick.url, slow.url]);
   const call = engine.generate(Array.from({ length: 20 }, () => "x"));
-  // No answer comes meanwhile.
-  for (let i = 0; i < 500; i++) await Promise.resolve();
   // 2 + 1 that may wait, and 4 + 4.
+  await until(() => engine.requests.inFlight >= 11);
+  for (let i = 0; i < 100; i++) await Promise.resolve();
   assert.deepEqual(engine.requests, { inFlight: 11, queued: 9 });
-  await call;
+  held.resolve();
+  assert.equal((await call).length, 20);
 });
 
 Deno.test("after shutdown calls are refused, and shutdown may come twice", async () => {
