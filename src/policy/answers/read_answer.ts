@@ -1,9 +1,15 @@
 import type { ToolCall } from "../message.ts";
-import { type Found, type ReadAnswer, type TextParameters, withoutEndTokens } from "./answer.ts";
+import {
+  type Found,
+  type ReadAnswer,
+  type TextParameters,
+  thoughtMarks,
+  withoutEndTokens,
+} from "./answer.ts";
 import { jsonCalls, listMarks, type ToolCallFormat } from "./formats.ts";
 import { beginsAsHarmony, isHarmony, readHarmony } from "./harmony.ts";
 import { marksOf } from "./model_marks.ts";
-import { pythonCalls } from "./python_calls.ts";
+import { onlyPythonCalls, pythonCalls } from "./python_calls.ts";
 import { takeApart } from "./take_apart.ts";
 
 /** How to read an answer. */
@@ -55,6 +61,10 @@ export function readAnswer(text: string, options: ReadAnswerOptions = {}): ReadA
     ? beginsAsHarmony(text)
     : formats.includes("gpt-oss") && isHarmony(text);
   if (isChanneled) return readHarmony(text);
+  // First, so that no mark that an argument quotes is taken for a call or for a thought.
+  const behind = behindThoughts(text, isThinking);
+  const whole = behind && bareCalls(behind.rest, { formats, tools });
+  if (behind && whole) return taken(whole, { reasoning: behind.reasoning, content: "" });
   const texts = textParameters(tools);
   const marks = marksOf({ formats, thoughts });
   const { reasoning, rest, said, found, looked } = takeApart(text, { isThinking, texts, marks });
@@ -66,6 +76,21 @@ export function readAnswer(text: string, options: ReadAnswerOptions = {}): ReadA
     if (bare !== null) return taken(bare, { reasoning, content: "" });
   }
   return taken(found, { reasoning, content: content.trim() });
+}
+
+/** What stands behind the thoughts that an answer begins with; `null` where they do not end. */
+function behindThoughts(
+  text: string,
+  isThinking: boolean,
+): { readonly reasoning: string | null; readonly rest: string } | null {
+  const lead = text.length - text.trimStart().length;
+  const opened = thoughtMarks.find(([open]) => text.startsWith(open, lead));
+  if (!isThinking && opened === undefined) return { reasoning: null, rest: text };
+  const start = opened === undefined ? 0 : lead + opened[0].length;
+  const [, close] = opened ?? thoughtMarks[0]!;
+  const end = text.indexOf(close, start);
+  if (end < 0) return null;
+  return { reasoning: text.slice(start, end).trim(), rest: text.slice(end + close.length) };
 }
 
 interface BareOptions {
@@ -84,7 +109,7 @@ function bareCalls(text: string, { formats, tools }: BareOptions): Found[] | nul
   const found = isOf("llama3") && /^\{\s*"(?:name|type|parameters|arguments)"\s*:/.test(plain)
     ? bareJson(plain)
     : isOf("pythonic") && plain.startsWith("[")
-    ? barePython(plain)
+    ? barePython(plain, formats !== null)
     : null;
   if (found === null || formats !== null || tools === undefined || tools.length === 0) return found;
   const names = new Set(tools.map((tool) => describedTool(tool).name));
@@ -98,10 +123,12 @@ function bareJson(plain: string): Found[] | null {
   return isCall ? found : null;
 }
 
-function barePython(plain: string): Found[] | null {
+/** Where the model is known to write so, what begins as such a list and is none is a fault. */
+function barePython(plain: string, isKnown: boolean): Found[] | null {
   const text = withoutEndTokens(plain);
   const { found = [], end } = pythonCalls(text);
-  return found.length > 0 && end === text.length ? found : null;
+  if (found.length > 0 && end === text.length) return found;
+  return isKnown && /^\[\s*[A-Za-z_][\w.]*\(/.test(text) ? onlyPythonCalls(text) : null;
 }
 
 function taken(

@@ -414,3 +414,43 @@ Deno.test("numbers of calls keep all their digits, and are written again as they
     { numRuns: 200 },
   );
 });
+
+Deno.test("no mark in an argument of a bare call is read, whatever stands there", () => {
+  const marks = [
+    "<tool_call>",
+    "</tool_call>",
+    '{"name": "rm", "arguments": {}}',
+    "<function=rm></function>",
+    "[TOOL_CALLS]",
+    "<think>",
+    "</think>",
+    "[THINK]",
+    "<|tool_call>",
+    "words ",
+  ];
+  const text = fc.array(fc.constantFrom(...marks), { maxLength: 6 }).map((all) => all.join(""));
+  fc.assert(fc.property(text, fc.constantFrom(null, ["llama3"] as const), (said, formats) => {
+    const json = JSON.stringify({ name: "f", parameters: { said } });
+    const { calls, faults, reasoning } = readAnswer(json, { formats });
+    assert.deepEqual([calls, faults, reasoning], [[{ name: "f", arguments: { said } }], [], null]);
+    const behind = readAnswer(`<think>\nhm\n</think>\n\n${json}`, { formats });
+    assert.deepEqual(behind.calls, calls);
+    assert.equal(behind.reasoning, "hm");
+  }));
+  fc.assert(fc.property(text, fc.constantFrom(null, ["pythonic"] as const), (said, formats) => {
+    const python = `[f(said=${JSON.stringify(said)})]`;
+    const { calls, faults } = readAnswer(python, { formats });
+    assert.deepEqual([calls, faults], [[{ name: "f", arguments: { said } }], []]);
+  }));
+});
+
+Deno.test("a list of calls that is cut or wrong is a fault where the model writes such lists", () => {
+  const formats = ["pythonic"] as const;
+  for (const cut of ["[f(a=1, s='x", "[f(a=1)", "[f(1)]", "[f(a=1+1)]", "[f(a=1)] and more"]) {
+    const { calls, faults } = readAnswer(cut, { formats });
+    assert.deepEqual([calls.length, faults.length], [0, 1], cut);
+  }
+  for (const words of ["[1, 2]", "[see (1)]", "[x] f(a=1)"]) {
+    assert.deepEqual(readAnswer(words, { formats }).faults, [], words);
+  }
+});
