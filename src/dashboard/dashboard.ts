@@ -74,7 +74,9 @@ export async function openDashboard(options: DashboardOptions = {}): Promise<Das
     await Trajectories.open(options.file.rollouts, options.file.name, { signal }),
   );
   const monitor = options.monitor ?? stack.use(new Monitor({}));
-  const feed = stack.use(new LiveFeed(monitor, { clock, everyMs: options.everyMs ?? 1000 }));
+  const feed = stack.use(
+    new LiveFeed(monitor, { clock, everyMs: options.everyMs ?? 1000, onError: options.onError }),
+  );
   const page = new Page({ options: { ...options, hostname }, monitor, feed, trajectories });
   const server = serveHttp({
     hostname,

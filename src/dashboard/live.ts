@@ -10,15 +10,24 @@ export class LiveFeed implements Disposable {
   readonly #monitor: Monitor;
   readonly #clock: Clock;
   readonly #everyMs: number;
+  readonly #onError: ((error: unknown) => void) | undefined;
   readonly #readers = new Set<ReadableStreamDefaultController<Uint8Array>>();
   #cancel: (() => void) | undefined;
   #isAsking = false;
   #isClosed = false;
 
-  constructor(monitor: Monitor, options: { readonly clock: Clock; readonly everyMs: number }) {
+  constructor(
+    monitor: Monitor,
+    options: {
+      readonly clock: Clock;
+      readonly everyMs: number;
+      readonly onError?: ((error: unknown) => void) | undefined;
+    },
+  ) {
     this.#monitor = monitor;
     this.#clock = options.clock;
     this.#everyMs = options.everyMs;
+    this.#onError = options.onError;
   }
 
   /** Who looks now. */
@@ -94,6 +103,9 @@ export class LiveFeed implements Disposable {
           this.#leave(reader);
         }
       }
+    } catch (error) {
+      // The next state may be told again.
+      this.#onError?.(error);
     } finally {
       this.#isAsking = false;
       if (this.#readers.size > 0 && !this.#isClosed) {

@@ -49,7 +49,7 @@ export class Trajectories implements AsyncDisposable {
   readonly #member: Int32Array;
   readonly #turn: Int32Array;
   readonly #tokens: Int32Array;
-  readonly #reward: Float32Array;
+  readonly #reward: Float64Array;
   readonly #finish: Uint8Array;
   readonly #stale: Uint8Array;
   /** Sum of a dialog's rewards and its advantage in its group. */
@@ -65,7 +65,7 @@ export class Trajectories implements AsyncDisposable {
     this.#member = new Int32Array(length);
     this.#turn = new Int32Array(length);
     this.#tokens = new Int32Array(length);
-    this.#reward = new Float32Array(length);
+    this.#reward = new Float64Array(length);
     this.#finish = new Uint8Array(length);
     this.#stale = new Uint8Array(length);
   }
@@ -171,13 +171,7 @@ export class Trajectories implements AsyncDisposable {
   async *jsonLines(rows: Int32Array): AsyncGenerator<string> {
     for (let at = 0; at < rows.length; at += 64) {
       for (const record of await this.#read(rows.subarray(at, at + 64))) {
-        const { promptIds, responseIds, logProbs, ...rest } = record;
-        yield JSON.stringify({
-          ...rest,
-          promptIds: promptIds && [...promptIds],
-          responseIds: [...responseIds],
-          logProbs: logProbs && [...logProbs],
-        }) + "\n";
+        yield JSON.stringify(toLine(record)) + "\n";
       }
     }
   }
@@ -294,4 +288,34 @@ export class Trajectories implements AsyncDisposable {
       beginning: record.responseText.slice(0, BEGINNING),
     };
   }
+}
+
+/** A row in the form in which a file has it, so that the selection can be opened again. */
+function toLine(row: RolloutRecord): Record<string, unknown> {
+  return {
+    schema: "sglang-rl.rollout/2",
+    dialog: row.dialog,
+    attempt: row.attempt,
+    group: row.group,
+    member: row.member,
+    environment: row.environment,
+    turn: row.turn,
+    parent: row.parent,
+    branch: row.branch,
+    messages: row.messages ?? [],
+    response: row.response ?? { role: "assistant", content: row.responseText },
+    prompt_ids: row.promptIds && [...row.promptIds],
+    response_ids: [...row.responseIds],
+    log_probs: row.logProbs && [...row.logProbs],
+    token_versions: row.tokenVersions,
+    versions_exact: row.versionsExact,
+    weight_versions: row.weightVersions,
+    server: row.server,
+    reward: row.reward,
+    done: row.done,
+    truncated: row.truncated,
+    finish_reason: row.finishReason,
+    stale: row.stale,
+    info: row.info,
+  };
 }

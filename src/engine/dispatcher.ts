@@ -226,13 +226,14 @@ export class Dispatcher {
     const isWhole = lostByRouter({ ...body, stream: true }).length === 0;
     if (router !== undefined && isWhole && unseeded === undefined) {
       try {
-        yield* this.#listening(router.stream(request, call), undefined);
+        return yield* this.#listening(router.stream(request, call), undefined);
       } catch (error) {
         // The stream is opened again, then on a server.
         route!.isGoneBy(error);
-        throw error;
+        // Said before the first token, so the stream can begin on a server.
+        if (!isLackOfWorkers(error)) throw error;
+        await this.#untilServing(call.signal);
       }
-      return;
     }
     using lease = pool.lease(failed, affinityOf(planned));
     const { worker } = lease;
@@ -509,7 +510,9 @@ export class Dispatcher {
         const samples = await ask(router, planned.request, n, signal);
         return this.#heard(samples, undefined);
       } catch (error) {
-        if (!route!.isGoneBy(error) && !isLackOfAdapter(error, planned)) throw error;
+        const isPassedOver = route!.isGoneBy(error) || isLackOfWorkers(error) ||
+          isLackOfAdapter(error, planned);
+        if (!isPassedOver) throw error;
       }
     } else if (lost.length > 0) {
       this.#options.logger.debug(`Not through the router, which would lose ${lost.join(", ")}`);
@@ -614,6 +617,15 @@ export class Dispatcher {
 function isLackOfAdapter(error: unknown, { body }: PlannedRequest): error is HttpError {
   return body.lora_path !== undefined && error instanceof HttpError && error.status === 400 &&
     /LoRA adapter/.test(error.serverMessage);
+}
+
+/**
+ * Whether the router knows no server that it may ask: after a server died its circuit stays open for a
+ * while, and who serves is known better here.
+ */
+function isLackOfWorkers(error: unknown): boolean {
+  return error instanceof HttpError && error.status === 503 &&
+    /no (?:available|healthy) workers/i.test(error.message);
 }
 
 /** Whether a server refused what it was asked, rather than failed. */

@@ -45,7 +45,7 @@ export interface Happening {
   readonly value: unknown;
 }
 
-/** Somebody who looks. What it throws is not caught: it belongs to the library. */
+/** Somebody who looks. What it throws is lost: looking must not decide what becomes of a run. */
 export interface Observer {
   /** An operation begins. */
   begin?(operation: Operation): Watch | undefined;
@@ -92,7 +92,9 @@ export async function observed<T>(
 /** Begins an operation whose end comes elsewhere. */
 export function beginObserved(operation: Operation): Watch {
   if (observers.size === 0) return nothing;
-  const watches = [...observers].flatMap((observer) => observer.begin?.(operation) ?? []);
+  const watches = [...observers].flatMap((observer) =>
+    quietly(() => observer.begin?.(operation)) ?? []
+  );
   return {
     within: (work) =>
       watches.reduceRight(
@@ -100,14 +102,14 @@ export function beginObserved(operation: Operation): Watch {
         work,
       )(),
     end: (error) => {
-      for (const watch of watches) watch.end(error);
+      for (const watch of watches) quietly(() => watch.end(error));
     },
   };
 }
 
 /** Tells what happened to those who look. */
 export function tell(happening: Happening): void {
-  for (const observer of observers) observer.told?.(happening);
+  for (const observer of observers) quietly(() => observer.told?.(happening));
 }
 
 /** Headers for a request that belongs to what goes on here. */
@@ -115,7 +117,16 @@ export function propagationHeaders(): Readonly<Record<string, string>> {
   if (observers.size === 0) return noHeaders;
   let headers = noHeaders;
   for (const observer of observers) {
-    if (observer.headers !== undefined) headers = { ...headers, ...observer.headers() };
+    if (observer.headers === undefined) continue;
+    headers = { ...headers, ...quietly(() => observer.headers!()) };
   }
   return headers;
+}
+
+function quietly<T>(look: () => T): T | undefined {
+  try {
+    return look();
+  } catch {
+    return undefined;
+  }
 }

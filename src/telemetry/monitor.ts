@@ -39,6 +39,8 @@ const MOST_EVENTS = 500;
 /** Values that a program may record under names of its own. */
 const MOST_NAMES = 100;
 const LONGEST_TEXT = 500;
+/** Curves that the monitor makes itself. */
+const OWN_CURVES = ["reward", "staleness", "rows_per_s", "tokens_per_s"];
 const NAME = /^[a-z][a-z0-9_]{0,63}$/;
 
 /**
@@ -121,7 +123,7 @@ export class Monitor implements Disposable {
    * Keeps a value of the training, such as a loss or a mismatch, for the page and for Prometheus.
    *
    * @param name Lower-case letters, digits and `_`, at most 64; at most 100 names.
-   * @throws {ValidationError} The name or the value is none.
+   * @throws {ValidationError} The name or the value is none, or the monitor has a curve of that name.
    */
   record(name: string, value: number): void {
     if (!NAME.test(name)) {
@@ -134,6 +136,9 @@ export class Monitor implements Disposable {
     }
     if (typeof value !== "number") {
       throw new ValidationError(`Cannot record ${name}: expected a number, got ${typeof value}`);
+    }
+    if (OWN_CURVES.includes(name)) {
+      throw new ValidationError(`Cannot record "${name}": the monitor has a curve of that name`);
     }
     if (!this.#recorded.has(name) && this.#recorded.size >= MOST_NAMES) {
       throw new ValidationError(`Cannot record "${name}": there are ${MOST_NAMES} names already`);
@@ -335,7 +340,11 @@ export class Monitor implements Disposable {
   }
 
   #changed(): void {
-    for (const listener of this.#listeners) listener();
+    for (const listener of this.#listeners) {
+      try {
+        listener();
+      } catch { /* A display must not decide what becomes of a run. */ }
+    }
   }
 }
 

@@ -35,6 +35,24 @@ const SCOPE = "@sglang-rl/sglang-rl";
  * ```
  */
 export function enableTelemetry(): Disposable {
+  enabled ??= { users: 0, observer: observeAll() };
+  enabled.users++;
+  let isUsed = true;
+  return {
+    [Symbol.dispose]() {
+      if (!isUsed) return;
+      isUsed = false;
+      if (--enabled!.users > 0) return;
+      enabled!.observer[Symbol.dispose]();
+      enabled = undefined;
+    },
+  };
+}
+
+/** Asked for twice, everything is still told once. */
+let enabled: { users: number; readonly observer: Disposable } | undefined;
+
+function observeAll(): Disposable {
   const tracer = trace.getTracer(SCOPE);
   const instruments = new Instruments(SCOPE);
   return observe({

@@ -1,5 +1,5 @@
 import { basename } from "node:path";
-import type { Command } from "commander";
+import { type Command, InvalidArgumentError } from "commander";
 import { openDashboard, type PlotSeries, plotSvg } from "../../dashboard/mod.ts";
 import { asPermissionError } from "../../internal/permission.ts";
 import { messageOf } from "../../internal/thrown.ts";
@@ -42,9 +42,15 @@ export function addView(program: Command, { io }: CommandContext): void {
   program.command("plot <file>")
     .description("Draw the mean reward over the dialogs of a file, as SVG.")
     .option("--out <file>", "where the SVG goes (default: the output)")
-    .option("--every <dialogs>", "dialogs of one point", Number, 16)
+    .option("--every <dialogs>", "dialogs of one point", countFrom, 16)
     .addHelpText("after", plotExamples)
     .action((file: string, options: PlotCommandOptions) => plot(file, options, io));
+}
+
+function countFrom(text: string): number {
+  const count = Number(text);
+  if (Number.isSafeInteger(count) && count >= 1) return count;
+  throw new InvalidArgumentError("It is a whole number from 1 on.");
 }
 
 async function view(path: string, options: ViewOptions, io: CliIo): Promise<void> {
@@ -64,7 +70,7 @@ async function view(path: string, options: ViewOptions, io: CliIo): Promise<void
 }
 
 async function plot(path: string, options: PlotCommandOptions, io: CliIo): Promise<void> {
-  const every = Math.max(1, Math.floor(options.every) || 1);
+  const { every } = options;
   await using rollouts = await readRollout(path, { signal: io.signal });
   const rewards = new Map<number, number>();
   for await (const { dialog, reward } of rollouts) {

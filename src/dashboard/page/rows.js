@@ -71,6 +71,8 @@ function page(number) {
   // Whoever scrolls over a million rows keeps only some of them.
   if (pages.size > 200) pages.delete(pages.keys().next().value);
   pages.set(number, rows);
+  // One that did not come is asked for again.
+  rows.catch(() => pages.delete(number));
   return rows;
 }
 

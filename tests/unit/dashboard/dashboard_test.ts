@@ -54,22 +54,29 @@ Deno.test("the page has at most 200 kB, asks no other host and has a strict poli
 Deno.test("rows are listed by windows, filtered by every field, and searched", async () => {
   await using rows = await openRows(100, [
     rowLine({ dialog: 400, group: 100, reward: -7, finish_reason: "length", stale: true }),
+    rowLine({
+      dialog: 401,
+      group: 101,
+      reward: 0.7,
+      response: { role: "assistant", content: "no" },
+    }),
   ]);
   const total = async (query: string) => (await rows.get(`/api/rows?${query}`)).body.total;
-  assert.equal(await total(""), 401);
+  assert.equal(await total(""), 402);
   assert.equal(await total("group=7"), 4);
   assert.equal(await total("dialog=9"), 1);
   assert.equal(await total("min=3"), 100);
   assert.equal(await total("max=-1"), 1);
+  assert.equal(await total("min=0.7&max=0.7"), 1);
   assert.equal(await total("finish=length"), 1);
   assert.equal(await total("stale=yes"), 1);
-  assert.equal(await total("stale=no"), 400);
+  assert.equal(await total("stale=no"), 401);
   assert.equal(await total("q=ANSWER%20399"), 1);
-  assert.equal(await total("q=say"), 401);
+  assert.equal(await total("q=say"), 402);
   const { body } = await rows.get("/api/rows?from=398&count=2");
   assert.deepEqual(body.rows.map(({ row }: { row: number }) => row), [398, 399]);
   const about = (await rows.get("/api/about")).body.file;
-  assert.deepEqual([about.rows, about.dialogs, about.groups], [401, 401, 101]);
+  assert.deepEqual([about.rows, about.dialogs, about.groups], [402, 402, 102]);
 });
 
 Deno.test("a row comes with its numbers, its advantage in its group and the turns of its dialog", async () => {
@@ -97,6 +104,11 @@ Deno.test("a selection is exported as JSON lines", async () => {
   const lines = (await answer.text()).trimEnd().split("\n").map((line) => JSON.parse(line));
   assert.deepEqual(lines.map(({ dialog }) => dialog), [8, 9, 10, 11]);
   assert.match(answer.headers.get("content-disposition")!, /attachment/);
+  await using folder = await temporaryFolder();
+  const path = `${folder.path}/selection.jsonl`;
+  await Deno.writeTextFile(path, lines.map((line) => JSON.stringify(line) + "\n").join(""));
+  await using again = await readRollout(path);
+  assert.equal(again.length, 4);
 });
 
 Deno.test("wrong questions are told, and nothing else of the machine", async () => {

@@ -10,6 +10,8 @@ class Router implements AsyncDisposable {
   #port = 0;
   #server: Deno.HttpServer<Deno.NetAddr> | undefined;
   #stop: AbortController | undefined;
+  /** Whether it takes every server for dead, as for a while after one died. */
+  knowsNobody = false;
   /** Requests that went through it. */
   passed = 0;
 
@@ -34,6 +36,10 @@ class Router implements AsyncDisposable {
         return Response.json({ workers });
       }
       if (pathname !== "/generate") return new Response(null, { status: 404 });
+      if (this.knowsNobody) {
+        const error = "No available workers (all circuits open or unhealthy)";
+        return Response.json({ error: { message: error } }, { status: 503 });
+      }
       this.passed++;
       const body = await request.text();
       return await fetch(`${this.#workers[0]}/generate`, { method: "POST", body });
@@ -98,5 +104,24 @@ for (const way of ["generate", "stream"] as const) {
       /directly until it is back|through it/.test(line)
     );
     assert.equal(told.length, 2);
+  });
+}
+
+for (const way of ["generate", "stream"] as const) {
+  Deno.test(`${way} goes to the servers while the router takes them for dead`, async () => {
+    await using one = await EmbeddedServer.start({ model: await checkpoint("a") });
+    await using router = new Router([one.url]);
+    await using engine = await AsyncSGLang.connect(router.url, { retry: { retries: 0 } });
+    router.knowsNobody = true;
+    if (way === "generate") assert.equal((await engine.generate("Hi", call)).ids.length, 3);
+    else {
+      let last = 0;
+      for await (const delta of engine.stream("Hi", call)) last = delta.final?.ids.length ?? last;
+      assert.equal(last, 3);
+    }
+    assert.equal(router.passed, 0);
+    router.knowsNobody = false;
+    await engine.generate("Hi", call);
+    assert.equal(router.passed, 1);
   });
 }

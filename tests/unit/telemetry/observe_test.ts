@@ -4,6 +4,7 @@ import {
   type Facts,
   observe,
   observed,
+  propagationHeaders,
   tell,
 } from "../../../src/internal/observe.ts";
 
@@ -65,4 +66,17 @@ Deno.test("several observers see the same, and one that has left sees nothing", 
   }
   await observed("batch", undefined, {}, () => Promise.resolve());
   assert.equal(first.seen.length, 6);
+});
+
+Deno.test("an observer that throws changes nothing for the run and for the others", async () => {
+  const fails = () => {
+    throw new Error("the display fell");
+  };
+  using _first = observe({ begin: fails, told: fails, headers: fails });
+  using _second = observe({ begin: () => ({ end: fails }) });
+  using recorded = recording();
+  assert.equal(await observed("sync", {}, {}, () => Promise.resolve(7)), 7);
+  tell({ name: "row", subject: {}, value: 1 });
+  assert.deepEqual(propagationHeaders(), {});
+  assert.deepEqual(recorded.seen, ["begin sync", "within", "end sync {}", "told row"]);
 });
