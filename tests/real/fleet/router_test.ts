@@ -51,7 +51,9 @@ Deno.test("a router that is killed is started again with the servers, and no req
   };
   try {
     const first = await backAfter(() => Deno.kill(engine.managed!.router!.pid!, "SIGKILL"));
-    assert.deepEqual(first.way, ["dead", "restarting", "healthy"]);
+    // A request may notice before the end of the process is known.
+    const way = first.way.filter((state) => state !== "suspect");
+    assert.deepEqual(way, ["dead", "restarting", "healthy"]);
     const workers = await fetch(`${url}/workers`).then((answer) => answer.json());
     assert.equal(workers.workers.length, 2);
 
