@@ -66,6 +66,8 @@ export const layers: Readonly<Record<string, Layer>> = {
       "src/engine",
       "src/rollout",
       "src/policy",
+      // The form of a line is written once, beside its reader.
+      "src/rollout_file",
     ],
   },
   "src/trainer": {
@@ -89,8 +91,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     types: ["src/engine"],
   },
   "src/dashboard": {
-    values: [...base, "src/telemetry", "src/training"],
-    types: ["src/rollout_file"],
+    values: [...base, "src/telemetry", "src/training", "src/rollout_file"],
   },
   "src/telemetry": { values: base, types: ["src/collector"] },
   "src/embedded": { values: [...base, "src/checkpoint", "src/collective"] },

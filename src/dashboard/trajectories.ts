@@ -1,5 +1,6 @@
 import { ValidationError } from "../errors.ts";
 import type { RolloutFile, RolloutRecord } from "../rollout_file/mod.ts";
+import { rowLine } from "../rollout_file/row_line.ts";
 import { groupAdvantages } from "../training/mod.ts";
 
 /** Which rows are wanted; what is left out does not matter. */
@@ -133,16 +134,16 @@ export class Trajectories implements AsyncDisposable {
       throw new ValidationError(`There is no row ${row}: the file has ${this.length}`);
     }
     const [record] = await this.#file.rows(row, row + 1);
-    const { promptIds, responseIds, logProbs, ...rest } = record!;
-    const dialog = this.#dialogs.get(`${rest.dialog}/${rest.attempt}`);
+    const { promptIds, responseIds, logProbs, routedExperts: _notShown, ...rest } = record!;
+    const { reward: dialogReward, advantage } = this.#outcomeOf(rest);
     return {
       ...rest,
       row,
       promptIds: promptIds === null ? null : [...promptIds],
       responseIds: [...responseIds],
       logProbs: logProbs === null ? null : [...logProbs],
-      dialogReward: dialog?.reward ?? null,
-      advantage: dialog?.advantage ?? null,
+      dialogReward,
+      advantage,
       siblings: await this.#siblings(rest.dialog, rest.attempt),
     };
   }
@@ -159,8 +160,7 @@ export class Trajectories implements AsyncDisposable {
       dialog: record.dialog,
       member: record.member,
       turns: record.turn + 1,
-      reward: this.#dialogs.get(`${record.dialog}/${record.attempt}`)?.reward ?? null,
-      advantage: this.#dialogs.get(`${record.dialog}/${record.attempt}`)?.advantage ?? null,
+      ...this.#outcomeOf(record),
       finish: record.finishReason,
       prompt: record.messages?.at(0) ?? null,
       text: record.responseText.slice(0, 4000),
@@ -171,7 +171,7 @@ export class Trajectories implements AsyncDisposable {
   async *jsonLines(rows: Int32Array): AsyncGenerator<string> {
     for (let at = 0; at < rows.length; at += 64) {
       for (const record of await this.#read(rows.subarray(at, at + 64))) {
-        yield JSON.stringify(toLine(record)) + "\n";
+        yield toLine(record);
       }
     }
   }
@@ -179,6 +179,12 @@ export class Trajectories implements AsyncDisposable {
   /** Closes the file. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#file[Symbol.asyncDispose]();
+  }
+
+  /** What the dialog of a row came to. */
+  #outcomeOf({ dialog, attempt }: Pick<RolloutRecord, "dialog" | "attempt">) {
+    const { reward = null, advantage = null } = this.#dialogs.get(`${dialog}/${attempt}`) ?? {};
+    return { reward, advantage };
   }
 
   #add(at: number, row: RolloutRecord): void {
@@ -291,31 +297,12 @@ export class Trajectories implements AsyncDisposable {
 }
 
 /** A row in the form in which a file has it, so that the selection can be opened again. */
-function toLine(row: RolloutRecord): Record<string, unknown> {
-  return {
-    schema: "sglang-rl.rollout/2",
-    dialog: row.dialog,
-    attempt: row.attempt,
-    group: row.group,
-    member: row.member,
-    environment: row.environment,
-    turn: row.turn,
-    parent: row.parent,
-    branch: row.branch,
-    messages: row.messages ?? [],
-    response: row.response ?? { role: "assistant", content: row.responseText },
-    prompt_ids: row.promptIds && [...row.promptIds],
-    response_ids: [...row.responseIds],
-    log_probs: row.logProbs && [...row.logProbs],
-    token_versions: row.tokenVersions,
-    versions_exact: row.versionsExact,
-    weight_versions: row.weightVersions,
-    server: row.server,
-    reward: row.reward,
-    done: row.done,
-    truncated: row.truncated,
-    finish_reason: row.finishReason,
-    stale: row.stale,
-    info: row.info,
-  };
+function toLine(row: RolloutRecord): string {
+  // Files of safetensors have no messages.
+  const { messages, response } = row;
+  return rowLine({
+    ...row,
+    messages: messages ?? [],
+    response: response ?? { role: "assistant", content: row.responseText },
+  }, JSON.stringify(row.tokenVersions));
 }

@@ -2,8 +2,11 @@ import type { RoutedExperts } from "../client/routed_experts.ts";
 import type { VersionSpan } from "../client/types.ts";
 import type { Message } from "../policy/message.ts";
 
+/** Name and version of the form in which batches go to a trainer; see `docs/collector.md`. */
+export const ROLLOUT_SCHEMA = "sglang-rl.rollout/2";
+
 /** The schemas that are read. */
-export const rolloutSchemas = ["sglang-rl.rollout/1", "sglang-rl.rollout/2"] as const;
+export const rolloutSchemas = ["sglang-rl.rollout/1", ROLLOUT_SCHEMA] as const;
 
 /** Name and version of a file's form; `docs/collector.md` has the columns. */
 export type RolloutSchema = typeof rolloutSchemas[number];

@@ -1,10 +1,11 @@
 import { basename } from "node:path";
-import { type Command, InvalidArgumentError } from "commander";
+import type { Command } from "commander";
 import { openDashboard, type PlotSeries, plotSvg } from "../../dashboard/mod.ts";
 import { asPermissionError } from "../../internal/permission.ts";
 import { messageOf } from "../../internal/thrown.ts";
 import { LocalTokenizer } from "../../policy/mod.ts";
 import { readRollout } from "../../rollout_file/mod.ts";
+import { wholeNumber } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
 import { addressFrom, type ListenAddress } from "../listen_address.ts";
 import type { CommandContext } from "../program.ts";
@@ -42,15 +43,9 @@ export function addView(program: Command, { io }: CommandContext): void {
   program.command("plot <file>")
     .description("Draw the mean reward over the dialogs of a file, as SVG.")
     .option("--out <file>", "where the SVG goes (default: the output)")
-    .option("--every <dialogs>", "dialogs of one point", countFrom, 16)
+    .option("--every <dialogs>", "dialogs of one point", wholeNumber(1), 16)
     .addHelpText("after", plotExamples)
     .action((file: string, options: PlotCommandOptions) => plot(file, options, io));
-}
-
-function countFrom(text: string): number {
-  const count = Number(text);
-  if (Number.isSafeInteger(count) && count >= 1) return count;
-  throw new InvalidArgumentError("It is a whole number from 1 on.");
 }
 
 async function view(path: string, options: ViewOptions, io: CliIo): Promise<void> {

@@ -1,10 +1,10 @@
 import { ValidationError } from "../../errors.ts";
 import { asPermissionError } from "../../internal/permission.ts";
+import { rowLine } from "../../rollout_file/row_line.ts";
 import type { RolloutBatch } from "../batch.ts";
 import type { RolloutRow } from "../row.ts";
 
-/** Name and version of the form in which batches go to a trainer; see `docs/collector.md`. */
-export const ROLLOUT_SCHEMA = "sglang-rl.rollout/2";
+export { ROLLOUT_SCHEMA } from "../../rollout_file/record.ts";
 
 /** Longest text of {@linkcode toJsonLines}: a text of V8 has at most 2^29 - 24 characters. */
 const LONGEST_TEXT = 2 ** 29 - 24;
@@ -103,55 +103,10 @@ async function writeAll(file: Deno.FsFile, bytes: Uint8Array): Promise<void> {
   for (let at = 0; at < bytes.length;) at += await file.write(bytes.subarray(at));
 }
 
-/**
- * One line. The lists of numbers are joined rather than copied into plain arrays, which would be
- * garbage of several times the size of the row.
- */
 function toLine(batch: RolloutBatch, row: RolloutRow, names: readonly string[]): string {
-  const ids = row.promptIds === null ? "null" : `[${row.promptIds.join()}]`;
   const versions = row.tokenVersions === null ? "null" : versionList(row.tokenVersions, names);
-  const before = JSON.stringify({
-    schema: ROLLOUT_SCHEMA,
-    dialog: row.dialog,
-    attempt: row.attempt,
-    group: row.group,
-    member: row.member,
-    environment: row.environment,
-    turn: row.turn,
-    parent: row.parent,
-    branch: row.branch,
-    messages: row.messages,
-    response: row.response,
-  });
-  const after = JSON.stringify({
-    versions_exact: row.versionsExact,
-    weight_versions: row.weightVersions,
-    ...routedFields(row.routedExperts),
-    server: row.server,
-    reward: row.reward,
-    done: row.done,
-    truncated: row.truncated,
-    finish_reason: row.finishReason.type,
-    stale: batch.isStale(row),
-    info: row.info,
-  });
-  return `${before.slice(0, -1)},"prompt_ids":${ids},"response_ids":[${row.responseIds.join()}],` +
-    `"log_probs":${realList(row.logProbs)},"token_versions":${versions},${after.slice(1)}\n`;
-}
-
-/** The experts as base64 of int32, little-endian, `(tokens, layers, top-k)`; nothing where unknown. */
-function routedFields(experts: RolloutRow["routedExperts"]): Record<string, unknown> {
-  if (experts === null || experts === undefined) return {};
-  const { start, tokens, perToken, data } = experts;
-  const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-  return { routed_experts: { start, tokens, per_token: perToken, data: bytes.toBase64() } };
-}
-
-/** Numbers of JSON; what it has no form for is `null`. */
-function realList(values: Float32Array | null): string {
-  if (values === null) return "null";
-  if (values.every(Number.isFinite)) return `[${values.join()}]`;
-  return JSON.stringify(Array.from(values));
+  const { finishReason: { type: finishReason } } = row;
+  return rowLine({ ...row, finishReason, stale: batch.isStale(row) }, versions);
 }
 
 /** Mostly all tokens are of one version. */

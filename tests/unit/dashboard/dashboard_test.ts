@@ -240,3 +240,15 @@ Deno.test("a plot is an SVG with its curves, whatever the values and names are",
   assert.doesNotMatch(svg, /NaN|Infinity/);
   assert.equal([...svg.matchAll(/<polyline/g)].length, 3);
 });
+
+Deno.test("an exported row has everything that the file had, also the experts", async () => {
+  const bytes = new Uint8Array(Int32Array.of(1, 2, 3, 4).buffer);
+  const written = rowLine({
+    log_probs: [-0.5, null],
+    token_versions: [null, "step-1"],
+    routed_experts: { start: 0, tokens: 2, per_token: 2, data: bytes.toBase64() },
+  });
+  await using rows = await openRows(0, [written]);
+  const answer = await fetch(new URL("/api/export", rows.page.url));
+  assert.deepEqual(JSON.parse(await answer.text()), JSON.parse(written));
+});
