@@ -228,10 +228,8 @@ export class Dispatcher {
       try {
         return yield* this.#listening(router.stream(request, call), undefined);
       } catch (error) {
-        // The stream is opened again, then on a server.
-        route!.isGoneBy(error);
-        // Said before the first token, so the stream can begin on a server.
-        if (!isLackOfWorkers(error)) throw error;
+        // Known before the first token, so the stream can begin on a server.
+        if (!route!.hasPassedToNobody(error)) throw error;
         await this.#untilServing(call.signal);
       }
     }
@@ -510,9 +508,7 @@ export class Dispatcher {
         const samples = await ask(router, planned.request, n, signal);
         return this.#heard(samples, undefined);
       } catch (error) {
-        const isPassedOver = route!.isGoneBy(error) || isLackOfWorkers(error) ||
-          isLackOfAdapter(error, planned);
-        if (!isPassedOver) throw error;
+        if (!route!.hasPassedToNobody(error) && !isLackOfAdapter(error, planned)) throw error;
       }
     } else if (lost.length > 0) {
       this.#options.logger.debug(`Not through the router, which would lose ${lost.join(", ")}`);
@@ -617,15 +613,6 @@ export class Dispatcher {
 function isLackOfAdapter(error: unknown, { body }: PlannedRequest): error is HttpError {
   return body.lora_path !== undefined && error instanceof HttpError && error.status === 400 &&
     /LoRA adapter/.test(error.serverMessage);
-}
-
-/**
- * Whether the router knows no server that it may ask: after a server died its circuit stays open for a
- * while, and who serves is known better here.
- */
-function isLackOfWorkers(error: unknown): boolean {
-  return error instanceof HttpError && error.status === 503 &&
-    /no (?:available|healthy) workers/i.test(error.message);
 }
 
 /** Whether a server refused what it was asked, rather than failed. */

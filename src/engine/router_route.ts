@@ -1,5 +1,5 @@
 import type { SGLangClient } from "../client/client.ts";
-import { UnreachableError } from "../errors.ts";
+import { HttpError, UnreachableError } from "../errors.ts";
 import type { Clock } from "../internal/clock.ts";
 import type { Logger } from "../internal/logger.ts";
 import { messageOf } from "../internal/thrown.ts";
@@ -49,8 +49,15 @@ export class RouterRoute implements Disposable {
     return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
   }
 
-  /** Takes note of an error of the router; tells whether it is gone, and has not got the request. */
-  isGoneBy(error: unknown): boolean {
+  /**
+   * Takes note of an error of the router; tells whether the request went to no server, so that it may
+   * go to one directly: the router is gone, or takes every server for dead, as for a while after one
+   * died. Who serves is known better here.
+   */
+  hasPassedToNobody(error: unknown): boolean {
+    if (error instanceof HttpError) {
+      return error.status === 503 && /no (?:available|healthy) workers/i.test(error.message);
+    }
     if (!(error instanceof UnreachableError) || error.reason !== "refused") return false;
     if (this.#isGone || this.#closing.signal.aborted) return true;
     this.#isGone = true;

@@ -26,19 +26,19 @@ export async function* watchStream(
   const facts = factsOf(planned, true);
   const startedAt = systemClock.now();
   const watch = beginObserved({ name: "generate", subject: engine, facts });
+  let failure: unknown;
   try {
     for await (const delta of deltas) {
       facts.firstTokenMs ??= systemClock.now() - startedAt;
       if (delta.final !== null) tellSamples(facts, [delta.final]);
       yield delta;
     }
-    watch.end();
   } catch (error) {
-    watch.end(error);
+    failure = error;
     throw error;
   } finally {
-    // A reader that leaves the loop ends here without the lines above; a second end is not heard.
-    watch.end();
+    // Also where the reader leaves the loop.
+    watch.end(failure);
   }
 }
 

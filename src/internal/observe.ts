@@ -25,8 +25,6 @@ export interface Operation {
   readonly subject: object | undefined;
   /** What is known; the one who does it adds what it learns before the end. */
   readonly facts: Facts;
-  /** Milliseconds since 1970 at which it began, when that was not now. */
-  readonly startedAt?: number | undefined;
 }
 
 /** One observer's view of one operation. */
