@@ -3,18 +3,16 @@ import type { Monitor } from "./monitor.ts";
 import type { Family, Labels } from "./prometheus.ts";
 import type { ServerLook } from "./server_look.ts";
 
-/** Metrics of the servers of a fleet. */
-export function serverFamilies(servers: readonly ServerLook[]): Family[] {
-  const gauge = (
-    name: string,
-    help: string,
-    value: (server: ServerLook) => number | null,
-  ): Family => ({
-    type: "gauge",
-    name: `sglang_rl_server_${name}`,
-    help,
-    samples: servers.map((server) => [{ server: server.url }, value(server)] as const),
-  });
+/** What is counted of a server, by whoever asked it. */
+export type ServerNumbers = Pick<
+  ServerLook,
+  "url" | "answers" | "running" | "waiting" | "tokensPerSecond" | "kvUsage" | "cacheHits"
+>;
+
+/** The numbers of the servers of a fleet; what a server does not tell is left out. */
+export function serverGauges(servers: readonly ServerNumbers[]): Family[] {
+  const gauge = (name: string, help: string, value: (server: ServerNumbers) => number | null) =>
+    serverGauge(name, help, servers.map((server) => [server.url, value(server)]));
   return [
     gauge("up", "Whether the server answers.", ({ answers }) => Number(answers)),
     gauge("requests_running", "Requests that run.", ({ running }) => running),
@@ -26,21 +24,43 @@ export function serverFamilies(servers: readonly ServerLook[]): Family[] {
       "Share of prompt tokens found in the prefix cache.",
       ({ cacheHits }) => cacheHits,
     ),
-    {
-      type: "gauge",
-      name: "sglang_rl_server_info",
-      help: "What the server is, and which weights it has.",
-      samples: servers.map((server) => [
-        {
-          server: server.url,
-          sglang: server.sglang ?? "",
-          weight_version: server.weightVersion ?? "",
-          model: server.model ?? "",
-          state: server.state ?? "",
-        },
-        1,
-      ]),
-    },
+  ];
+}
+
+/** One number of each server, by address. */
+export function serverGauge(
+  name: string,
+  help: string,
+  values: readonly (readonly [url: string, value: number | null])[],
+): Family {
+  return {
+    type: "gauge",
+    name: `sglang_rl_server_${name}`,
+    help,
+    samples: values.map(([server, value]) => [{ server }, value]),
+  };
+}
+
+/** What each server is, as labels of a gauge that is 1. */
+export function serverInfo(servers: readonly Labels[]): Family {
+  return {
+    type: "gauge",
+    name: "sglang_rl_server_info",
+    help: "What the server is, and which weights it has.",
+    samples: servers.map((labels) => [labels, 1]),
+  };
+}
+
+function serverFamilies(servers: readonly ServerLook[]): Family[] {
+  return [
+    ...serverGauges(servers),
+    serverInfo(servers.map((server) => ({
+      server: server.url,
+      sglang: server.sglang ?? "",
+      weight_version: server.weightVersion ?? "",
+      model: server.model ?? "",
+      state: server.state ?? "",
+    }))),
   ];
 }
 

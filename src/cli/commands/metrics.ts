@@ -2,6 +2,7 @@ import type { Command } from "commander";
 import { SGLangClient } from "../../client/mod.ts";
 import { serveHttp } from "../../internal/serve_http.ts";
 import { messageOf } from "../../internal/thrown.ts";
+import { serverGauge, serverGauges, serverInfo } from "../../telemetry/families.ts";
 import { type Family, PROMETHEUS_TYPE, prometheusText } from "../../telemetry/mod.ts";
 import { accessOf, addFleetOptions, type FleetOptions, serverUrls } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
@@ -70,30 +71,6 @@ async function answerScrapes(
   await server.finished;
 }
 
-interface Gauge {
-  readonly name: string;
-  readonly help: string;
-  readonly value: (server: ServerStatus) => number | null;
-}
-
-const gauges: readonly Gauge[] = [
-  { name: "up", help: "Whether the server answers.", value: (s) => +(s.health !== "unreachable") },
-  { name: "ready", help: "Whether the server generates.", value: (s) => +(s.health === "ready") },
-  { name: "requests_running", help: "Requests that run.", value: (s) => s.running },
-  { name: "requests_waiting", help: "Requests that wait.", value: (s) => s.waiting },
-  { name: "tokens_per_second", help: "Tokens made a second.", value: (s) => s.tokensPerSecond },
-  {
-    name: "kv_usage_ratio",
-    help: "Share of the KV pool in use.",
-    value: (s) => ratio(s.kvUsagePercent),
-  },
-  {
-    name: "cache_hit_ratio",
-    help: "Share of prompt tokens found in the prefix cache.",
-    value: (s) => ratio(s.cacheHitPercent),
-  },
-];
-
 function ratio(percent: number | null): number | null {
   return percent === null ? null : Math.round(percent * 10) / 1000;
 }
@@ -101,22 +78,23 @@ function ratio(percent: number | null): number | null {
 /** The state of servers as metrics; what a server does not tell is left out. */
 export function families(fleet: readonly ServerStatus[]): Family[] {
   return [
-    ...gauges.map(({ name, help, value }): Family => ({
-      type: "gauge",
-      name: `sglang_rl_server_${name}`,
-      help,
-      samples: fleet.map((server) => [{ server: server.server }, value(server)] as const),
-    })),
-    {
-      type: "gauge",
-      name: "sglang_rl_server_info",
-      help: "What the server is and which weights it has.",
-      samples: fleet.map((server) => [{
-        server: server.server,
-        sglang: server.sglang ?? "",
-        weight_version: server.weightVersion ?? "",
-        checkpoint: server.checkpoint ?? "",
-      }, 1]),
-    },
+    ...serverGauges(fleet.map((server) => ({
+      ...server,
+      url: server.server,
+      answers: server.health !== "unreachable",
+      kvUsage: ratio(server.kvUsagePercent),
+      cacheHits: ratio(server.cacheHitPercent),
+    }))),
+    serverGauge(
+      "ready",
+      "Whether the server generates.",
+      fleet.map(({ server, health }) => [server, Number(health === "ready")]),
+    ),
+    serverInfo(fleet.map((server) => ({
+      server: server.server,
+      sglang: server.sglang ?? "",
+      weight_version: server.weightVersion ?? "",
+      checkpoint: server.checkpoint ?? "",
+    }))),
   ];
 }
