@@ -19,7 +19,9 @@ import type { Clock } from "../internal/clock.ts";
 import { sleep } from "../internal/deadline.ts";
 import type { Logger } from "../internal/logger.ts";
 import { orAborted } from "../internal/or_aborted.ts";
+import { retry } from "../internal/retry.ts";
 import { Semaphore } from "../internal/semaphore.ts";
+import { messageOf } from "../internal/thrown.ts";
 import type { GenerateOptions } from "./engine.ts";
 import { type BegunRequest, GenerateCall } from "./generate_call.ts";
 import { type GeneratePlan, type PlannedRequest, samplesOf } from "./generate_plan.ts";
@@ -485,16 +487,16 @@ export class Dispatcher {
   /** Where servers come back, a request that no server answered is sent again. */
   async #send(planned: PlannedRequest, n: number, signal: AbortSignal): Promise<Generation[]> {
     const { isHealing, clock, logger } = this.#options;
-    for (let again = 0;; again++) {
-      try {
-        return await this.#sendOnce(planned, n, signal);
-      } catch (error) {
-        if (signal.aborted || !isHealing() || !isBreak(error) || again === MAX_AGAIN) throw error;
-        logger.warn(`${error.message}. The request is sent again`);
-      }
-      const delayMs = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** again);
-      await sleep(delayMs, { signal, clock, phase: "pause before a request is sent again" });
-    }
+    return await retry({
+      retries: MAX_AGAIN,
+      initialDelayMs: FIRST_PAUSE_MS,
+      maxDelayMs: LONGEST_PAUSE_MS,
+      jitter: 0,
+      shouldRetry: (error) => !signal.aborted && isHealing() && isBreak(error),
+      onRetry: (error) => logger.warn(`${messageOf(error)}. The request is sent again`),
+      signal,
+      clock,
+    }, () => this.#sendOnce(planned, n, signal));
   }
 
   async #sendOnce(planned: PlannedRequest, n: number, signal: AbortSignal): Promise<Generation[]> {

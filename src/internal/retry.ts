@@ -13,6 +13,8 @@ export interface RetryOptions {
   readonly jitter: number;
   /** Whether another try can help after this error. */
   readonly shouldRetry: (error: unknown) => boolean;
+  /** Told why before the pause of each further try. */
+  readonly onRetry?: ((error: unknown) => void) | undefined;
   /** The caller's cancellation. */
   readonly signal?: AbortSignal | undefined;
   /** The time to use. */
@@ -32,6 +34,7 @@ export async function retry<T>(
       return await work(attempt);
     } catch (error) {
       if (attempt >= options.retries || !options.shouldRetry(error)) throw error;
+      options.onRetry?.(error);
       const full = Math.min(options.maxDelayMs, options.initialDelayMs * 2 ** attempt);
       const delayMs = full * (1 - options.jitter * random());
       await sleep(delayMs, { signal: options.signal, clock: options.clock, phase: "retry pause" });
