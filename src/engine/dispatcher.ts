@@ -23,7 +23,7 @@ import { retry } from "../internal/retry.ts";
 import { Semaphore } from "../internal/semaphore.ts";
 import { messageOf } from "../internal/thrown.ts";
 import type { GenerateOptions } from "./engine.ts";
-import { type BegunRequest, GenerateCall } from "./generate_call.ts";
+import { type BegunRequest, GenerateCall, OpenCall } from "./generate_call.ts";
 import { type GeneratePlan, type PlannedRequest, samplesOf } from "./generate_plan.ts";
 import { droppedSample } from "./dropped_sample.ts";
 import { madeBy } from "./made_by.ts";
@@ -108,7 +108,7 @@ export class Dispatcher {
   readonly #open = new Map<string, OpenRequest>();
   readonly #closing = new AbortController();
   /** Calls under way: taking a listener off a signal that has thousands is slow. */
-  readonly #calls = new Set<GenerateCall>();
+  readonly #calls = new Set<OpenCall>();
   /** Ids that callers gave for prompts of calls under way. */
   readonly #reserved = new Set<string>();
   /** Requests that were begun and wait for their turn. */
@@ -185,7 +185,7 @@ export class Dispatcher {
     options: GenerateOptions,
   ): AsyncGenerator<GenerationDelta, void, undefined> {
     // The deadline is the client's here, which has a phase of its own for it.
-    const call = GenerateCall.ofOne();
+    const call = new OpenCall();
     using _stop = this.#stopOn(call, { signal: options.signal });
     using _rid = this.#reserve(new Set([planned.request.rid]));
     using open = this.#register(planned, call);
@@ -418,7 +418,7 @@ export class Dispatcher {
     };
   }
 
-  #register(planned: PlannedRequest, call: GenerateCall): OpenRequest {
+  #register(planned: PlannedRequest, call: OpenCall): OpenRequest {
     const { rid } = planned.request;
     if (this.#open.has(rid)) throw new ValidationError(`Request id "${rid}" is in use`);
     const controller = new AbortController();
@@ -578,7 +578,7 @@ export class Dispatcher {
 
   /** Ends a call with the caller's signal, at its deadline and with the engine. */
   #stopOn(
-    call: GenerateCall,
+    call: OpenCall,
     { signal, timeoutMs }: Pick<GenerateOptions, "signal" | "timeoutMs">,
   ): Disposable {
     const onAbort = () => call.end(new AbortedError("generate", { cause: signal?.reason }));

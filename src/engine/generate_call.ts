@@ -1,6 +1,6 @@
 import { setImmediate } from "node:timers/promises";
 import type { Generation } from "../client/types.ts";
-import { PartialResultError, StateError } from "../errors.ts";
+import { PartialResultError } from "../errors.ts";
 import { systemClock } from "../internal/clock.ts";
 import { asError } from "../internal/thrown.ts";
 import type { GenerateOptions } from "./engine.ts";
@@ -29,27 +29,15 @@ export interface GenerateCallOptions {
   readonly onProgress: GenerateOptions["onProgress"];
 }
 
-/**
- * A call of `generate` under way. Requests are made as their turn comes, so that a call of any
- * number of prompts holds what is in flight, and what has come.
- */
-export class GenerateCall {
+/** A call under way, and how it is ended. One of a stream has nothing that is not begun. */
+export class OpenCall {
   /** Ends of the requests that are under way. */
   readonly ends = new Set<(error: unknown) => void>();
-  readonly #options: GenerateCallOptions;
   readonly #stop = new AbortController();
-  readonly #dropped = new Set<string>();
-  #dropsAll = false;
-  #next = 0;
-
-  /** Describes it; nothing happens before `run`. */
-  constructor(options: GenerateCallOptions) {
-    this.#options = options;
-  }
 
   /** Prompts that were not begun. */
   get left(): number {
-    return this.#stop.signal.aborted ? 0 : this.#options.plan.total - this.#next;
+    return 0;
   }
 
   /** Fires when the call has to end, with the error to throw as its reason. */
@@ -59,34 +47,40 @@ export class GenerateCall {
 
   /** Ends it: what is under way and what is left. */
   end(error: unknown): void {
-    if (this.#stop.signal.aborted) return;
+    if (this.signal.aborted) return;
     this.#stop.abort(error);
     for (const end of this.ends) end(error);
   }
 
   /** Prompts that were not begun, of these ids or all, become empty samples. */
-  drop(rids: "all" | ReadonlySet<string>): void {
-    if (rids === "all") this.#dropsAll = true;
-    else if (this.#options.plan.rids !== undefined) {
-      for (const rid of rids) {
-        this.#dropped.add(rid);
-      }
-    }
+  drop(_rids: "all" | ReadonlySet<string>): void {}
+}
+
+/**
+ * A call of `generate` under way. Requests are made as their turn comes, so that a call of any
+ * number of prompts holds what is in flight, and what has come.
+ */
+export class GenerateCall extends OpenCall {
+  readonly #options: GenerateCallOptions;
+  readonly #dropped = new Set<string>();
+  #dropsAll = false;
+  #next = 0;
+
+  /** Describes it; nothing happens before `run`. */
+  constructor(options: GenerateCallOptions) {
+    super();
+    this.#options = options;
   }
 
-  /** The one request of a stream, which needs only its end. */
-  static ofOne(): GenerateCall {
-    const never = () => {
-      throw new StateError("A stream sends by itself");
-    };
-    const plan = { total: 0, n: 1, adapter: undefined, rids: undefined, sample: undefined };
-    return new GenerateCall({
-      plan: { ...plan, request: never },
-      begin: never,
-      dropped: never,
-      isOfOnePrompt: () => false,
-      onProgress: undefined,
-    });
+  override get left(): number {
+    return this.signal.aborted ? 0 : this.#options.plan.total - this.#next;
+  }
+
+  override drop(rids: "all" | ReadonlySet<string>): void {
+    if (rids === "all") this.#dropsAll = true;
+    else if (this.#options.plan.rids !== undefined) {
+      for (const rid of rids) this.#dropped.add(rid);
+    }
   }
 
   /**
@@ -120,13 +114,13 @@ export class GenerateCall {
         open++;
         void take(row, samples);
       });
-      if (!this.#stop.signal.aborted) await onAllBegun();
+      if (!this.signal.aborted) await onAllBegun();
     } catch (error) {
       this.end(error);
     }
     leave();
     await settled.promise;
-    if (this.#stop.signal.aborted) throw this.#stop.signal.reason;
+    if (this.signal.aborted) throw this.signal.reason;
     return outcome(results, failures);
   }
 
