@@ -79,7 +79,7 @@ interface OpenRequest extends Disposable {
   readonly end: (error: unknown) => void;
   /** Ends the request without an answer of the server: its samples are empty and aborted. */
   readonly drop: () => void;
-  readonly isDropped: boolean;
+  isDropped: boolean;
   /** Resolves when the call has its answer or its error. */
   readonly ended: Promise<void>;
   isSent: boolean;
@@ -424,8 +424,6 @@ export class Dispatcher {
     const controller = new AbortController();
     const { promise: ended, resolve } = Promise.withResolvers<void>();
     const end = (error: unknown) => controller.abort(error);
-    let isDropped = false;
-    let isSent = false;
     this.#unsent++;
     const open: OpenRequest = {
       planned,
@@ -433,20 +431,15 @@ export class Dispatcher {
       end,
       ended,
       drop: () => {
-        isDropped = !controller.signal.aborted;
+        // What was dropped or ended before stays so.
+        if (controller.signal.aborted) return;
+        open.isDropped = true;
         controller.abort();
       },
-      get isDropped() {
-        return isDropped;
-      },
-      get isSent() {
-        return isSent;
-      },
-      set isSent(value) {
-        isSent = value;
-      },
+      isDropped: false,
+      isSent: false,
       [Symbol.dispose]: () => {
-        if (!isSent) this.#unsent--;
+        if (!open.isSent) this.#unsent--;
         call.ends.delete(end);
         this.#open.delete(rid);
         resolve();

@@ -151,6 +151,21 @@ Deno.test("aborting all ends queued streams too", async () => {
   await abort;
 });
 
+Deno.test("what waits may be aborted twice at once", async () => {
+  const { server, arrived, release } = holding();
+  await using _server = server;
+  await using engine = await AsyncSGLang.connect(server.url, { ...options, maxConcurrency: 1 });
+  const one = arrived(1);
+  const first = engine.generate("x");
+  await one;
+  const waiting = engine.generate("y");
+  while (engine.requests.queued === 0) await Promise.resolve();
+  const aborts = [engine.abort("all"), engine.abort("all")];
+  assert.equal((await waiting).finishReason.type, "abort");
+  release();
+  await Promise.all([first, ...aborts]);
+});
+
 Deno.test("shutdown ends what runs with a state error", async () => {
   const { server, arrived, release } = holding();
   await using _server = server;
