@@ -1,5 +1,6 @@
 import { ProtocolError, UnsupportedError } from "../errors.ts";
 import type { Logger } from "../internal/logger.ts";
+import { samplingIn } from "./request.ts";
 
 /**
  * What an event of a stream holds. `cumulative`: everything so far (the default of every version).
@@ -128,7 +129,7 @@ const DEMANDING_FIELDS = {
 
 /** The fields of a request that not every server honours. */
 export function demandingFields(body: Readonly<Record<string, unknown>>): DemandingField[] {
-  const sampling = body.sampling_params as Readonly<Record<string, unknown>>;
+  const sampling = samplingIn(body);
   const names = Object.keys(DEMANDING_FIELDS) as DemandingField[];
   return names.filter((name) => name in body || name in sampling);
 }

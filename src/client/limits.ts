@@ -1,4 +1,5 @@
 import { ValidationError } from "../errors.ts";
+import { samplingIn } from "./request.ts";
 
 const MiB = 2 ** 20;
 /** The longest text that the engine of JavaScript can hold. */
@@ -58,7 +59,7 @@ export function generateBytes(
   body: Readonly<Record<string, unknown>>,
   given?: number,
 ): GenerateBytes {
-  const sampling = (body.sampling_params ?? {}) as Readonly<Record<string, unknown>>;
+  const sampling = samplingIn(body);
   const newTokens = sampling.max_new_tokens === undefined ? 128 : sampling.max_new_tokens;
   const n = typeof sampling.n === "number" ? sampling.n : 1;
   const known = new Set<string>(KNOWN_FIELDS);

@@ -98,6 +98,13 @@ export function buildRequest(
   return { body, rid, promptIds: prompt.ids, n, warnings };
 }
 
+/** Sampling parameters of a body of `/generate`, by their names on the wire. */
+export function samplingIn(
+  body: Readonly<Record<string, unknown>>,
+): Readonly<Record<string, unknown>> {
+  return (body.sampling_params ?? {}) as Readonly<Record<string, unknown>>;
+}
+
 /** Whether a body of `/generate` holds token ids, so that the vocabulary size matters. */
 export function holdsIds(body: Readonly<Record<string, unknown>>): boolean {
   return body.input_ids !== undefined || otherIdsIn(body).length > 0;
@@ -115,7 +122,7 @@ export function checkVocabulary(
 }
 
 function otherIdsIn(body: Readonly<Record<string, unknown>>): { name: string; ids: number[] }[] {
-  const sampling = body.sampling_params as Readonly<Record<string, unknown>>;
+  const sampling = samplingIn(body);
   const lists = {
     tokenIdsLogProb: body.token_ids_logprob,
     // With min_new_tokens these index the logits too.

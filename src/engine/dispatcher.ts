@@ -1,5 +1,5 @@
 import type { SGLangClient } from "../client/client.ts";
-import { buildRequest } from "../client/request.ts";
+import { buildRequest, samplingIn } from "../client/request.ts";
 import type {
   GenerateRequest,
   Generation,
@@ -264,7 +264,7 @@ export class Dispatcher {
       readonly signal: AbortSignal;
     },
   ): Promise<PlannedRequest | null> {
-    const wire = (body.sampling_params ?? {}) as Readonly<Record<string, unknown>>;
+    const wire = samplingIn(body);
     const most = wire.max_new_tokens;
     const left = typeof most === "number" ? most - ids.length : undefined;
     if (left !== undefined && left <= 0) return null;

@@ -1,6 +1,6 @@
 import { setImmediate } from "node:timers/promises";
 import type { FleetAdapters } from "../adapters/fleet_adapters.ts";
-import { assertIds, buildOwnRequest } from "../client/request.ts";
+import { assertIds, buildOwnRequest, samplingIn } from "../client/request.ts";
 import { isSamplingName, mergeSampling, nearestSamplingName } from "../client/sampling_params.ts";
 import type { GenerateRequest, SamplingInput, SamplingParams } from "../client/types.ts";
 import { ValidationError } from "../errors.ts";
@@ -171,7 +171,8 @@ export async function checkPrompts(
 
 /** Samples that a request makes. */
 export function samplesOf(planned: PlannedRequest): number {
-  return (planned.body.sampling_params as { readonly n?: number }).n ?? 1;
+  const { n = 1 } = samplingIn(planned.body) as { readonly n?: number };
+  return n;
 }
 
 function splitOptions(

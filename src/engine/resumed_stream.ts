@@ -1,10 +1,11 @@
+import { samplingIn } from "../client/request.ts";
 import type { Generation, GenerationDelta } from "../client/types.ts";
 import { HttpError, UnreachableError } from "../errors.ts";
 import type { Clock } from "../internal/clock.ts";
 import { sleep } from "../internal/deadline.ts";
 import { droppedSample } from "./dropped_sample.ts";
 import type { PlannedRequest } from "./generate_plan.ts";
-import { type FullText, objectionToSeam, SeamStops, stopsOf, wireOf } from "./seam.ts";
+import { type FullText, objectionToSeam, SeamStops, stopsOf } from "./seam.ts";
 import { stitch } from "./stitch.ts";
 
 /** What a stream needs to go on elsewhere. */
@@ -43,7 +44,7 @@ export async function* resumedStream(
 ): AsyncGenerator<GenerationDelta, void, undefined> {
   const { signal, clock } = options;
   const before = new Before(first);
-  const wire = wireOf(first.body);
+  const wire = samplingIn(first.body);
   let breaks = 0;
   for (;;) {
     const earlier = before.sample;

@@ -1,4 +1,4 @@
-import { buildOwnRequest, buildRequest } from "../client/request.ts";
+import { buildOwnRequest, buildRequest, samplingIn } from "../client/request.ts";
 import { mergeSampling } from "../client/sampling_params.ts";
 import { partSeed, randomSeed, sampleSeed } from "../internal/sample_seed.ts";
 import type { PlanContext, PlannedRequest } from "./generate_plan.ts";
@@ -20,7 +20,7 @@ export function seedsFor(
   const { seed, isGiven } = seedOf(sample, context);
   const counts = new Map<string, number>();
   return (planned) => {
-    const sampling = wireSampling(planned);
+    const sampling = samplingIn(planned.body);
     // Beams are not sampled, and their number is n.
     if ("beam_width" in sampling || "beam_width" in planned.body) return planned;
     const { n = 1 } = sampling as { readonly n?: number };
@@ -51,16 +51,12 @@ function seedOf(
   planned: PlannedRequest,
   { samplingDefaults, nextCall }: PlanContext,
 ): { seed: number; isGiven: boolean } {
-  const given = wireSampling(planned).sampling_seed;
+  const given = samplingIn(planned.body).sampling_seed;
   if (typeof given !== "number") return { seed: randomSeed(), isGiven: false };
   // The seed of the defaults is for all calls, which must not all give the same.
   const isDefault = samplingDefaults !== undefined &&
-    !("sampling_seed" in wireSampling(buildWithoutDefaults(planned)));
+    !("sampling_seed" in samplingIn(buildRequest(planned.request).body));
   return { seed: isDefault ? partSeed(given, nextCall()) : given, isGiven: true };
-}
-
-function buildWithoutDefaults({ request }: PlannedRequest): Pick<PlannedRequest, "body"> {
-  return buildRequest(request);
 }
 
 function seeded(
@@ -78,8 +74,4 @@ function seeded(
   const { body } = buildOwnRequest(own, { defaults: context.samplingDefaults });
   const unseeded = mayGoWithout ? { ...request, rid, samplingParams: single } : undefined;
   return { request: own, body, unseeded };
-}
-
-function wireSampling({ body }: Pick<PlannedRequest, "body">): Readonly<Record<string, unknown>> {
-  return (body.sampling_params ?? {}) as Readonly<Record<string, unknown>>;
 }

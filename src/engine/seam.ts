@@ -1,5 +1,3 @@
-import type { SamplingInput } from "../client/types.ts";
-
 /** Parameters whose work depends on what was sampled before, and what they do with it. */
 const DEPENDENT: readonly { name: string; neutral: number | null; why: string }[] = [
   { name: "presence_penalty", neutral: 0, why: "counts the tokens that were sampled" },
@@ -117,9 +115,4 @@ function beginsIn(text: string, stop: string): boolean {
 export function stopsOf(wire: Readonly<Record<string, unknown>>): readonly string[] {
   const { stop } = wire as { stop?: string | readonly string[] | null };
   return stop === undefined || stop === null ? [] : [stop].flat().filter((one) => one !== "");
-}
-
-/** Sampling parameters as they are sent. */
-export function wireOf(body: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
-  return (body.sampling_params ?? {}) as SamplingInput as Readonly<Record<string, unknown>>;
 }
