@@ -18,8 +18,8 @@ export interface WireRequest {
   readonly warnings: readonly string[];
 }
 
-/** Field of a request, and its name on the wire. */
-const FIELDS = {
+/** Fields of a request beside the prompt and the sampling parameters, and their names on the wire. */
+export const REQUEST_FIELDS = {
   returnLogProbs: "return_logprob",
   logProbStartLen: "logprob_start_len",
   topLogProbs: "top_logprobs_num",
@@ -33,9 +33,16 @@ const FIELDS = {
   extraKey: "extra_key",
   sessionId: "session_id",
   routedDpRank: "routed_dp_rank",
-} as const;
+} as const satisfies Partial<Record<keyof GenerateRequest, string>>;
 
-const KNOWN = ["text", "inputIds", "samplingParams", "rid", "extra", ...Object.keys(FIELDS)];
+const KNOWN = [
+  "text",
+  "inputIds",
+  "samplingParams",
+  "rid",
+  "extra",
+  ...Object.keys(REQUEST_FIELDS),
+];
 
 /** What only this library may set, because an answer is read by it. */
 const NOT_EXTRA = ["text", "input_ids", "sampling_params", "rid", "stream"];
@@ -77,8 +84,8 @@ export function buildRequest(
   const body: Record<string, unknown> = { ...prompt.fields };
   const fields = { ...sampling.requestFields };
   const warnings = [...sampling.warnings];
-  for (const [name, wireName] of Object.entries(FIELDS)) {
-    const value: unknown = request[name as keyof typeof FIELDS];
+  for (const [name, wireName] of Object.entries(REQUEST_FIELDS)) {
+    const value: unknown = request[name as keyof typeof REQUEST_FIELDS];
     if (value === undefined) continue;
     const other = fields[wireName];
     if (other !== undefined && JSON.stringify(other) !== JSON.stringify(value)) {

@@ -1,6 +1,6 @@
 import { setImmediate } from "node:timers/promises";
 import type { FleetAdapters } from "../adapters/fleet_adapters.ts";
-import { assertIds, buildOwnRequest, samplingIn } from "../client/request.ts";
+import { assertIds, buildOwnRequest, REQUEST_FIELDS, samplingIn } from "../client/request.ts";
 import { isSamplingName, mergeSampling, nearestSamplingName } from "../client/sampling_params.ts";
 import type { GenerateRequest, SamplingInput, SamplingParams } from "../client/types.ts";
 import { ValidationError } from "../errors.ts";
@@ -38,39 +38,16 @@ export interface GeneratePlan {
   readonly request: (row: number) => PlannedRequest;
 }
 
+type RequestField = keyof typeof REQUEST_FIELDS;
+
 /** Names of {@linkcode GenerateOptions} that are not for sampling. */
-const REQUEST_FIELDS = [
-  "returnLogProbs",
-  "logProbStartLen",
-  "topLogProbs",
-  "tokenIdsLogProb",
-  "returnPromptIds",
-  "returnHiddenStates",
-  "returnRoutedExperts",
-  "routedExpertsStartLen",
-  "lora",
-  "priority",
-  "extraKey",
-  "sessionId",
-  "routedDpRank",
-] as const;
+const FIELD_NAMES = Object.keys(REQUEST_FIELDS) as RequestField[];
 
 /** TorchRL's and SGLang's names of request fields. */
-const REQUEST_ALIASES: Readonly<Record<string, typeof REQUEST_FIELDS[number]>> = {
-  return_logprob: "returnLogProbs",
+const FIELD_ALIASES: Readonly<Record<string, RequestField>> = {
+  ...Object.fromEntries(FIELD_NAMES.map((name) => [REQUEST_FIELDS[name], name])),
   return_logprobs: "returnLogProbs",
   return_log_probs: "returnLogProbs",
-  logprob_start_len: "logProbStartLen",
-  top_logprobs_num: "topLogProbs",
-  token_ids_logprob: "tokenIdsLogProb",
-  return_prompt_token_ids: "returnPromptIds",
-  return_hidden_states: "returnHiddenStates",
-  return_routed_experts: "returnRoutedExperts",
-  routed_experts_start_len: "routedExpertsStartLen",
-  lora_path: "lora",
-  extra_key: "extraKey",
-  session_id: "sessionId",
-  routed_dp_rank: "routedDpRank",
 };
 
 /** Fields of SGLang that go into the request as they are. */
@@ -202,7 +179,7 @@ function setRequestField(
   value: unknown,
   into: { fields: Record<string, unknown>; extra: Record<string, unknown> },
 ): boolean {
-  const field = REQUEST_ALIASES[name] ?? REQUEST_FIELDS.find((known) => known === name);
+  const field = FIELD_ALIASES[name] ?? FIELD_NAMES.find((known) => known === name);
   if (field !== undefined) into.fields[field] = value;
   else if (EXTRA_ALIASES.includes(name)) into.extra[name] = value;
   else return false;
@@ -210,7 +187,7 @@ function setRequestField(
 }
 
 function unknownOption(name: string): ValidationError {
-  const known = [...REQUEST_FIELDS, ...CALL_OPTIONS, ...Object.keys(REQUEST_ALIASES)];
+  const known = [...FIELD_NAMES, ...CALL_OPTIONS, ...Object.keys(FIELD_ALIASES)];
   const nearest = nearestName(name, known) ?? nearestSamplingName(name);
   return new ValidationError(
     `Unknown option "${name}" of generate` +
