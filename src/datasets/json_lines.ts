@@ -1,6 +1,6 @@
 import { ValidationError } from "../errors.ts";
 import { openSource } from "../internal/byte_source.ts";
-import { isTooDeep } from "../internal/json.ts";
+import { isRecord, isTooDeep } from "../internal/json.ts";
 import { findLines, readLines } from "../internal/line_index.ts";
 import { Dataset, type RowStore } from "./dataset.ts";
 import { type DatasetOptions, type DatasetRow, settingsOf } from "./options.ts";
@@ -57,8 +57,6 @@ function parseRow(line: string, where: string): DatasetRow {
   } catch (cause) {
     throw new ValidationError(`${where} is not JSON`, { cause });
   }
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) {
-    return value as DatasetRow;
-  }
+  if (isRecord(value)) return value;
   throw new ValidationError(`${where} is no JSON object`);
 }

@@ -1,5 +1,6 @@
 import { parseStrictJson } from "../checkpoint/json.ts";
 import { CheckpointError } from "../errors.ts";
+import { isRecord } from "../internal/json.ts";
 
 /** Name and version of the form of a delta store. */
 export const DELTA_SCHEMA = "sglang-rl.delta/1";
@@ -72,10 +73,6 @@ export function parseManifest(bytes: Uint8Array, what: string): DeltaManifest {
       return { name, size, sha256, delta: { path, size: deltaSize, baseSha256 } };
     }),
   };
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function isName(value: unknown): value is string {

@@ -1,7 +1,7 @@
 import { TimeoutError } from "../errors.ts";
 import type { Clock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
-import { isTooDeep } from "../internal/json.ts";
+import { isRecord, isTooDeep } from "../internal/json.ts";
 import { GatewayRefusal, invalid } from "./fault.ts";
 import type { GatewayRequest } from "./http_server.ts";
 
@@ -42,10 +42,8 @@ export async function readBody(
     const message = `The body is not JSON: ${(cause as Error).message.slice(0, 200)}`;
     throw new GatewayRefusal(message, { status: 400, reason: "invalid_request", cause });
   }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw invalid("The body must be a JSON object");
-  }
-  return value as Record<string, unknown>;
+  if (!isRecord(value)) throw invalid("The body must be a JSON object");
+  return value;
 }
 
 async function readText(

@@ -1,6 +1,7 @@
 import { jsonLines } from "../collector/export/json_lines.ts";
 import { RolloutBatch } from "../collector/batch.ts";
-import { Fields, ignoredFields, isObject } from "./apis/fields.ts";
+import { isRecord } from "../internal/json.ts";
+import { Fields, ignoredFields } from "./apis/fields.ts";
 import { GatewayRefusal, invalid } from "./fault.ts";
 import type { EndedSession, SessionLimits, SessionOptions } from "./options.ts";
 import type { GatewaySession } from "./gateway_session.ts";
@@ -70,5 +71,5 @@ export function records(rows: EndedSession["rows"]): unknown[] {
 
 /** Whether a value of a body asks for something; an empty body asks for nothing. */
 export function checkNothingAsked(body: unknown): void {
-  if (isObject(body)) ignoredFields(body, { used: [], ignored: [] });
+  if (isRecord(body)) ignoredFields(body, { used: [], ignored: [] });
 }

@@ -1,4 +1,5 @@
 import { ProtocolError, UnreachableError } from "../errors.ts";
+import { isRecord } from "../internal/json.ts";
 
 /**
  * Frames of the trainer protocol: a head of 16 bytes, then the payload. All numbers are unsigned and
@@ -154,10 +155,8 @@ export class FrameReader {
     } catch (cause) {
       throw new ProtocolError(`${this.#peer} sent a message that is no JSON`, { cause });
     }
-    if (typeof value !== "object" || value === null || Array.isArray(value)) {
-      throw new ProtocolError(`${this.#peer} sent a message that is no object`);
-    }
-    return value as Record<string, unknown>;
+    if (!isRecord(value)) throw new ProtocolError(`${this.#peer} sent a message that is no object`);
+    return value;
   }
 
   #take(target: Uint8Array): number {

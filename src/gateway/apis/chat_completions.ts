@@ -1,4 +1,5 @@
 /** `POST /v1/chat/completions`. */
+import { isRecord } from "../../internal/json.ts";
 import type { Asked, ToolChoice } from "../asked.ts";
 import type { EventStream } from "../event_stream.ts";
 import { type GatewayRefusal, invalid } from "../fault.ts";
@@ -14,7 +15,7 @@ import {
   type WriteContext,
 } from "./api.ts";
 import { chatMessages } from "./chat_messages.ts";
-import { checkedTools, Fields, ignoredFields, isObject, offeredTool } from "./fields.ts";
+import { checkedTools, Fields, ignoredFields, offeredTool } from "./fields.ts";
 import { openAIError } from "./openai_error.ts";
 import { grammarOf, SAMPLING_FIELDS, samplingOf } from "./sampling_fields.ts";
 
@@ -126,7 +127,7 @@ export function toolChoiceOf(value: unknown, tools: Asked["tools"]): ToolChoice 
   if (value === "none") return "none";
   if (tools.length === 0) throw invalid('"tool_choice" needs "tools"', "tool_choice");
   if (value === "required") return "required";
-  const named = isObject(value) ? (isObject(value.function) ? value.function : value).name : null;
+  const named = isRecord(value) ? (isRecord(value.function) ? value.function : value).name : null;
   if (typeof named !== "string") {
     throw invalid('"tool_choice" must be auto, none, required or name a function', "tool_choice");
   }

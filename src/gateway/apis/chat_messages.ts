@@ -1,6 +1,7 @@
+import { isRecord } from "../../internal/json.ts";
 import type { Message } from "../../policy/message.ts";
 import { invalid } from "../fault.ts";
-import { Fields, isObject } from "./fields.ts";
+import { Fields } from "./fields.ts";
 
 const ROLES = ["system", "developer", "user", "assistant", "tool"] as const;
 const KNOWN = [
@@ -28,7 +29,7 @@ export function chatMessages(value: unknown): readonly Message[] {
 }
 
 function chatMessage(value: unknown, path: string): Message {
-  if (!isObject(value)) {
+  if (!isRecord(value)) {
     throw invalid(`"${path.slice(0, -1)}" must be an object`, path.slice(0, -1));
   }
   const fields = new Fields(value, path);
@@ -76,7 +77,7 @@ export function contentOf(value: unknown, path: string): string | null {
   if (typeof value === "string") return value;
   if (!Array.isArray(value)) throw invalid(`"${path}" must be a string or a list of parts`, path);
   return value.map((part, index) => {
-    const { type, text } = isObject(part) ? part : {} as Readonly<Record<string, unknown>>;
+    const { type, text } = isRecord(part) ? part : {} as Readonly<Record<string, unknown>>;
     const isText = type === "text" || type === "input_text" || type === "output_text";
     if (isText && typeof text === "string") return text;
     throw invalid(

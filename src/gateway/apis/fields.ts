@@ -1,3 +1,4 @@
+import { isRecord } from "../../internal/json.ts";
 import { nearestName } from "../../internal/suggest.ts";
 import { invalid } from "../fault.ts";
 import type { OfferedTool } from "../asked.ts";
@@ -85,7 +86,7 @@ export class Fields {
 
   /** An object. */
   object(name: string): Readonly<Record<string, unknown>> | undefined {
-    return this.#of(name, "an object", isObject);
+    return this.#of(name, "an object", isRecord);
   }
 
   /** An object that must be there. */
@@ -98,7 +99,7 @@ export class Fields {
     return this.#of(
       name,
       "a list of objects",
-      (value) => Array.isArray(value) && value.every(isObject),
+      (value) => Array.isArray(value) && value.every(isRecord),
     );
   }
 
@@ -141,11 +142,6 @@ export class Fields {
   }
 }
 
-/** Whether a value is an object and no list. */
-export function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
 /** Most tools of a request. */
 const MAX_TOOLS = 1024;
 
@@ -158,7 +154,7 @@ export function offeredTool(
   },
   path: string,
 ): OfferedTool {
-  if (parameters !== undefined && parameters !== null && !isObject(parameters)) {
+  if (parameters !== undefined && parameters !== null && !isRecord(parameters)) {
     throw invalid(`"${path}.parameters" must be a JSON schema`, `${path}.parameters`);
   }
   return {
@@ -166,7 +162,7 @@ export function offeredTool(
     function: {
       name,
       ...(typeof description === "string" ? { description } : {}),
-      ...(isObject(parameters) ? { parameters } : {}),
+      ...(isRecord(parameters) ? { parameters } : {}),
     },
   };
 }

@@ -1,4 +1,5 @@
 /** `POST /v1/messages`: Anthropic's API. */
+import { isRecord } from "../../internal/json.ts";
 import type { Message } from "../../policy/message.ts";
 import type { Asked, ToolChoice } from "../asked.ts";
 import type { EventStream } from "../event_stream.ts";
@@ -6,7 +7,7 @@ import { type GatewayRefusal, invalid } from "../fault.ts";
 import type { RecordedTurn } from "../recorded_turn.ts";
 import type { AnswerPart } from "../session.ts";
 import { type AnswerWriter, type Api, isRetry, usageOf } from "./api.ts";
-import { checkedTools, Fields, ignoredFields, isObject, offeredTool } from "./fields.ts";
+import { checkedTools, Fields, ignoredFields, offeredTool } from "./fields.ts";
 
 const FIELDS = {
   used: [
@@ -143,8 +144,8 @@ function userMessages(role: string, blocks: readonly unknown[], path: string): M
   const out: Message[] = [];
   for (const [index, block] of blocks.entries()) {
     const place = `${path}[${index}]`;
-    const fields = new Fields(isObject(block) ? block : {}, `${place}.`);
-    if (isObject(block) && block.type === "tool_result") {
+    const fields = new Fields(isRecord(block) ? block : {}, `${place}.`);
+    if (isRecord(block) && block.type === "tool_result") {
       const { content } = block;
       out.push({
         role: "tool",
@@ -167,7 +168,7 @@ function assistantOf(blocks: readonly unknown[], path: string): Message {
   const calls: NonNullable<Message["tool_calls"]>[number][] = [];
   for (const [index, block] of blocks.entries()) {
     const place = `${path}[${index}]`;
-    const given = isObject(block) ? block : {};
+    const given = isRecord(block) ? block : {};
     const fields = new Fields(given, `${place}.`);
     switch (given.type) {
       case "thinking":
@@ -199,7 +200,7 @@ function textOfBlocks(value: unknown, path: string): string {
   if (typeof value === "string") return value;
   if (!Array.isArray(value)) throw invalid(`"${path}" must be a string or a list of blocks`, path);
   return value.map((block, index) => {
-    if (isObject(block) && block.type === "text" && typeof block.text === "string") {
+    if (isRecord(block) && block.type === "text" && typeof block.text === "string") {
       return block.text;
     }
     throw invalid(

@@ -1,9 +1,10 @@
+import { isRecord } from "../../internal/json.ts";
 import type { Message } from "../../policy/message.ts";
 import type { ShownAnswer } from "../asked.ts";
 import { invalid } from "../fault.ts";
 import type { RecordedTurn } from "../recorded_turn.ts";
 import { contentOf } from "./chat_messages.ts";
-import { Fields, isObject } from "./fields.ts";
+import { Fields } from "./fields.ts";
 
 /** What an API may ask of what was recorded before. */
 export interface AnswerHistory {
@@ -79,7 +80,7 @@ function items(input: unknown, history: AnswerHistory): readonly Message[] {
   const assistant = (): Pending => pending ??= new Pending();
   for (const [index, item] of input.entries()) {
     const path = `input[${index}]`;
-    if (!isObject(item)) throw invalid(`"${path}" must be an object`, path);
+    if (!isRecord(item)) throw invalid(`"${path}" must be an object`, path);
     const fields = new Fields(item, `${path}.`);
     switch (item.type ?? "message") {
       case "message": {
@@ -126,7 +127,7 @@ function reasoningOf(item: Readonly<Record<string, unknown>>): string {
   const { content, summary } = item;
   const parts = Array.isArray(content) && content.length > 0 ? content : summary;
   if (!Array.isArray(parts)) return "";
-  return parts.map((part) => isObject(part) && typeof part.text === "string" ? part.text : "")
+  return parts.map((part) => isRecord(part) && typeof part.text === "string" ? part.text : "")
     .join("");
 }
 

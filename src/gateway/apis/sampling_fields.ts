@@ -1,6 +1,7 @@
 import type { SamplingInput } from "../../client/types.ts";
+import { isRecord } from "../../internal/json.ts";
 import { invalid } from "../fault.ts";
-import { Fields, isObject } from "./fields.ts";
+import { Fields } from "./fields.ts";
 
 /** Fields of SGLang's own that every OpenAI-like API takes. */
 export const SGLANG_FIELDS = [
@@ -54,7 +55,7 @@ export function samplingOf(
 /** `response_format` as a grammar of the server. */
 export function grammarOf(format: unknown, name: string): SamplingInput {
   if (format === undefined) return {};
-  if (!isObject(format)) throw invalid(`"${name}" must be an object`, name);
+  if (!isRecord(format)) throw invalid(`"${name}" must be an object`, name);
   switch (format.type) {
     case "text":
       return {};
@@ -62,8 +63,8 @@ export function grammarOf(format: unknown, name: string): SamplingInput {
       return { jsonSchema: { type: "object" } };
     case "json_schema": {
       // Chat wraps the schema, `/v1/responses` does not.
-      const holder = isObject(format.json_schema) ? format.json_schema : format;
-      if (isObject(holder.schema)) return { jsonSchema: holder.schema };
+      const holder = isRecord(format.json_schema) ? format.json_schema : format;
+      if (isRecord(holder.schema)) return { jsonSchema: holder.schema };
       throw invalid(`"${name}" must have a schema`, `${name}.json_schema.schema`);
     }
     default:
