@@ -2,6 +2,7 @@ import { dirname } from "node:path";
 import { ValidationError } from "../errors.ts";
 import { throwIfAborted } from "../internal/deadline.ts";
 import { asPermissionError } from "../internal/permission.ts";
+import { writeAll } from "../internal/write_all.ts";
 import { type DType, isDType, type TensorInfo, tensorSizeBytes } from "./dtype.ts";
 import { encodeHeader } from "./header.ts";
 
@@ -156,12 +157,6 @@ function piecesOf(tensor: TensorToWrite): AsyncIterable<Uint8Array> | Iterable<U
 
 function bytesOf(view: ArrayBufferView): Uint8Array {
   return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-}
-
-async function writeAll(file: Deno.FsFile, bytes: Uint8Array): Promise<void> {
-  for (let written = 0; written < bytes.length;) {
-    written += await file.write(bytes.subarray(written));
-  }
 }
 
 function checkTensors(tensors: readonly TensorToWrite[]): void {

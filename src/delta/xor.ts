@@ -12,6 +12,7 @@ import { promisify } from "node:util";
 import { setImmediate } from "node:timers/promises";
 import { CheckpointError } from "../errors.ts";
 import { throwIfAborted } from "../internal/deadline.ts";
+import { writeAll } from "../internal/write_all.ts";
 
 const MAGIC = new TextEncoder().encode("SGRLXOR1");
 const PART_BYTES = 4 * 1024 * 1024;
@@ -184,10 +185,6 @@ async function fill(file: Deno.FsFile, into: Uint8Array): Promise<number> {
   }
   await setImmediate();
   return at;
-}
-
-async function writeAll(file: Deno.FsFile, bytes: Uint8Array): Promise<void> {
-  for (let at = 0; at < bytes.length;) at += await file.write(bytes.subarray(at));
 }
 
 /** Takes just so many bytes of a stream. */

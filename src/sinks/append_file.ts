@@ -1,4 +1,5 @@
 import { namingPermission } from "../internal/permission.ts";
+import { writeAll } from "../internal/write_all.ts";
 
 /** A file that grows; writes come one after the other and each is whole. */
 export class AppendFile {
@@ -19,9 +20,7 @@ export class AppendFile {
   }
 
   write(bytes: Uint8Array): Promise<void> {
-    const mine = this.#last.then(async () => {
-      for (let at = 0; at < bytes.length;) at += await this.#file.write(bytes.subarray(at));
-    });
+    const mine = this.#last.then(() => writeAll(this.#file, bytes));
     this.#last = mine.catch(() => {});
     return mine;
   }

@@ -4,6 +4,7 @@ import { ProtocolError, StateError, UnreachableError } from "../errors.ts";
 import type { Clock } from "../internal/clock.ts";
 import type { Logger } from "../internal/logger.ts";
 import { asError } from "../internal/thrown.ts";
+import { writeAll } from "../internal/write_all.ts";
 import {
   encodeFree,
   encodeHead,
@@ -418,9 +419,7 @@ export class TrainerConnection {
   #write(parts: readonly Uint8Array[]): Promise<void> {
     const written = this.#writing.then(async () => {
       this.#end.signal.throwIfAborted();
-      for (const part of parts) {
-        for (let at = 0; at < part.length;) at += await this.#socket.write(part.subarray(at));
-      }
+      for (const part of parts) await writeAll(this.#socket, part);
     });
     this.#writing = written.catch((error) => {
       if (this.#end.signal.aborted) return;

@@ -2,12 +2,13 @@ import type { MemoryMapper } from "./device_maps.ts";
 import type { RolloutBatch } from "../collector/batch.ts";
 import { AbortedError, StateError, ValidationError } from "../errors.ts";
 import { type Clock, systemClock } from "../internal/clock.ts";
-import { withDeadline } from "../internal/deadline.ts";
+import { sleep, withDeadline } from "../internal/deadline.ts";
 import { type Logger, silentLogger } from "../internal/logger.ts";
 import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import { orAborted } from "../internal/or_aborted.ts";
 import { asPermissionError } from "../internal/permission.ts";
 import { asError } from "../internal/thrown.ts";
+import { writeAll } from "../internal/write_all.ts";
 import type {
   NcclLibraries,
   SGLangWeightSender,
@@ -309,7 +310,7 @@ export class TrainerLink implements AsyncDisposable {
         if (this.#closing.signal.aborted) return;
         this.#options.logger.warn(`Trainer link: ${asError(error).message}`);
         // No descriptors left, for example: the next may be had when one is given back.
-        await new Promise<void>((resolve) => this.#options.clock.schedule(100, resolve));
+        await sleep(100, { clock: this.#options.clock });
         continue;
       }
       if (this.#trainers.size + this.#greeting >= this.#options.maxTrainers) {
@@ -367,10 +368,7 @@ export class TrainerLink implements AsyncDisposable {
   async #greet(socket: Deno.Conn, reader: FrameReader, onRing: (ring: Ring) => void) {
     const { greetingMs: timeoutMs, key, clock } = this.#options;
     const signal = this.#closing.signal;
-    const send = async (message: object) => {
-      const frame = encodeMessage(message);
-      for (let at = 0; at < frame.length;) at += await socket.write(frame.subarray(at));
-    };
+    const send = async (message: object) => await writeAll(socket, encodeMessage(message));
     const offerTo = async (trainer: TrainerName): Promise<WayOffer> => {
       const offer = await this.#offerTo(trainer);
       if (offer.opened !== undefined) onRing(offer.opened);

@@ -1,5 +1,6 @@
 import { ValidationError } from "../../errors.ts";
 import { asPermissionError } from "../../internal/permission.ts";
+import { writeAll } from "../../internal/write_all.ts";
 import { rowLine } from "../../rollout_file/row_line.ts";
 import type { RolloutBatch } from "../batch.ts";
 import type { RolloutRow } from "../row.ts";
@@ -97,10 +98,6 @@ function* inPieces(lines: Iterable<string>): Generator<string, void, void> {
     length = 0;
   }
   yield held.join("");
-}
-
-async function writeAll(file: Deno.FsFile, bytes: Uint8Array): Promise<void> {
-  for (let at = 0; at < bytes.length;) at += await file.write(bytes.subarray(at));
 }
 
 function toLine(batch: RolloutBatch, row: RolloutRow, names: readonly string[]): string {
