@@ -1,11 +1,12 @@
 import { ValidationError } from "../errors.ts";
 import { type Clock, systemClock } from "../internal/clock.ts";
+import { inBrackets, isLoopback } from "../internal/hostname.ts";
 import { serveHttp } from "../internal/serve_http.ts";
 import { messageOf } from "../internal/thrown.ts";
 import type { RolloutFile } from "../rollout_file/mod.ts";
 import { Monitor, PROMETHEUS_TYPE } from "../telemetry/mod.ts";
 import type { DashboardActions } from "./actions.ts";
-import { isLoopback, refuse, refuseStranger, refuseWithoutKey, respond } from "./guard.ts";
+import { refuse, refuseStranger, refuseWithoutKey, respond } from "./guard.ts";
 import { LiveFeed } from "./live.ts";
 import { pageFiles } from "./page/mod.ts";
 import { type RowFilter, Trajectories } from "./trajectories.ts";
@@ -97,9 +98,8 @@ export async function openDashboard(options: DashboardOptions = {}): Promise<Das
   const onAbort = () => void endOnce();
   if (signal?.aborted) onAbort();
   else signal?.addEventListener("abort", onAbort, { once: true });
-  const host = hostname.includes(":") ? `[${hostname}]` : hostname;
   return {
-    url: `http://${host}:${server.addr.port}/`,
+    url: `http://${inBrackets(hostname)}:${server.addr.port}/`,
     finished: server.finished,
     get readers() {
       return feed.readers;

@@ -1,4 +1,6 @@
 /** Who may ask the page for what. */
+import { isLoopback } from "../internal/hostname.ts";
+import { isSameSecret } from "../internal/same_secret.ts";
 
 /** How a dashboard is guarded. */
 export interface GuardOptions {
@@ -34,11 +36,6 @@ export function refuse(status: number, message: string): Response {
   return respond(JSON.stringify({ error: message }), { status });
 }
 
-/** Whether a name is this machine alone. */
-export function isLoopback(hostname: string): boolean {
-  return hostname === "localhost" || hostname === "::1" || /^127(\.\d+){3}$/.test(hostname);
-}
-
 /**
  * Refuses what does not come to this address: a page of another site whose name was made to lead
  * here has that site's name in `Host`.
@@ -61,13 +58,5 @@ export function refuseWithoutKey(request: Request, { key }: GuardOptions): Respo
     return refuse(403, "Read only: start the dashboard with a key to use the buttons");
   }
   const given = request.headers.get("authorization")?.replace(/^Bearer /, "") ?? "";
-  return isEqual(given, key) ? undefined : refuse(401, "Give the key");
-}
-
-/** Compares in a time that does not tell where the two differ. */
-function isEqual(a: string, b: string): boolean {
-  const [one, other] = [new TextEncoder().encode(a), new TextEncoder().encode(b)];
-  let difference = one.length ^ other.length;
-  for (let i = 0; i < other.length; i++) difference |= (one[i] ?? 0) ^ other[i]!;
-  return difference === 0;
+  return isSameSecret(given, key) ? undefined : refuse(401, "Give the key");
 }

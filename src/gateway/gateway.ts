@@ -1,8 +1,10 @@
 import { StateError } from "../errors.ts";
 import { type Clock, systemClock } from "../internal/clock.ts";
+import { inBrackets, isLoopback } from "../internal/hostname.ts";
 import { type Logger, silentLogger } from "../internal/logger.ts";
+import { isSameSecret } from "../internal/same_secret.ts";
 import { SGLangWrapper } from "../policy/wrapper/sglang_wrapper.ts";
-import { addressOf, isLoopback, isSameKey, keyOf } from "./address.ts";
+import { addressOf, keyOf } from "./address.ts";
 import { answerStream, answerWhole } from "./answering.ts";
 import type { Api } from "./apis/api.ts";
 import { chatCompletions } from "./apis/chat_completions.ts";
@@ -140,8 +142,7 @@ export class RecordingGateway implements AsyncDisposable {
   /** Address, for example `http://127.0.0.1:34567`. */
   get url(): string {
     const { hostname, port } = this.#http.address;
-    const host = hostname.includes(":") ? `[${hostname}]` : hostname;
-    return `http://${host}:${port}`;
+    return `http://${inBrackets(hostname)}:${port}`;
   }
 
   /** The key for opening sessions over HTTP; `null` where none is needed. */
@@ -275,7 +276,7 @@ export class RecordingGateway implements AsyncDisposable {
     }
     if (path === "/health") return Response.json({ status: "ok", ...this.stats });
     if (path === "/sessions") {
-      await this.#requireAdmin(request, key);
+      this.#requireAdmin(request, key);
       if (method !== "POST") throw wrongMethod(method, "POST");
       const session = this.open(sessionOptionsOf(await this.#body(request)));
       return Response.json(openedSession(session), { status: 201 });
@@ -347,7 +348,7 @@ export class RecordingGateway implements AsyncDisposable {
   ): Promise<Response> {
     const session = this.#byId.get(id);
     // Who may not look at a session is not told whether there is one.
-    if (session === undefined || key !== session.key) await this.#requireAdmin(request, key);
+    if (session === undefined || key !== session.key) this.#requireAdmin(request, key);
     if (session === undefined) {
       throw new GatewayRefusal("There is no open session of this id; it may have ended", {
         status: 404,
@@ -387,7 +388,7 @@ export class RecordingGateway implements AsyncDisposable {
     );
   }
 
-  async #requireAdmin(request: GatewayRequest, key: string | null): Promise<void> {
+  #requireAdmin(request: GatewayRequest, key: string | null): void {
     if (this.#adminKey === null) {
       // A page in a browser on this machine could ask too; programs send no origin.
       if (!request.headers.has("origin")) return;
@@ -396,7 +397,7 @@ export class RecordingGateway implements AsyncDisposable {
         reason: "origin",
       });
     }
-    if (key !== null && await isSameKey(key, this.#adminKey)) return;
+    if (key !== null && isSameSecret(key, this.#adminKey)) return;
     throw new GatewayRefusal("This needs the admin key of the gateway", {
       status: 401,
       reason: "invalid_api_key",

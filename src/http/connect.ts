@@ -1,5 +1,6 @@
 import { lookup } from "node:dns/promises";
 import type { Clock } from "../internal/clock.ts";
+import { inBrackets } from "../internal/hostname.ts";
 import type { Address } from "./address.ts";
 
 /** How long the first address of a name is tried alone before another may be tried instead. */
@@ -103,10 +104,7 @@ function isLiteral(hostname: string): boolean {
 
 async function knownAddresses(hostname: string, port: number): Promise<readonly string[]> {
   const found = hostname === "localhost" ? ["127.0.0.1", "::1"] : await lookUp(hostname);
-  return found.filter((address) => {
-    const host = address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
-    return mayConnect(host);
-  });
+  return found.filter((address) => mayConnect(`${inBrackets(address)}:${port}`));
 }
 
 async function lookUp(hostname: string): Promise<string[]> {

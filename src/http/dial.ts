@@ -1,6 +1,7 @@
 import { PermissionError, ProtocolError, SGLangError, UnreachableError } from "../errors.ts";
 import type { Clock } from "../internal/clock.ts";
 import { asExhaustedError } from "../internal/exhausted.ts";
+import { inBrackets } from "../internal/hostname.ts";
 import { asPermissionError } from "../internal/permission.ts";
 import { messageOf } from "../internal/thrown.ts";
 import type { Address } from "./address.ts";
@@ -75,8 +76,7 @@ async function tunnel(
   { address, proxy }: DialOptions,
   signal: AbortSignal,
 ): Promise<void> {
-  const target = `${address.hostname.includes(":") ? `[${address.hostname}]` : address.hostname}:` +
-    address.port;
+  const target = `${inBrackets(address.hostname)}:${address.port}`;
   const onAbort = () => socket.close();
   signal.addEventListener("abort", onAbort, { once: true });
   try {
@@ -117,9 +117,7 @@ function dialError(error: unknown, { address, proxy }: DialOptions): unknown {
   if (error instanceof SGLangError) return error;
   const next = proxy?.address ?? address;
   const purpose = `connect to ${next.origin}`;
-  const flag =
-    `--allow-net=${next.hostname.includes(":") ? `[${next.hostname}]` : next.hostname}:` +
-    next.port;
+  const flag = `--allow-net=${inBrackets(next.hostname)}:${next.port}`;
   const permission = asPermissionError(error, flag, purpose);
   if (permission instanceof PermissionError) return permission;
   const known = asExhaustedError(error, purpose);

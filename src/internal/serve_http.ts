@@ -1,4 +1,5 @@
 import { StateError } from "../errors.ts";
+import { inBrackets } from "./hostname.ts";
 import { asPermissionError } from "./permission.ts";
 
 /** Where and how {@linkcode serveHttp} listens. */
@@ -20,7 +21,7 @@ export interface ServeHttpOptions {
  */
 export function serveHttp(options: ServeHttpOptions): Deno.HttpServer<Deno.NetAddr> {
   const { hostname, port, signal, handler, onError } = options;
-  const address = `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
+  const address = `${inBrackets(hostname)}:${port}`;
   try {
     return Deno.serve({
       hostname,

@@ -1,6 +1,7 @@
 import { StateError, ValidationError } from "../errors.ts";
 import { HttpPool } from "../http/mod.ts";
 import { systemClock } from "../internal/clock.ts";
+import { inBrackets } from "../internal/hostname.ts";
 import { observed } from "../internal/observe.ts";
 import {
   findPython,
@@ -172,7 +173,7 @@ function pythonFolder(python: string): string[] {
 function reachable(host: string): string {
   if (host === "0.0.0.0") return "127.0.0.1";
   if (host === "::") return "[::1]";
-  return host.includes(":") ? `[${host}]` : host;
+  return inBrackets(host);
 }
 
 interface Lease {

@@ -1,4 +1,5 @@
 import { ValidationError } from "../errors.ts";
+import { inBrackets, isLoopback } from "../internal/hostname.ts";
 
 /** Where a link listens. */
 export type LinkAddress =
@@ -36,10 +37,10 @@ export function parseLinkAddress(text: string): LinkAddress {
 export function linkAddressText(address: LinkAddress): string {
   if (address.kind === "unix") return `unix:${address.path}`;
   const { hostname, port } = address;
-  return `tcp:${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
+  return `tcp:${inBrackets(hostname)}:${port}`;
 }
 
 /** Whether only processes of this host reach it. */
 export function isLocal(address: LinkAddress): boolean {
-  return address.kind === "unix" || /^(127\.|localhost$|::1$)/.test(address.hostname);
+  return address.kind === "unix" || isLoopback(address.hostname);
 }

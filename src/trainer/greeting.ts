@@ -1,5 +1,6 @@
-import { createHmac, timingSafeEqual } from "node:crypto";
+import { createHmac } from "node:crypto";
 import { ProtocolError, SGLangError } from "../errors.ts";
+import { isSameSecret } from "../internal/same_secret.ts";
 import { FrameKind, type FrameReader, MAX_GREETING_BYTES } from "./frames.ts";
 
 /** What the protocol calls itself. */
@@ -69,7 +70,7 @@ export async function greet(
     const nonces = { client: nonce, server: newNonce() };
     await send({ type: "hello", protocol: PROTOCOL, version: VERSIONS[0], nonce: nonces.server });
     const { proof } = await next(reader, "proof");
-    if (!isEqual(proof, proofOf(options.key, "client", nonces))) {
+    if (typeof proof !== "string" || !isSameSecret(proof, proofOf(options.key, "client", nonces))) {
       throw new GreetingRefused(
         "key",
         `trainer ${trainer.name} has another key than this link; give both sides the same`,
@@ -129,11 +130,4 @@ function isWay(value: unknown): value is TrainerWay {
 
 function newNonce(): string {
   return crypto.getRandomValues(new Uint8Array(32)).toHex();
-}
-
-function isEqual(given: unknown, expected: string): boolean {
-  if (typeof given !== "string" || given.length !== expected.length) return false;
-  const encoder = new TextEncoder();
-  const [a, b] = [encoder.encode(given), encoder.encode(expected)];
-  return a.length === b.length && timingSafeEqual(a, b);
 }

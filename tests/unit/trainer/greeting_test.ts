@@ -92,6 +92,7 @@ Deno.test("an address that others reach needs a key; bad addresses and options a
   for (
     const [address, options, words] of [
       ["tcp:0.0.0.0:0", {}, /give a trainer link there a key/],
+      ["tcp:127.example.org:0", {}, /give a trainer link there a key/],
       ["unix:relative", {}, /needs an absolute path/],
       [`unix:/${"x".repeat(200)}`, {}, /at most 107 bytes/],
       ["http://127.0.0.1:1", {}, /is "unix:\/path" or "tcp:host:port", not/],

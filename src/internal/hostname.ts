@@ -1,0 +1,9 @@
+/** Whether a name or an address is this machine alone. */
+export function isLoopback(hostname: string): boolean {
+  return hostname === "localhost" || hostname === "::1" || /^127(\.\d{1,3}){3}$/.test(hostname);
+}
+
+/** A host as it stands before a port: addresses of IPv6 in brackets. */
+export function inBrackets(hostname: string): string {
+  return hostname.includes(":") ? `[${hostname}]` : hostname;
+}
