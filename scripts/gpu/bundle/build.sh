@@ -1,5 +1,5 @@
 #!/bin/bash
-# Builds .dev/deno_dir.tar.xz, the npm packages that this library uses, as Deno's cache, and
+# Builds .dev/deno_dir.tar.xz, the npm packages that the GPU tests load, as Deno's cache, and
 # .dev/site.tar.xz: the real sglang 0.5.16 as a folder for PYTHONPATH, for a GPU machine without
 # internet that has Python 3.12 with torch 2.11.0+cu130 (about 33 MB; 3 to 5 minutes, x86-64, internet).
 # Nothing in sglang is changed. Left out: what the tests do not load (FA3, Blackwell, multimodal).
@@ -13,7 +13,9 @@ out=${1:-$root/.dev} work=${2:-${TMPDIR:-/tmp}/sglang-rl-bundle} python=${PYTHON
 mkdir -p "$out" "$work/wheels/dependencies"
 
 rm -rf "$work/deno_dir"
-(cd "$root" && DENO_DIR=$work/deno_dir deno cache -q src/weights/mod.ts src/engine/mod.ts)
+# The tests and the programs that they start; lazily, else every package of deno.json comes along.
+(cd "$root" && DENO_DIR=$work/deno_dir DENO_UNSTABLE_NPM_LAZY_CACHING=1 \
+  deno cache -q tests/gpu/*_test.ts tests/gpu/support/*.ts examples/evolution_strategies.ts)
 tar --sort=name --owner=0 --group=0 --numeric-owner -C "$work/deno_dir" -c npm |
   xz -9e -T1 -c >"$out/deno_dir.tar.xz"
 
