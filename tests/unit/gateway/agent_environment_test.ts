@@ -2,33 +2,17 @@ import assert from "node:assert/strict";
 import OpenAI from "openai";
 import { EnvironmentPool } from "../../../src/collector/environments/mod.ts";
 import { LLMCollector, type RolloutRow } from "../../../src/collector/mod.ts";
-import { agentCommand, agentEnvironment, RecordingGateway } from "../../../src/gateway/mod.ts";
-import { EmbeddedServer } from "../../../src/embedded/mod.ts";
-import { AsyncSGLang } from "../../../src/engine/mod.ts";
-import { SGLangWrapper } from "../../../src/policy/mod.ts";
-import { tinyFolder } from "./_support.ts";
+import { agentCommand, agentEnvironment } from "../../../src/gateway/mod.ts";
+import { type Setup, setup } from "./_support.ts";
 
-interface Trial extends AsyncDisposable {
-  readonly policy: SGLangWrapper;
-  readonly gateway: RecordingGateway;
-}
-
-async function trial(): Promise<Trial> {
-  const stack = new AsyncDisposableStack();
-  const server = stack.use(await EmbeddedServer.start({ model: await tinyFolder(), seed: 1 }));
-  const engine = stack.use(await AsyncSGLang.connect(server.url));
+function trial(): Promise<Setup> {
   // Greedy: what is sampled at random may hold a special token, after which a branch begins.
-  const policy = new SGLangWrapper(engine, {
-    generateKwargs: { maxNewTokens: 6, temperature: 0 },
-  });
-  const gateway = stack.use(await RecordingGateway.listen(policy));
-  return { policy, gateway, [Symbol.asyncDispose]: () => stack.disposeAsync() };
+  return setup({ policy: { generateKwargs: { maxNewTokens: 6, temperature: 0 } } });
 }
 
 async function collect(
-  { policy }: Trial,
+  { policy }: Setup,
   pool: EnvironmentPool,
-  options: { readonly groups?: number } = {},
 ): Promise<readonly RolloutRow[]> {
   await using collector = new LLMCollector(pool, {
     policy,
@@ -37,7 +21,6 @@ async function collect(
     trackPolicyVersion: true,
     totalDialogTurns: 12,
     dialogRetries: 2,
-    ...(options.groups === undefined ? {} : { groupSize: options.groups }),
   });
   const rows: RolloutRow[] = [];
   for await (const batch of collector) rows.push(...batch.rows);
