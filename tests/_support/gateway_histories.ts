@@ -2,7 +2,12 @@
 import assert from "node:assert/strict";
 import type { Generation } from "../../src/client/types.ts";
 import type { RolloutRow } from "../../src/collector/mod.ts";
-import { type GenerateOptions, type PromptList, RLSGLangEngine } from "../../src/engine/mod.ts";
+import {
+  type GenerateOptions,
+  makeGeneration,
+  type PromptList,
+  RLSGLangEngine,
+} from "../../src/engine/mod.ts";
 import { RecordingGateway } from "../../src/gateway/mod.ts";
 import { SGLangWrapper } from "../../src/policy/mod.ts";
 import { joinTurns } from "../../src/rollout/mod.ts";
@@ -71,32 +76,19 @@ class RecordingEngine extends RLSGLangEngine {
     const known = logProbs.slice(0, at);
     this.made.push({ prompt: Int32Array.from(prompt as ArrayLike<number>), ids, logProbs: known });
     const end = isCut || isLeft ? ids : ids.subarray(0, -1);
-    const final: Generation = {
+    const final = makeGeneration({
       text: tokenizer.decode(end) as string,
       ids,
       logProbs: known,
-      promptIds: null,
-      promptLogProbs: null,
-      topLogProbs: null,
-      promptTopLogProbs: null,
-      tokenIdsLogProbs: null,
-      promptTokenIdsLogProbs: null,
       finishReason: isLeft
         ? { type: "abort", message: "left", statusCode: null }
         : isCut
         ? { type: "length", length: ids.length }
         : { type: "stop", matched: ids.at(-1)! },
       weightVersion: "v1",
-      weightVersions: null,
-      promptTokens: null,
-      completionTokens: ids.length,
-      cachedTokens: null,
       id: rid,
       server: this.url,
-      latencyMs: 0,
-      serverLatencyMs: null,
-      meta: {},
-    } as Generation;
+    });
     yield { text: "", ids: new Int32Array(), logProbs: null, final };
   }
 
@@ -115,27 +107,8 @@ class RecordingEngine extends RLSGLangEngine {
     return Promise.resolve();
   }
 
-  override serverInfo() {
-    return Promise.resolve([]);
-  }
-
-  override shutdown() {
-    return Promise.resolve();
-  }
-
-  override pause = unused;
-  override resume = unused;
-  override flushCache = unused;
-  override health = unused;
-  override load = unused;
-  override getTpSize = unused;
-  override getDpSize = unused;
-  override getModelMetadata = unused;
-  override modelInfo = unused;
   override tokenize = unused;
   override detokenize = unused;
-  override parseFunctionCall = unused;
-  override separateReasoning = unused;
 }
 
 function unused(): never {
@@ -160,11 +133,10 @@ export interface Counted {
 
 /** Runs sessions with random histories, several at once, and checks each one's rows. */
 export async function runHistories(
-  { seed, sessions, template = "keeps it", onSession }: {
+  { seed, sessions, template }: {
     readonly seed: number;
     readonly sessions: number;
-    readonly template?: keyof typeof turnTemplates;
-    readonly onSession?: (done: number) => void;
+    readonly template: keyof typeof turnTemplates;
   },
 ): Promise<Counted> {
   const random = seeded(seed);
@@ -190,7 +162,6 @@ export async function runHistories(
         rows.slice(0, at).some((row) => row.branch === branch)
       ).length;
     }
-    onSession?.(counted.sessions);
   }
   return counted;
 }
@@ -275,10 +246,9 @@ async function streamed(response: Response, leaving: AbortController | null): Pr
     if (!line.startsWith("data: {")) continue;
     const [choice] = JSON.parse(line.slice(6)).choices;
     if (choice === undefined || choice.index !== 0) continue;
-    const { content, reasoning_content: reasoning, tool_calls } = choice.delta;
+    // Who streams drops thoughts; who asks for a whole answer keeps them.
+    const { content, tool_calls } = choice.delta;
     if (content) message.content += content;
-    // Half of the clients drop thoughts.
-    void reasoning;
     calls.push(...tool_calls ?? []);
   }
   if (calls.length > 0) message.tool_calls = calls;
