@@ -11,6 +11,7 @@ import { parseArgs } from "node:util";
 import { AsyncSGLang } from "../src/engine/mod.ts";
 import { RecordingGateway } from "../src/gateway/mod.ts";
 import { SGLangWrapper } from "../src/policy/mod.ts";
+import { median } from "../tests/_support/median.ts";
 
 const { values, positionals } = parseArgs({
   args: Deno.args,
@@ -86,10 +87,6 @@ async function round(one: (index: number) => Promise<number>): Promise<number[]>
     return own;
   }));
   return times.flat();
-}
-
-function median(list: readonly number[]): number {
-  return list.toSorted((a, b) => a - b)[Math.floor(list.length / 2)]!;
 }
 
 await round(bare);

@@ -14,6 +14,7 @@ import { EmbeddedServer } from "../src/embedded/mod.ts";
 import { TrainerLink } from "../src/trainer/mod.ts";
 import { SGLangWeightSyncScheme } from "../src/weights/mod.ts";
 import { LinkTrainer } from "../tests/_support/link_trainer.ts";
+import { median } from "../tests/_support/median.ts";
 import { modelPath, pythonOf, startRealServer } from "../tests/_support/real.ts";
 
 const { values } = parseArgs({
@@ -33,7 +34,7 @@ stack.defer(() => Deno.remove(folder, { recursive: true }));
 const address = `unix:${folder}/trainer.sock`;
 const trainer = stack.use(await LinkTrainer.start(address, { ways: [values.way] }));
 const model = megabytes > 0 ? await makeModel() : modelPath("tiny1");
-const sizeBytes = await trainer.ask("load", { folder: model });
+const tensors = await trainer.ask("load", { folder: model });
 const server = stack.use(
   values.real
     ? await startRealServer({ version: "0.5.23", model })
@@ -45,7 +46,7 @@ const scheme = new SGLangWeightSyncScheme({ serverUrl: server.url, verify });
 const sender = stack.use(scheme.createSender());
 await sender.initAllWorkersGroup();
 
-console.log(`${sizeBytes} tensors of ${model} to ${server.url} by ${values.way}`);
+console.log(`${tensors} tensors of ${model} to ${server.url} by ${values.way}`);
 const held: object[] = [];
 const sums = new Set<string>();
 let last: readonly string[] | undefined;
@@ -63,14 +64,13 @@ for (let i = 0; i < pushes; i++) {
 const { seconds, held: theirs } = await done;
 // One that came too late to be taken up waits for the end of the link.
 await Promise.race([Promise.all(killed), link.syncNext(sender).catch(() => {})]);
-const sorted = seconds.toSorted((a, b) => a - b);
 console.log(JSON.stringify(
   {
     pushes,
     way: values.way,
     kilobytesEach: Math.round(await bytesOf(model) / 1000),
-    medianSeconds: sorted[Math.floor(sorted.length / 2)],
-    slowestSeconds: sorted.at(-1),
+    medianSeconds: median(seconds),
+    slowestSeconds: Math.max(...seconds),
     differentChecksums: sums.size,
     asLoadedFromFile: values.real ? await isAsFromFile() : undefined,
     here: held,

@@ -3,6 +3,7 @@ import { EnvironmentPool, promptEnvironment } from "../../src/collector/environm
 import { LLMCollector } from "../../src/collector/mod.ts";
 import { AsyncSGLang } from "../../src/engine/mod.ts";
 import { SGLangWrapper } from "../../src/policy/mod.ts";
+import { median } from "../../tests/_support/median.ts";
 
 /** Options of {@linkcode runAdapterSoak}. */
 export interface AdapterSoakOptions {
@@ -136,7 +137,6 @@ export async function runAdapterSoak(options: AdapterSoakOptions): Promise<Adapt
   await reader;
   await engine.adapters.idle();
   const loaded = await Promise.all(engine.workers.map(({ client }) => client.loadedLoras()));
-  times.sort((a, b) => a - b);
   return {
     versions,
     ...count,
@@ -146,8 +146,8 @@ export async function runAdapterSoak(options: AdapterSoakOptions): Promise<Adapt
     mostLoaded,
     loadedAtEnd: Math.max(...loaded.map((names) => names.length)),
     heapBytes: [heapEarly, heapBytes()],
-    medianMs: Math.round(times[times.length >> 1]! * 10) / 10,
-    longestMs: Math.round(times.at(-1)! * 10) / 10,
+    medianMs: Math.round(median(times) * 10) / 10,
+    longestMs: Math.round(Math.max(...times) * 10) / 10,
   };
 }
 

@@ -3,6 +3,7 @@ import { createHmac } from "node:crypto";
 import { tensorSizeBytes } from "../../src/checkpoint/dtype.ts";
 import type { WeightSource } from "../../src/weights/source/mod.ts";
 import { encodeHead, encodeMessage, FrameKind, FrameReader } from "../../src/trainer/frames.ts";
+import { seeded } from "./seeded.ts";
 
 /** What it was told. */
 export type Told = Record<string, unknown> & { readonly type: string };
@@ -180,16 +181,13 @@ export async function readWhole(
   return new Map(read);
 }
 
-/** Tensors of random bytes. */
-export function randomTensors(sizes: readonly number[], seed = 1): RawTensor[] {
-  let state = seed;
+/** Tensors of random bytes, always the same. */
+export function randomTensors(sizes: readonly number[]): RawTensor[] {
+  const random = seeded(1);
   return sizes.map((size, i) => ({
     name: `t${i}`,
     dtype: "uint8",
     shape: [size],
-    data: Uint8Array.from({ length: size }, () => {
-      state = (state * 1103515245 + 12345) & 0x7fffffff;
-      return state >> 16;
-    }),
+    data: Uint8Array.from({ length: size }, () => 256 * random()),
   }));
 }

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
-import { createServer } from "node:net";
 import { SGLangError, UnreachableError, ValidationError } from "../../../src/errors.ts";
 import { readLines } from "../../../src/internal/lines.ts";
 import { connectMcp, mcpEnvironment, type McpServer } from "../../../src/mcp/mod.ts";
+import { freePort } from "../../_support/free_port.ts";
 
 /** The reference server of the protocol, with tools of every kind. */
 const everything = "npm:@modelcontextprotocol/server-everything";
@@ -50,14 +50,6 @@ function action(content: string, calls: readonly [string, unknown][] = []) {
   };
 }
 
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
 async function useTools(server: McpServer): Promise<void> {
   const environment = mcpEnvironment({
     servers: { everything: server },
@@ -96,7 +88,7 @@ Deno.test(
 );
 
 Deno.test("tools of a real MCP server over HTTP are found, run and answered", async () => {
-  const port = await freePort();
+  const port = freePort();
   const child = new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", "--quiet", everything, "streamableHttp"],
     env: { PORT: String(port) },
@@ -144,7 +136,7 @@ Deno.test(
   "a server that is not there, and one that speaks no MCP, are told of by name",
   withTimers,
   async () => {
-    const gone = { url: `http://127.0.0.1:${await freePort()}/mcp` };
+    const gone = { url: `http://127.0.0.1:${freePort()}/mcp` };
     await assert.rejects(connectMcp({ gone }), (error) => {
       return error instanceof UnreachableError && /"gone"/.test(error.message);
     });
