@@ -187,9 +187,8 @@ Deno.test("a server that was started anew gets the adapters with the first reque
 Deno.test("a server that refuses leaves no server with the adapter", async () => {
   await using set = await fleet(2);
   const { engine, sender, model } = set;
-  // Somebody loaded that name behind our back.
-  await engine.workers[1]!.client.loadedLoras();
   await sender.updateAdapter(await testAdapter(model, { seed: 1 }), { name: "a" });
+  // Somebody loads the next name behind our back.
   await using other = new LoraSyncScheme({ serverUrl: engine.workers[1]!.url }).createSender();
   await other.updateAdapter(await testAdapter(model, { seed: 5 }), { name: "a" });
   await assert.rejects(

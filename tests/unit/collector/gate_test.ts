@@ -16,7 +16,7 @@ async function settle(): Promise<void> {
   for (let i = 0; i < 10; i++) await Promise.resolve();
 }
 
-Deno.test("a newcomer does not overtake who waits, also where a request became free meanwhile", async () => {
+Deno.test("a newcomer does not overtake who waits, also where a passage became free meanwhile", async () => {
   const tokens = { left: 0 };
   const { gate, passed, come } = gateWith(tokens);
   come(1);

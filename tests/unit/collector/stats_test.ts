@@ -19,7 +19,7 @@ function unaccounted(stats: CollectorStats): { dialogs: number; rows: number } {
   };
 }
 
-Deno.test("the stats adds up to the row, whatever fails, gets stale, is retried or is cut off", async () => {
+Deno.test("the stats add up to the row, whatever fails, gets stale, is retried or is cut off", async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.record({

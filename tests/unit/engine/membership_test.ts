@@ -7,8 +7,10 @@ import { healthyServer, modelInfo, standIn } from "../../_support/http_stand_in.
 import { until } from "../../_support/clock.ts";
 import { checkpoint, GREEDY, PROMPT, TestFleet } from "./_fleet.ts";
 
-/** Who answered, and from which weights. */
-/** Equal prompts, and more at once than one server may have for the sake of its cache. */
+/**
+ * Who answered, and from which weights: equal prompts, and more at once than one server may have for
+ * the sake of its cache.
+ */
 async function answers(engine: AsyncSGLang, count = 24): Promise<Map<string, string>> {
   const samples = await Promise.all(
     Array.from({ length: count }, () => engine.generate(PROMPT, { ...GREEDY, n: 1 })),
