@@ -1,4 +1,15 @@
-/** Processes of this machine, for tests that look for what is left of a tree. */
+/** Programs and processes of this machine, for tests that start some and look for what is left. */
+
+/** Whether a program is there that tells its version. */
+export async function hasProgram(name: string): Promise<boolean> {
+  try {
+    const { success } = await new Deno.Command(name, { args: ["--version"], stdout: "null" })
+      .output();
+    return success;
+  } catch {
+    return false;
+  }
+}
 
 /** A process with all its descendants, now. */
 export async function treeOf(pid: number): Promise<number[]> {

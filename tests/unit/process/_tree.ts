@@ -1,15 +1,10 @@
+import { hasProgram } from "../../_support/processes.ts";
 import { ProcessTree, type ProcessTreeOptions } from "../../../src/process/mod.ts";
 import { turns, until } from "../../_support/clock.ts";
 
 /** Whether the keeper can run; these tests are about nothing else. */
-export async function hasPython(): Promise<boolean> {
-  try {
-    const { success } = await new Deno.Command("python3", { args: ["--version"], stdout: "null" })
-      .output();
-    return success;
-  } catch {
-    return false;
-  }
+export function hasPython(): Promise<boolean> {
+  return hasProgram("python3");
 }
 
 /** Those of `pids` that are alive now. */
