@@ -4,10 +4,10 @@ import { withDeadline } from "../internal/deadline.ts";
 import type { Semaphore } from "../internal/semaphore.ts";
 import { goesOn } from "../rollout/rows.ts";
 import type { Environment, EnvironmentReset, EnvironmentStep } from "./environment.ts";
-import type { CollectorPolicy, PolicyRequest, PolicySample, PreparedTurn } from "./policy.ts";
+import type { CollectorPolicy, PolicyRequest, PreparedTurn } from "./policy.ts";
 import type { PolicyVersion } from "./policy_version.ts";
 import type { RolloutRow } from "./row.ts";
-import { tokenVersions } from "./token_versions.ts";
+import { tokenVersions, wholeSpan } from "./token_versions.ts";
 import { messageOf } from "../internal/thrown.ts";
 import { watchTurn } from "./watched.ts";
 
@@ -224,11 +224,6 @@ async function callPolicy<T>(
     signal: run.signal,
     clock: setting.clock,
   }, call);
-}
-
-function wholeSpan(sample: PolicySample): RolloutRow["weightVersions"] {
-  if (sample.weightVersion === null) return null;
-  return [{ version: sample.weightVersion, start: 0, end: sample.ids.length }];
 }
 
 async function callEnvironment<T>(

@@ -52,3 +52,11 @@ export function tokenVersions(
   }
   return { versions: versions.fill(isOfOne ? index : stampedIndex), exact: isSure && isOfOne };
 }
+
+/** The span of a sample of which the server said one weight version only; `null` where it said none. */
+export function wholeSpan(
+  { ids, weightVersion }: Pick<PolicySample, "ids" | "weightVersion">,
+): PolicySample["weightVersions"] {
+  if (weightVersion === null) return null;
+  return [{ version: weightVersion, start: 0, end: ids.length }];
+}

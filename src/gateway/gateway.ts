@@ -32,6 +32,7 @@ import {
   endedSession,
   giveReward,
   openedSession,
+  records,
   sessionOptionsOf,
 } from "./session_routes.ts";
 
@@ -171,10 +172,6 @@ export class RecordingGateway implements AsyncDisposable {
    * @throws {StateError} The gateway is closed.
    */
   open(options: SessionOptions = {}): GatewaySession {
-    return this.#open(options);
-  }
-
-  #open(options: SessionOptions): OpenSession {
     if (this.#closing !== undefined) throw new StateError("The gateway is closed");
     const { maxSessions } = this.#limits;
     if (this.#byId.size >= maxSessions) {
@@ -360,7 +357,7 @@ export class RecordingGateway implements AsyncDisposable {
       if (method !== "GET") throw wrongMethod(method, "GET");
       return Response.json(
         action === "rows"
-          ? { id, rows: recordsOf(session) }
+          ? { id, rows: records(session.batch()) }
           : { id, turns: session.turns.length, running: session.running },
       );
     }
@@ -426,12 +423,6 @@ export class RecordingGateway implements AsyncDisposable {
     const { name: id } = this.#modelOf(decoded(name));
     return Response.json(list.find((one) => one.id === id));
   }
-}
-
-function recordsOf(session: GatewaySession): unknown {
-  const { rows } = session.batch();
-  return (endedSession({ id: session.id, end: "ended", reward: 0, rows }) as { rows: unknown })
-    .rows;
 }
 
 async function* nothing(): AsyncGenerator<Uint8Array> {}

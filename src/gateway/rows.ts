@@ -1,21 +1,12 @@
 import type { RolloutRow } from "../collector/row.ts";
-import { tokenVersions } from "../collector/token_versions.ts";
+import { tokenVersions, wholeSpan } from "../collector/token_versions.ts";
 import type { PolicyVersion } from "../collector/policy_version.ts";
 import { rowsOfTurns } from "../rollout/tree.ts";
+import type { DialogNumbers } from "./options.ts";
 import type { RecordedTurn } from "./recorded_turn.ts";
 
 /** What the rows of a session are stamped with. */
-export interface RowStamp {
-  /** Number of the dialog. */
-  readonly dialog: number;
-  /** Which try it is. */
-  readonly attempt: number;
-  /** Its group. */
-  readonly group: number;
-  /** Which member of the group it is. */
-  readonly member: number;
-  /** Index of the environment. */
-  readonly environment: number;
+export interface RowStamp extends DialogNumbers {
   /** Tells which policy version made which ids; `null` without a tracker. */
   readonly versions: PolicyVersion | null;
   /** Reward of each turn. */
@@ -62,10 +53,7 @@ export function rowsOf(records: readonly RecordedTurn[], stamp: RowStamp): Rollo
       truncated: isLast && stamp.truncated,
       finishReason: sample.finishReason,
       server: sample.server ?? null,
-      weightVersions: sample.weightVersions ??
-        (sample.weightVersion === null
-          ? null
-          : [{ version: sample.weightVersion, start: 0, end: sample.ids.length }]),
+      weightVersions: sample.weightVersions ?? wholeSpan(sample),
       tokenVersions: tags?.versions ?? null,
       versionsExact: tags?.exact ?? false,
       info: {

@@ -1,5 +1,5 @@
 import { RolloutBatch } from "../collector/batch.ts";
-import type { GenerationDelta } from "../client/types.ts";
+import type { GenerationDelta, SamplingInput } from "../client/types.ts";
 import { AbortedError, StateError, ValidationError } from "../errors.ts";
 import { mergeSampling } from "../client/sampling_params.ts";
 import type { Clock } from "../internal/clock.ts";
@@ -391,10 +391,7 @@ export class OpenSession implements GatewaySession {
 }
 
 /** Samples of one prompt have seeds of their own. */
-function seeded(
-  sampling: Parameters<typeof mergeSampling>[0],
-  index: number,
-): Parameters<typeof mergeSampling>[0] {
+function seeded(sampling: SamplingInput, index: number): SamplingInput {
   const { samplingSeed } = sampling;
   if (index === 0 || samplingSeed === undefined) return sampling;
   return mergeSampling(sampling, { samplingSeed: partSeed(samplingSeed, index) });

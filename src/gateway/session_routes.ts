@@ -60,12 +60,11 @@ export function giveReward(
 
 /** A session that ended, with its rows in the form of `sglang-rl.rollout/2`. */
 export function endedSession({ id, end, reward, rows }: EndedSession): unknown {
-  return { id, end, reward, rows: records(rows) };
+  return { id, end, reward, rows: records(new RolloutBatch({ rows, shape: [rows.length] })) };
 }
 
 /** Rows in the form of `sglang-rl.rollout/2`. */
-export function records(rows: EndedSession["rows"]): unknown[] {
-  const batch = new RolloutBatch({ rows, shape: [rows.length] });
+export function records(batch: RolloutBatch): unknown[] {
   return [...jsonLines(batch)].map((line) => JSON.parse(line));
 }
 

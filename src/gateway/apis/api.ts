@@ -1,4 +1,3 @@
-import type { GenerationDelta } from "../../client/types.ts";
 import type { Asked } from "../asked.ts";
 import type { EventStream } from "../event_stream.ts";
 import type { GatewayRefusal } from "../fault.ts";
@@ -102,9 +101,4 @@ export function shownTokens(
     const bytes = token.includes("\ufffd") ? null : [...encoder.encode(token)];
     return { token, logprob: logProbs?.[index] ?? -9999, bytes };
   }));
-}
-
-/** The ids and log-probabilities of a step, where it has any. */
-export function hasTokens({ ids }: Pick<GenerationDelta, "ids">): boolean {
-  return ids.length > 0;
 }
