@@ -14,6 +14,7 @@ import { openAIError } from "./apis/openai_error.ts";
 import { responses } from "./apis/responses.ts";
 import { asRefusal, GatewayRefusal } from "./fault.ts";
 import { type GatewayRequest, HttpServer } from "./http_server.ts";
+import { newKey } from "./ids.ts";
 import { GatewayModel } from "./model.ts";
 import {
   checkGatewayOptions,
@@ -26,7 +27,7 @@ import {
 } from "./options.ts";
 import { readBody } from "./request_body.ts";
 import type { GatewaySession } from "./gateway_session.ts";
-import { newKey, OpenSession } from "./session.ts";
+import { OpenSession } from "./session.ts";
 import {
   checkNothingAsked,
   endedSession,

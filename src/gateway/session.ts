@@ -8,12 +8,14 @@ import type { Message } from "../policy/message.ts";
 import type { ChatModel } from "../rollout/chat_model.ts";
 import { beginsWith } from "../rollout/ids.ts";
 import { endTurn, prepareTurn, turnIds, type TurnPrompt } from "../rollout/turn.ts";
-import { type AnswerHistory, messageOfShown } from "./apis/response_items.ts";
+import type { AnswerHistory } from "./apis/response_items.ts";
 import type { Asked } from "./asked.ts";
+import { assistantMessage } from "./assistant_message.ts";
 import { Conversations } from "./conversations.ts";
 import { eitherSignal } from "./either_signal.ts";
 import { GatewayRefusal } from "./fault.ts";
 import type { GatewaySession } from "./gateway_session.ts";
+import { newId, newKey } from "./ids.ts";
 import type { ChatSetting, GatewayModel } from "./model.ts";
 import type { EndedSession, SessionEnd, SessionLimits, SessionOptions } from "./options.ts";
 import type { RecordedTurn } from "./recorded_turn.ts";
@@ -58,7 +60,7 @@ export interface SessionParts {
 /** A session that is open; {@linkcode GatewaySession} is what others see of it. */
 export class OpenSession implements GatewaySession {
   /** Its id. */
-  readonly id: string = `s${crypto.randomUUID().replaceAll("-", "")}`;
+  readonly id: string = newId("s");
   /** The key by which an agent is known. */
   readonly key: string = newKey("sk-session");
   /** What an agent takes as the base URL of the OpenAI API; `/v1` is its end. */
@@ -153,7 +155,7 @@ export class OpenSession implements GatewaySession {
   readonly history: AnswerHistory = {
     conversation: (id) => {
       const found = this.#byId.get(id);
-      return found === undefined ? null : [...found.asked, messageOfShown(found.record.shown)];
+      return found === undefined ? null : [...found.asked, assistantMessage(found.record.shown)];
     },
     answer: (id) => this.#byId.get(id)?.record ?? null,
     answerOfCall: (callId) => this.#byCall.get(callId) ?? null,
@@ -395,10 +397,4 @@ function seeded(sampling: SamplingInput, index: number): SamplingInput {
   const { samplingSeed } = sampling;
   if (index === 0 || samplingSeed === undefined) return sampling;
   return mergeSampling(sampling, { samplingSeed: partSeed(samplingSeed, index) });
-}
-
-/** A key that nobody guesses. */
-export function newKey(prefix: string): string {
-  const bytes = crypto.getRandomValues(new Uint8Array(24));
-  return `${prefix}-${bytes.toHex()}`;
 }

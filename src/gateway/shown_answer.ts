@@ -6,6 +6,7 @@ import { type AnswerReader, readAnswer } from "../policy/answers/read_answer.ts"
 import { callsOf, type Message, textOf } from "../policy/message.ts";
 import type { Tokenizer } from "../policy/tokenizer.ts";
 import type { OfferedTool, ShownAnswer, ShownCall } from "./asked.ts";
+import { newId } from "./ids.ts";
 
 /** Readings that are kept between a turn's end and its showing. */
 const KEPT_READINGS = 256;
@@ -60,9 +61,7 @@ export function showAnswer(message: Message, reader: RememberingReader): ShownAn
 
 function idOf(call: unknown): string {
   const { id } = (call ?? {}) as { readonly id?: unknown };
-  return typeof id === "string" && id !== ""
-    ? id
-    : `call_${crypto.randomUUID().replaceAll("-", "")}`;
+  return typeof id === "string" && id !== "" ? id : newId("call_");
 }
 
 const marks = [

@@ -1,8 +1,10 @@
 /** `POST /v1/chat/completions`. */
 import { isRecord } from "../../internal/json.ts";
 import type { Asked, ToolChoice } from "../asked.ts";
+import { openAICall } from "../assistant_message.ts";
 import type { EventStream } from "../event_stream.ts";
 import { type GatewayRefusal, invalid } from "../fault.ts";
+import { newId } from "../ids.ts";
 import type { RecordedTurn } from "../recorded_turn.ts";
 import type { AnswerPart } from "../session.ts";
 import {
@@ -91,7 +93,7 @@ export const chatCompletions: Api = {
       topLogProbs,
       isRetry: isRetry(headers),
     };
-    const id = `chatcmpl-${crypto.randomUUID().replaceAll("-", "")}`;
+    const id = newId("chatcmpl-");
     const writer = new ChatWriter({
       id,
       model: asked.model,
@@ -171,7 +173,7 @@ class ChatWriter implements AnswerWriter {
             content: content === "" && calls.length > 0 ? null : content,
             refusal: null,
             ...(reasoning === null ? {} : { reasoning_content: reasoning }),
-            ...(calls.length === 0 ? {} : { tool_calls: calls.map(shownCall) }),
+            ...(calls.length === 0 ? {} : { tool_calls: calls.map(openAICall) }),
           },
           finish_reason: finishReasonOf(record),
           logprobs: hasLogProbs ? await this.#logProbs(record, context) : null,
@@ -214,7 +216,7 @@ class ChatWriter implements AnswerWriter {
         });
       }
       for (const [at, call] of record.shown.calls.entries()) {
-        this.#chunk(stream, index, { tool_calls: [{ index: at, ...shownCall(call) }] });
+        this.#chunk(stream, index, { tool_calls: [{ index: at, ...openAICall(call) }] });
       }
       this.#chunk(stream, index, {}, {
         finish_reason: finishReasonOf(record),
@@ -280,13 +282,6 @@ class ChatWriter implements AnswerWriter {
       weight_versions: weightVersions,
     };
   }
-}
-
-function shownCall(
-  call: RecordedTurn["shown"]["calls"][number],
-): Readonly<Record<string, unknown>> {
-  const { id, name, arguments: json } = call;
-  return { id, type: "function", function: { name, arguments: json } };
 }
 
 function chatUsage(turns: readonly RecordedTurn[]): Readonly<Record<string, unknown>> {

@@ -2,6 +2,7 @@
 import type { Asked } from "../asked.ts";
 import type { EventStream } from "../event_stream.ts";
 import { type GatewayRefusal, invalid } from "../fault.ts";
+import { newId } from "../ids.ts";
 import type { RecordedTurn } from "../recorded_turn.ts";
 import type { AnswerPart } from "../session.ts";
 import {
@@ -59,7 +60,7 @@ export const completions: Api = {
       topLogProbs: logprobs ?? 0,
       isRetry: isRetry(headers),
     };
-    const id = `cmpl-${crypto.randomUUID().replaceAll("-", "")}`;
+    const id = newId("cmpl-");
     const writer = new CompletionWriter({
       id,
       model: asked.model,

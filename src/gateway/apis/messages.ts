@@ -1,9 +1,11 @@
 /** `POST /v1/messages`: Anthropic's API. */
 import { isRecord } from "../../internal/json.ts";
 import type { Message } from "../../policy/message.ts";
-import type { Asked, ToolChoice } from "../asked.ts";
+import type { Asked, ShownCall, ToolChoice } from "../asked.ts";
+import { assistantMessage } from "../assistant_message.ts";
 import type { EventStream } from "../event_stream.ts";
 import { type GatewayRefusal, invalid } from "../fault.ts";
+import { newId } from "../ids.ts";
 import type { RecordedTurn } from "../recorded_turn.ts";
 import type { AnswerPart } from "../session.ts";
 import { type AnswerWriter, type Api, isRetry, usageOf } from "./api.ts";
@@ -83,7 +85,7 @@ function readMessages(
     topLogProbs: 0,
     isRetry: isRetry(headers),
   };
-  const id = `msg_${crypto.randomUUID().replaceAll("-", "")}`;
+  const id = newId("msg_");
   const writer = new MessageWriter(id, asked.model);
   return { asked, isStream: fields.flag("stream") ?? false, ignored, id, writer };
 }
@@ -164,8 +166,8 @@ function userMessages(role: string, blocks: readonly unknown[], path: string): M
 
 function assistantOf(blocks: readonly unknown[], path: string): Message {
   let content = "";
-  let reasoning: string | undefined;
-  const calls: NonNullable<Message["tool_calls"]>[number][] = [];
+  let reasoning: string | null = null;
+  const calls: ShownCall[] = [];
   for (const [index, block] of blocks.entries()) {
     const place = `${path}[${index}]`;
     const given = isRecord(block) ? block : {};
@@ -177,23 +179,15 @@ function assistantOf(blocks: readonly unknown[], path: string): Message {
       case "tool_use":
         calls.push({
           id: fields.needText("id"),
-          type: "function",
-          function: {
-            name: fields.needText("name"),
-            arguments: JSON.stringify(fields.object("input") ?? {}),
-          },
+          name: fields.needText("name"),
+          arguments: JSON.stringify(fields.object("input") ?? {}),
         });
         break;
       default:
         content += textOfBlocks([block], path);
     }
   }
-  return {
-    role: "assistant",
-    content,
-    ...(reasoning === undefined ? {} : { reasoning_content: reasoning }),
-    ...(calls.length === 0 ? {} : { tool_calls: calls }),
-  };
+  return assistantMessage({ content, reasoning, calls });
 }
 
 function textOfBlocks(value: unknown, path: string): string {

@@ -1,6 +1,7 @@
 import { isRecord } from "../../internal/json.ts";
 import type { Message } from "../../policy/message.ts";
-import type { ShownAnswer } from "../asked.ts";
+import type { ShownCall } from "../asked.ts";
+import { assistantMessage } from "../assistant_message.ts";
 import { invalid } from "../fault.ts";
 import type { RecordedTurn } from "../recorded_turn.ts";
 import { contentOf } from "./chat_messages.ts";
@@ -14,22 +15,6 @@ export interface AnswerHistory {
   answer(id: string): RecordedTurn | null;
   /** The answer that made a call. */
   answerOfCall(callId: string): RecordedTurn | null;
-}
-
-/** An answer as the message that an agent sends back. */
-export function messageOfShown({ content, reasoning, calls }: ShownAnswer): Message {
-  return {
-    role: "assistant",
-    content,
-    ...(reasoning === null ? {} : { reasoning_content: reasoning }),
-    ...(calls.length === 0 ? {} : {
-      tool_calls: calls.map(({ id, name, arguments: json }) => ({
-        id,
-        type: "function",
-        function: { name, arguments: json },
-      })),
-    }),
-  };
 }
 
 /** The conversation of a request: what came before, what is said, by whom. */
@@ -53,20 +38,10 @@ export function conversationOf(fields: Fields, history: AnswerHistory): readonly
 }
 
 /** An assistant's message that is put together of several items. */
-class Pending {
-  content = "";
-  reasoning: string | null = null;
-  readonly calls: NonNullable<Message["tool_calls"]>[number][] = [];
-
-  message(): Message {
-    const { content, reasoning, calls } = this;
-    return {
-      role: "assistant",
-      content,
-      ...(reasoning === null ? {} : { reasoning_content: reasoning }),
-      ...(calls.length === 0 ? {} : { tool_calls: calls }),
-    };
-  }
+interface Pending {
+  content: string;
+  reasoning: string | null;
+  readonly calls: ShownCall[];
 }
 
 function items(input: unknown, history: AnswerHistory): readonly Message[] {
@@ -74,10 +49,10 @@ function items(input: unknown, history: AnswerHistory): readonly Message[] {
   const out: Message[] = [];
   let pending: Pending | null = null;
   const flush = () => {
-    if (pending !== null) out.push(pending.message());
+    if (pending !== null) out.push(assistantMessage(pending));
     pending = null;
   };
-  const assistant = (): Pending => pending ??= new Pending();
+  const assistant = (): Pending => pending ??= { content: "", reasoning: null, calls: [] };
   for (const [index, item] of input.entries()) {
     const path = `input[${index}]`;
     if (!isRecord(item)) throw invalid(`"${path}" must be an object`, path);
@@ -102,8 +77,8 @@ function items(input: unknown, history: AnswerHistory): readonly Message[] {
       case "function_call":
         assistant().calls.push({
           id: fields.needText("call_id"),
-          type: "function",
-          function: { name: fields.needText("name"), arguments: fields.needText("arguments") },
+          name: fields.needText("name"),
+          arguments: fields.needText("arguments"),
         });
         break;
       case "function_call_output": {
@@ -145,8 +120,5 @@ function refer(
   const { content, reasoning, calls } = record.shown;
   if (kind === "msg") pending.content += content;
   else if (kind === "rs") pending.reasoning = reasoning;
-  else {
-    const { name, arguments: json } = calls.find((call) => call.id === rest)!;
-    pending.calls.push({ id: rest, type: "function", function: { name, arguments: json } });
-  }
+  else pending.calls.push(calls.find((call) => call.id === rest)!);
 }

@@ -2,6 +2,7 @@
 import type { Asked } from "../asked.ts";
 import type { EventStream } from "../event_stream.ts";
 import { type GatewayRefusal, invalid } from "../fault.ts";
+import { newId } from "../ids.ts";
 import type { RecordedTurn } from "../recorded_turn.ts";
 import type { AnswerPart } from "../session.ts";
 import { type AnswerWriter, type Api, finishReasonOf, isRetry, usageOf } from "./api.ts";
@@ -83,7 +84,7 @@ export const responses: Api = {
       topLogProbs: 0,
       isRetry: isRetry(headers),
     };
-    const hex = crypto.randomUUID().replaceAll("-", "");
+    const hex = newId("");
     const writer = new ResponseWriter(hex, asked, plain);
     return { asked, isStream: fields.flag("stream") ?? false, ignored, id: `resp_${hex}`, writer };
   },
