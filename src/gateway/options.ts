@@ -3,7 +3,7 @@ import type { RolloutRow } from "../collector/row.ts";
 import { ValidationError } from "../errors.ts";
 import type { Clock } from "../internal/clock.ts";
 import type { Logger } from "../internal/logger.ts";
-import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
+import { checkOptionNames, onlyGiven, type OptionNames } from "../internal/option_names.ts";
 import type { LLMWrapperOptions } from "../policy/wrapper/options.ts";
 import type { EngineSource, SGLangWrapper } from "../policy/wrapper/sglang_wrapper.ts";
 
@@ -203,11 +203,9 @@ function withDefaults<Limits extends object>(
 ): Limits {
   const known = Object.fromEntries(Object.keys(defaults).map((name) => [name, true as const]));
   checkOptionNames(given, known, owner);
-  for (const [name, value] of Object.entries(given)) {
-    if (value !== undefined) requireLimit(name, value);
-  }
-  const isGiven = ([, value]: [string, unknown]) => value !== undefined;
-  return { ...defaults, ...Object.fromEntries(Object.entries(given).filter(isGiven)) };
+  const changed = onlyGiven(given);
+  for (const [name, value] of Object.entries(changed)) requireLimit(name, value);
+  return { ...defaults, ...changed };
 }
 
 function requireLimit(name: string, value: unknown): void {

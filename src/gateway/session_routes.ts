@@ -1,6 +1,7 @@
 import { jsonLines } from "../collector/export/json_lines.ts";
 import { RolloutBatch } from "../collector/batch.ts";
 import { isRecord } from "../internal/json.ts";
+import { onlyGiven } from "../internal/option_names.ts";
 import { Fields, ignoredFields } from "./apis/fields.ts";
 import { GatewayRefusal, invalid } from "./fault.ts";
 import type { EndedSession, SessionLimits, SessionOptions } from "./options.ts";
@@ -15,7 +16,7 @@ export function sessionOptionsOf(body: Readonly<Record<string, unknown>>): Sessi
   const given = Object.entries(LIMITS).map(([name, wire]) => [name, limits.integer(wire, 1)]);
   const info = fields.object("info");
   return {
-    limits: Object.fromEntries(given.filter(([, value]) => value !== undefined)),
+    limits: onlyGiven(Object.fromEntries(given)),
     ...(info === undefined ? {} : { info }),
   };
 }

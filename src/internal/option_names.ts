@@ -43,3 +43,12 @@ export function onlyNamed<Known extends Readonly<Record<string, true>>, Options 
     Object.entries(options).filter(([name]) => Object.hasOwn(known, name)),
   ) as Pick<Options, keyof Known & keyof Options>;
 }
+
+/** Those among `values` that are not `undefined`. */
+export function onlyGiven<Values extends object>(
+  values: Values,
+): { [Name in keyof Values]?: Exclude<Values[Name], undefined> } {
+  return Object.fromEntries(
+    Object.entries(values).filter(([, value]) => value !== undefined),
+  ) as { [Name in keyof Values]?: Exclude<Values[Name], undefined> };
+}

@@ -73,6 +73,16 @@ export function usageOf(turns: readonly RecordedTurn[]): {
   };
 }
 
+/** The same in the words of OpenAI's APIs of chats and of texts. */
+export function openAIUsage(turns: readonly RecordedTurn[]): Readonly<Record<string, unknown>> {
+  const { prompt, completion } = usageOf(turns);
+  return {
+    prompt_tokens: prompt,
+    completion_tokens: completion,
+    total_tokens: prompt + completion,
+  };
+}
+
 /** Whether the client says that it sends a request again. */
 export function isRetry(headers: Headers): boolean {
   return Number(headers.get("x-stainless-retry-count") ?? 0) > 0;

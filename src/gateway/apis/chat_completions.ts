@@ -12,8 +12,8 @@ import {
   type Api,
   finishReasonOf,
   isRetry,
+  openAIUsage,
   shownTokens,
-  usageOf,
   type WriteContext,
 } from "./api.ts";
 import { chatMessages } from "./chat_messages.ts";
@@ -285,11 +285,8 @@ class ChatWriter implements AnswerWriter {
 }
 
 function chatUsage(turns: readonly RecordedTurn[]): Readonly<Record<string, unknown>> {
-  const { prompt, completion } = usageOf(turns);
   return {
-    prompt_tokens: prompt,
-    completion_tokens: completion,
-    total_tokens: prompt + completion,
+    ...openAIUsage(turns),
     prompt_tokens_details: { cached_tokens: turns[0]?.cachedTokens ?? 0 },
   };
 }

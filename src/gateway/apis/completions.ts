@@ -10,8 +10,8 @@ import {
   type Api,
   finishReasonOf,
   isRetry,
+  openAIUsage,
   shownTokens,
-  usageOf,
   type WriteContext,
 } from "./api.ts";
 import { Fields, ignoredFields } from "./fields.ts";
@@ -107,7 +107,7 @@ class CompletionWriter implements AnswerWriter {
         finish_reason: finishReasonOf(record),
         logprobs: await this.#logProbs(record, context),
       }))),
-      usage: completionUsage(turns),
+      usage: openAIUsage(turns),
     };
   }
 
@@ -134,7 +134,7 @@ class CompletionWriter implements AnswerWriter {
       stream.write({ ...this.#frame(), choices: [choice] });
     }
     if (this.#options.includesUsage) {
-      stream.write({ ...this.#frame(), choices: [], usage: completionUsage(turns) });
+      stream.write({ ...this.#frame(), choices: [], usage: openAIUsage(turns) });
     }
     stream.write("[DONE]");
   }
@@ -170,13 +170,4 @@ class CompletionWriter implements AnswerWriter {
       }),
     };
   }
-}
-
-function completionUsage(turns: readonly RecordedTurn[]): Readonly<Record<string, unknown>> {
-  const { prompt, completion } = usageOf(turns);
-  return {
-    prompt_tokens: prompt,
-    completion_tokens: completion,
-    total_tokens: prompt + completion,
-  };
 }

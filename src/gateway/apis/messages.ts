@@ -1,5 +1,6 @@
 /** `POST /v1/messages`: Anthropic's API. */
 import { isRecord } from "../../internal/json.ts";
+import { onlyGiven } from "../../internal/option_names.ts";
 import type { Message } from "../../policy/message.ts";
 import type { Asked, ShownCall, ToolChoice } from "../asked.ts";
 import { assistantMessage } from "../assistant_message.ts";
@@ -78,9 +79,7 @@ function readMessages(
     tools,
     toolChoice: toolChoiceOf(fields.object("tool_choice"), tools),
     variables: {},
-    sampling: Object.fromEntries(
-      Object.entries(sampling).filter(([, value]) => value !== undefined),
-    ),
+    sampling: onlyGiven(sampling),
     samples: 1,
     topLogProbs: 0,
     isRetry: isRetry(headers),

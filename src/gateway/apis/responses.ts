@@ -1,4 +1,5 @@
 /** `POST /v1/responses`. */
+import { onlyGiven } from "../../internal/option_names.ts";
 import type { Asked } from "../asked.ts";
 import type { EventStream } from "../event_stream.ts";
 import { type GatewayRefusal, invalid } from "../fault.ts";
@@ -77,7 +78,7 @@ export const responses: Api = {
       toolChoice: toolChoiceOf(fields.raw("tool_choice"), tools),
       variables: {},
       sampling: {
-        ...Object.fromEntries(Object.entries(sampling).filter(([, value]) => value !== undefined)),
+        ...onlyGiven(sampling),
         ...grammarOf(format, "text.format"),
       },
       samples: 1,

@@ -1,5 +1,6 @@
 import type { SamplingInput } from "../../client/types.ts";
 import { isRecord } from "../../internal/json.ts";
+import { onlyGiven } from "../../internal/option_names.ts";
 import { invalid } from "../fault.ts";
 import { Fields } from "./fields.ts";
 
@@ -47,9 +48,7 @@ export function samplingOf(
     if (name === "seed" || name === "min_tokens" || name === "stop") continue;
     given[name] = fields.raw(name);
   }
-  return Object.fromEntries(
-    Object.entries(given).filter(([, value]) => value !== undefined),
-  ) as SamplingInput;
+  return onlyGiven(given) as SamplingInput;
 }
 
 /** `response_format` as a grammar of the server. */
