@@ -4,6 +4,7 @@ import { AbortedError, StateError, ValidationError } from "../errors.ts";
 import { mergeSampling } from "../client/sampling_params.ts";
 import type { Clock } from "../internal/clock.ts";
 import { partSeed } from "../internal/sample_seed.ts";
+import { opensThoughts } from "../policy/answers/answer.ts";
 import type { Message } from "../policy/message.ts";
 import type { ChatModel } from "../rollout/chat_model.ts";
 import { beginsWith } from "../rollout/ids.ts";
@@ -209,7 +210,7 @@ export class OpenSession implements GatewaySession {
     const [setting, engine] = await Promise.all([model.setting(asked), model.engine()]);
     const { prompt, parent } = await this.#prepare(asked, setting, leave);
     const sampling = model.sampling(asked);
-    const isThinking = /<think>\s*$/.test(prompt.text.slice(-32));
+    const isThinking = opensThoughts(prompt.text);
     const one = async (index: number): Promise<RecordedTurn> => {
       const gate = new TextGate({
         isThinking,

@@ -1,7 +1,5 @@
-import type { ReadAnswer } from "../policy/answers/answer.ts";
-import { thoughtMarks } from "../policy/answers/answer.ts";
-import { callFormats, listMarks } from "../policy/answers/formats.ts";
-import { harmonyMarks } from "../policy/answers/harmony.ts";
+import { type ReadAnswer, thoughtMarks } from "../policy/answers/answer.ts";
+import { allCallMarks } from "../policy/answers/model_marks.ts";
 import { type AnswerReader, readAnswer } from "../policy/answers/read_answer.ts";
 import { callsOf, type Message, textOf } from "../policy/message.ts";
 import type { Tokenizer } from "../policy/tokenizer.ts";
@@ -64,12 +62,7 @@ function idOf(call: unknown): string {
   return typeof id === "string" && id !== "" ? id : newId("call_");
 }
 
-const marks = [
-  ...callFormats.flatMap((format) => format.opens),
-  ...listMarks,
-  ...harmonyMarks,
-  ...thoughtMarks.flat(),
-];
+const marks = [...allCallMarks, ...thoughtMarks.flat()];
 
 /** Whether a server leaves marks of calls or thoughts out of the text of an answer. */
 export async function hidesAnyMark(tokenizer: Tokenizer): Promise<boolean> {

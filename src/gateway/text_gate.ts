@@ -1,6 +1,5 @@
 import { thoughtMarks } from "../policy/answers/answer.ts";
-import { callFormats, listMarks } from "../policy/answers/formats.ts";
-import { harmonyMarks } from "../policy/answers/harmony.ts";
+import { allCallMarks } from "../policy/answers/model_marks.ts";
 
 /** What of a text can be shown already. */
 export interface Shown {
@@ -22,11 +21,7 @@ export interface TextGateOptions {
 
 const opens = thoughtMarks.map(([open]) => open);
 const closes = thoughtMarks.map(([, close]) => close);
-const holding: readonly string[] = [
-  ...callFormats.flatMap((format) => format.opens),
-  ...listMarks,
-  ...harmonyMarks,
-];
+const allMarks: readonly string[] = [...opens, ...allCallMarks, ...closes];
 const nothing: Shown = { content: "", reasoning: "" };
 
 /**
@@ -76,9 +71,9 @@ export class TextGate {
           break;
         }
         case "said": {
-          const next = first(this.#pending, [...opens, ...holding, ...closes]);
+          const next = first(this.#pending, allMarks);
           if (next === null) {
-            content += this.#takeSafe([...opens, ...holding, ...closes]);
+            content += this.#takeSafe(allMarks);
             return { content, reasoning };
           }
           content += this.#pending.slice(0, next.at).trimEnd();
@@ -114,7 +109,7 @@ export class TextGate {
   }
 }
 
-const LONGEST_MARK = Math.max(...[...opens, ...closes, ...holding].map((mark) => mark.length));
+const LONGEST_MARK = Math.max(...allMarks.map((mark) => mark.length));
 
 function first(text: string, marks: readonly string[]): { mark: string; at: number } | null {
   let found: { mark: string; at: number } | null = null;

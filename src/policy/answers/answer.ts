@@ -47,6 +47,11 @@ export const thoughtMarks: readonly (readonly [open: string, close: string])[] =
   ["<|channel>thought", "<channel|>"],
 ];
 
+/** Whether a prompt ends with opened thoughts, as templates that ask a model to think have it. */
+export function opensThoughts(prompt: string): boolean {
+  return /<think>\s*$/.test(prompt.slice(-32));
+}
+
 /** A fault. */
 export function fault(text: string, reason: string): Found {
   return { fault: { text: text.trim().slice(0, 500), reason } };

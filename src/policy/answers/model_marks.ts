@@ -47,6 +47,13 @@ export function marksOf({ formats, thoughts }: Partial<AnswerFormat>): Marks {
   };
 }
 
+/** Everything that opens a call of a tool, or stands around calls, of any family. */
+export const allCallMarks: readonly string[] = [
+  ...callFormats.flatMap(({ opens }) => opens),
+  ...listMarks,
+  ...harmonyMarks,
+];
+
 /** Whether a text was written with marks of a model that are not in it as it is shown. */
 export function hidesMarks(
   { written, shown }: { written: string; shown: string },

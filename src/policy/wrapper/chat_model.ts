@@ -8,7 +8,7 @@ import type {
 } from "../../rollout/chat_model.ts";
 import { PiecewiseTokenizer } from "../../rollout/piecewise_tokenizer.ts";
 import { endTokenOf, type KnownSample } from "../../rollout/sample.ts";
-import type { ReadAnswer } from "../answers/answer.ts";
+import { opensThoughts, type ReadAnswer } from "../answers/answer.ts";
 import { type AnswerReader, readAnswer } from "../answers/read_answer.ts";
 import { type AnswerFormat, answerFormatOf, hidesMarks } from "../answers/model_marks.ts";
 import type { ToolCallFormat } from "../answers/formats.ts";
@@ -87,7 +87,7 @@ export class TemplateChatModel implements ChatModel {
   async read(sample: KnownSample, { promptText, signal }: ReadOptions): Promise<Message> {
     const { variables, readAnswer: own } = this.#options;
     const tools = Array.isArray(variables?.tools) ? variables.tools : undefined;
-    const isThinking = /<think>\s*$/.test(promptText.slice(-32));
+    const isThinking = opensThoughts(promptText);
     const format = this.#answerFormat ??= this.#formatOfAnswers();
     const take = async (text: string) =>
       await (own ?? readAnswer)(text, { tools, isThinking, ...format, signal });
