@@ -1,11 +1,12 @@
 import { StateError } from "../errors.ts";
 import type { Clock } from "../internal/clock.ts";
-import { sleep, withDeadline } from "../internal/deadline.ts";
+import { withDeadline } from "../internal/deadline.ts";
 import type { Logger } from "../internal/logger.ts";
 import { messageOf } from "../internal/thrown.ts";
 import type { FleetEvent } from "./events.ts";
 import { type FleetRules, newRecord, type ServerRecord, step } from "./machine.ts";
 import type { StartableRouter } from "./options.ts";
+import { PresentWork } from "./present_work.ts";
 import type { SupervisedServer } from "./supervised.ts";
 import { inputMeanings, type ServerInput } from "./transitions.ts";
 
@@ -27,11 +28,10 @@ export class RouterSupervisor {
   readonly #router: StartableRouter;
   readonly #options: RouterSupervision;
   readonly #closing = new AbortController();
+  readonly #work = new PresentWork();
   readonly #loop: Promise<void>;
   #record: ServerRecord;
   #reason = "it is watched from now on";
-  #work = new AbortController();
-  #wake = Promise.withResolvers<void>();
 
   /** Begins to watch a router that runs. */
   constructor(router: StartableRouter, options: RouterSupervision) {
@@ -58,7 +58,7 @@ export class RouterSupervisor {
   /** Watches it no more. */
   async close(): Promise<void> {
     this.#closing.abort(new StateError("The supervisor was closed"));
-    this.#interrupt(this.#closing.signal.reason);
+    this.#work.interrupt(this.#closing.signal.reason);
     await this.#loop;
   }
 
@@ -75,14 +75,14 @@ export class RouterSupervisor {
       const { state, dueAt } = this.#record;
       const { clock, probeMs } = this.#options;
       if (state === "restarting") await this.#launch(signal);
-      else if (state === "retired") await this.#woken();
+      else if (state === "retired") await this.#work.woken();
       else if (state === "dead") {
         const pauseMs = (dueAt ?? 0) - clock.now();
-        if (pauseMs > 0) await this.#pause(pauseMs);
+        if (pauseMs > 0) await this.#work.pause(pauseMs, clock);
         if (!signal.aborted && clock.now() >= (dueAt ?? 0)) this.#feed("due");
       } else {
         await this.#probe(signal);
-        if (!signal.aborted) await this.#pause(probeMs);
+        if (!signal.aborted) await this.#work.pause(probeMs, clock);
       }
     }
   }
@@ -126,7 +126,7 @@ export class RouterSupervisor {
     if (this.#record.state === before.state) return;
     this.#reason = reason;
     this.#tell(before.state);
-    this.#interrupt(new StateError(`it is ${this.#record.state} now`));
+    this.#work.interrupt(new StateError(`it is ${this.#record.state} now`));
   }
 
   #tell(from: FleetEvent["from"]): void {
@@ -135,25 +135,5 @@ export class RouterSupervisor {
     const reason = this.#reason;
     this.#options.logger[to === "healthy" ? "info" : "warn"](`Router ${url} is ${to}: ${reason}`);
     this.#options.emit({ at: Date.now(), url, kind: "state", from, to, reason });
-  }
-
-  #interrupt(why: unknown): void {
-    this.#work.abort(why);
-    this.#work = new AbortController();
-    this.#wake.resolve();
-  }
-
-  async #woken(): Promise<void> {
-    await this.#wake.promise;
-    this.#wake = Promise.withResolvers();
-  }
-
-  async #pause(delayMs: number): Promise<void> {
-    const over = new AbortController();
-    const wait = sleep(delayMs, { signal: over.signal, clock: this.#options.clock }).catch(
-      () => {},
-    );
-    await Promise.race([wait, this.#woken()]);
-    over.abort();
   }
 }

@@ -1,6 +1,7 @@
 import { SGLangClient } from "../client/mod.ts";
 import type { ServerRecord } from "./machine.ts";
 import type { StartableServer } from "./options.ts";
+import { PresentWork } from "./present_work.ts";
 import type { ServerState } from "./transitions.ts";
 
 /** What is known of a supervised server. */
@@ -24,7 +25,7 @@ export interface SupervisedServer {
 }
 
 /** One server of a supervisor: its record, what is to be done, and how to ask it. */
-export class Supervised {
+export class Supervised extends PresentWork {
   readonly url: string;
   readonly client: SGLangClient;
   record: ServerRecord;
@@ -43,8 +44,6 @@ export class Supervised {
   isToldToWait = false;
   /** The process, when it is ours. */
   server: StartableServer | undefined;
-  #wake = Promise.withResolvers<void>();
-  #work = new AbortController();
 
   constructor(
     url: string,
@@ -57,6 +56,7 @@ export class Supervised {
       readonly server?: StartableServer | undefined;
     },
   ) {
+    super();
     this.url = url;
     this.record = record;
     this.server = options.server;
@@ -75,28 +75,5 @@ export class Supervised {
     const { url, reason, isDrained, weightVersion, record } = this;
     const { state, restarts, missed, failed } = record;
     return { url, state, reason, restarts, missed, failed, isDrained, weightVersion };
-  }
-
-  /** Fires when what is being done has lost its sense. */
-  get signal(): AbortSignal {
-    return this.#work.signal;
-  }
-
-  /** Resolves when something happened since the last call. */
-  async woken(): Promise<void> {
-    await this.#wake.promise;
-    this.#wake = Promise.withResolvers();
-  }
-
-  /** Ends the present wait. */
-  wake(): void {
-    this.#wake.resolve();
-  }
-
-  /** Ends the present work: the state that it was for is over. */
-  interrupt(why: Error): void {
-    this.#work.abort(why);
-    this.#work = new AbortController();
-    this.wake();
   }
 }

@@ -1,6 +1,6 @@
 import { StateError } from "../errors.ts";
 import { type Clock, systemClock } from "../internal/clock.ts";
-import { sleep, withDeadline } from "../internal/deadline.ts";
+import { withDeadline } from "../internal/deadline.ts";
 import { type Logger, silentLogger } from "../internal/logger.ts";
 import { messageOf } from "../internal/thrown.ts";
 import type { ServerDiscovery } from "./discovery/discovery.ts";
@@ -389,7 +389,7 @@ export class FleetSupervisor implements AsyncDisposable {
         // Work that lost its sense ends so; all else is reported and tried again after a pause.
         if (this.#closing.signal.aborted || !this.#members.has(member.url)) return;
         this.#logger.error(`${member.url}: ${messageOf(error)}`);
-        await this.#pause(member, this.#probeMs);
+        await member.pause(this.#probeMs, this.#clock);
       }
     }
   }
@@ -408,21 +408,14 @@ export class FleetSupervisor implements AsyncDisposable {
     if (state === "retired") return await member.woken();
     if (state === "dead" && isOurs) {
       const pauseMs = (dueAt ?? 0) - this.#clock.now();
-      if (pauseMs > 0) await this.#pause(member, pauseMs);
+      if (pauseMs > 0) await member.pause(pauseMs, this.#clock);
       if (!signal.aborted && this.#clock.now() >= (dueAt ?? 0)) this.#feed(member, "due", "");
       return;
     }
     await this.#probe(member, signal);
     if (member.record.state === "stale" && !member.isDrained) await this.#refit(member);
     if (signal.aborted) return;
-    await this.#pause(member, this.#probeMs);
-  }
-
-  async #pause(member: Supervised, delayMs: number): Promise<void> {
-    const over = new AbortController();
-    const wait = sleep(delayMs, { signal: over.signal, clock: this.#clock }).catch(() => {});
-    await Promise.race([wait, member.woken()]);
-    over.abort();
+    await member.pause(this.#probeMs, this.#clock);
   }
 
   async #probe(member: Supervised, signal: AbortSignal): Promise<void> {
@@ -477,7 +470,8 @@ export class FleetSupervisor implements AsyncDisposable {
       if (signal.aborted) return;
       this.#emit(member, { kind: "refit_failed", from: "stale", reason: messageOf(error) });
       const { backoffMs, maxBackoffMs } = this.#rules;
-      await this.#pause(member, Math.min(maxBackoffMs, backoffMs * 2 ** member.refitFailures++));
+      const delayMs = Math.min(maxBackoffMs, backoffMs * 2 ** member.refitFailures++);
+      await member.pause(delayMs, this.#clock);
     } finally {
       if (this.#worker(url) !== undefined) member.isWithdrawn = false;
     }
