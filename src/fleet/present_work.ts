@@ -3,31 +3,30 @@ import { sleep } from "../internal/deadline.ts";
 
 /** What is being done for a server or a router; a change of its state ends it, and its pauses. */
 export class PresentWork {
-  #wake = Promise.withResolvers<void>();
   #work = new AbortController();
+  /** Ends the present wait; there is at most one. */
+  #wake = () => {};
 
   /** Fires when what is being done has lost its sense. */
   get signal(): AbortSignal {
     return this.#work.signal;
   }
 
-  /** Resolves when something happened since the last call. */
+  /** Waits until something happens. */
   async woken(): Promise<void> {
-    await this.#wake.promise;
-    this.#wake = Promise.withResolvers();
+    await new Promise<void>((resolve) => this.#wake = resolve);
   }
 
-  /** Waits until something happens, at most so long. */
+  /** Waits until something happens, at most so long. Nothing is left of it, so there may be millions. */
   async pause(delayMs: number, clock: Clock): Promise<void> {
     const over = new AbortController();
-    const wait = sleep(delayMs, { signal: over.signal, clock }).catch(() => {});
-    await Promise.race([wait, this.woken()]);
-    over.abort();
+    this.#wake = () => over.abort();
+    await sleep(delayMs, { signal: over.signal, clock }).catch(() => {});
   }
 
-  /** Ends the present wait. */
+  /** Ends the present wait, if there is one. */
   wake(): void {
-    this.#wake.resolve();
+    this.#wake();
   }
 
   /** Ends the present work: the state that it was for is over. */
