@@ -55,9 +55,9 @@ export class KubernetesCalls {
 
   /** The answer to a call. */
   async json(call: KubernetesCall): Promise<unknown> {
-    return await this.#within(CALL_MS, call, async (signal) => {
-      using sent = await this.#send(call, signal);
-      return parseJson(await sent.answer.text("answerBytes", ANSWER_BYTES), call.path);
+    return await this.#inTime(call, async (signal) => {
+      using answer = await this.#send(call, signal);
+      return parseJson(await answer.text("answerBytes", ANSWER_BYTES), call.path);
     });
   }
 
@@ -74,14 +74,10 @@ export class KubernetesCalls {
     const cancel = clock.schedule((WATCH_S + WATCH_GRACE_S) * 1000, () => over.abort());
     try {
       const signal = AbortSignal.any([call.signal, over.signal]);
-      using sent = await this.#within(
-        CALL_MS,
-        call,
-        () => this.#send({ ...call, query }, signal),
-      );
+      using answer = await this.#inTime(call, () => this.#send({ ...call, query }, signal));
       const lines = new LineSplitter({ name: "eventBytes", maxBytes: EVENT_BYTES });
       for (;;) {
-        const part = await sent.answer.read();
+        const part = await answer.read();
         if (part === null) return;
         for (const line of lines.push(part)) if (line.trim() !== "") yield line;
       }
@@ -92,19 +88,19 @@ export class KubernetesCalls {
     }
   }
 
-  #within<T>(
-    timeoutMs: number,
+  #inTime<T>(
     { path, signal }: KubernetesCall,
     work: (signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
     const { clock, apiServer: peer } = this.#access;
-    return withDeadline({ phase: `ask for ${path}`, timeoutMs, peer, signal, clock }, work);
+    const phase = `ask for ${path}`;
+    return withDeadline({ phase, timeoutMs: CALL_MS, peer, signal, clock }, work);
   }
 
   async #send(
     { group, path, query, patch }: KubernetesCall,
     signal: AbortSignal,
-  ): Promise<Disposable & { readonly answer: HttpAnswer }> {
+  ): Promise<HttpAnswer> {
     const { apiServer = "https://kubernetes.default.svc", clock = systemClock } = this.#access;
     const namespace = this.#access.namespace ?? await inPod("namespace");
     const token = await (this.#access.token?.() ?? inPod("token"));
@@ -122,9 +118,7 @@ export class KubernetesCalls {
       headers: { authorization: `Bearer ${token.trim()}`, accept: "application/json" },
     }, signal);
     const { status } = answer.head;
-    if (status >= 200 && status < 300) {
-      return { answer, [Symbol.dispose]: () => answer[Symbol.dispose]() };
-    }
+    if (status >= 200 && status < 300) return answer;
     using _ = answer;
     throw refused(status, await answer.beginning(ERROR_BYTES), path);
   }
