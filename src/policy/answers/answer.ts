@@ -24,6 +24,14 @@ export interface ReadAnswer {
 /** What a reader of calls found in one place. */
 export type Found = { readonly call: ToolCall } | { readonly fault: ToolCallFault };
 
+/** The calls and the faults of what was found, each in order. */
+export function sortedOut(found: readonly Found[]): Pick<ReadAnswer, "calls" | "faults"> {
+  return {
+    calls: found.flatMap((one): ToolCall[] => "call" in one ? [one.call] : []),
+    faults: found.flatMap((one) => "fault" in one ? [one.fault] : []),
+  };
+}
+
 /** What a format needs to know of a tool: the types of its parameters. */
 export type TextParameters = (tool: string) => ReadonlySet<string>;
 
@@ -53,7 +61,7 @@ export function opensThoughts(prompt: string): boolean {
 }
 
 /** A fault. */
-export function fault(text: string, reason: string): Found {
+export function fault(text: string, reason: string): { readonly fault: ToolCallFault } {
   return { fault: { text: text.trim().slice(0, 500), reason } };
 }
 

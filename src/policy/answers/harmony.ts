@@ -1,5 +1,5 @@
 /** Answers of gpt-oss: messages in channels. */
-import { fault, type Found, namedCall, type ReadAnswer } from "./answer.ts";
+import { fault, type Found, namedCall, type ReadAnswer, sortedOut } from "./answer.ts";
 
 const MESSAGE = "<|message|>";
 /** What channels are written with, and nothing else is. */
@@ -47,8 +47,7 @@ export function readHarmony(text: string): ReadAnswer {
   return {
     reasoning: thoughts.length === 0 ? null : thoughts.join("\n"),
     content: said.join("\n"),
-    calls: found.flatMap((one) => "call" in one ? [one.call] : []),
-    faults: found.flatMap((one) => "fault" in one ? [one.fault] : []),
+    ...sortedOut(found),
   };
 }
 

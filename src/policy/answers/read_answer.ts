@@ -1,7 +1,7 @@
-import type { ToolCall } from "../message.ts";
 import {
   type Found,
   type ReadAnswer,
+  sortedOut,
   type TextParameters,
   thoughtMarks,
   withoutEndTokens,
@@ -64,7 +64,7 @@ export function readAnswer(text: string, options: ReadAnswerOptions = {}): ReadA
   // First, so that no mark that an argument quotes is taken for a call or for a thought.
   const behind = behindThoughts(text, isThinking);
   const whole = behind && bareCalls(behind.rest, { formats, tools });
-  if (behind && whole) return taken(whole, { reasoning: behind.reasoning, content: "" });
+  if (behind && whole) return { reasoning: behind.reasoning, content: "", ...sortedOut(whole) };
   const texts = textParameters(tools);
   const marks = marksOf({ formats, thoughts });
   const { reasoning, rest, said, found, looked } = takeApart(text, { isThinking, texts, marks });
@@ -73,9 +73,9 @@ export function readAnswer(text: string, options: ReadAnswerOptions = {}): ReadA
   for (const mark of listMarks) if (content.includes(mark)) content = content.replaceAll(mark, "");
   if (found.length === 0) {
     const bare = bareCalls(rest, { formats, tools });
-    if (bare !== null) return taken(bare, { reasoning, content: "" });
+    if (bare !== null) return { reasoning, content: "", ...sortedOut(bare) };
   }
-  return taken(found, { reasoning, content: content.trim() });
+  return { reasoning, content: content.trim(), ...sortedOut(found) };
 }
 
 /** What stands behind the thoughts that an answer begins with; `null` where they do not end. */
@@ -129,17 +129,6 @@ function barePython(plain: string, isKnown: boolean): Found[] | null {
   const { found = [], end } = pythonCalls(text);
   if (found.length > 0 && end === text.length) return found;
   return isKnown && /^\[\s*[A-Za-z_][\w.]*\(/.test(text) ? onlyPythonCalls(text) : null;
-}
-
-function taken(
-  found: readonly Found[],
-  rest: { reasoning: string | null; content: string },
-): ReadAnswer {
-  return {
-    ...rest,
-    calls: found.flatMap((one): ToolCall[] => "call" in one ? [one.call] : []),
-    faults: found.flatMap((one) => "fault" in one ? [one.fault] : []),
-  };
 }
 
 const noTexts: ReadonlySet<string> = new Set();

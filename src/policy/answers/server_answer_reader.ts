@@ -5,12 +5,11 @@ import type {
   SeparateReasoningOptions,
 } from "../../client/types.ts";
 import { HttpError, ValidationError } from "../../errors.ts";
-import type { ToolCall } from "../message.ts";
 import {
   fault,
-  type Found,
   namedCall,
   type ReadAnswer,
+  sortedOut,
   type ToolCallFault,
   withoutEndTokens,
 } from "./answer.ts";
@@ -153,7 +152,7 @@ class ServerParsers {
     const parsed = await this.#ask(toolCallParser, ask, rest);
     if (parsed === null) {
       const reason = `the server's parser "${toolCallParser}" failed on this answer`;
-      return { calls: [], content: own.content, faults: faultsIn([fault(rest, reason)]) };
+      return { calls: [], content: own.content, faults: [fault(rest, reason).fault] };
     }
     const { normalText: said } = parsed;
     const found = parsed.calls.map(({ name, parameters }) =>
@@ -163,13 +162,10 @@ class ServerParsers {
     const isCut = withoutEndTokens(said) !== withoutEndTokens(rest);
     if (found.length === 0 && unread.length === 0 && isCut) {
       const reason = `the server's parser "${toolCallParser}" saw a call and could not read it`;
-      unread.push(...faultsIn([fault(rest, reason)]));
+      unread.push(fault(rest, reason).fault);
     }
-    return {
-      calls: found.flatMap((one): ToolCall[] => "call" in one ? [one.call] : []),
-      faults: [...faultsIn(found), ...unread],
-      content: said.trim(),
-    };
+    const { calls, faults } = sortedOut(found);
+    return { calls, faults: [...faults, ...unread], content: said.trim() };
   }
 
   /**
@@ -202,11 +198,11 @@ function withoutThoughts(text: string, how: { isThinking: boolean; marks: Marks 
 
 /** SGLang ends thoughts that have no end at the first call in them; it is no call, and told. */
 function endlessThought(reasoning: string, rest: string) {
-  const { calls, faults } = readAnswer(rest);
+  const found = readAnswer(rest);
   const reason = "it stands in thoughts that have no end";
-  const found = calls.length + faults.length === 0 ? [] : [fault(rest, reason)];
+  const faults = found.calls.length + found.faults.length === 0 ? [] : [fault(rest, reason).fault];
   return {
-    own: { reasoning, content: "", calls: [], faults: faultsIn(found) },
+    own: { reasoning, content: "", calls: [], faults },
     reasoning,
     rest: "",
   };
@@ -223,11 +219,7 @@ function notTaken(own: ReadAnswer, { calls }: ParsedFunctionCalls, parser: strin
   const missed = own.calls.flatMap((call): ToolCallFault[] => {
     const left = taken.get(call.name) ?? 0;
     taken.set(call.name, left - 1);
-    return left > 0 ? [] : faultsIn([fault(JSON.stringify(call), reason)]);
+    return left > 0 ? [] : [fault(JSON.stringify(call), reason).fault];
   });
   return [...missed, ...own.faults];
-}
-
-function faultsIn(found: readonly Found[]): ToolCallFault[] {
-  return found.flatMap((one) => "fault" in one ? [one.fault] : []);
 }
