@@ -32,7 +32,12 @@ export function plainOf(value: unknown): unknown {
   const plain = Array.isArray(value)
     ? value.map(plainOf)
     : Object.fromEntries(Object.entries(value).map(([key, entry]) => [key, plainOf(entry)]));
-  if (isInexact(value)) exact.set(plain, { value, json: JSON.stringify(plain) });
+  const given = Object.values(value);
+  // What is inexact within an entry is known of the entry.
+  const isInexact = Object.values(plain).some((entry, i) =>
+    typeof entry === "object" && entry !== null ? exact.has(entry) : entry !== given[i]
+  );
+  if (isInexact) exact.set(plain, { value, json: JSON.stringify(plain) });
   return plain;
 }
 
@@ -41,12 +46,4 @@ export function exactOf(value: unknown): unknown {
   if (typeof value !== "object" || value === null) return value;
   const known = exact.get(value);
   return known !== undefined && JSON.stringify(value) === known.json ? known.value : value;
-}
-
-function isInexact(value: object): boolean {
-  return Object.values(value).some((entry) =>
-    typeof entry === "bigint" || entry instanceof PythonFloat ||
-    typeof entry === "number" && !Number.isFinite(entry) ||
-    typeof entry === "object" && entry !== null && isInexact(entry)
-  );
 }
