@@ -9,9 +9,10 @@
  *
  * @module
  */
-import { itemSizeBytes, type TensorInfo } from "../../checkpoint/dtype.ts";
+import { type TensorInfo, tensorSizeBytes } from "../../checkpoint/dtype.ts";
 import { ValidationError } from "../../errors.ts";
-import { call, dict, global, object, persistent, pickle, tuple } from "./pickle.ts";
+import { bucketOf } from "./payload.ts";
+import { call, dict, global, persistent, pickle, tuple } from "./pickle.ts";
 
 /** A tensor with its bytes, C-contiguous and little-endian. */
 export interface TensorBytes extends TensorInfo {
@@ -22,8 +23,6 @@ export interface TensorBytes extends TensorInfo {
 /** Every element type fits at a multiple of this. */
 const ALIGNMENT = 16;
 
-const metadataType = global("sglang.srt.weight_sync.tensor_bucket", "FlattenedTensorMetadata");
-
 /**
  * The payload for `load_format: "flattened_bucket"`: all tensors as one of bytes, and where each lies
  * in it.
@@ -33,25 +32,15 @@ const metadataType = global("sglang.srt.weight_sync.tensor_bucket", "FlattenedTe
 export function flattenedByValue(tensors: readonly TensorBytes[]): Uint8Array<ArrayBuffer> {
   if (tensors.length === 0) throw new ValidationError("A bucket needs at least one tensor");
   let byteLength = 0;
-  const places = tensors.map((tensor) => {
+  const placed = tensors.map((tensor) => {
     checkBytes(tensor);
-    const start = byteLength;
-    byteLength = Math.ceil((start + tensor.bytes.byteLength) / ALIGNMENT) * ALIGNMENT;
-    return { tensor, start };
+    const offset = byteLength;
+    byteLength = Math.ceil((offset + tensor.bytes.byteLength) / ALIGNMENT) * ALIGNMENT;
+    return { ...tensor, offset };
   });
   const storage = storageFile(byteLength, (into) => {
-    for (const { tensor, start } of places) into.set(tensor.bytes, start);
+    for (const { bytes, offset } of placed) into.set(bytes, offset);
   });
-  const metadata = places.map(({ tensor, start }) =>
-    object(metadataType, {
-      name: tensor.name,
-      shape: call(global("torch", "Size"), tuple(...tensor.shape)),
-      dtype: global("torch", tensor.dtype),
-      start_idx: start,
-      end_idx: start + tensor.bytes.byteLength,
-      numel: tensor.bytes.byteLength,
-    })
-  );
   const flat = call(
     global("torch._utils", "_rebuild_tensor_v2"),
     call(global("torch.storage", "_load_from_bytes"), storage),
@@ -61,7 +50,7 @@ export function flattenedByValue(tensors: readonly TensorBytes[]): Uint8Array<Ar
     false, // requires_grad
     call(global("collections", "OrderedDict")), // backward_hooks
   );
-  return pickle(dict({ flattened_tensor: flat, metadata }));
+  return pickle(bucketOf(flat, placed));
 }
 
 /** `torch.serialization.MAGIC_NUMBER` and `PROTOCOL_VERSION`. */
@@ -97,8 +86,9 @@ function storageFile(
   return file;
 }
 
-function checkBytes({ name, dtype, shape, bytes }: TensorBytes): void {
-  const wanted = shape.reduce((total, n) => total * n, itemSizeBytes(dtype));
+function checkBytes({ bytes, ...tensor }: TensorBytes): void {
+  const { name, dtype, shape } = tensor;
+  const wanted = tensorSizeBytes(tensor);
   if (bytes.byteLength === wanted) return;
   throw new ValidationError(
     `"${name}" is ${dtype} of shape [${shape.join(", ")}], which takes ${wanted} bytes, and has ` +

@@ -54,8 +54,13 @@ export function flattenedPayload(
   if (tensors.length === 0) throw new ValidationError("A bucket needs at least one tensor");
   const byteLength = Math.max(...tensors.map((tensor) => tensor.offset + tensorSizeBytes(tensor)));
   const flat: PlacedTensor = { name: "bucket", dtype: "uint8", shape: [byteLength], offset: 0 };
+  tensors.forEach(checkPlace);
+  return pickle(bucketOf(tensorValue(flat, memory), tensors)).toBase64();
+}
+
+/** A bucket as SGLang's `FlattenedTensorBucket` takes it: all tensors in one, and where each lies. */
+export function bucketOf(flat: PickleValue, tensors: readonly PlacedTensor[]): PickleValue {
   const metadata = tensors.map((tensor) => {
-    checkPlace(tensor);
     const size = tensorSizeBytes(tensor);
     return object(metadataType, {
       name: tensor.name,
@@ -66,8 +71,7 @@ export function flattenedPayload(
       numel: size,
     });
   });
-  const value = dict({ flattened_tensor: tensorValue(flat, memory), metadata });
-  return pickle(value).toBase64();
+  return dict({ flattened_tensor: flat, metadata });
 }
 
 /** The payload without a load format: a list of names with tensors. */
