@@ -47,6 +47,8 @@ export class EmbeddedState {
   /** What adapters are loaded; `null` where none are taken. */
   readonly adapters: AdapterStore | null;
   readonly #seeds: SeedStream;
+  /** Whether the weights were noted, to be compared with. */
+  hasWeightSnapshot = false;
   /** Folder that the weights came from last. */
   modelPath: string;
   readonly #inWork = new Set<string>();

@@ -108,13 +108,15 @@ export async function weightsByName(request: Request, state: EmbeddedState): Pro
 export async function weightsChecker(request: Request, state: EmbeddedState): Promise<Response> {
   const { action = "checksum" } = asObject(await jsonBody(request));
   if (action === "snapshot") {
-    snapshots.add(state);
+    state.hasWeightSnapshot = true;
     return answer({ success: true, message: "Success." });
   }
   if (action !== "checksum" && action !== "compare") {
     return answer({ success: false, message: `Unsupported action='${action}'` });
   }
-  if (action === "compare" && !snapshots.has(state)) return answer({ success: false, message: "" });
+  if (action === "compare" && !state.hasWeightSnapshot) {
+    return answer({ success: false, message: "" });
+  }
   if (action === "compare" || !state.emulated.hasChecksums) {
     return answer({ success: false, message: NO_DRIVER });
   }
@@ -131,9 +133,6 @@ export async function weightsChecker(request: Request, state: EmbeddedState): Pr
     per_engine_checksum: overall,
   });
 }
-
-/** Servers whose weights were noted, to be compared with. */
-const snapshots = new WeakSet<EmbeddedState>();
 
 /** What SGLang on a CPU says where it wants a GPU. */
 const NO_DRIVER = "Found no NVIDIA driver on your system. Please check that you have an NVIDIA " +
