@@ -1,6 +1,7 @@
 import { ValidationError } from "../errors.ts";
 import { throwIfAborted } from "./deadline.ts";
 import { asFileError, lookAtFile } from "./regular_file.ts";
+import { Semaphore } from "./semaphore.ts";
 
 /** Bytes that can be read from any place; a file, a `Blob` of a browser, or memory. */
 export interface ByteSource {
@@ -54,14 +55,13 @@ async function fileSource(
     throw asFileError(error, name, { refuse });
   });
   // Reads move one place in the file, so they take turns.
-  let turn: Promise<unknown> = Promise.resolve();
+  const turn = new Semaphore(1);
   return {
     name,
     size,
-    read(start, length) {
-      const mine = turn.then(() => readAt(file, { name, start, length, signal }));
-      turn = mine.catch(() => {});
-      return mine;
+    async read(start, length) {
+      using _turn = await turn.acquire();
+      return await readAt(file, { name, start, length, signal });
     },
     close: () => file.close(),
   };

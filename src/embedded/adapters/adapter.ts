@@ -85,7 +85,8 @@ export function readLora(
         deadly ??= `Cannot find target module name for ${module}`;
         continue;
       }
-      const { a, b } = { a: halves.get("a"), b: halves.get("b") };
+      const a = halves.get("a");
+      const b = halves.get("b");
       if (!isShape(a, [rank, size.inputs]) || !isShape(b, [size.outputs, rank])) {
         deadly ??= `LoRA buffer shape does not match weight shape of ${module}`;
         continue;

@@ -1,4 +1,5 @@
 /** The adapters of one embedded server: what is loaded, what runs with it, what was once loaded. */
+import { Semaphore } from "../../internal/semaphore.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { Tensor } from "../model/weights.ts";
 import { readTensors } from "../load.ts";
@@ -41,7 +42,7 @@ export class AdapterStore {
   readonly #loaded = new Map<string, Loaded>();
   /** The path of every name that was ever loaded: a request for it loads it again. */
   readonly #known = new Map<string, string>();
-  #queue: Promise<unknown> = Promise.resolve();
+  readonly #turn = new Semaphore(1);
 
   constructor(options: EmbeddedLoraOptions, model: ModelConfig) {
     this.options = options;
@@ -54,13 +55,15 @@ export class AdapterStore {
   }
 
   /** Loads one; throws {@linkcode RefusedAdapter}. */
-  load(open: () => Promise<AdapterSource> | AdapterSource): Promise<void> {
-    return this.#alone(() => this.#load(open));
+  async load(open: () => Promise<AdapterSource> | AdapterSource): Promise<void> {
+    using _turn = await this.#turn.acquire();
+    await this.#load(open);
   }
 
   /** Unloads one when nothing runs with it; nobody else can load or unload until then. */
-  unload(name: string): Promise<void> {
-    return this.#alone(() => this.#unload(name));
+  async unload(name: string): Promise<void> {
+    using _turn = await this.#turn.acquire();
+    await this.#unload(name);
   }
 
   /** Takes an adapter for a request until disposed; throws {@linkcode RefusedAdapter}. */
@@ -158,12 +161,6 @@ export class AdapterStore {
     }
     this.#loaded.delete(name);
     while (loaded.uses > 0) await loaded.idle.promise;
-  }
-
-  #alone<T>(work: () => Promise<T>): Promise<T> {
-    const next = this.#queue.then(work);
-    this.#queue = next.catch(() => {});
-    return next;
   }
 }
 
