@@ -77,7 +77,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   },
   "src/training": { values: base },
   "src/datasets": { values: base },
-  "src/sandbox": { values: [...base, "src/collector"], types: ["src/policy"] },
+  "src/sandbox": { values: [...base, "src/policy", "src/collector"] },
   "src/evaluation": { values: [...base, "src/collector", "src/policy"] },
   "src/sinks": { values: base },
   "src/mcp": { values: [...base, "src/collector"] },

@@ -1,7 +1,7 @@
 import type { Environment, EnvironmentAction } from "../collector/environment.ts";
 import { type TaskOptions, taskTaker, toMessages } from "../collector/environments/prompts.ts";
 import { LimitError } from "../errors.ts";
-import type { Message } from "../policy/message.ts";
+import { textOf } from "../policy/message.ts";
 import { runSandboxed, type SandboxLimits, type SandboxResult } from "./run_sandboxed.ts";
 
 /** Options of {@linkcode sandboxEnvironment}. */
@@ -103,9 +103,4 @@ function lastBlock(text: string): string | null {
   // A block without an end was cut.
   if (start < 0) return text.slice(text.indexOf("\n", end) + 1);
   return text.slice(text.indexOf("\n", start) + 1, end);
-}
-
-function textOf({ content }: Message): string {
-  if (typeof content === "string") return content;
-  return (content ?? []).map((part) => part.text ?? "").join("");
 }
