@@ -1,5 +1,5 @@
 import { openCheckpoint } from "../checkpoint/mod.ts";
-import { itemSizeBytes } from "../checkpoint/dtype.ts";
+import { tensorSizeBytes } from "../checkpoint/dtype.ts";
 import { parseStrictJson } from "../checkpoint/json.ts";
 import { CheckpointError, LimitError, UnsupportedError, ValidationError } from "../errors.ts";
 import { asPermissionError } from "../internal/permission.ts";
@@ -37,8 +37,10 @@ export interface ReadAdapter {
   readonly label: string;
 }
 
-const CONFIG_FILE = "adapter_config.json";
-const TENSOR_FILE = "adapter_model.safetensors";
+/** PEFT's configuration in the folder of an adapter. */
+export const CONFIG_FILE = "adapter_config.json";
+/** Holds the matrices. */
+export const TENSOR_FILE = "adapter_model.safetensors";
 const MAX_CONFIG_BYTES = 1024 * 1024;
 
 /**
@@ -139,10 +141,9 @@ async function readTensors(
   const never = new AbortController().signal;
   for (const [index, info] of open.tensors.entries()) {
     const { name, dtype, shape } = info;
-    const length = shape.reduce((product, n) => product * n, 1);
     const view = open.view(index);
     // Kept for servers that join later, so the trainer's memory must not be shared.
-    const bytes = view?.slice() ?? new Uint8Array(length * itemSizeBytes(dtype));
+    const bytes = view?.slice() ?? new Uint8Array(tensorSizeBytes(info));
     if (view === undefined) await open.read(index, bytes, { signal: signal ?? never });
     total += bytes.byteLength;
     refuseLarge(total, maxBytes);

@@ -1,4 +1,4 @@
-import type { DType, TensorInfo } from "../checkpoint/mod.ts";
+import { type DType, type TensorInfo, tensorSizeBytes } from "../checkpoint/dtype.ts";
 import { UnsupportedError, ValidationError } from "../errors.ts";
 import { nearestName } from "../internal/suggest.ts";
 import type { TensorBytes } from "../weights/ipc/by_value.ts";
@@ -17,7 +17,7 @@ export type Matrices = ReadonlyMap<string, MatrixPair>;
 
 const PREFIX = "base_model.model.";
 const NAME = /^(?:base_model\.model\.)?(.+)\.lora_([AB])(?:\.[^.]+)?\.weight$/;
-const ITEM_BYTES: Partial<Record<DType, number>> = { float32: 4, float16: 2, bfloat16: 2 };
+const DTYPES: readonly DType[] = ["float32", "float16", "bfloat16"];
 
 /** A matrix of an adapter by its name in PEFT's files or state dict. */
 export function matrixOf(name: string): { module: string; side: "a" | "b" } {
@@ -67,7 +67,7 @@ export function pairMatrices(tensors: readonly TensorBytes[], rank: number): Mat
 }
 
 function checkMatrix({ name, dtype, shape }: TensorInfo, rank: number, rankAxis: 0 | 1): void {
-  if (ITEM_BYTES[dtype] === undefined) {
+  if (!DTYPES.includes(dtype)) {
     throw new ValidationError(`"${name}" is ${dtype}; adapters are float32, float16 or bfloat16`);
   }
   if (shape.length !== 2) {
@@ -167,6 +167,5 @@ export function targetsOf(matrices: Matrices): string[] {
 }
 
 function zeros(info: TensorInfo): TensorBytes {
-  const count = info.shape.reduce((total, n) => total * n, 1);
-  return { ...info, bytes: new Uint8Array(count * ITEM_BYTES[info.dtype]!) };
+  return { ...info, bytes: new Uint8Array(tensorSizeBytes(info)) };
 }

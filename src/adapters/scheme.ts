@@ -80,6 +80,12 @@ const OPTION_NAMES = {
   clock: true,
 } as const satisfies OptionNames<LoraSyncOptions>;
 
+const DEFAULT_KEEP = 2;
+const DEFAULT_VIA: AdapterVia = "tensors";
+const DEFAULT_MAX_BYTES = 1024 ** 3;
+const DEFAULT_LOAD_MS = 60_000;
+const DEFAULT_UNLOAD_MS = 60_000;
+
 /** Options of {@linkcode LoraSender.updateAdapter}. */
 export interface UpdateAdapterOptions {
   /**
@@ -119,7 +125,7 @@ export class LoraSyncScheme {
    */
   constructor(options: LoraSyncOptions) {
     checkOptionNames(options, OPTION_NAMES, "LoraSyncScheme");
-    const { engine, serverUrl, workers, keep = 2, via = "tensors" } = options;
+    const { engine, serverUrl, workers, keep = DEFAULT_KEEP, via = DEFAULT_VIA } = options;
     const given = [engine, serverUrl, workers].filter((one) => one !== undefined);
     if (given.length !== 1) {
       throw new ValidationError("Give the servers as one of engine, serverUrl and workers");
@@ -144,11 +150,6 @@ export class LoraSyncScheme {
     return new LoraSender(this.#options);
   }
 }
-
-const DEFAULT_KEEP = 2;
-const DEFAULT_MAX_BYTES = 1024 ** 3;
-const DEFAULT_LOAD_MS = 60_000;
-const DEFAULT_UNLOAD_MS = 60_000;
 
 /** Brings adapters to servers. Made by {@linkcode LoraSyncScheme.createSender}. */
 export class LoraSender implements AsyncDisposable {
@@ -248,7 +249,7 @@ export class LoraSender implements AsyncDisposable {
     keep: number,
     signal: AbortSignal,
   ): Promise<AdapterUpload> {
-    const { via = "tensors", maxBytes = DEFAULT_MAX_BYTES } = this.#options;
+    const { via = DEFAULT_VIA, maxBytes = DEFAULT_MAX_BYTES } = this.#options;
     const [adapter, facts] = await Promise.all([
       readAdapter(input, { maxBytes, signal }),
       this.#adapters.facts(signal),

@@ -1,8 +1,9 @@
 import type { SGLangClient } from "../client/client.ts";
 import type { CallOptions } from "../client/types.ts";
 import { CheckpointError, LimitError, UnsupportedError } from "../errors.ts";
+import { stampOf } from "../internal/regular_file.ts";
 import { flattenedByValue } from "../weights/ipc/by_value.ts";
-import type { ReadAdapter } from "./adapter.ts";
+import { CONFIG_FILE, type ReadAdapter, TENSOR_FILE } from "./adapter.ts";
 import { type Matrices, targetsOf, tensorsOf } from "./matrices.ts";
 
 /** How an adapter reaches a server. */
@@ -104,9 +105,8 @@ export async function uploadPath(
 }
 
 async function fingerprint(folder: string): Promise<string> {
-  const files = ["adapter_config.json", "adapter_model.safetensors"];
-  const infos = await Promise.all(files.map((file) => Deno.stat(`${folder}/${file}`)));
-  return JSON.stringify(
-    infos.map(({ size, mtime, ino, dev }) => [size, mtime?.getTime(), ino, dev]),
+  const stamps = await Promise.all(
+    [CONFIG_FILE, TENSOR_FILE].map((file) => stampOf(`${folder}/${file}`)),
   );
+  return stamps.join();
 }

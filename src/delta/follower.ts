@@ -4,6 +4,7 @@ import { AbortedError, CheckpointError, ValidationError } from "../errors.ts";
 import { type Clock, systemClock } from "../internal/clock.ts";
 import { sleep, throwIfAborted } from "../internal/deadline.ts";
 import { type Logger, silentLogger } from "../internal/logger.ts";
+import { stampOf } from "../internal/regular_file.ts";
 import { messageOf } from "../internal/thrown.ts";
 import {
   SGLangWeightSyncScheme,
@@ -85,6 +86,7 @@ export class Follower {
   readonly #options: FollowerOptions;
   readonly #store: DeltaStore;
   readonly #folder: string;
+  readonly #pollMs: number;
   readonly #logger: Logger;
   readonly #clock: Clock;
   /** Checksums of our own files, as long as nobody else writes them. */
@@ -98,6 +100,7 @@ export class Follower {
     if (typeof folder !== "string" || folder === "") throw new ValidationError("Give folder");
     if (!(pollMs > 0)) throw new ValidationError(`pollMs must be above 0, got ${pollMs}`);
     this.#options = options;
+    this.#pollMs = pollMs;
     this.#store = new DeltaStore(store, headers);
     this.#folder = resolve(folder);
     this.#logger = options.logger ?? silentLogger;
@@ -114,7 +117,6 @@ export class Follower {
     options: { readonly signal?: AbortSignal | undefined } = {},
   ): AsyncGenerator<FollowReport, void, void> {
     const { signal } = options;
-    const { pollMs = 1000 } = this.#options;
     while (!signal?.aborted) {
       let report: FollowReport | undefined;
       try {
@@ -125,7 +127,7 @@ export class Follower {
       }
       if (report !== undefined) yield report;
       try {
-        await sleep(pollMs, { signal, clock: this.#clock });
+        await sleep(this.#pollMs, { signal, clock: this.#clock });
       } catch (error) {
         if (error instanceof AbortedError) return;
         throw error;
@@ -160,7 +162,7 @@ export class Follower {
       for (const { temporary, file } of ready) {
         await Deno.rename(temporary, join(this.#folder, file.name));
         this.#known.set(file.name, {
-          stamp: await this.#stampOf(file.name),
+          stamp: await stampOf(join(this.#folder, file.name)),
           sha256: file.sha256,
         });
       }
@@ -269,9 +271,10 @@ export class Follower {
 
   /** Checksum of our own file; read only when it may have changed since it was last read. */
   async #sha256Of(name: string, signal: AbortSignal | undefined): Promise<string | undefined> {
+    const path = join(this.#folder, name);
     let stamp: string;
     try {
-      stamp = await this.#stampOf(name);
+      stamp = await stampOf(path);
     } catch (error) {
       if (error instanceof Deno.errors.NotFound) return undefined;
       throw error;
@@ -279,7 +282,7 @@ export class Follower {
     const known = this.#known.get(name);
     if (known?.stamp === stamp) return known.sha256;
     const hash = createHash("sha256");
-    using file = await Deno.open(join(this.#folder, name));
+    using file = await Deno.open(path);
     for await (const bytes of file.readable) {
       throwIfAborted(signal, "checksum");
       hash.update(bytes);
@@ -287,11 +290,6 @@ export class Follower {
     const sha256 = hash.digest("hex");
     this.#known.set(name, { stamp, sha256 });
     return sha256;
-  }
-
-  async #stampOf(name: string): Promise<string> {
-    const { size, mtime, ino, dev } = await Deno.stat(join(this.#folder, name));
-    return JSON.stringify([size, mtime?.getTime(), ino, dev]);
   }
 }
 

@@ -1,7 +1,6 @@
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { locateFiles } from "../checkpoint/locate.ts";
 import { StateError, ValidationError } from "../errors.ts";
-import { basename } from "node:path";
 import {
   DELTA_SCHEMA,
   type DeltaFile,

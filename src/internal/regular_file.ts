@@ -71,6 +71,12 @@ export async function readRegularFile(
   }
 }
 
+/** Another text once somebody has written to a file or put another in its place. */
+export async function stampOf(path: string): Promise<string> {
+  const { size, mtime, ino, dev } = await Deno.stat(path);
+  return JSON.stringify([size, mtime?.getTime(), ino, dev]);
+}
+
 /** An error of ours for what the system says when a path is opened or read. */
 export function asFileError(error: unknown, path: string, options: FileReadOptions): unknown {
   const known = asPermissionError(error, `--allow-read=${path}`, `read ${path}`);
