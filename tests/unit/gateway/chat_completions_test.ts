@@ -197,8 +197,12 @@ Deno.test("sessions are opened, rewarded and ended over HTTP, by their key or th
     200,
   );
   assert.equal((await post(`${at}/reward`, { reward: 0.5 }, "admin-key-1")).status, 200);
+  const { rows } = await (await fetch(`${at}/rows`, {
+    headers: { authorization: `Bearer ${session.key}` },
+  })).json();
   const { body: ended } = await post(`${at}/end`, {}, session.key);
   assert.equal(ended.reward, 1.5);
+  assert.deepEqual(rows, ended.rows);
   assert.equal(ended.rows.length, 1);
   assert.equal(ended.rows[0].schema, "sglang-rl.rollout/2");
   assert.deepEqual(ended.rows[0].info.task, 7);
