@@ -1,13 +1,13 @@
 import type { Command } from "commander";
 import { RolloutBatch, writeJsonLines } from "../../collector/mod.ts";
 import { type EndedSession, RecordingGateway } from "../../gateway/mod.ts";
-import { systemClock } from "../../internal/clock.ts";
 import type { Logger } from "../../internal/logger.ts";
 import { messageOf } from "../../internal/thrown.ts";
 import { addFleetOptions, connectFleet, type FleetOptions, wholeNumber } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
 import { jsonLine } from "../json_lines.ts";
 import type { CommandContext } from "../program.ts";
+import { untilStopped } from "../until_stopped.ts";
 
 interface Options extends FleetOptions {
   readonly host: string;
@@ -46,8 +46,7 @@ export function addGateway(program: Command, { io }: CommandContext): void {
 
 async function serve(options: Options, io: CliIo): Promise<void> {
   await using engine = await connectFleet(options, io);
-  const failed = Promise.withResolvers<never>();
-  failed.promise.catch(() => {});
+  const failed = Promise.withResolvers<Error>();
   // One file: sessions that end together are written one after the other.
   let written = Promise.resolve();
   const onSession = (ended: EndedSession) => {
@@ -56,7 +55,7 @@ async function serve(options: Options, io: CliIo): Promise<void> {
     if (record === undefined || ended.rows.length === 0) return;
     const batch = new RolloutBatch({ rows: ended.rows, shape: [ended.rows.length] });
     written = written.then(() => writeJsonLines(record, batch, { append: true }));
-    written.catch(failed.reject);
+    written.catch(failed.resolve);
   };
   const adminKey = io.env(options.gatewayKeyEnv);
   {
@@ -71,23 +70,10 @@ async function serve(options: Options, io: CliIo): Promise<void> {
       ? ` The key for opening sessions is ${gateway.adminKey}`
       : "";
     io.err(`Gateway at ${gateway.url}; POST /sessions opens a session.${key}\n`);
-    // A listener that is not asked for anything would let the process end.
-    const release = systemClock.schedule(2 ** 31 - 1, () => {});
-    try {
-      await Promise.race([fired(io.signal), failed.promise]);
-    } finally {
-      release();
-    }
+    await untilStopped(failed.promise, io.signal);
     io.err("Stopping\n");
   }
   await written;
-}
-
-function fired(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener("abort", () => resolve(), { once: true });
-  });
 }
 
 function told({ id, end, reward, rows }: EndedSession): Record<string, unknown> {

@@ -1,5 +1,4 @@
 import type { Command } from "commander";
-import { systemClock } from "../../internal/clock.ts";
 import { EmbeddedServer, type EmulatedVersion, makeTinyCheckpoint } from "../../embedded/mod.ts";
 import { ValidationError } from "../../errors.ts";
 import { asPermissionError } from "../../internal/permission.ts";
@@ -11,6 +10,7 @@ import { jsonLine } from "../json_lines.ts";
 import type { CommandContext } from "../program.ts";
 import { ProgressLine } from "../progress.ts";
 import { shown, type Started, startFleet } from "../serve/fleet.ts";
+import { untilStopped } from "../until_stopped.ts";
 
 interface Options {
   readonly replicas: number;
@@ -81,28 +81,8 @@ export function addServe(program: Command, { io }: CommandContext): void {
 async function serve(model: string | undefined, options: Options, io: CliIo): Promise<void> {
   await using started = await start(model, options, io);
   io.out(options.json ? jsonLine(started.told) : shown(started));
-  // Managed servers and signal handlers alone would let the process end.
-  const release = systemClock.schedule(2 ** 31 - 1, () => {});
-  try {
-    await untilFailed(started.failed, io.signal);
-  } finally {
-    release();
-  }
+  await untilStopped(started.failed, io.signal);
   io.err("Stopping\n");
-}
-
-/** Resolves when the signal fires; rejects with the error of a server that ended. */
-async function untilFailed(failed: Promise<Error>, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  const { promise: fired, resolve } = Promise.withResolvers<undefined>();
-  const onAbort = () => resolve(undefined);
-  signal.addEventListener("abort", onAbort, { once: true });
-  try {
-    const failure = await Promise.race([failed, fired]);
-    if (failure !== undefined) throw failure;
-  } finally {
-    signal.removeEventListener("abort", onAbort);
-  }
 }
 
 async function start(model: string | undefined, options: Options, io: CliIo): Promise<Started> {
