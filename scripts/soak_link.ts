@@ -13,9 +13,9 @@ import { SGLangClient } from "../src/client/mod.ts";
 import { EmbeddedServer } from "../src/embedded/mod.ts";
 import { TrainerLink } from "../src/trainer/mod.ts";
 import { SGLangWeightSyncScheme } from "../src/weights/mod.ts";
-import { LinkTrainer } from "../tests/_support/link_trainer.ts";
+import { LinkTrainer, startPlainTrainer } from "../tests/_support/link_trainer.ts";
 import { median } from "../tests/_support/median.ts";
-import { modelPath, pythonOf, startRealServer } from "../tests/_support/real.ts";
+import { modelPath, startRealServer } from "../tests/_support/real.ts";
 
 const { values } = parseArgs({
   options: {
@@ -106,13 +106,7 @@ async function heldHere() {
 
 /** Another trainer that is killed within its push. */
 async function killOne(): Promise<void> {
-  const script = new URL("../python/tests/plain_trainer.py", import.meta.url).pathname;
-  const file = `${modelPath("tiny1")}/model.safetensors`;
-  const child = new Deno.Command(pythonOf(), {
-    args: ["-B", "-S", script, address, "", file, values.way, "--die", "half"],
-    stdout: "null",
-  }).spawn();
-  await child.status;
+  await startPlainTrainer(address, values.way, { args: ["--die", "half"] }).output();
 }
 
 /** Whether a server that loads the trainer's weights from a file has the same checksum. */

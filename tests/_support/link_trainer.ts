@@ -1,6 +1,6 @@
 /** A trainer in Python, by `sglang_rl.trainer`, that does what a test asks. */
 import { readLines } from "../../src/internal/lines.ts";
-import { pythonOf } from "./real.ts";
+import { modelPath, pythonOf } from "./real.ts";
 
 /** What a push came to. */
 export interface PushOutcome {
@@ -36,6 +36,22 @@ interface Commands {
   batches: [{ count: number }, unknown[]];
   state: [Record<never, never>, Held];
   bye: [Record<never, never>, true];
+}
+
+/** Starts the trainer in plain Python of `python/tests`, which pushes the weights of `tiny1` once. */
+export function startPlainTrainer(
+  address: string,
+  way: string,
+  options: { readonly key?: string; readonly args?: readonly string[] } = {},
+): Deno.ChildProcess {
+  const { key = "", args = [] } = options;
+  const script = new URL("../../python/tests/plain_trainer.py", import.meta.url).pathname;
+  const file = `${modelPath("tiny1")}/model.safetensors`;
+  return new Deno.Command(pythonOf(), {
+    args: ["-B", "-S", script, address, key, file, way, ...args],
+    stdout: "piped",
+    stderr: "inherit",
+  }).spawn();
 }
 
 /** A running trainer. */
@@ -82,7 +98,7 @@ export class LinkTrainer implements AsyncDisposable {
     return this.#child.pid;
   }
 
-  /** Asks and waits for the answer; `undefined` when the trainer died of it. */
+  /** Asks and waits for the answer; fails when the trainer died of it. */
   async ask<Name extends keyof Commands>(
     name: Name,
     args: Commands[Name][0],

@@ -9,17 +9,10 @@ import {
   type WeightSyncReport,
 } from "../../../src/weights/mod.ts";
 import { until } from "../../_support/clock.ts";
-import { LinkTrainer } from "../../_support/link_trainer.ts";
-import { modelPath, pythonOf } from "../../_support/real.ts";
+import { LinkTrainer, startPlainTrainer } from "../../_support/link_trainer.ts";
+import { modelPath } from "../../_support/real.ts";
+import { temporaryFolder } from "../../_support/temporary_folder.ts";
 import { greedy } from "../../unit/embedded/_support.ts";
-
-const plain = new URL("../../../python/tests/plain_trainer.py", import.meta.url).pathname;
-
-function pushPlain(address: string, way: string, die?: string): Deno.ChildProcess {
-  const file = `${modelPath("tiny1")}/model.safetensors`;
-  const args = ["-B", "-S", plain, address, "", file, way, ...(die ? ["--die", die] : [])];
-  return new Deno.Command(pythonOf(), { args, stdout: "piped", stderr: "inherit" }).spawn();
-}
 
 async function expected(): Promise<number[]> {
   await using server = await EmbeddedServer.start({ model: modelPath("tiny1") });
@@ -28,15 +21,16 @@ async function expected(): Promise<number[]> {
 
 for (const way of ["shm", "socket"] as const) {
   Deno.test(`a trainer killed at any point of a push by ${way} is named; the next push works`, async () => {
-    const folder = await Deno.makeTempDir();
+    await using folder = await temporaryFolder();
+    const socket = `${folder.path}/trainer.sock`;
     await using server = await EmbeddedServer.start({ model: modelPath("tiny") });
-    await using link = await TrainerLink.listen(`unix:${folder}/trainer.sock`);
+    await using link = await TrainerLink.listen(`unix:${socket}`);
     const scheme = new SGLangWeightSyncScheme({ serverUrl: server.url });
     await using sender = scheme.createSender();
     await sender.initAllWorkersGroup();
     const wanted = await expected();
     for (const die of ["offered", "asked", "half", "sent"]) {
-      const child = pushPlain(link.address, way, die);
+      const child = startPlainTrainer(link.address, way, { args: ["--die", die] });
       // One that dies before it is taken up leaves nothing to take up.
       if (die === "offered") {
         await child.output();
@@ -49,7 +43,7 @@ for (const way of ["shm", "socket"] as const) {
         if (die === "sent") assert.ok(synced.version !== undefined || /plain/.test(synced.message));
         else assert.match(synced.message, /trainer plain ended in push 1 /);
       }
-      const next = pushPlain(link.address, way);
+      const next = startPlainTrainer(link.address, way);
       const [report, { stdout }] = await Promise.all([nextAlive(link, sender), next.output()]);
       const told = JSON.parse(new TextDecoder().decode(stdout));
       assert.deepEqual([told.type, told.version], ["done", report.version], die);
@@ -57,8 +51,7 @@ for (const way of ["shm", "socket"] as const) {
     }
     await until(() => link.trainers.length === 0);
     // What listens is all that is left.
-    assert.deepEqual(await held(`${folder}/trainer.sock`), { maps: 0, files: 0, sockets: 1 });
-    await Deno.remove(folder, { recursive: true });
+    assert.deepEqual(await held(socket), { maps: 0, files: 0, sockets: 1 });
   });
 }
 
@@ -79,12 +72,13 @@ async function nextAlive(
 }
 
 Deno.test("rank 0 killed at any step is named by the trainer; the next push works", async () => {
-  const folder = await Deno.makeTempDir();
-  const address = `unix:${folder}/trainer.sock`;
+  await using folder = await temporaryFolder();
+  const address = `unix:${folder.path}/trainer.sock`;
   await using server = await EmbeddedServer.start({ model: modelPath("tiny") });
   await using trainer = await LinkTrainer.start(address);
   await trainer.ask("load", { folder: modelPath("tiny1") });
   const before = await trainer.ask("state", {});
+  const wanted = await expected();
   for (const step of ["probe", "stage", "pause", "update", "version", "resume"]) {
     {
       await using _rank0 = await rank0(address, server.url, step);
@@ -96,12 +90,11 @@ Deno.test("rank 0 killed at any step is named by the trainer; the next push work
     await using _rank0 = await rank0(address, server.url);
     const next = await trainer.ask("push", {});
     assert.ok(next.version !== undefined, `${step}: ${next.message}`);
-    assert.deepEqual(await greedy(server), await expected());
+    assert.deepEqual(await greedy(server), wanted);
   }
   await trainer.ask("bye", {});
   const after = await trainer.ask("state", {});
   assert.deepEqual([after.descriptors, after.maps], [before.descriptors, before.maps]);
-  await Deno.remove(folder, { recursive: true });
 });
 
 /** What this process holds of links: mapped memory, its descriptors, ends of the socket. */

@@ -7,7 +7,7 @@ import { EmbeddedServer } from "../../../src/embedded/mod.ts";
 import { TrainerLink } from "../../../src/trainer/mod.ts";
 import { SGLangWeightSyncScheme } from "../../../src/weights/mod.ts";
 import { freePort } from "../../_support/free_port.ts";
-import { LinkTrainer } from "../../_support/link_trainer.ts";
+import { LinkTrainer, startPlainTrainer } from "../../_support/link_trainer.ts";
 import { modelPath, pythonOf } from "../../_support/real.ts";
 import { countingEnvironments, sampleOf } from "../../unit/collector/_fakes.ts";
 import { greedy } from "../../unit/embedded/_support.ts";
@@ -49,13 +49,8 @@ for (const way of ["shm", "socket"] as const) {
 
   Deno.test(`a trainer in plain Python pushes by ${way} and takes batches`, async () => {
     await using at = await fleet("a key");
-    const script = new URL("../../../python/tests/plain_trainer.py", import.meta.url).pathname;
-    const file = `${modelPath("tiny1")}/model.safetensors`;
-    const child = new Deno.Command(pythonOf(), {
-      args: ["-B", "-S", script, at.link.address, "a key", file, way, "--batches", "2"],
-      stdout: "piped",
-      stderr: "inherit",
-    }).spawn();
+    const args = ["--batches", "2"];
+    const child = startPlainTrainer(at.link.address, way, { key: "a key", args });
     const batches = [await collected(1), await collected(2)];
     for (const batch of batches) await at.link.sendBatch(batch);
     await at.link.syncNext(at.sender);
