@@ -8,8 +8,8 @@ import { AsyncSGLang } from "../../../src/engine/mod.ts";
 import { SGLangWrapper } from "../../../src/policy/mod.ts";
 import { SGLangWeightSyncScheme } from "../../../src/weights/mod.ts";
 import { safetensors, stateDict } from "../../../src/weights/source/mod.ts";
-import { modelPath, pythonOf, startRealServer } from "../../_support/real.ts";
-import { noPinEnv } from "../adapters/_servers.ts";
+import { modelPath, startRealServer } from "../../_support/real.ts";
+import { withoutPin } from "../adapters/_servers.ts";
 
 const greedy = { temperature: 0, maxNewTokens: 4, ignoreEos: true } as const;
 const prompt = [5, 6, 7, 8, 9];
@@ -31,10 +31,7 @@ Deno.test("experts: routes in samples and rows, and syncs of single experts", as
   const folder = modelPath("moe");
   await using server = await startRealServer({
     model: "moe",
-    version: "0.5.23",
-    env: noPinEnv,
-    // A fork of a process that has begun already does not read the shim.
-    python: pythonOf("0.5.23"),
+    ...withoutPin("0.5.23"),
     args: { enableReturnRoutedExperts: true, moeRunnerBackend: "triton" },
   });
   await using engine = await AsyncSGLang.connect(server.url);
