@@ -7,6 +7,7 @@ import { deepEqual, equal } from "node:assert/strict";
 import { TrainerLink } from "../../src/trainer/mod.ts";
 import { SGLangWeightSyncScheme } from "../../src/weights/mod.ts";
 import { LinkTrainer } from "../_support/link_trainer.ts";
+import { temporaryFolder } from "../_support/temporary_folder.ts";
 import { libraries, median, openGroup, record, stderrLogger } from "./support/gpu.ts";
 import {
   fleetOf,
@@ -21,6 +22,7 @@ import { onDevice } from "./support/sources.ts";
 
 const anyResources = { sanitizeResources: false, sanitizeOps: false };
 const REPEATS = 5;
+const onGpu0 = { CUDA_VISIBLE_DEVICES: "0", LINK_DEVICE: "cuda:0" };
 
 for (const kind of (Deno.env.get("GPU_TRAINER_KINDS") ?? "q05b q7b").split(" ") as ModelKind[]) {
   Deno.test({
@@ -30,8 +32,8 @@ for (const kind of (Deno.env.get("GPU_TRAINER_KINDS") ?? "q05b q7b").split(" ") 
       const fleet = fleetOf(kind);
       await Promise.all(fleet.map(({ server }) => server.ready(150_000)));
       const reference = await referenceFromDisk(fleet, folderOf(kind));
-      const folder = await Deno.makeTempDir();
-      await using link = await TrainerLink.listen(`unix:${folder}/trainer.sock`, {
+      await using folder = await temporaryFolder();
+      await using link = await TrainerLink.listen(`unix:${folder.path}/trainer.sock`, {
         cuda: { device: 0, libraries },
         logger: stderrLogger,
       });
@@ -58,7 +60,7 @@ for (const kind of (Deno.env.get("GPU_TRAINER_KINDS") ?? "q05b q7b").split(" ") 
         await using trainer = await LinkTrainer.start(link.address, {
           ways: [way],
           python,
-          env: { CUDA_VISIBLE_DEVICES: "0", LINK_DEVICE: "cuda:0" },
+          env: onGpu0,
         });
         await trainer.ask("load", { folder: folderOf(kind) });
         const [syncs, pushes]: [number[], number[]] = [[], []];
@@ -91,8 +93,8 @@ Deno.test({
   ...anyResources,
   async fn() {
     const fleet = fleetOf("q05b").slice(0, 1);
-    const folder = await Deno.makeTempDir();
-    await using link = await TrainerLink.listen(`unix:${folder}/trainer.sock`, {
+    await using folder = await temporaryFolder();
+    await using link = await TrainerLink.listen(`unix:${folder.path}/trainer.sock`, {
       cuda: { device: 0, libraries },
     });
     const scheme = new SGLangWeightSyncScheme({
@@ -108,7 +110,7 @@ Deno.test({
       LinkTrainer.start(link.address, {
         ways: ["cuda-ipc"],
         python,
-        env: { CUDA_VISIBLE_DEVICES: "0", LINK_DEVICE: "cuda:0" },
+        env: onGpu0,
       });
     const free: number[] = [];
     const times = Number(Deno.env.get("GPU_TRAINER_PUSHES") ?? 100);
@@ -140,18 +142,14 @@ Deno.test({
   name: "trainer: expandable segments are refused with the setting to change",
   ...anyResources,
   async fn() {
-    const folder = await Deno.makeTempDir();
-    await using link = await TrainerLink.listen(`unix:${folder}/trainer.sock`, {
+    await using folder = await temporaryFolder();
+    await using link = await TrainerLink.listen(`unix:${folder.path}/trainer.sock`, {
       cuda: { device: 0, libraries },
     });
     await using trainer = await LinkTrainer.start(link.address, {
       ways: ["cuda-ipc"],
       python,
-      env: {
-        CUDA_VISIBLE_DEVICES: "0",
-        LINK_DEVICE: "cuda:0",
-        PYTORCH_CUDA_ALLOC_CONF: "expandable_segments:True",
-      },
+      env: { ...onGpu0, PYTORCH_CUDA_ALLOC_CONF: "expandable_segments:True" },
     });
     await trainer.ask("load", { folder: folderOf("q05b") });
     const { error, message } = await trainer.ask("push", {});
