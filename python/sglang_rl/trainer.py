@@ -133,7 +133,7 @@ class WeightLink:
 
     @property
     def way(self) -> str | None:
-        """How weights travel: "shm" or "socket"; None while there is no connection."""
+        """How weights travel: "cuda-ipc", "shm" or "socket"; None while there is no connection."""
         return self._wire.way if self._wire is not None else None
 
     @property
@@ -793,7 +793,7 @@ def _ipc_handle(tensor: Any, name: str) -> tuple[int, int, bytes]:
 def _portable(outcome: PushReport | BaseException) -> Any:
     if isinstance(outcome, PushReport):
         return outcome
-    fields = {"phase": "push", **{key: value for key, value in vars(outcome).items()}}
+    fields = {"phase": "push", **vars(outcome)}
     return {"kind": type(outcome).__name__, "message": str(outcome), **fields}
 
 
