@@ -1,11 +1,8 @@
-/** Real replicas behind the real router under load, killed with -9 one after the other. */
+/** Real replicas behind the real router under load, for tests that kill some of them. */
 import assert from "node:assert/strict";
 import { AsyncSGLang, type FromPretrainedOptions } from "../../../src/engine/mod.ts";
 import { safetensors } from "../../../src/weights/source/mod.ts";
 import { cpuEnv, modelPath, routerPython, serverPython } from "../../_support/real.ts";
-
-/** Requests at any time. */
-const LOAD = 64;
 
 /** What a run counted. */
 export interface KillingReport {
@@ -20,7 +17,7 @@ export interface KillingReport {
 }
 
 /** Options of the servers of these tests. */
-export const launch = {
+const launch = {
   device: "cpu",
   python: serverPython(),
   env: cpuEnv,
@@ -32,25 +29,26 @@ export const launch = {
   stopGraceMs: 0,
 } as const;
 
-/** A fleet of two replicas behind the router, with other weights than its checkpoint's. */
-async function startFleet(supervise: FromPretrainedOptions["supervise"]) {
-  await using stack = new AsyncDisposableStack();
-  const engine = stack.use(
-    await AsyncSGLang.fromPretrained(modelPath("tiny"), {
-      ...launch,
-      numReplicas: 2,
-      router: { python: routerPython(), stopGraceMs: 0 },
-      supervise,
-    }),
-  );
-  await engine.initWeightUpdateGroup();
-  const synced = await engine.updateWeights(safetensors(modelPath("tiny1")));
-  stack.move();
-  return { engine, version: synced!.version };
+/** A fleet of two replicas behind the router. */
+export function startFleet(options: Pick<FromPretrainedOptions, "supervise"> = {}) {
+  return AsyncSGLang.fromPretrained(modelPath("tiny"), {
+    ...launch,
+    numReplicas: 2,
+    router: { python: routerPython(), stopGraceMs: 0 },
+    ...options,
+  });
 }
 
-/** Requests without pause, half of them streams, until they are stopped. */
-function loadFleet(engine: AsyncSGLang, version: string) {
+/** So many requests at any time, half of them streams, until they are stopped. */
+export function loadFleet(
+  engine: AsyncSGLang,
+  { requests, tokens, version }: {
+    readonly requests: number;
+    readonly tokens: number;
+    /** The weights that all samples should be of. */
+    readonly version: string;
+  },
+) {
   const errors: string[] = [];
   const strange: string[] = [];
   const stop = new AbortController();
@@ -58,7 +56,7 @@ function loadFleet(engine: AsyncSGLang, version: string) {
   const ask = async (i: number) => {
     for (let round = 0; !stop.signal.aborted; round++) {
       const prompt = `Request ${i}, round ${round}:`;
-      const options = { maxNewTokens: 48, ignoreEos: true, signal: stop.signal } as const;
+      const options = { maxNewTokens: tokens, ignoreEos: true, signal: stop.signal } as const;
       try {
         let said: string | null = null;
         let length = 0;
@@ -75,14 +73,14 @@ function loadFleet(engine: AsyncSGLang, version: string) {
           count.streams++;
         }
         if (said !== version) strange.push(`${said} instead of ${version}`);
-        if (length !== 48) strange.push(`${length} tokens`);
+        if (length !== tokens) strange.push(`${length} tokens`);
       } catch (error) {
         if (stop.signal.aborted) return;
         errors.push(`${i % 2 === 0 ? "generate" : "stream"}: ${error}`);
       }
     }
   };
-  const load = Promise.all(Array.from({ length: LOAD }, (_, i) => ask(i)));
+  const load = Promise.all(Array.from({ length: requests }, (_, i) => ask(i)));
   return {
     errors,
     strange,
@@ -96,11 +94,12 @@ function loadFleet(engine: AsyncSGLang, version: string) {
 
 /** Kills replicas in turn; each has to be back with the fleet's weights before the next kill. */
 export async function killReplicas(kills: number): Promise<KillingReport> {
-  const fleet = await startFleet({ restartLimit: kills });
-  await using engine = fleet.engine;
-  const { version } = fleet;
+  await using engine = await startFleet({ supervise: { restartLimit: kills } });
+  await engine.initWeightUpdateGroup();
+  // Other weights than its checkpoint's.
+  const { version } = (await engine.updateWeights(safetensors(modelPath("tiny1"))))!;
   const healedMs: number[] = [];
-  const load = loadFleet(engine, version);
+  const load = loadFleet(engine, { requests: 64, tokens: 48, version });
   {
     await using _load = load;
     for (let kill = 0; kill < kills; kill++) {

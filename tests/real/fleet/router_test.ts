@@ -1,40 +1,12 @@
 /** The death of the real router, under load. */
 import assert from "node:assert/strict";
-import { AsyncSGLang } from "../../../src/engine/mod.ts";
-import { modelPath, routerPython } from "../../_support/real.ts";
-import { launch } from "./_killing.ts";
+import { loadFleet, startFleet } from "./_killing.ts";
 
 Deno.test("a router that is killed is started again with the servers, and no request of ours fails", async () => {
-  await using engine = await AsyncSGLang.fromPretrained(modelPath("tiny"), {
-    ...launch,
-    numReplicas: 2,
-    router: { python: routerPython(), stopGraceMs: 0 },
-  });
+  await using engine = await startFleet();
   const supervisor = engine.supervisor!;
   const { url } = engine.managed!.router!;
-  const stop = new AbortController();
-  const errors: string[] = [];
-  let answers = 0;
-  const ask = async (i: number) => {
-    while (!stop.signal.aborted) {
-      const options = { maxNewTokens: 24, ignoreEos: true, signal: stop.signal } as const;
-      try {
-        if (i % 2 === 0) {
-          assert.equal((await engine.generate(`Request ${i}`, options)).ids.length, 24);
-        } else {
-          let length = 0;
-          for await (const { final } of engine.stream(`Request ${i}`, options)) {
-            length = final?.ids.length ?? length;
-          }
-          assert.equal(length, 24);
-        }
-        answers++;
-      } catch (error) {
-        if (!stop.signal.aborted) errors.push(String(error));
-      }
-    }
-  };
-  const load = Promise.all(Array.from({ length: 16 }, (_, i) => ask(i)));
+  const load = loadFleet(engine, { requests: 16, tokens: 24, version: "default" });
   const backAfter = async (kill: () => void, signal = AbortSignal.timeout(120_000)) => {
     const way: string[] = [];
     const killedAt = performance.now();
@@ -49,7 +21,8 @@ Deno.test("a router that is killed is started again with the servers, and no req
     await routes.promise;
     return { way, ms: Math.round(performance.now() - killedAt) };
   };
-  try {
+  {
+    await using _load = load;
     const first = await backAfter(() => Deno.kill(engine.managed!.router!.pid!, "SIGKILL"));
     // A request may notice before the end of the process is known.
     const way = first.way.filter((state) => state !== "suspect");
@@ -72,11 +45,9 @@ Deno.test("a router that is killed is started again with the servers, and no req
     assert.deepEqual(engine.workers.map(({ state }) => state), ["serving", "serving"]);
     assert.equal(supervisor.servers.length, 2);
     // deno-lint-ignore no-console -- the figures
-    console.log(JSON.stringify({ answers, first, second }));
-  } finally {
-    stop.abort();
-    await load;
+    console.log(JSON.stringify({ ...load.count, first, second }));
   }
-  assert.deepEqual(errors, []);
-  assert.ok(answers > 0);
+  assert.deepEqual(load.errors, []);
+  assert.deepEqual(load.strange, []);
+  assert.ok(load.count.samples > 0 && load.count.streams > 0);
 });
