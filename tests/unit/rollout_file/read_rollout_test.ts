@@ -11,6 +11,7 @@ import {
 import { LimitError, SGLangError, StateError, ValidationError } from "../../../src/errors.ts";
 import { readRollout, type RolloutRecord } from "../../../src/rollout_file/mod.ts";
 import { rowOf } from "../../_support/rollout_rows.ts";
+import { temporaryFolder } from "../../_support/temporary_folder.ts";
 
 const int = fc.integer({ min: 0, max: 2 ** 31 - 1 });
 const aRow = fc.record({
@@ -84,58 +85,51 @@ function expected(
   };
 }
 
-async function withFolder(work: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir();
-  try {
-    await work(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
-
 Deno.test("whatever rows are written, both forms give them back, in windows and one by one", async () => {
-  await withFolder(async (folder) => {
-    await fc.assert(
-      fc.asyncProperty(
-        fc.array(aRow, { maxLength: 12 }),
-        fc.nat(12),
-        fc.nat(12),
-        async (rows, a, b) => {
-          const stale = new Set(rows.slice(0, 2));
-          const batch = new RolloutBatch({ rows, shape: [rows.length], versionNames, stale });
-          const paths = [join(folder, "rows.jsonl"), join(folder, "rows.safetensors")] as const;
-          await writeJsonLines(paths[0], batch);
-          await writeRollout(paths[1], batch);
-          const wanted = rows.map((row) => expected(row, batch));
-          const [start, end] = [Math.min(a, b), Math.max(a, b)];
-          for (const path of paths) {
-            await using file = await readRollout(path);
-            assert.equal(file.length, rows.length);
-            assert.equal(file.schema, "sglang-rl.rollout/2");
-            const strip = ({ messages: _m, response: _r, ...rest }: RolloutRecord) => ({
-              ...rest,
-              reward: Math.fround(rest.reward) + 0,
-              // -0 is 0 in JSON.
-              logProbs: rest.logProbs && rest.logProbs.map((value) => value + 0),
-            });
-            const same = (got: RolloutRecord[], from: number, to: number) =>
-              assert.deepEqual(
-                got.map(strip),
-                wanted.slice(from, to).map((row) => strip(row as RolloutRecord)),
-              );
-            same(await Array.fromAsync(file), 0, rows.length);
-            same(await file.rows(start, end), start, end);
-          }
-          await using file = await readRollout(paths[0]);
-          for (const [i, { messages, response }] of (await Array.fromAsync(file)).entries()) {
-            assert.deepEqual(messages, rows[i]!.messages);
-            assert.deepEqual(response, rows[i]!.response);
-          }
-        },
-      ),
-      { numRuns: 40 },
-    );
-  });
+  await using folder = await temporaryFolder();
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(aRow, { maxLength: 12 }),
+      fc.nat(12),
+      fc.nat(12),
+      async (rows, a, b) => {
+        const stale = new Set(rows.slice(0, 2));
+        const batch = new RolloutBatch({ rows, shape: [rows.length], versionNames, stale });
+        const paths = [
+          join(folder.path, "rows.jsonl"),
+          join(folder.path, "rows.safetensors"),
+        ] as const;
+        await writeJsonLines(paths[0], batch);
+        await writeRollout(paths[1], batch);
+        const wanted = rows.map((row) => expected(row, batch));
+        const [start, end] = [Math.min(a, b), Math.max(a, b)];
+        for (const path of paths) {
+          await using file = await readRollout(path);
+          assert.equal(file.length, rows.length);
+          assert.equal(file.schema, "sglang-rl.rollout/2");
+          const strip = ({ messages: _m, response: _r, ...rest }: RolloutRecord) => ({
+            ...rest,
+            reward: Math.fround(rest.reward) + 0,
+            // -0 is 0 in JSON.
+            logProbs: rest.logProbs && rest.logProbs.map((value) => value + 0),
+          });
+          const same = (got: RolloutRecord[], from: number, to: number) =>
+            assert.deepEqual(
+              got.map(strip),
+              wanted.slice(from, to).map((row) => strip(row as RolloutRecord)),
+            );
+          same(await Array.fromAsync(file), 0, rows.length);
+          same(await file.rows(start, end), start, end);
+        }
+        await using file = await readRollout(paths[0]);
+        for (const [i, { messages, response }] of (await Array.fromAsync(file)).entries()) {
+          assert.deepEqual(messages, rows[i]!.messages);
+          assert.deepEqual(response, rows[i]!.response);
+        }
+      },
+    ),
+    { numRuns: 40 },
+  );
 });
 
 const line = [...jsonLines(new RolloutBatch({ rows: [rowOf(4)], shape: [1] }))][0]!;
@@ -216,32 +210,31 @@ Deno.test("limits of rows, lines and windows are kept, and a closed file says so
 });
 
 Deno.test("a safetensors file with a byte changed, or cut, is read or refused, never worse", async () => {
-  await withFolder(async (folder) => {
-    const path = join(folder, "rows.safetensors");
-    const rows = [
-      rowOf(1, { tokenVersions: Int32Array.of(0) }),
-      rowOf(2, { tokenVersions: Int32Array.of(0) }),
-    ];
-    await writeRollout(path, new RolloutBatch({ rows, shape: [2], versionNames: ["0"] }));
-    const whole = await Deno.readFile(path);
-    await fc.assert(
-      fc.asyncProperty(
-        fc.nat(whole.length - 1),
-        fc.nat(255),
-        fc.boolean(),
-        async (at, byte, cuts) => {
-          const bytes = cuts ? whole.slice(0, at) : whole.slice();
-          if (!cuts) bytes[at] = byte;
-          try {
-            await using file = await readRollout(bytes);
-            await Array.fromAsync(file);
-          } catch (error) {
-            if (!(error instanceof SGLangError)) throw error;
-          }
-        },
-      ),
-      { numRuns: 1000 },
-    );
-    await assert.rejects(readRollout(whole.slice(0, -1)), /is no safetensors file/);
-  });
+  await using folder = await temporaryFolder();
+  const path = join(folder.path, "rows.safetensors");
+  const rows = [
+    rowOf(1, { tokenVersions: Int32Array.of(0) }),
+    rowOf(2, { tokenVersions: Int32Array.of(0) }),
+  ];
+  await writeRollout(path, new RolloutBatch({ rows, shape: [2], versionNames: ["0"] }));
+  const whole = await Deno.readFile(path);
+  await fc.assert(
+    fc.asyncProperty(
+      fc.nat(whole.length - 1),
+      fc.nat(255),
+      fc.boolean(),
+      async (at, byte, cuts) => {
+        const bytes = cuts ? whole.slice(0, at) : whole.slice();
+        if (!cuts) bytes[at] = byte;
+        try {
+          await using file = await readRollout(bytes);
+          await Array.fromAsync(file);
+        } catch (error) {
+          if (!(error instanceof SGLangError)) throw error;
+        }
+      },
+    ),
+    { numRuns: 1000 },
+  );
+  await assert.rejects(readRollout(whole.slice(0, -1)), /is no safetensors file/);
 });
