@@ -76,21 +76,26 @@ for (const version of versions) {
       assert.equal(base!.weightVersion, "default");
     });
 
-    await t.step("errors in the same words", async () => {
-      const { config } = adapters.all;
+    await t.step("errors have the same fields, and SGLang's own words", async () => {
       for (
-        const [path, body] of [
-          ["/unload_lora_adapter", { lora_name: "nobody" }],
-          ["/generate", { text: "a", lora_path: "nobody@1" }],
-          ["/load_lora_adapter", { lora_name: "path@1", lora_path: "/nowhere/at/all" }],
+        const [path, body, hasItsWords] of [
+          ["/unload_lora_adapter", { lora_name: "nobody" }, true],
+          ["/generate", { text: "a", lora_path: "nobody@1" }, true],
+          // What is said of a folder comes from a library of Hugging Face.
+          ["/load_lora_adapter", { lora_name: "path@1", lora_path: "/nowhere/at/all" }, false],
         ] as const
       ) {
         const [theirs, ours] = await Promise.all(both.map(({ url }) => send(url, path, body)));
         assert.equal(ours!.status, theirs!.status, path);
         const keys = [ours, theirs].map((answer) => Object.keys(answer!.body as object));
         assert.deepEqual(keys[0], keys[1]);
+        if (!hasItsWords) continue;
+        // Each lists the adapters that it has.
+        const words = [ours, theirs].map((answer) =>
+          JSON.stringify(answer!.body).replaceAll(/\[.*?\]/g, "[]")
+        );
+        assert.equal(words[0], words[1]);
       }
-      assert.equal(config.r, 4);
     });
 
     await t.step("an adapter that is in use stays until its call ends", async () => {
