@@ -1,4 +1,5 @@
 import { Command } from "commander";
+import { version } from "../internal/version.ts";
 import { addBench } from "./commands/bench.ts";
 import { addCompletion } from "./commands/completion.ts";
 import { addControl } from "./commands/control.ts";
@@ -22,9 +23,6 @@ export interface CommandContext {
   /** Ends the command line with another code than 0. */
   readonly exitWith: (code: ExitCode) => void;
 }
-
-/** Version of the package, as in deno.json (a test holds them equal). */
-export const version = "0.1.0";
 
 const codes = Object.entries(exitCodeMeanings)
   .map(([code, meaning]) => `  ${code.padStart(3)}  ${meaning}`).join("\n");

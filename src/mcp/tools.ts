@@ -1,9 +1,9 @@
 import type { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import type { Tool } from "../collector/environments/tools.ts";
 import { SGLangError, UnreachableError, ValidationError } from "../errors.ts";
-import { systemClock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
 import { messageOf } from "../internal/thrown.ts";
+import { version } from "../internal/version.ts";
 
 /** An MCP server to be started, which speaks on its standard input and output. */
 export interface StdioServer {
@@ -122,7 +122,7 @@ async function connect(
   },
 ): Promise<Client> {
   const { Client } = await import("@modelcontextprotocol/sdk/client/index.js");
-  const client = new Client({ name: "sglang-rl", version: "0.2.0" });
+  const client = new Client({ name: "sglang-rl", version });
   const transport = "command" in server ? await stdio(server) : await http(server);
   const { promise: ended, resolve } = Promise.withResolvers<void>();
   client.onclose = resolve;
@@ -201,7 +201,7 @@ async function callTool(
   { callTimeoutMs: timeoutMs = 30_000, answerChars = 20_000 }: McpOptions,
 ): Promise<string> {
   const result = await withDeadline(
-    { phase: `MCP tool ${name}`, timeoutMs, signal, clock: systemClock },
+    { phase: `MCP tool ${name}`, timeoutMs, signal },
     (waiting) =>
       client.callTool(
         { name, arguments: args as Record<string, unknown> ?? {} },

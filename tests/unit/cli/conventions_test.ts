@@ -11,7 +11,7 @@ import { exitCodeMeanings, exitCodes, SignalError } from "../../../src/cli/mod.t
 import { exitCodeOf, exitCodeOfSignal } from "../../../src/cli/exit_codes.ts";
 import { addressFrom } from "../../../src/cli/listen_address.ts";
 import { textTable } from "../../../src/cli/table.ts";
-import { version } from "../../../src/cli/program.ts";
+import { version } from "../../../src/internal/version.ts";
 import { freePort } from "../../_support/free_port.ts";
 import { startTiny, tinyCheckpoint } from "../embedded/_support.ts";
 import { commandNames, jsonLines, run } from "./_support.ts";
