@@ -3,7 +3,7 @@ import { tensorSizeBytes } from "../checkpoint/dtype.ts";
 import { parseStrictJson } from "../checkpoint/json.ts";
 import { CheckpointError, LimitError, UnsupportedError, ValidationError } from "../errors.ts";
 import { asPermissionError } from "../internal/permission.ts";
-import { readRegularFile } from "../internal/regular_file.ts";
+import { pathOf, readRegularFile } from "../internal/regular_file.ts";
 import type { TensorBytes } from "../weights/ipc/by_value.ts";
 import { type ModelInput, toSource } from "../weights/source/input.ts";
 import { firstOnDevice } from "../weights/source/source.ts";
@@ -161,7 +161,6 @@ function refuseLarge(byteLength: number, max: number): void {
   );
 }
 
-function folderOf(input: AdapterInput): string {
-  if (input instanceof URL) return decodeURIComponent(input.pathname).replace(/\/+$/, "");
-  return String(input).replace(/\/+$/, "");
+function folderOf(place: string | URL): string {
+  return pathOf(place).replace(/\/+$/, "");
 }

@@ -1,6 +1,6 @@
 import { brotliDecompressSync, gunzipSync, zstdDecompressSync } from "node:zlib";
 import { LimitError, SGLangError, UnsupportedError, ValidationError } from "../errors.ts";
-import { readRegularFile } from "../internal/regular_file.ts";
+import { pathOf, readRegularFile } from "../internal/regular_file.ts";
 import { messageOf } from "../internal/thrown.ts";
 import { Dataset, type RowStore } from "./dataset.ts";
 import { type DatasetOptions, type DatasetRow, settingsOf } from "./options.ts";
@@ -28,7 +28,7 @@ export async function parquetStore(
 ): Promise<RowStore<DatasetRow>> {
   const { maxRows, maxFileBytes, signal } = settingsOf(options);
   const { parquetMetadata, parquetReadObjects } = await import("hyparquet");
-  const name = typeof path === "string" ? path : decodeURIComponent(path.pathname);
+  const name = pathOf(path);
   // Read as a whole, since the rows will be in memory, too: a read that fails must not be left behind
   // by a reader that has given up already.
   const { buffer } = await readRegularFile(name, {

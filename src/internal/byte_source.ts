@@ -1,6 +1,6 @@
 import { ValidationError } from "../errors.ts";
 import { throwIfAborted } from "./deadline.ts";
-import { asFileError, lookAtFile } from "./regular_file.ts";
+import { asFileError, lookAtFile, pathOf } from "./regular_file.ts";
 import { Semaphore } from "./semaphore.ts";
 
 /** Bytes that can be read from any place; a file, a `Blob` of a browser, or memory. */
@@ -48,7 +48,7 @@ async function fileSource(
   source: string | URL,
   signal: AbortSignal | undefined,
 ): Promise<ByteSource> {
-  const name = typeof source === "string" ? source : decodeURIComponent(source.pathname);
+  const name = pathOf(source);
   const refuse = (message: string, options?: ErrorOptions) => new ValidationError(message, options);
   const { size } = await lookAtFile(name, { refuse, signal });
   const file = await Deno.open(source).catch((error) => {

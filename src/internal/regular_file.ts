@@ -36,6 +36,11 @@ export async function lookAtFile(path: string, options: FileReadOptions): Promis
   throw options.refuse(`${path} is ${kindOf(info)}, where a file is expected`);
 }
 
+/** A path that may be given as a URL. */
+export function pathOf(place: string | URL): string {
+  return typeof place === "string" ? place : decodeURIComponent(place.pathname);
+}
+
 /** Looks at a path, whatever it is. */
 export async function lookAt(path: string, options: FileReadOptions): Promise<Deno.FileInfo> {
   const { signal } = options;
