@@ -114,16 +114,20 @@ export async function evaluate(
   });
   const results: TaskResult[] = [];
   const weightVersions: Record<string, number> = {};
-  let failures = 0;
+  let failures = 0, sum = 0;
   for await (const batch of collector) {
     failures += batch.failures.length;
-    for (const group of batch.groups()) results.push(resultOf(group, isRight));
+    for (const group of batch.groups()) {
+      const result = resultOf(group, isRight);
+      results.push(result);
+      sum += mean(result.rewards);
+    }
     for (const { weightVersions: spans } of batch.rows) {
       for (const { version } of spans ?? []) {
         weightVersions[version] = (weightVersions[version] ?? 0) + 1;
       }
     }
-    onProgress?.({ done: results.length, tasks, meanReward: meanReward(results) });
+    onProgress?.({ done: results.length, tasks, meanReward: sum / results.length });
   }
   results.sort((a, b) => a.task - b.task);
   return {
