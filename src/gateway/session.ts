@@ -8,7 +8,7 @@ import { opensThoughts } from "../policy/answers/answer.ts";
 import type { Message } from "../policy/message.ts";
 import type { ChatModel } from "../rollout/chat_model.ts";
 import { beginsWith } from "../rollout/ids.ts";
-import { endTurn, prepareTurn, turnIds, type TurnPrompt } from "../rollout/turn.ts";
+import { endTurn, prepareTurn, type TurnPrompt } from "../rollout/turn.ts";
 import type { AnswerHistory } from "./apis/response_items.ts";
 import type { Asked } from "./asked.ts";
 import { assistantMessage } from "./assistant_message.ts";
@@ -299,7 +299,9 @@ export class OpenSession implements GatewaySession {
     ids: Int32Array,
     model: ChatModel,
   ): Promise<{ prompt: TurnPrompt; parent: RecordedTurn | null }> {
-    const parent = this.#findText(({ turn }) => beginsWith(ids, turnIds(turn)));
+    const parent = this.#findText(({ turn: { prompt, sample } }) =>
+      beginsWith(ids, prompt.ids) && beginsWith(ids.subarray(prompt.ids.length), sample.ids)
+    );
     const text = await model.tokenizer.decode(ids);
     const messages: Message[] = [{ role: TEXT_ROLE, content: text }];
     const base = { model, messages, text, ids, textIds: ids, drift: null, branch: null };

@@ -11,6 +11,7 @@ import type { RecordedTurn } from "../recorded_turn.ts";
 import type { AnswerPart } from "../session.ts";
 import { type AnswerWriter, type Api, isRetry, usageOf } from "./api.ts";
 import { checkedTools, Fields, ignoredFields, offeredTool } from "./fields.ts";
+import { errorTypeOf } from "./openai_error.ts";
 
 const FIELDS = {
   used: [
@@ -345,20 +346,11 @@ export function anthropicError({ message, status }: GatewayRefusal): unknown {
 
 function typeOf(status: number): string {
   switch (status) {
-    case 401:
-      return "authentication_error";
-    case 403:
-    case 410:
-      return "permission_error";
-    case 404:
-      return "not_found_error";
     case 413:
       return "request_too_large";
-    case 429:
-      return "rate_limit_error";
     case 503:
       return "overloaded_error";
     default:
-      return status < 500 ? "invalid_request_error" : "api_error";
+      return errorTypeOf(status, "api_error");
   }
 }

@@ -2,10 +2,11 @@ import type { GatewayRefusal } from "../fault.ts";
 
 /** A refusal as the OpenAI API writes it. */
 export function openAIError({ message, status, reason, param }: GatewayRefusal): unknown {
-  return { error: { message, type: typeOf(status), param, code: reason } };
+  return { error: { message, type: errorTypeOf(status, "server_error"), param, code: reason } };
 }
 
-function typeOf(status: number): string {
+/** The word that OpenAI and Anthropic share for a status; of one from 500 on it is `ofServer`. */
+export function errorTypeOf(status: number, ofServer: string): string {
   switch (status) {
     case 401:
       return "authentication_error";
@@ -17,6 +18,6 @@ function typeOf(status: number): string {
     case 429:
       return "rate_limit_error";
     default:
-      return status < 500 ? "invalid_request_error" : "server_error";
+      return status < 500 ? "invalid_request_error" : ofServer;
   }
 }
