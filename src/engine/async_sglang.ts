@@ -1,5 +1,5 @@
 import type { SGLangClient } from "../client/client.ts";
-import { type ClientSettings, clientSettings } from "../client/options.ts";
+import { CLIENT_OPTION_NAMES, type ClientSettings, clientSettings } from "../client/options.ts";
 import { checkVocabulary, holdsIds } from "../client/request.ts";
 import type {
   CallOptions,
@@ -32,11 +32,13 @@ import { type RouterEvent, RouterRoute } from "./router_route.ts";
 import { readModelMetadata } from "./model_metadata.ts";
 import { FleetSupervisor } from "../fleet/mod.ts";
 import { launchServers, type ManagedServers } from "./managed.ts";
-import type {
-  ConnectOptions,
-  ConnectTarget,
-  EngineOptions,
-  FromPretrainedOptions,
+import {
+  type ConnectOptions,
+  type ConnectTarget,
+  ENGINE_OPTION_NAMES,
+  type EngineOptions,
+  type FromPretrainedOptions,
+  PRETRAINED_OPTION_NAMES,
 } from "./options.ts";
 import { type SerializedEngine, withoutKeys } from "./serialized_engine.ts";
 import { madeBy } from "./made_by.ts";
@@ -47,8 +49,6 @@ import type { ProcessExit } from "../process/mod.ts";
 import type { ModelInput } from "../weights/source/mod.ts";
 import type { ReceiverUpdate, UpdateWeightsOptions, WeightSyncReport } from "../weights/mod.ts";
 import { checkOptionNames, onlyNamed } from "../internal/option_names.ts";
-import { CLIENT_OPTION_NAMES } from "../client/options.ts";
-import { ENGINE_OPTION_NAMES, PRETRAINED_OPTION_NAMES } from "./options.ts";
 
 const DEFAULT_SERVING_TIMEOUT_MS = 120_000;
 

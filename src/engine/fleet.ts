@@ -134,8 +134,8 @@ export class EngineFleet implements Disposable {
     this.#cancelLook?.();
     this.#cancelLook = undefined;
     if (membershipMs === 0 || this.#closing.signal.aborted) return;
-    const isSick = this.pool?.workers.some(({ state }) => state === "quarantined");
-    const isSynced = this.ledger.current !== undefined || this.adapters?.ready.length > 0;
+    const isSick = this.pool.workers.some(({ state }) => state === "quarantined");
+    const isSynced = this.ledger.current !== undefined || this.adapters.ready.length > 0;
     if (!this.#hasRouter && !isSynced && !isSick) return;
     const delayMs = isSick ? Math.min(QUARANTINE_MS, membershipMs) : membershipMs;
     this.#cancelLook = this.#clock.schedule(delayMs, () => void this.#look());

@@ -1,4 +1,4 @@
-import { CrashedError } from "../errors.ts";
+import { CrashedError, ValidationError } from "../errors.ts";
 import type { SGLangRouterOptions } from "../router/mod.ts";
 import {
   assignGpus,
@@ -6,7 +6,6 @@ import {
   type SGLangServer,
   type SGLangServerOptions,
 } from "../server/mod.ts";
-import { ValidationError } from "../errors.ts";
 import { ManagedRouter } from "./managed_router.ts";
 import { CurrentServers, Replica } from "./replica.ts";
 import {

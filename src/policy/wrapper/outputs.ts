@@ -201,7 +201,7 @@ function sampleInfo(
     // A scored row ends by "length" too, after no token at all.
     isTruncated: finishReason.type === "length" && ids.length > 0,
     isAborted: finishReason.type === "abort",
-    weightVersion: weightVersion,
+    weightVersion,
     weightVersions: weightVersions ?? whole,
     drift,
     turn,
