@@ -3,6 +3,7 @@ import OpenAI from "openai";
 import { EnvironmentPool } from "../../../src/collector/environments/mod.ts";
 import { LLMCollector, type RolloutRow } from "../../../src/collector/mod.ts";
 import { agentCommand, agentEnvironment } from "../../../src/gateway/mod.ts";
+import { FakeClock } from "../../_support/clock.ts";
 import { type Setup, setup } from "./_support.ts";
 
 function trial(): Promise<Setup> {
@@ -21,6 +22,8 @@ async function collect(
     trackPolicyVersion: true,
     totalDialogTurns: 12,
     dialogRetries: 2,
+    // The pause before a retry is none, so that others do not come to the end of the turns first.
+    clock: new FakeClock({ skipUpToMs: 5_000 }),
   });
   const rows: RolloutRow[] = [];
   for await (const batch of collector) rows.push(...batch.rows);
