@@ -1,3 +1,4 @@
+import { samplingIn } from "../client/request.ts";
 import type { Generation, GenerationDelta } from "../client/types.ts";
 import { systemClock } from "../internal/clock.ts";
 import { beginObserved, type Facts, isObserved, observed } from "../internal/observe.ts";
@@ -44,8 +45,7 @@ export async function* watchStream(
 
 function factsOf(planned: PlannedRequest, isStream: boolean): Facts {
   if (!isObserved()) return {};
-  const { sampling_params: sampling = {} } = planned.body;
-  const { max_new_tokens, temperature, top_p, sampling_seed } = sampling as Record<string, unknown>;
+  const { max_new_tokens, temperature, top_p, sampling_seed } = samplingIn(planned.body);
   return {
     rid: planned.request.rid,
     samples: samplesOf(planned),
