@@ -3,6 +3,7 @@ import { nearestName } from "../internal/suggest.ts";
 import {
   type ConvertSamplingOptions,
   convertSamplingParams,
+  mergeSampling,
   TORCHRL_SAMPLING_DEFAULTS,
 } from "./sampling_params.ts";
 import type { GenerateRequest } from "./types.ts";
@@ -64,6 +65,23 @@ export function buildOwnRequest(
   const wire = buildRequest(request, options);
   own.set(request, { defaults: options.defaults ?? TORCHRL_SAMPLING_DEFAULTS, wire });
   return wire;
+}
+
+/**
+ * One sample of a request of {@linkcode buildOwnRequest}, with an id and a seed of its own. Nothing
+ * else differs, so nothing is built and checked again.
+ */
+export function ownSample<Request extends GenerateRequest>(
+  request: Request,
+  { rid, seed }: { readonly rid: string; readonly seed: number },
+): { readonly request: Request & { readonly rid: string }; readonly body: WireRequest["body"] } {
+  const { defaults, wire } = own.get(request)!;
+  const samplingParams = mergeSampling(request.samplingParams ?? {}, { n: 1, samplingSeed: seed });
+  const sample = { ...request, rid, samplingParams };
+  const sampling_params = { ...samplingIn(wire.body), n: 1, sampling_seed: seed };
+  const body = { ...wire.body, rid, sampling_params };
+  own.set(sample, { defaults, wire: { ...wire, body, rid, n: 1 } });
+  return { request: sample, body };
 }
 
 /** Checks a request and brings it into the form of `POST /generate`. Unset fields are not sent. */

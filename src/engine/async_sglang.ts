@@ -1,26 +1,13 @@
 import type { SGLangClient } from "../client/client.ts";
 import { CLIENT_OPTION_NAMES, type ClientSettings, clientSettings } from "../client/options.ts";
 import { checkVocabulary, holdsIds } from "../client/request.ts";
-import type {
-  CallOptions,
-  Generation,
-  GenerationDelta,
-  ModelInfo,
-  ParsedFunctionCalls,
-  ParseFunctionCallOptions,
-  PauseMode,
-  SeparatedReasoning,
-  SeparateReasoningOptions,
-  ServerInfo,
-} from "../client/types.ts";
-import type { DType } from "../checkpoint/dtype.ts";
+import type { CallOptions, Generation, GenerationDelta } from "../client/types.ts";
 import { PausedError, StateError, ValidationError } from "../errors.ts";
 import { type Connection, connectServers } from "./connect.ts";
-import { checkConcurrency, defaultConcurrency } from "./concurrency.ts";
 import { Dispatcher } from "./dispatcher.ts";
 import { EngineFleet } from "./fleet.ts";
 import { FleetEngine } from "./fleet_engine.ts";
-import type { GenerateOptions, WorkerLoad } from "./engine.ts";
+import type { GenerateOptions } from "./engine.ts";
 import { type Prompt, type PromptList, promptList } from "./prompts.ts";
 import {
   checkPrompts,
@@ -29,10 +16,10 @@ import {
   type PlannedRequest,
 } from "./generate_plan.ts";
 import { type RouterEvent, RouterRoute } from "./router_route.ts";
-import { readModelMetadata } from "./model_metadata.ts";
 import { FleetSupervisor } from "../fleet/mod.ts";
-import { launchServers, type ManagedServers } from "./managed.ts";
+import { launchServers, type ManagedFleet, managedFleet, type ManagedServers } from "./managed.ts";
 import {
+  checkConcurrency,
   type ConnectOptions,
   type ConnectTarget,
   ENGINE_OPTION_NAMES,
@@ -41,13 +28,8 @@ import {
   PRETRAINED_OPTION_NAMES,
 } from "./options.ts";
 import { type SerializedEngine, withoutKeys } from "./serialized_engine.ts";
-import { madeBy } from "./made_by.ts";
-import { EngineWeights, type WeightUpdateGroupOptions } from "./weights.ts";
-import { EngineSleep, type SleepOptions, type WakeOptions } from "./sleep.ts";
-import type { WorkerPool } from "./workers.ts";
-import type { ProcessExit } from "../process/mod.ts";
-import type { ModelInput } from "../weights/source/mod.ts";
-import type { ReceiverUpdate, UpdateWeightsOptions, WeightSyncReport } from "../weights/mod.ts";
+import { madeBy } from "./make_generation.ts";
+import { defaultConcurrency, type WorkerPool } from "./workers.ts";
 import { checkOptionNames, onlyNamed } from "../internal/option_names.ts";
 
 const DEFAULT_SERVING_TIMEOUT_MS = 120_000;
@@ -60,26 +42,6 @@ interface EngineParts {
   readonly owned?: ManagedServers | undefined;
   /** How the owned servers are supervised, when they are. */
   readonly supervise?: FromPretrainedOptions["supervise"];
-}
-
-/** Servers and router that an engine started. */
-export interface ManagedFleet {
-  /** Each server, with id and log of the process that it has now, or had last. */
-  readonly servers: readonly {
-    readonly url: string;
-    readonly pid: number | undefined;
-    readonly logFile: string | undefined;
-  }[];
-  /** The router, when there is one. */
-  readonly router: {
-    readonly url: string;
-    readonly pid: number | undefined;
-    readonly logFile: string | undefined;
-    /** Where Prometheus finds its metrics. */
-    readonly metricsUrl: string | undefined;
-  } | undefined;
-  /** Resolves when the present process of the router has ended. */
-  readonly routerExited: Promise<ProcessExit> | undefined;
 }
 
 /**
@@ -112,13 +74,11 @@ export class AsyncSGLang extends FleetEngine {
   readonly #route: RouterRoute | undefined;
   /** Calls that took their seed from the sampling defaults. */
   #calls = 0;
-  readonly #sleep: EngineSleep;
   readonly #options: EngineOptions;
   readonly #settings: ClientSettings;
   readonly #clients: AsyncDisposable;
   readonly #owned: ManagedServers | undefined;
   readonly #supervisor: FleetSupervisor | undefined;
-  readonly #weights: EngineWeights;
   #vocabSize: number | null | undefined;
   #shutdown: Promise<void> | undefined;
 
@@ -142,8 +102,6 @@ export class AsyncSGLang extends FleetEngine {
     this.#owned = parts.owned;
     this.#options = options;
     this.#settings = settings;
-    this.#weights = new EngineWeights(this, this.#settings.logger);
-    this.#sleep = new EngineSleep(this.#pool, this.#settings.clock);
     this.#route = this.#router && new RouterRoute(this.#router, this.#settings);
     this.#dispatcher = new Dispatcher({
       engine: this,
@@ -228,22 +186,7 @@ export class AsyncSGLang extends FleetEngine {
 
   /** The servers and the router that this engine started; `undefined` for servers of others. */
   get managed(): ManagedFleet | undefined {
-    const owned = this.#owned;
-    if (owned === undefined) return undefined;
-    const { router } = owned;
-    return {
-      servers: owned.replicas.map(({ url }) => {
-        const server = owned.serverAt(url);
-        return { url, pid: server?.pid, logFile: server?.logFile };
-      }),
-      router: router === undefined ? undefined : {
-        url: router.url,
-        pid: router.pid,
-        logFile: router.logFile,
-        metricsUrl: router.metricsUrl,
-      },
-      routerExited: router?.exited,
-    };
+    return this.#owned && managedFleet(this.#owned);
   }
 
   /** Requests that the servers have, and those that wait for their turn. */
@@ -309,187 +252,6 @@ export class AsyncSGLang extends FleetEngine {
    */
   onRouterEvent(listener: (event: RouterEvent) => void): Disposable {
     return this.#route?.listen(listener) ?? { [Symbol.dispose]() {} };
-  }
-
-  /** Pauses every server; new requests wait until {@linkcode AsyncSGLang.resume}. */
-  override async pause(mode: PauseMode, options: CallOptions = {}): Promise<void> {
-    this.assertOpen();
-    await this.#pool.onEvery("pause", ({ client }) => client.pause(mode, options));
-  }
-
-  /** Resumes every server. */
-  override async resume(options: CallOptions = {}): Promise<void> {
-    this.assertOpen();
-    await this.#pool.onEvery("resume", ({ client }) => client.resume(options));
-  }
-
-  /**
-   * Lets every server free its memory, for a trainer on the same GPU: pauses and aborts what runs,
-   * waits until nothing is left, releases. Servers need `--enable-memory-saver`; without it nothing
-   * is freed. Requests are refused until {@linkcode AsyncSGLang.wake}.
-   *
-   * @param options `timeoutMs` limits the wait for what runs; default 60,000.
-   * @throws {StateError} It sleeps already.
-   * @throws {TimeoutError} Requests did not end; the servers are paused, nothing was released there.
-   */
-  async sleep(options: SleepOptions = {}): Promise<void> {
-    this.assertOpen();
-    await this.#sleep.sleep(options);
-  }
-
-  /**
-   * Takes the memory back that {@linkcode AsyncSGLang.sleep} freed, sends weights, resumes.
-   *
-   * @throws {StateError} It does not sleep.
-   * @throws {ValidationError} Weights were freed and `updateWeights` is missing.
-   */
-  async wake(options: WakeOptions = {}): Promise<void> {
-    this.assertOpen();
-    await this.#sleep.wake(options);
-  }
-
-  /** Whether the servers sleep. */
-  get isAsleep(): boolean {
-    return this.#sleep.isAsleep;
-  }
-
-  /**
-   * Empties the prefix caches; `false` when a server is busy or does not answer.
-   *
-   * @param options `waitMs`: let the servers wait this long until they are idle (from 0.5.10).
-   */
-  override async flushCache(
-    options: CallOptions & { readonly waitMs?: number | undefined } = {},
-  ): Promise<boolean> {
-    this.assertOpen();
-    const flushed = await this.#pool.onEvery(
-      "flush_cache",
-      ({ client }) => client.flushCache(options),
-    );
-    return flushed.every(Boolean);
-  }
-
-  /** Whether every server answers and generates. Paused ones turn unhealthy after 20 s. */
-  override async health(options: CallOptions = {}): Promise<boolean> {
-    this.assertOpen();
-    const healthy = await this.#pool.onEvery("health", ({ client }) => client.health(options));
-    return healthy.every(Boolean);
-  }
-
-  /** Load of every server. */
-  override load(options: CallOptions = {}): Promise<WorkerLoad[]> {
-    return this.#pool.onEvery("load", async ({ client, url }) => ({
-      server: url,
-      ...await client.load(options),
-    }));
-  }
-
-  /** Tensor-parallel size of a server. */
-  override getTpSize(): number {
-    return this.#pool.workers[0]!.tpSize;
-  }
-
-  /** Sum of the servers' data-parallel sizes. */
-  override getDpSize(): number {
-    return this.#pool.workers.reduce((sum, { dpSize }) => sum + dpSize, 0);
-  }
-
-  /**
-   * Element type and shape of every weight, read from the headers of the served model's safetensors
-   * files. Needs `--allow-read` of their folder.
-   *
-   * @throws {CheckpointError} The folder is not on this machine: give `modelFolder`.
-   */
-  override async getModelMetadata(
-    options: CallOptions & { readonly modelFolder?: string | undefined } = {},
-  ): Promise<Map<string, { dtype: DType; shape: readonly number[] }>> {
-    const folder = options.modelFolder ?? this.#options.modelFolder ??
-      (await this.#pool.onAny(({ client }) => client.modelInfo(options))).modelPath;
-    return await readModelMetadata(folder, options);
-  }
-
-  /** What every server reports about itself, without secrets. */
-  override serverInfo(options: CallOptions = {}): Promise<ServerInfo[]> {
-    return this.#pool.onEvery("server_info", ({ client }) => client.serverInfo(options));
-  }
-
-  /** What every server reports about its model, its weight version too. */
-  override modelInfo(options: CallOptions = {}): Promise<ModelInfo[]> {
-    return this.#pool.onEvery("model_info", ({ client }) => client.modelInfo(options));
-  }
-
-  /** Ids of a text by a server's tokenizer. */
-  override async tokenize(
-    text: string,
-    options: CallOptions & { readonly addSpecialTokens?: boolean } = {},
-  ): Promise<Int32Array> {
-    return await this.#pool.onAny(({ client }) => client.tokenize(text, options));
-  }
-
-  /** Text of ids by a server's tokenizer. */
-  override async detokenize(
-    ids: ArrayLike<number>,
-    options: CallOptions & { readonly skipSpecialTokens?: boolean } = {},
-  ): Promise<string> {
-    return await this.#pool.onAny(({ client }) => client.detokenize(ids, options));
-  }
-
-  /** Calls of tools in a text, by a parser of a server. */
-  override async parseFunctionCall(
-    text: string,
-    options: ParseFunctionCallOptions,
-  ): Promise<ParsedFunctionCalls> {
-    return await this.#pool.onAny(({ client }) => client.parseFunctionCall(text, options));
-  }
-
-  /** Takes the thoughts out of a text, by a parser of a server. */
-  override async separateReasoning(
-    text: string,
-    options: SeparateReasoningOptions,
-  ): Promise<SeparatedReasoning> {
-    return await this.#pool.onAny(({ client }) => client.separateReasoning(text, options));
-  }
-
-  /**
-   * Opens a group for weight updates over all servers, with this process as rank 0, or, with
-   * `masterAddress` and `masterPort`, another process that listens there already. Opened again, it
-   * replaces the former group. For more say in it use {@linkcode SGLangWeightSyncScheme}.
-   *
-   * @throws {WeightSyncError} A server did not join in time.
-   */
-  async initWeightUpdateGroup(options: WeightUpdateGroupOptions = {}): Promise<void> {
-    this.assertOpen();
-    await this.#weights.initGroup(options);
-  }
-
-  /**
-   * Lets every server receive tensors that another process, rank 0 of the group, broadcasts now.
-   * Does not pause generation: an unpaused server waits for its running requests first.
-   *
-   * @throws {StateError} There is no group, or this process is its rank 0.
-   * @throws {WeightSyncError} A server refused or did not answer in time.
-   */
-  async updateWeightsFromDistributed(
-    update: ReceiverUpdate,
-    options: CallOptions = {},
-  ): Promise<void> {
-    this.assertOpen();
-    await this.#weights.updateFromDistributed(update, options);
-  }
-
-  /**
-   * Brings new weights to every server, as {@linkcode SGLangWeightSender.updateWeights} does. Empty
-   * weights are warned of and send nothing; then the result is `undefined`.
-   *
-   * @throws {StateError} There is no group, or another process is its rank 0.
-   * @throws {WeightSyncError} A server missed the update; tells which and what it holds.
-   */
-  async updateWeights(
-    weights: ModelInput,
-    options: UpdateWeightsOptions = {},
-  ): Promise<WeightSyncReport | undefined> {
-    this.assertOpen();
-    return await this.#weights.update(weights, options);
   }
 
   /** Ends calls under way and whatever this engine started; servers it only uses go on. */
@@ -566,7 +328,7 @@ export class AsyncSGLang extends FleetEngine {
     ending.defer(() => this.#dispatcher.idle());
     ending.defer(() => this.#dispatcher.close());
     ending.defer(() => this.#route?.[Symbol.dispose]());
-    ending.use(this.#weights);
+    ending.defer(() => this.closeWeights());
     ending.use(this.#fleet);
     if (this.#supervisor !== undefined) ending.use(this.#supervisor);
   }

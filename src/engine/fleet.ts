@@ -26,8 +26,10 @@ export class EngineFleet implements Disposable {
   readonly #listeners = new Set<(event: WorkerEvent) => void>();
   readonly #options: EngineOptions;
   readonly #hasRouter: boolean;
-  readonly #logger: Logger;
-  readonly #clock: Clock;
+  /** Folder of the model on this machine, where it is known. */
+  readonly modelFolder: string | undefined;
+  readonly logger: Logger;
+  readonly clock: Clock;
   readonly #closing = new AbortController();
   #cancelLook: (() => void) | undefined;
   #lookedAtMs = -Infinity;
@@ -39,8 +41,9 @@ export class EngineFleet implements Disposable {
   ) {
     checkOptions(options);
     this.#options = options;
-    this.#logger = logger;
-    this.#clock = clock;
+    this.modelFolder = options.modelFolder;
+    this.logger = logger;
+    this.clock = clock;
     this.#hasRouter = connection.routerControl !== undefined;
     const tell = (event: WorkerEvent) => this.#tell(event);
     const members = connection.workers.map((facts) => new Member(facts, tell));
@@ -116,14 +119,14 @@ export class EngineFleet implements Disposable {
 
   #tell(event: WorkerEvent): void {
     const { url, from, to, reason } = event;
-    this.#logger.debug(`${url}: ${from ?? "new"} -> ${to} (${reason})`);
+    this.logger.debug(`${url}: ${from ?? "new"} -> ${to} (${reason})`);
     // Somebody is out of rotation: look soon whether a sync reached it.
     if (to === "quarantined") this.#lookAgain();
     for (const listener of this.#listeners) {
       try {
         listener(event);
       } catch (error) {
-        this.#logger.error(`A listener of server states threw: ${messageOf(error)}`);
+        this.logger.error(`A listener of server states threw: ${messageOf(error)}`);
       }
     }
   }
@@ -138,23 +141,23 @@ export class EngineFleet implements Disposable {
     const isSynced = this.ledger.current !== undefined || this.adapters.ready.length > 0;
     if (!this.#hasRouter && !isSynced && !isSick) return;
     const delayMs = isSick ? Math.min(QUARANTINE_MS, membershipMs) : membershipMs;
-    this.#cancelLook = this.#clock.schedule(delayMs, () => void this.#look());
+    this.#cancelLook = this.clock.schedule(delayMs, () => void this.#look());
   }
 
   /** Looks at once, but not for every sample of a server that stays strange. */
   #lookNow(): void {
-    const now = this.#clock.now();
+    const now = this.clock.now();
     if (now - this.#lookedAtMs < QUARANTINE_MS || this.#closing.signal.aborted) return;
     this.#cancelLook?.();
     void this.#look();
   }
 
   async #look(): Promise<void> {
-    this.#lookedAtMs = this.#clock.now();
+    this.#lookedAtMs = this.clock.now();
     try {
       await this.membership.refresh({ signal: this.#closing.signal, refits: true });
     } catch (error) {
-      this.#logger.warn(`The servers could not be looked at: ${messageOf(error)}`);
+      this.logger.warn(`The servers could not be looked at: ${messageOf(error)}`);
     }
     this.#lookAgain();
   }
@@ -163,7 +166,7 @@ export class EngineFleet implements Disposable {
     const versions = new Set(this.pool.workers.map(({ weightVersion }) => weightVersion));
     if (versions.size < 2) return;
     const each = this.pool.workers.map(({ url, weightVersion }) => `${url}: "${weightVersion}"`);
-    this.#logger.warn(
+    this.logger.warn(
       `The servers have different weights (${each.join(", ")}); the next sync brings them together`,
     );
   }

@@ -1,4 +1,5 @@
 import type { Generation } from "../client/types.ts";
+import type { PlannedRequest } from "./generate_plan.ts";
 
 /** What an engine of one's own knows of a sample at least. */
 export type KnownGeneration = Pick<Generation, "text" | "ids"> & Partial<Generation>;
@@ -25,5 +26,33 @@ export function makeGeneration(known: KnownGeneration): Generation {
     serverLatencyMs: null,
     meta: {},
     ...known,
+  };
+}
+
+/** The sample of a request that was aborted before any server had it: no tokens. */
+export function droppedSample({ request, body }: PlannedRequest, server: string): Generation {
+  return makeGeneration({
+    text: "",
+    ids: new Int32Array(0),
+    logProbs: body.return_logprob === true ? new Float32Array(0) : null,
+    promptIds: request.inputIds === undefined ? null : Int32Array.from(request.inputIds),
+    promptTokens: null,
+    routedExperts: null,
+    finishReason: { type: "abort", message: "Aborted by this engine", statusCode: null },
+    id: request.rid,
+    server,
+  });
+}
+
+/**
+ * The sample of an adapter: what a server calls its weights are those of the base model, and the
+ * version of the policy is the adapter's name, which no other adapter ever had.
+ */
+export function madeBy(adapter: string | undefined, sample: Generation): Generation {
+  if (adapter === undefined) return sample;
+  return {
+    ...sample,
+    weightVersion: adapter,
+    weightVersions: [{ version: adapter, start: 0, end: sample.ids.length }],
   };
 }

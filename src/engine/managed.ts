@@ -150,3 +150,41 @@ function crashedError(server: Replica, exit: ProcessExit): CrashedError {
     { exitCode, signal, logTail },
   );
 }
+
+/** Servers and router that an engine started. */
+export interface ManagedFleet {
+  /** Each server, with id and log of the process that it has now, or had last. */
+  readonly servers: readonly {
+    readonly url: string;
+    readonly pid: number | undefined;
+    readonly logFile: string | undefined;
+  }[];
+  /** The router, when there is one. */
+  readonly router: {
+    readonly url: string;
+    readonly pid: number | undefined;
+    readonly logFile: string | undefined;
+    /** Where Prometheus finds its metrics. */
+    readonly metricsUrl: string | undefined;
+  } | undefined;
+  /** Resolves when the present process of the router has ended. */
+  readonly routerExited: Promise<ProcessExit> | undefined;
+}
+
+/** What an engine tells of its servers and router. */
+export function managedFleet(owned: ManagedServers): ManagedFleet {
+  const { router } = owned;
+  return {
+    servers: owned.replicas.map(({ url }) => {
+      const server = owned.serverAt(url);
+      return { url, pid: server?.pid, logFile: server?.logFile };
+    }),
+    router: router && {
+      url: router.url,
+      pid: router.pid,
+      logFile: router.logFile,
+      metricsUrl: router.metricsUrl,
+    },
+    routerExited: router?.exited,
+  };
+}

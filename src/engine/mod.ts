@@ -9,7 +9,8 @@ export {
   RLSGLangEngine,
   type WorkerLoad,
 } from "./engine.ts";
-export { AsyncSGLang, type ManagedFleet } from "./async_sglang.ts";
+export { AsyncSGLang } from "./async_sglang.ts";
+export type { ManagedFleet } from "./managed.ts";
 export { FleetEngine } from "./fleet_engine.ts";
 export type { ManyPrompts, OnePrompt, Prompt, PromptFields, PromptList } from "./prompts.ts";
 export type { RouterEvent } from "./router_route.ts";

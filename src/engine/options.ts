@@ -1,5 +1,6 @@
 import { CLIENT_OPTION_NAMES, type SGLangClientOptions } from "../client/options.ts";
 import type { CallOptions } from "../client/types.ts";
+import { ValidationError } from "../errors.ts";
 import type { FleetSupervisorOptions } from "../fleet/mod.ts";
 import type { SGLangRouterOptions } from "../router/mod.ts";
 import type { SGLangServerOptions } from "../server/mod.ts";
@@ -111,3 +112,10 @@ export const PRETRAINED_OPTION_NAMES = {
   ...ENGINE_OPTION_NAMES,
   ...MANAGED_OPTION_NAMES,
 } as const satisfies OptionNames<FromPretrainedOptions>;
+
+/** Refuses a limit that is none. */
+export function checkConcurrency({ maxConcurrency }: EngineOptions): void {
+  if (maxConcurrency === undefined) return;
+  if (Number.isSafeInteger(maxConcurrency) && maxConcurrency > 0) return;
+  throw new ValidationError(`maxConcurrency must be an integer above 0, got ${maxConcurrency}`);
+}

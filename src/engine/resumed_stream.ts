@@ -3,7 +3,7 @@ import type { Generation, GenerationDelta } from "../client/types.ts";
 import { HttpError, UnreachableError } from "../errors.ts";
 import type { Clock } from "../internal/clock.ts";
 import { sleep } from "../internal/deadline.ts";
-import { droppedSample } from "./dropped_sample.ts";
+import { droppedSample } from "./make_generation.ts";
 import type { PlannedRequest } from "./generate_plan.ts";
 import { type FullText, objectionToSeam, SeamStops, stopsOf } from "./seam.ts";
 import { stitch } from "./stitch.ts";

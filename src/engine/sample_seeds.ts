@@ -1,4 +1,4 @@
-import { buildOwnRequest, buildRequest, samplingIn } from "../client/request.ts";
+import { buildRequest, ownSample, samplingIn } from "../client/request.ts";
 import { mergeSampling } from "../client/sampling_params.ts";
 import { partSeed, randomSeed, sampleSeed } from "../internal/sample_seed.ts";
 import type { PlanContext, PlannedRequest } from "./generate_plan.ts";
@@ -35,7 +35,6 @@ export function seedsFor(
         seed: sampleSeed(seed, first + sample),
         // Where a seed was given, a server that would ignore it refuses, as for one sample.
         mayGoWithout: !isGiven && context.deterministic === "some",
-        context,
       });
     if (n === 1) return one(0);
     const parts = Array.from(
@@ -61,17 +60,15 @@ function seedOf(
 
 function seeded(
   { request }: PlannedRequest,
-  { rid, seed, mayGoWithout, context }: {
+  { rid, seed, mayGoWithout }: {
     readonly rid: string;
     readonly seed: number;
     readonly mayGoWithout: boolean;
-    readonly context: PlanContext;
   },
 ): PlannedRequest {
   const { samplingParams = {} } = request;
-  const single = mergeSampling(samplingParams, { n: 1 });
-  const own = { ...request, rid, samplingParams: mergeSampling(single, { samplingSeed: seed }) };
-  const { body } = buildOwnRequest(own, { defaults: context.samplingDefaults });
-  const unseeded = mayGoWithout ? { ...request, rid, samplingParams: single } : undefined;
-  return { request: own, body, unseeded };
+  const unseeded = mayGoWithout
+    ? { ...request, rid, samplingParams: mergeSampling(samplingParams, { n: 1 }) }
+    : undefined;
+  return { ...ownSample(request, { rid, seed }), unseeded };
 }

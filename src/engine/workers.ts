@@ -7,6 +7,9 @@ import type { EngineWorker } from "./engine.ts";
 import type { Member, WorkerState } from "./member.ts";
 import { type Affine, type Beginnings, beginningsOf, PrefixAffinity } from "./prefix_affinity.ts";
 
+/** Requests at once for a server that does not tell how many it runs. */
+const UNTOLD_CONCURRENCY = 256;
+
 /** How far a server may be above the mean for the sake of its cache. */
 const MOST_OVER_MEAN = 1.1;
 /** Where there is little to do a few more requests do no harm: they run in one batch. */
@@ -219,4 +222,14 @@ function hasRoom(member: Member, candidates: readonly Member[]): boolean {
   }
   const bound = Math.max(MOST_OVER_MEAN * (sum + 1) / candidates.length, least + MOST_OVER_LEAST);
   return member.inFlight + 1 <= bound;
+}
+
+/** Twice what the servers run at once, or less where their queues are shorter. */
+export function defaultConcurrency(
+  workers: readonly Pick<SGLangWorker, "maxRunningRequests" | "maxQueuedRequests">[],
+): number {
+  return workers.reduce((sum, worker) => {
+    const running = worker.maxRunningRequests ?? UNTOLD_CONCURRENCY;
+    return sum + running + Math.min(running, worker.maxQueuedRequests ?? running);
+  }, 0);
 }
