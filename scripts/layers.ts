@@ -50,7 +50,6 @@ export const layers: Readonly<Record<string, Layer>> = {
       "src/weights",
       "src/adapters",
     ],
-    types: ["src/process"],
   },
   // Turns know messages and tokenizers by their types; a policy gives them what renders and samples.
   "src/rollout": { values: base, types: ["src/client", "src/policy"] },
