@@ -73,9 +73,9 @@ export function renderMessages(
   return render(dicts, options);
 }
 
-/** Whether a template loops over the parts of a content; others get their text. */
+/** Whether a template loops over the parts of a content, as SGLang sees it; others get their text. */
 function readsParts(template: string): boolean {
-  return /\bin\s+[\w.[\]'"]*\bcontent\b/.test(template);
+  return /\bfor\s+\w+(?:\s*,\s*\w+)*\s+in\s+[\w.[\]'"]*\bcontent\b/.test(template);
 }
 
 function render(

@@ -1,6 +1,9 @@
 import { ValidationError } from "../../errors.ts";
 import { type Message, NO_ROLE, textOf } from "../message.ts";
+import { type Openings, openings } from "./openings.ts";
 import { type RenderedMessages, renderMessages, type RenderOptions } from "./render.ts";
+import { type ShownWord, shownWords } from "./shown_words.ts";
+import { type OwnStretches, ownStretches } from "./tool_answers.ts";
 
 /** A stretch of a text, `[start, end)` in UTF-16 units. */
 export interface Span {
@@ -26,6 +29,9 @@ export interface RenderedChat {
  * stands in the prompt, and with the token that ends the turn: what a server samples. Nothing is
  * searched for in the text.
  *
+ * What was found is verified: words of each message are followed through the template. Those of
+ * assistants must be in the stretches, those of others must not.
+ *
  * @throws {ValidationError} An assistant's turn is not in the text, or cannot be told from the rest.
  */
 export function renderWithSpans(
@@ -39,19 +45,71 @@ export function renderWithSpans(
   const blocks = generated.filter((block) => block !== null && block.end > block.start) as Span[];
   const spoken = messages.filter(({ role }) => role !== NO_ROLE);
   const silent = spoken.filter(({ role }) => role === "assistant").map(saysNothing);
-  if (generated.length > 0 && !generated.includes(null)) {
+  const words = shownWords(messages, options, text);
+  const hasBlocks = generated.length > 0 && !generated.includes(null);
+  checkShown(words, hasBlocks);
+  if (hasBlocks) {
     checkCovered(blocks, assistants.filter((_, index) => !silent[index]), whole);
     return { text, spans: blocks };
   }
   let contents: readonly (Span | null)[] | undefined;
+  const places = spoken.flatMap(({ role }, index) => role === "assistant" ? [index] : []);
+  const openingOf = openings(spoken, text, options);
   const spans = turnSpans(assistants, whole, {
-    openingOf: openings(spoken, text, options),
-    ownOf: ownStretches(spoken, whole, options),
+    openingOf,
+    ownOf: ownStretches(spoken, whole, { ...options, openingOf }),
+    goesOn: (assistant) => spoken[places[assistant]! - 1]?.role === "assistant",
     isSilent: (assistant) => silent[assistant] ?? false,
     contentOf: (assistant) =>
       (contents ??= contentSpans(messages, options, text))[assistant] ?? null,
   });
-  return { text, spans: merged(withEndTokens(spans, text, options)) };
+  const found = merged(withEndTokens(spans, text, options));
+  checkWords(words, found);
+  return { text, spans: found };
+}
+
+/**
+ * Of each assistant's message a template must show something, if only its calls or its thoughts. One
+ * with `{% generation %}` blocks that knows no calls may leave them out, as in transformers.
+ */
+function checkShown(words: readonly ShownWord[], hasBlocks: boolean): void {
+  const messages = Map.groupBy(words.filter((one) => one.isAssistant), ({ message }) => message);
+  for (const [message, own] of messages) {
+    const isShown = own.some(({ places }) => places.length > 0);
+    const isExpected = own.some(({ mayBeLeftOut, isCall }) =>
+      !mayBeLeftOut && !(isCall && hasBlocks)
+    );
+    if (isShown || !isExpected) continue;
+    throw new ValidationError(
+      `The chat template shows nothing of what the assistant wrote in message ${message}, so its ` +
+        "tokens cannot be marked. It may know no calls of tools, or want contents as parts, such as " +
+        '[{ type: "text", text: "…" }]',
+    );
+  }
+}
+
+/** Words of assistants must be marked where they are shown, those of others must not. */
+function checkWords(words: readonly ShownWord[], spans: readonly Span[]): void {
+  const isMarked = (place: number) => {
+    let low = 0;
+    let high = spans.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (spans[middle]!.end <= place) low = middle + 1;
+      else high = middle;
+    }
+    const span = spans[low];
+    return span !== undefined && span.start <= place;
+  };
+  for (const { message, isAssistant, places } of words) {
+    const marked = places.filter(isMarked).length;
+    if (isAssistant ? places.length === 0 || marked > 0 : marked === 0) continue;
+    throw new ValidationError(
+      `What the assistant wrote cannot be told from the rest in what the chat template writes for ` +
+        `message ${message}: its tokens would be marked wrongly. Use a template with ` +
+        "{% generation %} blocks",
+    );
+  }
 }
 
 /** Each assistant's turn must have a block: a template may have forgotten those with calls only. */
@@ -86,91 +144,14 @@ function notFound(message: number): ValidationError {
   );
 }
 
-/** Openings of the n-th assistant's turn, as a prompt ends with them; its stretch begins at `start`. */
-type Openings = (assistant: number, start: number) => readonly string[];
-
-/**
- * How a prompt opens an assistant's turn: what the template adds when it is asked to. It may depend
- * on who spoke before, so it is asked once for each such role.
- */
-function openings(
-  spoken: readonly Message[],
-  text: string,
-  options: RenderOptions,
-): Openings {
-  const places = spoken.flatMap(({ role }, index) => role === "assistant" ? [index] : []);
-  const known = new Map<string, readonly string[]>();
-  return (assistant, start) => {
-    const place = places[assistant]!;
-    const before = spoken[place - 1]?.role ?? "";
-    let found = known.get(before);
-    if (found === undefined) {
-      const ahead = spoken.slice(0, place);
-      const after = variants(openingAfter(ahead, options));
-      const usual = before === "user" ? [] : variants(openingAfter([], options));
-      const others = [...after, ...usual].filter((opening) => opening !== "");
-      const within = promptWithin(ahead, { text, start, options });
-      const none = after.filter((one) => one === "");
-      found = within === null ? [...others, ...none] : [within, ...others];
-      known.set(before, found);
-    }
-    return found;
-  };
-}
-
-/**
- * What of an assistant's stretch stands in its prompt already: a template may close what was before,
- * such as the answers of tools, in either.
- */
-function promptWithin(
-  ahead: readonly Message[],
-  { text, start, options }: { text: string; start: number; options: RenderOptions },
-): string | null {
-  if (ahead.length === 0) return null;
-  const prompt = rendered(ahead, { ...options, addGenerationPrompt: true })?.text ?? "";
-  return prompt.length >= start && text.startsWith(prompt) ? prompt.slice(start) : null;
-}
-
-/** A conversation as rendered, or `null` where the template refuses it. */
-function rendered(messages: readonly Message[], options: RenderOptions): RenderedMessages | null {
-  try {
-    return renderMessages(messages, { ...options, continueFinalMessage: false });
-  } catch (error) {
-    if (error instanceof ValidationError) return null;
-    throw error;
-  }
-}
-
-function openingAfter(start: readonly Message[], options: RenderOptions): string | null {
-  const before = start.length === 0 ? [{ role: "user", content: "" }] : start;
-  const closed = rendered(before, { ...options, addGenerationPrompt: false })?.text;
-  const open = rendered(before, { ...options, addGenerationPrompt: true })?.text;
-  if (closed === undefined || open === undefined) return null;
-  let same = 0;
-  while (same < closed.length && closed[same] === open[same]) same++;
-  // Not from inside a token: what closes a text may begin as what opens a turn does.
-  const token = /<[^<>\s]*$/.exec(open.slice(Math.max(0, same - 64), same));
-  return open.slice(same - (token?.[0].length ?? 0));
-}
-
-/** Where a template opens the reasoning too: an earlier turn may stand there without it. */
-const reasoning =
-  /<think>|<\/think>|<seed:think>|\[THINK\]|<\|channel\|>|<\|START_THINKING\|>|<\|channel>|<mm:think>/;
-
-/** The opening as it is, and without the reasoning that it opens or closes. */
-function variants(opening: string | null): readonly string[] {
-  if (opening === null) return [];
-  const at = opening.search(reasoning);
-  const plain = at < 0 ? opening : opening.slice(0, at);
-  return [...new Set([opening, plain, plain.trimEnd()])];
-}
-
 /** What turns are cut by. */
 interface Borders {
   /** How a prompt opens the n-th assistant's turn. */
   readonly openingOf: Openings;
   /** What of a stretch of the n-th assistant is its own: others' messages may stand in it. */
-  readonly ownOf: (assistant: number, span: Span) => readonly [Span, ...Span[]];
+  readonly ownOf: OwnStretches;
+  /** Whether an assistant spoke just before the n-th: the turn may go on. */
+  readonly goesOn: (assistant: number) => boolean;
   /** Whether the n-th assistant says nothing at all. */
   readonly isSilent: (assistant: number) => boolean;
   /** Where the n-th assistant's content stands, or `null`. */
@@ -180,7 +161,7 @@ interface Borders {
 function turnSpans(
   assistants: readonly number[],
   { text, turns }: RenderedMessages,
-  { openingOf, ownOf, isSilent, contentOf }: Borders,
+  { openingOf, ownOf, goesOn, isSilent, contentOf }: Borders,
 ): Span[] {
   const stretches = new Map<number, Span[]>();
   for (const { message, start, end } of turns) {
@@ -200,10 +181,14 @@ function turnSpans(
     const [first, ...behind] = ownOf(assistant, given);
     const more = [...behind, ...others];
     const options = openingOf(assistant, first.start);
-    const isUnmarked = options.every((opening) => opening === "");
+    const isUnmarked = options.length > 0 && options.every((opening) => opening === "");
     const start = isUnmarked
       ? contentOf(assistant)?.start ?? first.start
-      : afterOpening(first, text, options);
+      : afterOpening(first, text, options) ??
+        (goesOn(assistant) ? first.start : openedContent(first, text, {
+          content: contentOf(assistant),
+          options,
+        }));
     if (start === null && isSilent(assistant)) return [];
     if (start === null) throw notFound(message);
     const spans = [{ start, end: first.end }, ...more].map((span) => {
@@ -212,74 +197,6 @@ function turnSpans(
     });
     return spans.filter(({ start, end }) => end > start);
   });
-}
-
-/**
- * Templates may write the answers of tools where they write the calls. Such an answer is not the
- * assistant's: its part of the stretch is what the template writes when no answer follows.
- */
-function ownStretches(
-  spoken: readonly Message[],
-  { text, turns, roles }: RenderedMessages,
-  options: RenderOptions,
-): Borders["ownOf"] {
-  const stretches = new Map(turns.map((turn) => [turn.message, turn]));
-  let speaker: Span | undefined;
-  // An answer has no stretch, or one within that of the calls.
-  const hasHidden = roles.some((role, index) => {
-    const own = stretches.get(index);
-    if (role === "assistant") speaker = own;
-    if (role !== "tool") return false;
-    const isShown = own !== undefined && own.end > own.start;
-    return !isShown || speaker !== undefined && own.start < speaker.end;
-  });
-  const places = spoken.flatMap(({ role }, index) => role === "assistant" ? [index] : []);
-  return (assistant, span) => {
-    const place = places[assistant]!;
-    if (!hasHidden || spoken[place + 1]?.role !== "tool") return [span];
-    const user = spoken.slice(0, place).findLastIndex(({ role }) => role === "user");
-    for (const from of new Set([Math.max(0, user), 0])) {
-      const chat = spoken.slice(from, place + 1);
-      const alone = rendered(chat, { ...options, addGenerationPrompt: false });
-      const own = alone?.turns.findLast(({ message }) => alone.roles[message] === "assistant");
-      if (alone === null || own === undefined) continue;
-      const found = withoutAnswers(span, text, alone.text.slice(own.start, own.end));
-      if (found !== null) return found;
-    }
-    return [span];
-  };
-}
-
-/** A stretch without the answers of tools in its middle, by what it is without them. */
-function withoutAnswers(
-  { start, end }: Span,
-  text: string,
-  alone: string,
-): [Span, ...Span[]] | null {
-  const whole = text.slice(start, end);
-  let same = 0;
-  while (same < whole.length && whole[same] === alone[same]) same++;
-  if (same === 0) return null;
-  const head = whole.slice(0, same);
-  // Not within a token, and without the token that opens the answers.
-  const cut = /<[^<>\s]*$/.exec(head.slice(-64))?.[0].length ??
-    openedAnswer(head, whole.slice(same));
-  const own = { start, end: start + same - cut };
-  // Words may stand behind the answers; either text may end with a token.
-  const words = (one: string) => one.trimEnd().replace(/<[^<>\s]+>$/, "").trimEnd();
-  const rest = words(alone.slice(same));
-  const tail = words(whole);
-  if (rest === "" || !tail.endsWith(rest) || tail.length - rest.length < same) return [own];
-  return [own, { start: start + tail.length - rest.length, end }];
-}
-
-/** The length of a token at the end of a text that is closed behind it, such as `<|tool_response>`. */
-function openedAnswer(head: string, behind: string): number {
-  const opened = /<\|?([\w:-]+)\|?>$/.exec(head.slice(-64));
-  if (opened === null) return 0;
-  const name = opened[1]!;
-  const closes = [`<${name}|>`, `</${name}>`, `<|/${name}|>`];
-  return closes.some((close) => behind.includes(close)) ? opened[0].length : 0;
 }
 
 // Characters of the private use area mark the borders: no template trims them or looks for them.
@@ -344,6 +261,17 @@ function afterOpening(span: Span, text: string, options: readonly string[]): num
     }
   }
   return null;
+}
+
+/** Where a content begins that stands right behind an opening; a template may write more before it. */
+function openedContent(
+  span: Span,
+  text: string,
+  { content, options }: { content: Span | null; options: readonly string[] },
+): number | null {
+  if (content === null || content.start < span.start) return null;
+  const before = text.slice(span.start, content.start);
+  return options.some((opening) => before.endsWith(opening)) ? content.start : null;
 }
 
 const endToken = /(?:<\|[^<>|\s]+\|>|<｜[^<>｜\s]+｜>|<[/a-z_]+>|<[a-z_]+\|>)$/;
