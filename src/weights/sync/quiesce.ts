@@ -1,0 +1,112 @@
+import { WeightSyncError } from "../../errors.ts";
+import { isMark } from "../../internal/version_marks.ts";
+import { awaitOthers, openSession } from "../fleet/claim.ts";
+import { Lease } from "../fleet/lease.ts";
+import type { Mark } from "../fleet/mark.ts";
+import { hasSession, type RunningSync } from "./running_sync.ts";
+import { readChecksums } from "./verify.ts";
+
+/** Brings generation to a halt, so that no token mixes weights, and claims the servers. */
+export async function quiesce(sync: RunningSync): Promise<boolean | null> {
+  const { fleet, signal } = sync.request;
+  const { options } = sync.request;
+  const { deadlines, clock, logger, pauseMode } = options;
+  const servers = fleet.participants;
+  if (options.verify === "checksum") {
+    // Asked before anything changes, so that a server without it refuses in time.
+    await sync.step("verify", "read the checksums", () =>
+      readChecksums(servers, {
+        phase: "read the checksums",
+        timeoutMs: deadlines.verifyMs,
+        signal,
+        stragglerMs: deadlines.stragglerMs,
+      }));
+  }
+  let cacheFlushed: boolean | null = null;
+  let takeOver = false;
+  do {
+    const dead = await awaitTurn(sync);
+    await sync.bequeathAll((server) => sync.oldLegacy(server));
+    sync.pausedAtMs = sync.steps.elapsedMs;
+    await sync.step("pause", "pause", () => fleet.pause(pauseMode, { signal }));
+    // Only mode abort ends the requests; in the others they wait for the new weights.
+    if (pauseMode === "abort") {
+      await sync.step("drain", "drain", () => fleet.drain({ signal }));
+    }
+    cacheFlushed = await flush(sync);
+    takeOver = dead.size > 0;
+    if (await claim(sync, dead)) break;
+    logger.info("Another trainer syncs the same servers; waiting for it");
+  } while (true);
+  if (sync.transport!.needsSession) {
+    await sync.step("begin", "begin", async () => {
+      if (servers.some(hasSession)) await sync.lease!.confirm("begin");
+      await openSession(servers, { deadlines, takeOver, clock, logger, signal });
+    });
+  }
+  return cacheFlushed;
+}
+
+/** Waits for other trainers; returns the marks of those that are counted as dead. */
+async function awaitTurn(sync: RunningSync): Promise<ReadonlySet<Mark>> {
+  const { fleet, owner, signal } = sync.request;
+  const { clock, deadlines, logger } = sync.request.options;
+  const phase = "wait for other trainers";
+  const servers = fleet.participants;
+  const dead = await sync.step("mark", phase, () =>
+    awaitOthers(servers, {
+      owner,
+      patienceMs: deadlines.takeoverMs,
+      turnMs: deadlines.turnMs,
+      clock,
+      logger,
+      call: {
+        phase,
+        timeoutMs: deadlines.controlMs,
+        signal,
+        stragglerMs: deadlines.stragglerMs,
+      },
+    }));
+  for (const server of servers) {
+    sync.versionsBefore.set(server, server.weightVersion);
+    server.believeVersion(isMark(server.weightVersion));
+  }
+  const served = servers.map(({ weightVersion }) => weightVersion);
+  sync.reserved = sync.request.versions.review(sync.reserved!, served);
+  return dead;
+}
+
+async function claim(sync: RunningSync, dead: ReadonlySet<Mark>): Promise<boolean> {
+  const { fleet, owner, signal } = sync.request;
+  const { clock, deadlines, logger, soleTrainer } = sync.request.options;
+  const lease = sync.lease = new Lease({
+    servers: fleet.participants,
+    owner,
+    version: sync.version,
+    controlMs: deadlines.controlMs,
+    stragglerMs: deadlines.stragglerMs,
+    signal,
+    clock,
+    logger,
+  });
+  const isOurs = await sync.step("mark", "mark", () => lease.claim(dead, soleTrainer));
+  if (isOurs) sync.request.onAnnounce(sync.version);
+  return isOurs;
+}
+
+async function flush(sync: RunningSync): Promise<boolean | null> {
+  const { fleet, signal } = sync.request;
+  const { options } = sync.request;
+  if (options.flushCache === false) return null;
+  return await sync.step("flush", "flush", async () => {
+    const isIdle = options.pauseMode === "abort";
+    if (await fleet.flushCache({ signal, waitUntilIdle: isIdle })) return true;
+    // Requests that wait for the new weights keep the cache; in mode abort nothing waits.
+    if (!isIdle) return false;
+    throw new WeightSyncError(
+      "a server refused to empty its prefix cache although nothing runs; old prefixes would mix " +
+        "with new weights",
+      { phase: "flush" },
+    );
+  });
+}
