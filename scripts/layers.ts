@@ -21,7 +21,8 @@ const base = ["src/errors.ts", "src/internal"];
 
 /** The parts, from the bottom to the top. */
 export const layers: Readonly<Record<string, Layer>> = {
-  "src/errors.ts": { values: [] },
+  "src/errors.ts": { values: ["src/errors"] },
+  "src/errors": { values: [] },
   "src/internal": { values: ["src/errors.ts"] },
   "src/checkpoint": { values: base },
   "src/http": { values: base },
