@@ -101,7 +101,9 @@ class WeightLink:
     at the first use, and again after it was lost. Not for several threads at once. `key` is the
     secret that both sides have; `ways` are the allowed ways of the weights, the best first;
     `connect_timeout` and `timeout` are seconds: how long rank 0 is waited for at first, and how long it
-    may be silent within a push.
+    may be silent within a push. With `keep_mapped` the device memory of a push stays mapped in rank 0
+    until the next push, which is faster when the weights stay where they are; call `release()` before
+    memory is to go back to the device (`torch.cuda.empty_cache()`).
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class WeightLink:
         connect_timeout: float = 60.0,
         timeout: float = 30.0,
         rename: Callable[[str], str | None] | None = None,
+        keep_mapped: bool = True,
     ):
         self.address = address
         self._target = _parse_address(address)
@@ -126,6 +129,7 @@ class WeightLink:
         self._connect_timeout = connect_timeout
         self._timeout = timeout
         self._rename = rename or huggingface_name
+        self._keep_mapped = keep_mapped
         self._wire: _Wire | None = None
         self._last_push = 0
         self._last_batch: tuple[str, int] | None = None
@@ -145,23 +149,31 @@ class WeightLink:
         """Brings weights to every server and returns when they have them.
 
         `weights` is a module, a state dict, or pairs of name and tensor. Names become those of
-        Hugging Face (`huggingface_name`, or the link's `rename`). Sharded tensors (FSDP2, tensor
-        parallelism: DTensor) are gathered one by one as they are sent, for which every rank of the
-        default process group makes the same call; only rank 0 connects, and all ranks have the same
-        outcome. Leave the tensors unchanged meanwhile. `version` is the servers' new weight version;
+        Hugging Face (`huggingface_name`, or the link's `rename`). For sharded tensors (FSDP2, tensor
+        parallelism: DTensor) every rank of the default process group makes the same call; only rank 0
+        connects, and all ranks have the same outcome. With CUDA IPC, shards of whole rows on GPUs of
+        one host are read where they lie; others are gathered one by one as they are sent. Leave the tensors unchanged meanwhile. `version` is the servers' new weight version;
         by default rank 0 of the servers' group gives the next number.
 
         Raises PushFailed when the servers did not get them, LinkLost when rank 0 went away meanwhile
         (some servers may have them), and ValueError for weights that cannot be sent.
         """
         tensors = _named_tensors(weights, self._rename)
-        return self._push(_Tensors(tensors), version, {"kind": "weights"})
+        return self._push(_Tensors(tensors, self._keep_mapped), version, {"kind": "weights"})
 
     def push_adapter(self, model: Any, name: str, version: str | int | None = None) -> PushReport:
         """Brings the LoRA adapter of a PEFT model, under PEFT's own names, with its configuration."""
         tensors, config = _adapter_of(model)
         about = {"kind": "adapter", "adapter": {"name": name, "config": config}}
         return self._push(_Tensors(tensors), version, about)
+
+    def release(self) -> None:
+        """Lets rank 0 unmap the device memory of the last push."""
+        if self._wire is not None and self._wire.way == "cuda-ipc":
+            try:
+                self._wire.send_release()
+            except LinkLost:
+                self._drop()
 
     def batches(self) -> Iterator[list[Row]]:
         """The batches that rank 0 sends, until it ends the link. A lost connection is made again."""
@@ -231,6 +243,7 @@ class WeightLink:
         if ranks.rank > 0:
             return ranks.follow(tensors)
         tensors.before_gathering = ranks.lead
+        tensors.shards_of_all = lambda: ranks.shards(tensors)
         try:
             report = self._push_alone(tensors, version, about)
         except BaseException as error:
@@ -282,8 +295,11 @@ class _Goodbye(Exception):
 class _Tensors:
     """What is pushed: names and shapes first, bytes when they are asked for."""
 
-    def __init__(self, tensors: list[tuple[str, Any]]):
+    def __init__(self, tensors: list[tuple[str, Any]], keep_mapped: bool = False):
         self._tensors = tensors
+        self._keep_mapped = keep_mapped
+        self.shards_of_all: Callable[[], list[dict[str, Any]]] = lambda: []
+        """What every rank says of its shards on GPUs; called where several ranks push."""
         self.before_gathering: Callable[[int], None] = lambda index: None
         """Called before a sharded tensor is gathered, so that the other ranks do it too."""
         self.described = [_describe(name, tensor) for name, tensor in tensors]
@@ -304,9 +320,8 @@ class _Tensors:
         """Where the tensors lie on GPUs, for another process of this host; written to no more."""
         import torch
 
-        allocations: dict[int, int] = {}
-        told: list[list[Any]] = []
-        places: list[list[int] | None] = []
+        memory = _Allocations()
+        places: list[Any] = []
         devices = set()
         for position, (name, tensor) in enumerate(self._tensors):
             if hasattr(tensor, "full_tensor") or tensor.device.type != "cuda" or tensor.numel() == 0:
@@ -317,14 +332,50 @@ class _Tensors:
                 tensor = tensor.detach().contiguous()
                 self._tensors[position] = (name, tensor)
             devices.add(tensor.device)
-            base, size, handle = _ipc_handle(tensor, name)
-            if base not in allocations:
-                allocations[base] = len(told)
-                told.append([handle.hex(), size])
-            places.append([allocations[base], tensor.data_ptr() - base])
+            places.append(memory.place(tensor, name))
         for device in devices:
             torch.cuda.synchronize(device)
-        return {"allocations": told, "tensors": places}
+        if self.is_sharded:
+            self._place_shards(memory, places)
+        return {"allocations": memory.told, "tensors": places, "keep": self._keep_mapped}
+
+    def local_shards(self) -> dict[str, Any]:
+        """This rank's shards on its GPU, by the place of their tensor; written to no more."""
+        import torch
+
+        memory = _Allocations()
+        shards: dict[int, list[int]] = {}
+        try:
+            for position, (name, tensor) in enumerate(self._tensors):
+                order = _order_of_rows(tensor)
+                if order is None:
+                    continue
+                local = tensor.to_local().detach()
+                if local.numel() == 0 or local.device.type != "cuda" or not local.is_contiguous():
+                    continue
+                shards[position] = [order, *memory.place(local, name), local.nbytes]
+            if shards:
+                torch.cuda.synchronize()
+        except ValueError as error:
+            return {"host": _host(), "error": str(error)}
+        return {"host": _host(), "allocations": memory.told, "shards": shards}
+
+    def _place_shards(self, memory: _Allocations, places: list[Any]) -> None:
+        """Adds the shards of all ranks of this host, where they make whole tensors."""
+        pieces: dict[int, dict[int, list[int]]] = {}
+        for told in self.shards_of_all():
+            if "error" in told:
+                raise ValueError(told["error"])
+            if told["host"] != _host():
+                continue
+            numbers = [memory.add(handle, size) for handle, size in told["allocations"]]
+            for position, (order, allocation, offset, size) in told["shards"].items():
+                pieces.setdefault(position, {})[order] = [numbers[allocation], offset, size]
+        for position, found in pieces.items():
+            tensor = self._tensors[position][1]
+            ordered = [found[order] for order in sorted(found)]
+            if sum(piece[2] for piece in ordered) == tensor.numel() * tensor.element_size():
+                places[position] = ordered
 
     def flat(self, index: int) -> Any:
         """The bytes of a tensor, one after the other, where it lies; sharded ones are gathered."""
@@ -335,6 +386,25 @@ class _Tensors:
             # Work on other streams may still write to it.
             torch.cuda.synchronize(tensor.device)
         return _as_bytes(tensor)
+
+
+class _Allocations:
+    """Allocations on GPUs, each named once."""
+
+    def __init__(self) -> None:
+        self.told: list[list[Any]] = []
+        self._known: dict[Any, int] = {}
+
+    def place(self, tensor: Any, name: str) -> list[int]:
+        """The number of the allocation that a tensor lies in, and where it begins there."""
+        base, size, handle = _ipc_handle(tensor, name)
+        return [self.add(handle.hex(), size), tensor.data_ptr() - base]
+
+    def add(self, handle: str, size: int) -> int:
+        number = self._known.setdefault(handle, len(self.told))
+        if number == len(self.told):
+            self.told.append([handle, size])
+        return number
 
 
 class _Ranks:
@@ -362,6 +432,16 @@ class _Ranks:
         self._index.fill_(index)
         self._dist.broadcast(self._index, 0)
 
+    def shards(self, tensors: _Tensors) -> list[dict[str, Any]]:
+        """What every rank says of its shards."""
+        self.lead(-2)
+        return self._gather_shards(tensors)
+
+    def _gather_shards(self, tensors: _Tensors) -> list[dict[str, Any]]:
+        every: list[Any] = [None] * self._dist.get_world_size()
+        self._dist.all_gather_object(every, tensors.local_shards())
+        return every
+
     def end(self, outcome: PushReport | BaseException) -> None:
         """Tells the other ranks how the push ended."""
         self.lead(-1)
@@ -372,9 +452,12 @@ class _Ranks:
         while True:
             self._dist.broadcast(self._index, 0)
             index = int(self._index.item())
-            if index < 0:
+            if index == -1:
                 break
-            tensors.gathered(index)
+            if index == -2:
+                self._gather_shards(tensors)
+            else:
+                tensors.gathered(index)
         told: list[Any] = [None]
         self._dist.broadcast_object_list(told, 0)
         if isinstance(told[0], PushReport):
@@ -491,7 +574,8 @@ class _Wire:
         self.phase = "waiting to be taken up"
         self._heard = time.monotonic()
         offer = {"type": "push", "push": number, "version": version, "tensors": tensors.described}
-        if self.way == "cuda-ipc":
+        # An adapter is small, and rank 0 keeps it for servers that join later: it travels by value.
+        if self.way == "cuda-ipc" and about["kind"] == "weights":
             offer["memory"] = tensors.device_memory()
         self._send_message({**offer, **about})
         wanted: deque[int] = deque()
@@ -511,6 +595,10 @@ class _Wire:
                 ended = self._hear(message, number, wanted)
             if ended is not None:
                 return ended
+
+    def send_release(self) -> None:
+        self.phase = "release"
+        self._send_message({"type": "release"})
 
     def take(self) -> tuple[int, bytes]:
         self.phase = "waiting for a batch"
@@ -788,6 +876,31 @@ def _ipc_handle(tensor: Any, name: str) -> tuple[int, int, bytes]:
             'ways=("shm", "socket")'
         )
     return base.value, size.value, bytes(handle)
+
+
+def _order_of_rows(tensor: Any) -> int | None:
+    """Where this rank's rows come in a sharded tensor; None where it has none, or other than rows."""
+    if not hasattr(tensor, "full_tensor"):
+        return None
+    sharded = [place for place, one in enumerate(tensor.placements) if one.is_shard()]
+    plain = all(one.is_replicate() or type(one).__name__ == "Shard" for one in tensor.placements)
+    coordinates = tensor.device_mesh.get_coordinate()
+    if not plain or coordinates is None or len(sharded) > 1:
+        return None
+    if sharded and tensor.placements[sharded[0]].dim != 0:
+        return None
+    if any(at > 0 for place, at in enumerate(coordinates) if place not in sharded):
+        return None  # A copy of what another rank has.
+    return coordinates[sharded[0]] if sharded else 0
+
+
+def _host() -> str:
+    """This machine since it was started."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
+    except OSError:
+        return socket.gethostname()
 
 
 def _portable(outcome: PushReport | BaseException) -> Any:

@@ -3,7 +3,7 @@ import { type DType, isDType, type TensorInfo, tensorSizeBytes } from "../checkp
 import { ProtocolError, StateError, UnreachableError } from "../errors.ts";
 import type { Clock } from "../internal/clock.ts";
 import type { Logger } from "../internal/logger.ts";
-import { asError } from "../internal/thrown.ts";
+import { asError, messageOf } from "../internal/thrown.ts";
 import { writeAll } from "../internal/write_all.ts";
 import {
   encodeFree,
@@ -14,7 +14,7 @@ import {
   MAX_BYTES_FRAME,
   MAX_MESSAGE_BYTES,
 } from "./frames.ts";
-import { type PushedMemory, readMemory } from "./device_maps.ts";
+import { DeviceMaps, type PushedMemory, readMemory } from "./device_maps.ts";
 import type { TrainerName, TrainerWay } from "./greeting.ts";
 import { type Landing, Wants } from "./wants.ts";
 
@@ -87,6 +87,8 @@ export class TrainerConnection {
   readonly way: TrainerWay;
   /** Why they travel so, in its words; empty where it had the best way. */
   readonly why: string;
+  /** Its device memory that is mapped here. */
+  readonly maps: DeviceMaps = new DeviceMaps();
   readonly #socket: Deno.Conn;
   readonly #reader: FrameReader;
   readonly #ring: Ring | undefined;
@@ -148,6 +150,7 @@ export class TrainerConnection {
       // The memory is given back only when no thread copies from it any more.
       await Promise.allSettled(this.#copies);
       await this.#ring?.close();
+      await this.maps[Symbol.asyncDispose]().catch((error) => this.#logger.warn(messageOf(error)));
     }
   }
 
@@ -285,6 +288,9 @@ export class TrainerConnection {
         );
         return;
       }
+      case "release":
+        this.maps.release().catch((error) => this.close(asError(error)));
+        return;
       case "take":
         this.#canTake = true;
         return this.#events.take(this);

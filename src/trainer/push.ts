@@ -1,11 +1,11 @@
-import { type TensorInfo, tensorSizeBytes } from "../checkpoint/dtype.ts";
+import type { TensorInfo } from "../checkpoint/dtype.ts";
 import type { DeviceMemory } from "../collective/group.ts";
 import { isSGLangError, WeightSyncError } from "../errors.ts";
 import { asError } from "../internal/thrown.ts";
 import type { SyncProgress } from "../weights/mod.ts";
 import type { OpenWeightSource, WeightSource } from "../weights/source/mod.ts";
 import type { PushedAdapter, PushOffer, TrainerConnection } from "./connection.ts";
-import { DeviceMaps, type MemoryMapper } from "./device_maps.ts";
+import type { MemoryMapper, OpenMaps } from "./device_maps.ts";
 import type { TrainerWay } from "./greeting.ts";
 
 /** How many tensors are asked for ahead of the one that comes. */
@@ -67,7 +67,7 @@ export class TrainerPush {
         signal?.throwIfAborted();
         connection.progress(offer.id, "source");
         const { memory } = offer;
-        const maps = memory && await DeviceMaps.open(await openMapper(), memory, signal);
+        const maps = memory && await connection.maps.open(await openMapper(), memory, signal);
         return new OpenPush(connection, offer, maps);
       },
     };
@@ -121,9 +121,9 @@ class OpenPush implements OpenWeightSource {
   readonly readsAtOnce = READS_AT_ONCE;
   readonly #connection: TrainerConnection;
   readonly #id: number;
-  readonly #maps: DeviceMaps | undefined;
+  readonly #maps: OpenMaps | undefined;
 
-  constructor(connection: TrainerConnection, offer: PushOffer, maps: DeviceMaps | undefined) {
+  constructor(connection: TrainerConnection, offer: PushOffer, maps: OpenMaps | undefined) {
     this.#connection = connection;
     this.#id = offer.id;
     this.#maps = maps;
@@ -134,8 +134,8 @@ class OpenPush implements OpenWeightSource {
     return undefined;
   }
 
-  device(index: number): DeviceMemory | undefined {
-    return this.#maps?.at(index, tensorSizeBytes(this.tensors[index]!));
+  device(index: number): readonly DeviceMemory[] | undefined {
+    return this.#maps?.at(index);
   }
 
   async read(

@@ -34,7 +34,7 @@ class CastingSource implements OpenWeightSource {
     return this.#isCast(index) ? undefined : this.#inner.view(index);
   }
 
-  device(index: number): DeviceMemory | undefined {
+  device(index: number): DeviceMemory | readonly DeviceMemory[] | undefined {
     return this.#isCast(index) ? undefined : this.#inner.device?.(index);
   }
 

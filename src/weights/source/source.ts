@@ -23,8 +23,11 @@ export interface OpenWeightSource extends AsyncDisposable {
   readonly tensors: readonly TensorInfo[];
   /** The bytes of a tensor when they lie in memory already, else `undefined`. */
   view(index: number): Uint8Array | undefined;
-  /** Where a tensor lies in memory of a GPU, when it does; such a tensor cannot be read. */
-  device?(index: number): DeviceMemory | undefined;
+  /**
+   * Where a tensor lies in memory of a GPU, when it does, one that is in shards as its pieces in
+   * order; such a tensor cannot be read.
+   */
+  device?(index: number): DeviceMemory | readonly DeviceMemory[] | undefined;
   /**
    * The same tensors before a cast from float32 to bfloat16, for those who cast by themselves.
    * Tensors whose type is the same in both are not cast.

@@ -35,20 +35,20 @@ export class GatheringRing {
       ? this.#memory.buffer(this.#turn, this.#mostReadBytes)
       : new Uint8Array(0);
     let used = 0;
-    const pieces = bucket.tensors.map(({ sourceIndex }): StagePiece => {
+    const pieces = bucket.tensors.map(({ sourceIndex }): readonly StagePiece[] => {
       const place = this.#placeOf(sourceIndex);
-      if (place.piece !== undefined) return place.piece;
+      if (place.pieces !== undefined) return place.pieces;
       const target = buffer.subarray(used, used += place.sizeBytes);
       reads.push({ source: place.source, index: sourceIndex, target });
-      return { bytes: target, castFrom: place.castFrom };
+      return [{ bytes: target, castFrom: place.castFrom }];
     });
     await readAll(reads, { atOnce: this.#source.readsAtOnce, signal });
     return bucket.flattened
-      ? [{ pieces: joinNeighbours(pieces), dtype: "uint8" }]
-      : bucket.tensors.map(({ dtype }, i) => ({ pieces: [pieces[i]!], dtype }));
+      ? [{ pieces: joinNeighbours(pieces.flat()), dtype: "uint8" }]
+      : bucket.tensors.map(({ dtype }, i) => ({ pieces: pieces[i]!, dtype }));
   }
 
-  /** Where a tensor's bytes are taken from: a piece that is there, or a source to read. */
+  /** Where a tensor's bytes are taken from: pieces that are there, or a source to read. */
   #placeOf(index: number) {
     const { wide } = this.#source;
     const isCast = wide !== undefined &&
@@ -58,16 +58,16 @@ export class GatheringRing {
     const sizeBytes = tensorSizeBytes(source.tensors[index]!);
     const device = source.device?.(index);
     const bytes = device === undefined ? source.view(index) : undefined;
-    const piece: StagePiece | undefined = device !== undefined
-      ? { device, castFrom }
-      : bytes && { bytes, castFrom };
-    return { source, castFrom, sizeBytes, piece };
+    const pieces: readonly StagePiece[] | undefined = device !== undefined
+      ? [device].flat().map((memory) => ({ device: memory, castFrom }))
+      : bytes && [{ bytes, castFrom }];
+    return { source, castFrom, sizeBytes, pieces };
   }
 
   #readBytes(bucket: PlannedBucket): number {
     return bucket.tensors.reduce((sum, { sourceIndex }) => {
-      const { piece, sizeBytes } = this.#placeOf(sourceIndex);
-      return piece === undefined ? sum + sizeBytes : sum;
+      const { pieces, sizeBytes } = this.#placeOf(sourceIndex);
+      return pieces === undefined ? sum + sizeBytes : sum;
     }, 0);
   }
 }
