@@ -11,7 +11,13 @@ import { type AdapterSyncReport, FleetAdapters } from "./fleet_adapters.ts";
 import { type BaseShapes, checkShapes, completeGroups, targetsOf } from "./matrices.ts";
 import { checkPolicyName, parseAdapterName } from "./names.ts";
 import { checkAgainstServer } from "./server_facts.ts";
-import { type AdapterUpload, type AdapterVia, uploadPath, uploadTensors } from "./upload.ts";
+import {
+  type AdapterUpload,
+  type AdapterVia,
+  uploadBest,
+  uploadPath,
+  uploadTensors,
+} from "./upload.ts";
 
 /** An engine whose servers get adapters, such as an `AsyncSGLang`. */
 export interface AdapterEngine {
@@ -36,9 +42,11 @@ export interface LoraSyncOptions {
   readonly keep?: number | undefined;
   /**
    * How an adapter travels. `"tensors"`: in the request. `"path"`: the servers read the folder; its
-   * files must never change. Default `"tensors"`.
+   * files must never change. `"auto"`: to servers of this machine through a folder in `/dev/shm`
+   * or `/tmp` that is there for as long as they read it, where Deno may write there and they see it;
+   * else as `"tensors"`. Default `"auto"`.
    */
-  readonly via?: AdapterVia | undefined;
+  readonly via?: AdapterVia | "auto" | undefined;
   /** The folder of adapters by the servers' path, where it differs: a prefix and what it becomes. */
   readonly serverPath?: { readonly from: string; readonly to: string } | undefined;
   /**
@@ -81,7 +89,7 @@ const OPTION_NAMES = {
 } as const satisfies OptionNames<LoraSyncOptions>;
 
 const DEFAULT_KEEP = 2;
-const DEFAULT_VIA: AdapterVia = "tensors";
+const DEFAULT_VIA = "auto";
 const DEFAULT_MAX_BYTES = 1024 ** 3;
 const DEFAULT_LOAD_MS = 60_000;
 const DEFAULT_UNLOAD_MS = 60_000;
@@ -134,8 +142,10 @@ export class LoraSyncScheme {
     if (!Number.isSafeInteger(keep) || keep < 1) {
       throw new ValidationError(`keep must be a whole number from 1 on, got ${keep}`);
     }
-    if (via !== "tensors" && via !== "path") {
-      throw new ValidationError(`via must be "tensors" or "path", got ${JSON.stringify(via)}`);
+    if (via !== "tensors" && via !== "path" && via !== "auto") {
+      throw new ValidationError(
+        `via must be "auto", "tensors" or "path", got ${JSON.stringify(via)}`,
+      );
     }
     for (const name of ["maxBytes", "loadMs", "unloadMs"] as const) {
       const value = options[name];
@@ -160,6 +170,8 @@ export class LoraSender implements AsyncDisposable {
   readonly #clients: AsyncDisposableStack = new AsyncDisposableStack();
   readonly #collectors = new Map<VersionedCollector, string | undefined>();
   readonly #closing = new AbortController();
+  /** Servers of this machine that do not see its shared memory. */
+  readonly #unseeing = new Set<string>();
   #base: BaseShapes | undefined;
 
   /** Use {@linkcode LoraSyncScheme.createSender}. @internal */
@@ -260,6 +272,7 @@ export class LoraSender implements AsyncDisposable {
     const asked = { settings: adapter.settings, targets: targetsOf(adapter.matrices) };
     for (const server of facts) checkAgainstServer(asked, server, keep);
     if (via === "tensors") return uploadTensors(adapter, matrices);
+    if (via === "auto") return uploadBest(adapter, matrices, this.#unseeing);
     return await uploadPath(adapter, matrices, this.#serverFolder(adapter.folder));
   }
 

@@ -6,7 +6,6 @@ import { sleep, withDeadline } from "../internal/deadline.ts";
 import { type Logger, silentLogger } from "../internal/logger.ts";
 import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import { orAborted } from "../internal/or_aborted.ts";
-import { asPermissionError } from "../internal/permission.ts";
 import { asError } from "../internal/thrown.ts";
 import { writeAll } from "../internal/write_all.ts";
 import type {
@@ -21,7 +20,9 @@ import { type PushOffer, type Ring, TrainerConnection } from "./connection.ts";
 import { encodeMessage, FrameReader } from "./frames.ts";
 import { greet, type TrainerName, type TrainerWay, type WayOffer, WAYS } from "./greeting.ts";
 import { TrainerPush } from "./push.ts";
+import { listenAt, removeQuietly } from "./listen.ts";
 import { openRing } from "./ring.ts";
+import { type AdapterOutcome, type AdapterReceiver, syncAdapter, syncPush } from "./sync.ts";
 
 /** Options of {@linkcode TrainerLink.listen}. */
 export interface TrainerLinkOptions {
@@ -210,7 +211,7 @@ export class TrainerLink implements AsyncDisposable {
 
   /**
    * Waits for the next push, brings its weights to the servers of `sender`, and tells the trainer
-   * how that went.
+   * how that went. An adapter is refused: {@linkcode TrainerLink.serve} takes both.
    *
    * @throws What {@linkcode SGLangWeightSender.updateWeights} throws; the trainer has the same words.
    */
@@ -223,21 +224,28 @@ export class TrainerLink implements AsyncDisposable {
   }
 
   /**
-   * Syncs every push until the link is closed or the signal fires. A sync that fails is told to the
-   * trainer and to `onError`, and the next one is waited for.
+   * Syncs every push until the link is closed or the signal fires: weights by `sender`, adapters by
+   * `adapters`, such as a `LoraSender`. A sync that fails is told to the trainer and to `onError`, and
+   * the next one is waited for.
    */
-  async serve(
+  async serve<Report extends AdapterOutcome>(
     sender: Pick<SGLangWeightSender, "updateWeights">,
     options: {
+      readonly adapters?: AdapterReceiver<Report> | undefined;
       readonly signal?: AbortSignal | undefined;
       readonly onSync?: ((report: WeightSyncReport) => void) | undefined;
+      readonly onAdapter?: ((report: Report) => void) | undefined;
       readonly onError?: ((error: Error) => void) | undefined;
     } = {},
   ): Promise<void> {
-    const { signal, onSync, onError } = options;
+    const { adapters, signal, onSync, onAdapter, onError } = options;
     try {
       for await (const push of this.pushes({ signal })) {
         try {
+          if (push.kind === "adapter" && adapters !== undefined) {
+            onAdapter?.(await syncAdapter(push, adapters, { signal }));
+            continue;
+          }
           const report = await syncPush(push, sender, { signal });
           onSync?.(report);
         } catch (error) {
@@ -422,36 +430,6 @@ async function openImporter({ device, libraries }: TrainerCuda): Promise<MemoryM
   return await DeviceImporter.open({ device, ...(libraries && { libraries }) });
 }
 
-/** Brings the weights of a push to the servers of `sender`, and tells the trainer how that went. */
-export async function syncPush(
-  push: TrainerPush,
-  sender: Pick<SGLangWeightSender, "updateWeights">,
-  options: Omit<UpdateWeightsOptions, "version"> = {},
-): Promise<WeightSyncReport> {
-  const { signal, onProgress } = options;
-  try {
-    if (push.kind === "adapter") {
-      throw new ValidationError(
-        `The trainer pushed the adapter "${push.adapter?.name}", and a sender takes whole weights: ` +
-          "take it from nextPush() and give it to what loads adapters",
-      );
-    }
-    const report = await sender.updateWeights(push.source, {
-      signal,
-      version: push.version,
-      onProgress(progress) {
-        push.onProgress(progress);
-        onProgress?.(progress);
-      },
-    });
-    await push.done(report);
-    return report;
-  } catch (error) {
-    await push.failed(error);
-    throw error;
-  }
-}
-
 function checkOptions(address: LinkAddress, options: TrainerLinkOptions): void {
   const { key, ways, ringBytes, maxTrainers, greetingMs } = options;
   if (key === "") throw new ValidationError("The key of a trainer link must not be empty");
@@ -468,41 +446,6 @@ function checkOptions(address: LinkAddress, options: TrainerLinkOptions): void {
     if (value === undefined || (Number.isSafeInteger(value) && value > 0)) continue;
     throw new ValidationError(`${name} of a trainer link must be a positive whole number`);
   }
-}
-
-async function listenAt(address: LinkAddress): Promise<Deno.Listener> {
-  const text = linkAddressText(address);
-  try {
-    if (address.kind === "tcp") {
-      const { hostname, port } = address;
-      return Deno.listen({ hostname, port });
-    }
-    await removeLeftOver(address.path);
-    return Deno.listen({ transport: "unix", path: address.path });
-  } catch (error) {
-    if (error instanceof Deno.errors.AddrInUse) {
-      throw new StateError(`Somebody else listens at ${text}`, { cause: error });
-    }
-    const flag = address.kind === "unix"
-      ? `--allow-net=${text} --allow-read=${address.path} --allow-write=${address.path}`
-      : `--allow-net=${address.hostname}:${address.port}`;
-    throw asPermissionError(error, flag, `listen at ${text}`);
-  }
-}
-
-/** A process that was killed leaves its socket behind, at which nobody answers. */
-async function removeLeftOver(path: string): Promise<void> {
-  try {
-    (await Deno.connect({ transport: "unix", path })).close();
-  } catch (error) {
-    if (error instanceof Deno.errors.ConnectionRefused) await removeQuietly(path);
-  }
-}
-
-async function removeQuietly(path: string): Promise<void> {
-  try {
-    if ((await Deno.lstat(path)).isSocket) await Deno.remove(path);
-  } catch { /* It is gone, or it is not ours to remove. */ }
 }
 
 function closeQuietly(socket: Deno.Conn): void {

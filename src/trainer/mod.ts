@@ -7,11 +7,11 @@
  */
 export {
   type ConnectedTrainer,
-  syncPush,
   type TrainerCuda,
   TrainerLink,
   type TrainerLinkOptions,
 } from "./link.ts";
+export { type AdapterOutcome, type AdapterReceiver, syncAdapter, syncPush } from "./sync.ts";
 export { type PushResult, TrainerPush } from "./push.ts";
 export type { MemoryMapper } from "./device_maps.ts";
 export type { PushedAdapter } from "./connection.ts";
