@@ -47,7 +47,7 @@ Deno.test("what a killed process left is removed an hour later, other things sta
   const names = ["sglang-rl-adapter-old", "sglang-rl-adapter-new", "other"];
   for (const name of names) await Deno.mkdir(`${parent.path}/${name}`);
   for (const name of ["sglang-rl-adapter-old", "other"]) {
-    const long = new Date(Date.now() - 4_000_000);
+    const long = new Date("2020-01-01");
     await Deno.utime(`${parent.path}/${name}`, long, long);
   }
   const handover = new Handover({}, tensors, { parents: [parent.path] });
