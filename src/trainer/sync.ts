@@ -60,7 +60,7 @@ export interface AdapterReceiver<Report extends AdapterOutcome> {
  * `policy@17`), and tells the trainer how that went.
  *
  * @throws {ValidationError} The push holds whole weights.
- * @throws What `updateAdapter` throws; the trainer has the same words.
+ * @throws {AdapterSyncError} A server refused it or could not be reached; the trainer has the same words.
  */
 export async function syncAdapter<Report extends AdapterOutcome>(
   push: TrainerPush,
