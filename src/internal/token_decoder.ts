@@ -1,4 +1,5 @@
 /** Token ids to text, byte for byte as Hugging Face's `tokenizers` does. */
+import { textWithinTime } from "./watchdog.ts";
 
 /** What `tokenizer.json` says of tokens. */
 export interface DecoderFiles {
@@ -180,7 +181,11 @@ function applyStep(step: Step, texts: string[]): string[] {
       const { String: text, Regex: regex } = pattern;
       if (text !== undefined) return texts.map((one) => one.replaceAll(text, () => content));
       const expression = new RegExp(regex ?? "", "gu");
-      return texts.map((one) => one.replace(expression, () => content));
+      return textWithinTime(
+        "A pattern of tokenizer.json",
+        texts.join("").length,
+        () => texts.map((one) => one.replace(expression, () => content)),
+      );
     }
     case "ByteFallback":
       return bytesToText(texts);

@@ -122,7 +122,16 @@ async function connect(
   },
 ): Promise<Client> {
   const { Client } = await import("@modelcontextprotocol/sdk/client/index.js");
-  const client = new Client({ name: "sglang-rl", version });
+  // Only the text of an answer is used. Its other form is checked by nobody: the schema is the
+  // server's, and its patterns and depth would be work of this process.
+  const jsonSchemaValidator = {
+    getValidator: <T>() => (input: unknown) => ({
+      valid: true as const,
+      data: input as T,
+      errorMessage: undefined,
+    }),
+  };
+  const client = new Client({ name: "sglang-rl", version }, { jsonSchemaValidator });
   const transport = "command" in server ? await stdio(server) : await http(server);
   const { promise: ended, resolve } = Promise.withResolvers<void>();
   client.onclose = resolve;

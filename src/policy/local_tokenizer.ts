@@ -6,6 +6,7 @@ import { asPermissionError } from "../internal/permission.ts";
 import { isMissingFile, readRegularFile } from "../internal/regular_file.ts";
 import { messageOf } from "../internal/thrown.ts";
 import { makeTokenDecoder, type TokenDecoder, vocabularyOf } from "../internal/token_decoder.ts";
+import { textWithinTime } from "../internal/watchdog.ts";
 import type { DecodeOptions, EncodeOptions, SpecialTokens, Tokenizer } from "./tokenizer.ts";
 
 /** Longest file of a tokenizer; the largest have some 30 MiB. */
@@ -119,10 +120,18 @@ export class LocalTokenizer implements Tokenizer {
     return this.#tokenizer.token_to_id(token) ?? null;
   }
 
-  /** Ids of a text. */
+  /**
+   * Ids of a text.
+   *
+   * @throws {LimitError} It took more than a second and 0.1 ms for each character: a pattern of the
+   *   tokenizer's file is made, or happens, to try a text in endlessly many ways.
+   */
   encode(text: string, options: EncodeOptions = {}): Int32Array {
     const add_special_tokens = options.addSpecialTokens ?? false;
-    const ids = this.#tokenizer.encode(text, { add_special_tokens }).ids;
+    const { ids } = this.#inTime(
+      text.length,
+      () => this.#tokenizer.encode(text, { add_special_tokens }),
+    );
     return Int32Array.from(add_special_tokens ? this.#withEnds(ids) : ids);
   }
 
@@ -132,10 +141,11 @@ export class LocalTokenizer implements Tokenizer {
     if (this.#decoder !== null) return this.#decoder.decode(ids, skipSpecialTokens);
     // The library refuses an empty list.
     if (ids.length === 0) return "";
-    return this.#tokenizer.decode(Array.from(ids), {
-      skip_special_tokens: skipSpecialTokens,
-      clean_up_tokenization_spaces: false,
-    });
+    return this.#inTime(ids.length, () =>
+      this.#tokenizer.decode(Array.from(ids), {
+        skip_special_tokens: skipSpecialTokens,
+        clean_up_tokenization_spaces: false,
+      }));
   }
 
   /**
@@ -144,6 +154,10 @@ export class LocalTokenizer implements Tokenizer {
    */
   borders(ids: ArrayLike<number>): Int32Array | null {
     return this.#decoder?.borders(ids) ?? null;
+  }
+
+  #inTime<T>(size: number, run: () => T): T {
+    return textWithinTime(`The tokenizer ${this.name || "of this model"}`, size, run);
   }
 
   /** Begin and end of sequence as the model's settings want them, whatever `tokenizer.json` adds. */

@@ -146,3 +146,47 @@ Deno.test(
     assert.deepEqual(await serversLeft(), []);
   },
 );
+
+/** A server of one tool whose answer its own pattern tries in endlessly many ways. */
+async function answerOfPatterns(request: Request): Promise<Response> {
+  if (request.method !== "POST") return new Response(null, { status: 405 });
+  const { id, method, params } = await request.json();
+  if (id === undefined) return new Response(null, { status: 202 });
+  const results: Readonly<Record<string, unknown>> = {
+    initialize: {
+      protocolVersion: params?.protocolVersion,
+      capabilities: { tools: {} },
+      serverInfo: { name: "patterns", version: "1" },
+    },
+    "tools/list": {
+      tools: [{
+        name: "words",
+        inputSchema: { type: "object" },
+        outputSchema: {
+          type: "object",
+          properties: { text: { type: "string", pattern: "^(a+)+$" } },
+        },
+      }],
+    },
+    "tools/call": {
+      content: [{ type: "text", text: "said" }],
+      structuredContent: { text: `${"a".repeat(99)}b` },
+    },
+  };
+  return Response.json({ jsonrpc: "2.0", id, result: results[method] });
+}
+
+Deno.test({
+  name: "a server's schema of its answers is no work of this process",
+  ...withTimers,
+  async fn() {
+    await using server = Deno.serve(
+      { hostname: "127.0.0.1", port: 0, onListen() {} },
+      answerOfPatterns,
+    );
+    await using mcp = await connectMcp({
+      one: { url: `http://127.0.0.1:${server.addr.port}/mcp` },
+    });
+    assert.equal(await mcp.tools.words!.call({}, { ...start, signal }), "said");
+  },
+});

@@ -8,9 +8,14 @@ export interface TemplateLimits {
   /**
    * Steps: one for each expression and statement, one for each 16 characters or entries that an
    * operation reads or makes, and one for each where it takes them one by one. Default 20 million:
-   * some seconds, by how much each step does and how busy the machine is.
+   * a conversation takes one or two for each of its characters.
    */
   readonly maxSteps: number;
+  /**
+   * Milliseconds of one rendering, which holds this process. Default 1000; a conversation of 400
+   * turns takes some 10. Time in which the system let this process wait for others hardly counts.
+   */
+  readonly maxMs: number;
   /** Characters of the output, and of any text on the way to it. Default 64 Mi. */
   readonly maxCharacters: number;
   /** Calls of macros, and loops over themselves, inside each other. Default 100. */
@@ -20,6 +25,7 @@ export interface TemplateLimits {
 /** The limits where nothing else is said. */
 export const defaultTemplateLimits: TemplateLimits = {
   maxSteps: 20_000_000,
+  maxMs: 1000,
   maxCharacters: 64 * 1024 * 1024,
   maxDepth: 100,
 };
@@ -51,14 +57,33 @@ export class OverBudget extends Error {
   }
 }
 
+/** Steps after which the time is looked at: a fraction of a millisecond. */
+const STEPS_A_LOOK = 1024;
+/**
+ * What so many steps may take at most, in milliseconds. Longer means that the process did not run:
+ * other programs had the processor, or the machine slept. That is not the template's fault.
+ */
+const longest = (steps: number) => 2 + steps / 2000;
+
 /** Counts what one rendering uses. */
 export class Budget {
   readonly #limits: TemplateLimits;
+  readonly #now: () => number;
   #steps = 0;
   #depth = 0;
+  /** Steps and time of the last look at the time, and the milliseconds that counted until then. */
+  #seenSteps = 0;
+  #seenAt: number;
+  #ms = 0;
+  /** Steps at which to look again. */
+  #look: number;
 
-  constructor(limits: TemplateLimits) {
+  /** `now` gives milliseconds. */
+  constructor(limits: TemplateLimits, now: () => number = () => performance.now()) {
     this.#limits = limits;
+    this.#now = now;
+    this.#seenAt = now();
+    this.#look = Math.min(STEPS_A_LOOK, limits.maxSteps);
   }
 
   /** Steps so far. */
@@ -68,13 +93,13 @@ export class Budget {
 
   /** One expression or statement. */
   step(): void {
-    if (++this.#steps > this.#limits.maxSteps) this.#over("maxSteps");
+    if (++this.#steps > this.#look) this.#lookAround();
   }
 
   /** An operation over so many characters or entries. */
   work(size: number): void {
     this.#steps += 1 + size / 16;
-    if (this.#steps > this.#limits.maxSteps) this.#over("maxSteps");
+    if (this.#steps > this.#look) this.#lookAround();
   }
 
   /** A text or list of a size that is not made yet. */
@@ -107,6 +132,17 @@ export class Budget {
     } finally {
       this.#depth--;
     }
+  }
+
+  #lookAround(): void {
+    const { maxSteps, maxMs } = this.#limits;
+    if (this.#steps > maxSteps) this.#over("maxSteps");
+    const now = this.#now();
+    this.#ms += Math.min(now - this.#seenAt, longest(this.#steps - this.#seenSteps));
+    if (this.#ms > maxMs) this.#over("maxMs");
+    this.#seenAt = now;
+    this.#seenSteps = this.#steps;
+    this.#look = Math.min(this.#steps + STEPS_A_LOOK, maxSteps);
   }
 
   #over(limit: keyof TemplateLimits): never {

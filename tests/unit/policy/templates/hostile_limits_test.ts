@@ -17,7 +17,7 @@ import { renderChat } from "../../../../src/policy/templates/render.ts";
 const doubled = "{% set ns=namespace(s=[1],t=[1],d={}) %}{% for i in range(99) %}" +
   "{% set ns.s=[ns.s,ns.s] %}{% set ns.t=[ns.t,ns.t] %}{% set ns.d={'a':ns.d,'b':ns.d} %}" +
   "{% endfor %}";
-const limits = { maxSteps: 30_000, maxCharacters: 1_000_000, maxDepth: 100 };
+const limits = { maxSteps: 30_000, maxMs: 60_000, maxCharacters: 1_000_000, maxDepth: 100 };
 
 function render(template: string): string {
   return renderChat([{ role: "user", content: "hi" }], {
@@ -185,4 +185,37 @@ Deno.test("a budget is at hand only while its rendering runs", () => {
   assert.throws(() => withBudget(budget, () => repr(Array(99).fill(1))), OverBudget);
   assert.equal(budgetAtHand(), null);
   assert.ok(equals(Array(99).fill(1), Array(99).fill(1)));
+});
+
+Deno.test("a template is stopped after its time, of which a wait for the processor hardly counts", () => {
+  let now = 0;
+  const endless = { ...limits, maxSteps: Infinity, maxMs: 100 };
+  const stepsUntilOver = (msPerStep: number, pause = 0) => {
+    const budget = new Budget(endless, () => now);
+    try {
+      for (let i = 1;; i++) {
+        now += msPerStep;
+        if (i % 100_000 === 0) now += pause;
+        budget.step();
+      }
+    } catch (error) {
+      assert.ok(error instanceof OverBudget && error.limit === "maxMs");
+      return budget.steps;
+    }
+  };
+  const unhindered = stepsUntilOver(0.0001);
+  assert.ok(Math.abs(unhindered - 1_000_000) < 2000, `${unhindered}`);
+  // A machine that slept an hour ten times meanwhile.
+  const hindered = stepsUntilOver(0.0001, 3_600_000);
+  assert.ok(hindered > 0.7 * unhindered, `${hindered}`);
+});
+
+Deno.test("a loop of hours ends by its time, whatever steps it may take", () => {
+  const message = { role: "user" as const, content: "hi" };
+  const template = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}";
+  const bounds = { maxSteps: 10 ** 12, maxMs: 20 };
+  assert.throws(
+    () => renderChat([message], { template, addGenerationPrompt: true, limits: bounds }),
+    (error) => error instanceof TemplateLimitError && error.limit === "maxMs",
+  );
 });

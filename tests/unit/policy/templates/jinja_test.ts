@@ -95,7 +95,7 @@ const hungry = [
 
 for (const [index, template] of hungry.entries()) {
   Deno.test(`a template that would hang or fill memory is stopped: ${index} ${template.slice(0, 60)}`, () => {
-    const limits = { maxSteps: 100_000, maxCharacters: 1_000_000 };
+    const limits = { maxSteps: 100_000, maxMs: 60_000, maxCharacters: 1_000_000 };
     const render = () =>
       renderChat([{ role: "user", content: "x" }], {
         template,
@@ -108,7 +108,11 @@ for (const [index, template] of hungry.entries()) {
 
 Deno.test("a limit that is reached is named", () => {
   const render = (template: string) => () =>
-    renderChat([{ role: "user", content: "x" }], { template, addGenerationPrompt: false });
+    renderChat([{ role: "user", content: "x" }], {
+      template,
+      addGenerationPrompt: false,
+      limits: { maxSteps: 10_000 },
+    });
   assert.throws(
     render("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"),
     (error) => error instanceof TemplateLimitError && error.limit === "maxSteps",
@@ -156,7 +160,7 @@ const piece = fc.constantFrom(
 );
 
 Deno.test("no template gives another error than ours, and none takes more than its steps", () => {
-  const limits = { maxSteps: 2000, maxCharacters: 20_000, maxDepth: 20 };
+  const limits = { maxSteps: 2000, maxMs: 60_000, maxCharacters: 20_000, maxDepth: 20 };
   const random = fc.array(piece, { maxLength: 20 }).map((parts) => parts.join(""));
   fc.assert(
     fc.property(fc.oneof(random, fc.string({ unit: "binary" })), (template) => {

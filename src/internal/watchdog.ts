@@ -1,0 +1,50 @@
+import { Script } from "node:vm";
+import { LimitError } from "../errors.ts";
+
+/**
+ * Code of this process that is stopped when it takes too long: a loop, or a regular expression of
+ * somebody else's file that goes back and forth for ever. Nothing else can stop what does not wait.
+ */
+const key = Symbol.for("sglang-rl.watched");
+const watched = globalThis as unknown as Record<symbol, (() => unknown) | undefined>;
+const script = new Script(`globalThis[Symbol.for("sglang-rl.watched")]()`);
+
+/**
+ * Runs something that does not wait, and stops it after some milliseconds. Costs some 10 µs.
+ *
+ * What is stopped leaves everything as it stands at that moment, also without its `finally`: run only
+ * what changes nothing that is used afterwards.
+ *
+ * @param tooLong Makes the error for something that was stopped.
+ */
+export function withinTime<T>(ms: number, run: () => T, tooLong: () => Error): T {
+  watched[key] = run;
+  try {
+    return script.runInThisContext({ timeout: Math.max(1, Math.ceil(ms)) }) as T;
+  } catch (error) {
+    const isStopped = (error as { code?: unknown } | null)?.code === "ERR_SCRIPT_EXECUTION_TIMEOUT";
+    throw isStopped ? tooLong() : error;
+  } finally {
+    watched[key] = undefined;
+  }
+}
+
+/** What any text may take, and each of its characters, in milliseconds: the slowest honest readers,
+ * on a busy machine, take a tenth. */
+const TEXT_MS = 1000, CHARACTER_MS = 0.1;
+
+/**
+ * Runs something over a text by the rules of somebody else's file.
+ *
+ * @param who Whose rules they are, for the error.
+ * @throws {LimitError} It took more than a second and 0.1 ms for each character.
+ */
+export function textWithinTime<T>(who: string, characters: number, run: () => T): T {
+  const max = Math.ceil(TEXT_MS + CHARACTER_MS * characters);
+  return withinTime(max, run, () =>
+    new LimitError(
+      `${who} took longer than ${max} ms for a text of ${characters} characters, and was stopped: ` +
+        "a pattern in its files tries such a text in endlessly many ways",
+      { limit: "textMs", max },
+    ));
+}
