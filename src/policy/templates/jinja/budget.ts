@@ -1,4 +1,5 @@
 import { ValidationError } from "../../../errors.ts";
+import { type Clock, systemClock } from "../../../internal/clock.ts";
 
 /**
  * What a template may use while it renders. A template comes from a model folder, so it is a program
@@ -68,7 +69,7 @@ const longest = (steps: number) => 2 + steps / 2000;
 /** Counts what one rendering uses. */
 export class Budget {
   readonly #limits: TemplateLimits;
-  readonly #now: () => number;
+  readonly #clock: Pick<Clock, "now">;
   #steps = 0;
   #depth = 0;
   /** Steps and time of the last look at the time, and the milliseconds that counted until then. */
@@ -78,11 +79,10 @@ export class Budget {
   /** Steps at which to look again. */
   #look: number;
 
-  /** `now` gives milliseconds. */
-  constructor(limits: TemplateLimits, now: () => number = () => performance.now()) {
+  constructor(limits: TemplateLimits, clock: Pick<Clock, "now"> = systemClock) {
     this.#limits = limits;
-    this.#now = now;
-    this.#seenAt = now();
+    this.#clock = clock;
+    this.#seenAt = clock.now();
     this.#look = Math.min(STEPS_A_LOOK, limits.maxSteps);
   }
 
@@ -137,7 +137,7 @@ export class Budget {
   #lookAround(): void {
     const { maxSteps, maxMs } = this.#limits;
     if (this.#steps > maxSteps) this.#over("maxSteps");
-    const now = this.#now();
+    const now = this.#clock.now();
     this.#ms += Math.min(now - this.#seenAt, longest(this.#steps - this.#seenSteps));
     if (this.#ms > maxMs) this.#over("maxMs");
     this.#seenAt = now;

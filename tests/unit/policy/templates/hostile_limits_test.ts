@@ -191,7 +191,7 @@ Deno.test("a template is stopped after its time, of which a wait for the process
   let now = 0;
   const endless = { ...limits, maxSteps: Infinity, maxMs: 100 };
   const stepsUntilOver = (msPerStep: number, pause = 0) => {
-    const budget = new Budget(endless, () => now);
+    const budget = new Budget(endless, { now: () => now });
     try {
       for (let i = 1;; i++) {
         now += msPerStep;
