@@ -187,12 +187,24 @@ if ((several)) && wants moe; then
     --ep 2 --disable-custom-all-reduce
 fi
 wants deterministic && start_server deterministic $((port + 700)) 1 "${small[@]}" --enable-deterministic-inference
-wants adapters && start_server lora $((port + 780)) 1 "${small[@]}" --enable-lora --max-lora-rank 16 \
-  --max-loaded-loras 4 --max-loras-per-batch 4 --lora-target-modules q_proj k_proj v_proj o_proj gate_proj up_proj down_proj
+# On each GPU but the first one that takes adapters, and one that takes whole weights beside it.
+GPU_LORA= GPU_PLAIN=$GPU_HEALTHY
+if wants adapters; then
+  for ((gpu = 1; gpu < gpus; gpu++)); do
+    start_server "lora-$gpu" $((port + 780 + 20 * gpu)) $gpu "${small[@]}" --enable-lora --max-lora-rank 16 \
+      --max-loaded-loras 6 --max-loras-per-batch 4 \
+      --lora-target-modules q_proj k_proj v_proj o_proj gate_proj up_proj down_proj
+    GPU_LORA+=" $(address $((port + 780 + 20 * gpu)))"
+  done
+  for ((gpu = 3; gpu < gpus; gpu++)); do
+    start_server "plain-$gpu" $((port + 880 + 20 * gpu)) $gpu "${small[@]}"
+    GPU_PLAIN+=" $(address $((port + 880 + 20 * gpu)))"
+  done
+fi
 wants fp8 && start_server fp8 $((port + 740)) 1 "${small[@]}" --quantization fp8
 export GPU_FLEET_Q05B GPU_FLEET_Q7B=${GPU_FLEET_Q7B# } GPU_HEALTHY=${GPU_HEALTHY# }
 export GPU_VICTIMS GPU_IPC GPU_TWIN=$(address $((port + 400))) GPU_MOE=$(address $((port + 600)))
-export GPU_LORA=$(address $((port + 780)))
+export GPU_LORA=${GPU_LORA# } GPU_PLAIN=${GPU_PLAIN# }
 export GPU_DETERMINISTIC=$(address $((port + 700))) GPU_FP8=$(address $((port + 740)))
 
 for part in $parts; do
@@ -214,12 +226,12 @@ for part in $parts; do
         tests/gpu/support/python_rank0.py "${GPU_FLEET_Q05B%% *}" "$models" no-ipc
       grep '^{"name"' "$logs/python.log" | tee -a "$GPU_RESULTS"
       ;;
-    # A torch trainer that hands over its device memory; with "python" in the same run, torch alone.
+    # A torch trainer that hands over its device memory, FSDP2, and torch alone.
     trainer)
       PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH} run_part trainer "${MOST:-300}" "$deno" test -A \
         --no-check --cached-only tests/gpu/trainer_test.ts
       ;;
-    # A LoRA adapter beside the full sync.
+    # A LoRA adapter beside the full sync, and a PEFT model's by the link.
     adapters)
       run_part adapters "${MOST:-120}" "$deno" test -A --no-check --cached-only tests/gpu/adapters_test.ts
       ;;

@@ -1,11 +1,14 @@
 /**
  * A torch trainer on GPU 0 hands its device memory to rank 0 on the same GPU, which sends it to
- * servers on the others; beside it rank 0's own device memory. `PARTS="trainer python"` of
- * scripts/gpu/run_multi.sh also measures torch's own broadcast in the same run.
+ * servers on the others; beside it rank 0's own device memory, FSDP2 over two GPUs, and torch as rank
+ * 0 by itself, in the same run.
  */
 import { deepEqual, equal } from "node:assert/strict";
+import { setTimeout as sleep } from "node:timers/promises";
+import { readLines } from "../../src/internal/lines.ts";
 import { TrainerLink } from "../../src/trainer/mod.ts";
 import { SGLangWeightSyncScheme } from "../../src/weights/mod.ts";
+import { freePort } from "../_support/free_port.ts";
 import { LinkTrainer } from "../_support/link_trainer.ts";
 import { temporaryFolder } from "../_support/temporary_folder.ts";
 import { libraries, median, openGroup, record, stderrLogger } from "./support/gpu.ts";
@@ -22,6 +25,7 @@ import { onDevice } from "./support/sources.ts";
 
 const anyResources = { sanitizeResources: false, sanitizeOps: false };
 const REPEATS = 5;
+const ways = (Deno.env.get("GPU_TRAINER_WAYS") ?? "cuda-ipc shm socket").split(" ");
 const onGpu0 = { CUDA_VISIBLE_DEVICES: "0", LINK_DEVICE: "cuda:0" };
 
 for (const kind of (Deno.env.get("GPU_TRAINER_KINDS") ?? "q05b q7b").split(" ") as ModelKind[]) {
@@ -37,14 +41,17 @@ for (const kind of (Deno.env.get("GPU_TRAINER_KINDS") ?? "q05b q7b").split(" ") 
         cuda: { device: 0, libraries },
         logger: stderrLogger,
       });
-      const scheme = new SGLangWeightSyncScheme({
-        workers: fleet.map(({ server }) => server.url),
-        transport: "nccl",
-        masterAddress: "127.0.0.1",
-        nccl: libraries,
-        bucketBytes: 2 ** 30,
-        logger: { ...stderrLogger, debug: () => {} },
-      });
+      const schemeOf = (isolation: "server" | "fleet") =>
+        new SGLangWeightSyncScheme({
+          workers: fleet.map(({ server }) => server.url),
+          transport: "nccl",
+          masterAddress: "127.0.0.1",
+          nccl: libraries,
+          bucketBytes: 2 ** 30,
+          isolation,
+          logger: { ...stderrLogger, debug: () => {} },
+        });
+      const scheme = schemeOf("server");
       await using sender = scheme.createSender();
       await sender.initAllWorkersGroup();
       const own: number[] = [];
@@ -56,7 +63,7 @@ for (const kind of (Deno.env.get("GPU_TRAINER_KINDS") ?? "q05b q7b").split(" ") 
         }
       }
       const taken: Record<string, { syncMs: number; pushMs: number }> = {};
-      for (const way of ["cuda-ipc", "shm", "socket"]) {
+      for (const way of ways) {
         await using trainer = await LinkTrainer.start(link.address, {
           ways: [way],
           python,
@@ -84,8 +91,92 @@ for (const kind of (Deno.env.get("GPU_TRAINER_KINDS") ?? "q05b q7b").split(" ") 
       const ownMs = median(own.slice(1));
       const ratio = Number((taken["cuda-ipc"]!.syncMs / ownMs).toFixed(3));
       record(`multi.trainer.${kind}`, { ownMs: Math.round(ownMs), ...taken, ratio });
+
+      const sharded: { syncMs: number; push: { seconds: number; way: string; held: number } }[] =
+        [];
+      {
+        const ranks = startFsdp(link.address, folderOf(kind), REPEATS + 1);
+        const told = readLines(ranks[0]!.stdout);
+        for (let i = 0; i <= REPEATS; i++) {
+          await spoil(fleet);
+          const signal = AbortSignal.timeout(90_000);
+          const { durationMs } = await link.syncNext(sender, { signal });
+          sharded.push({ syncMs: durationMs, push: JSON.parse((await told.next()).value!) });
+          deepEqual((await readState(fleet)).checksums, reference.checksums);
+        }
+        for (const rank of ranks) equal((await rank.status).code, 0);
+        await ranks[1]!.stdout.cancel();
+      }
+      const fsdpMs = Math.round(median(sharded.slice(1).map(({ syncMs }) => syncMs)));
+      record(`multi.trainer.fsdp.${kind}`, {
+        syncMs: fsdpMs,
+        pushMs: Math.round(median(sharded.slice(1).map(({ push }) => push.seconds * 1000))),
+        heldMiB: Math.round(sharded[0]!.push.held / 2 ** 20),
+        way: sharded[0]!.push.way,
+        ratioToOwn: Number((fsdpMs / ownMs).toFixed(3)),
+      });
+
+      await sender[Symbol.asyncDispose]();
+      const fleetMs: number[] = [];
+      {
+        await using all = schemeOf("fleet").createSender();
+        await all.initAllWorkersGroup();
+        await using trainer = await LinkTrainer.start(link.address, {
+          ways: ["cuda-ipc"],
+          python,
+          env: onGpu0,
+        });
+        await trainer.ask("load", { folder: folderOf(kind) });
+        for (let i = 0; i <= REPEATS; i++) {
+          const [, report] = await Promise.all([trainer.ask("push", {}), link.syncNext(all)]);
+          fleetMs.push(report.durationMs);
+        }
+        deepEqual((await readState(fleet)).checksums, reference.checksums);
+        await trainer.ask("bye", {});
+      }
+      const script = new URL("./support/torch_alone.py", import.meta.url).pathname;
+      const { success, stdout } = await new Deno.Command(python, {
+        args: [
+          "-W",
+          "ignore",
+          script,
+          folderOf(kind),
+          ...fleet.map(({ server, tpSize }) => `${server.url}*${tpSize}`),
+        ],
+        env: { CUDA_VISIBLE_DEVICES: "0" },
+        stderr: "inherit",
+      }).output();
+      equal(success, true);
+      const lines = new TextDecoder().decode(stdout).split("\n");
+      const alone = JSON.parse(lines.find((line) => line.startsWith("{"))!);
+      const linkMs = Math.round(median(fleetMs.slice(1)));
+      record(`multi.trainer.torch.${kind}`, {
+        ...alone,
+        linkServerMs: taken["cuda-ipc"]!.syncMs,
+        linkFleetMs: linkMs,
+        ratioFleet: Number((linkMs / alone.pausedMs).toFixed(2)),
+        ratioServer: Number((taken["cuda-ipc"]!.syncMs / alone.pausedMs).toFixed(2)),
+      });
     },
   });
+}
+
+/** Two ranks of FSDP2 on GPUs 0 and 1. */
+function startFsdp(address: string, folder: string, pushes: number): Deno.ChildProcess[] {
+  const script = new URL("./support/fsdp_rank.py", import.meta.url).pathname;
+  const port = freePort();
+  return [0, 1].map((rank) =>
+    new Deno.Command(python, {
+      args: ["-W", "ignore", script, address, folder, `${rank}`, `${port}`, `${pushes}`],
+      env: {
+        PYTHONPATH: `${new URL("../../python", import.meta.url).pathname}`,
+        CUDA_VISIBLE_DEVICES: "0,1",
+        HF_HUB_OFFLINE: "1",
+      },
+      stdout: "piped",
+      stderr: "inherit",
+    }).spawn()
+  );
 }
 
 Deno.test({
@@ -113,6 +204,7 @@ Deno.test({
         env: onGpu0,
       });
     const free: number[] = [];
+    const held: { rssMiB: number; descriptors: number; devShm: number }[] = [];
     const times = Number(Deno.env.get("GPU_TRAINER_PUSHES") ?? 100);
     for (let round = 0; round < 3; round++) {
       {
@@ -128,13 +220,21 @@ Deno.test({
         await open[Symbol.asyncDispose]();
         await dying;
       }
+      while (link.trainers.length > 0) await sleep(50);
       free.push(await meter.group.freeDeviceBytes());
+      held.push({
+        rssMiB: Math.round(Deno.memoryUsage().rss / 2 ** 20),
+        descriptors: [...Deno.readDirSync("/proc/self/fd")].length,
+        devShm: [...Deno.readDirSync("/dev/shm")].length,
+      });
     }
     record("multi.trainer.leaks", {
       pushes: 3 * times,
+      held,
       freeMiB: free.map((f) => Math.floor(f / 2 ** 20)),
     });
     equal(free.at(-1)! >= free[0]! - 2 ** 20, true, `${free}`);
+    equal(held.at(-1)!.descriptors <= held[0]!.descriptors + 2, true, JSON.stringify(held));
   },
 });
 
