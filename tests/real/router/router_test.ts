@@ -3,6 +3,7 @@ import { TimeoutError } from "../../../src/errors.ts";
 import { getOpenPort } from "../../../src/process/mod.ts";
 import type { SGLangRouter } from "../../../src/router/mod.ts";
 import { leftOf } from "../../_support/processes.ts";
+import { seenKeys } from "../../_support/seen_keys.ts";
 import { sharedServers, startRealRouter, startRealServer } from "../../_support/real.ts";
 
 async function generate(url: string, maxNewTokens: number): Promise<number[]> {
@@ -32,6 +33,16 @@ Deno.test("a router is handed out when it serves all its servers, and gone when 
   assert.equal((await generate(router.url, 3)).length, 3);
   await router.stop();
   assert.deepEqual(await leftOf([router.pid!], { withinMs: 0 }), []);
+});
+
+Deno.test("a router's key is asked for, and no list of processes shows it", async () => {
+  const apiKey = "router-key-that-nobody-may-see";
+  await using router = await startRealRouter({ workers: sharedServers(), apiKey });
+  assert.deepEqual(await seenKeys({ apiKey }), []);
+  const refused = await fetch(`${router.url}/workers`);
+  await refused.body?.cancel();
+  assert.equal(refused.status, 401);
+  assert.equal((await router.workers()).length, 2);
 });
 
 Deno.test("two routers on one host do not clash over their metrics ports", async () => {

@@ -2,19 +2,26 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { CrashedError, TimeoutError } from "../../../src/errors.ts";
 import { leftOf, treeOf } from "../../_support/processes.ts";
+import { seenKeys } from "../../_support/seen_keys.ts";
 import { modelPath, pythonOf, startRealServer } from "../../_support/real.ts";
 
 Deno.test("a managed server is ready when it is handed out, and gone when it is stopped", async (t) => {
   const folder = await Deno.makeTempDir();
   const apiKey = "key-that-must-not-be-logged";
+  const adminApiKey = "key-of-an-admin-that-must-not-be-seen";
   const logged: string[] = [];
   const progress: number[] = [];
+  const seenEarly: Promise<string[]>[] = [];
   try {
     await using server = await startRealServer({
       apiKey,
+      adminApiKey,
       logFile: join(folder, "server.log"),
       onLog: (line) => logged.push(line),
-      onProgress: ({ elapsedMs }) => progress.push(elapsedMs),
+      onProgress: ({ elapsedMs }) => {
+        progress.push(elapsedMs);
+        seenEarly.push(seenKeys({ apiKey, adminApiKey }));
+      },
     });
     const tree = await treeOf(server.pid);
 
@@ -26,6 +33,13 @@ Deno.test("a managed server is ready when it is handed out, and gone when it is 
       });
       assert.equal(response.status, 200);
       assert.equal((await response.json()).output_ids.length, 5);
+    });
+    await t.step("no list of processes shows its keys, nor did one while it started", async () => {
+      assert.deepEqual((await Promise.all(seenEarly)).flat(), []);
+      assert.deepEqual(await seenKeys({ apiKey, adminApiKey }), []);
+      const refused = await fetch(`${server.url}/server_info`);
+      await refused.body?.cancel();
+      assert.equal(refused.status, 401);
     });
     await t.step("case 15: it runs with the sizes that were asked for", async () => {
       const response = await fetch(`${server.url}/server_info`, {
@@ -42,7 +56,7 @@ Deno.test("a managed server is ready when it is handed out, and gone when it is 
       const post = (path: string) =>
         fetch(server.url + path, {
           method: "POST",
-          headers: { "content-type": "application/json", authorization: `Bearer ${apiKey}` },
+          headers: { "content-type": "application/json", authorization: `Bearer ${adminApiKey}` },
           body: "{}",
         }).then((response) => response.body?.cancel());
       await post("/pause_generation");
@@ -59,7 +73,7 @@ Deno.test("a managed server is ready when it is handed out, and gone when it is 
       assert.match(log, /The server is fired up and ready to roll!/);
       assert.ok(logged.some((line) => line.includes("ready to roll")));
       assert.match(log, /api_key='\*\*\*'/);
-      assert.ok(!log.includes(apiKey));
+      assert.ok(!log.includes(apiKey) && !log.includes(adminApiKey));
       assert.ok(!logged.join("\n").includes(apiKey));
     });
     await t.step("progress was told while it loaded", () => assert.ok(progress.length > 1));
