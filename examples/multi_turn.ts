@@ -21,11 +21,11 @@ for (const question of ["Another one?", "And a third?"]) {
 
 const ids = output.tokens.only("full");
 const mask = output.masks.only("allAssistantMask");
-for (const { role, content } of output.history!.get("full").messages) {
+for (const { role, content } of output.history.get("full").messages) {
   say(`${role}: ${content}`);
 }
 say(`${ids.length} tokens, ${masked(ids, mask).length} of them sampled`);
-const sum = masked(output.logProbs!.only("full"), mask).reduce((total, value) => total + value, 0);
+const sum = masked(output.logProbs.only("full"), mask).reduce((total, value) => total + value, 0);
 say(`log-probability of all answers: ${sum.toFixed(3)}`);
 say(`weight version: ${output.weightVersion[0]}`);
 

@@ -38,6 +38,6 @@ class YesEngine extends RLSGLangEngine {
 await using engine = new YesEngine();
 const policy = new SGLangWrapper(engine, { inputMode: "text" });
 const rollout = await policy.call({ text: { prompt: ["Is the sky blue?", "Is 2 + 2 four?"] } });
-console.log(`said: ${rollout.text?.get("response").join(", ")}`);
+console.log(`said: ${rollout.text.get("response").join(", ")}`);
 console.log(`tokens: ${rollout.tokens.get("response").map((ids) => ids.length).join(", ")}`);
-console.log(`log-probabilities: ${rollout.logProbs?.get("response").map((lp) => lp.length)}`);
+console.log(`log-probabilities: ${rollout.logProbs.get("response").map((lp) => lp.length)}`);

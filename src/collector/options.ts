@@ -5,7 +5,7 @@ import { checkOptionNames, type OptionNames } from "../internal/option_names.ts"
 import type { RolloutBatch } from "./batch.ts";
 import { EnvironmentPool } from "./pool.ts";
 import type { Environment } from "./environment.ts";
-import type { LLMWrapperBase } from "../policy/wrapper/base.ts";
+import type { AnyLLMWrapper } from "../policy/wrapper/base.ts";
 import type { PartialRollouts } from "./wrapper_policy.ts";
 import type { CollectorPolicy } from "./policy.ts";
 import { PolicyVersion, type VersionKind } from "./policy_version.ts";
@@ -113,8 +113,8 @@ export type EnvironmentSource = Environment | readonly Environment[] | Environme
 /** A policy: a wrapper in history mode, or anything that answers turns. Or what makes one. */
 export type PolicySource =
   | CollectorPolicy
-  | LLMWrapperBase
-  | (() => CollectorPolicy | LLMWrapperBase);
+  | AnyLLMWrapper
+  | (() => CollectorPolicy | AnyLLMWrapper);
 
 /** How rows are put together. */
 export type Grouping = "grid" | "steps" | "trajectories" | "last_steps";

@@ -1,6 +1,6 @@
 import { ValidationError } from "../errors.ts";
 import { partSeed } from "../internal/sample_seed.ts";
-import type { LLMWrapperBase } from "../policy/wrapper/base.ts";
+import type { AnyLLMWrapper } from "../policy/wrapper/base.ts";
 import type { LLMWrapperOptions } from "../policy/wrapper/options.ts";
 import { SGLangWrapper } from "../policy/wrapper/sglang_wrapper.ts";
 import { prepareTurn, sampleTurn, type Turn, type TurnPrompt } from "../rollout/turn.ts";
@@ -18,12 +18,12 @@ const OVERRIDES: LLMWrapperOptions = { inplace: false, numSamples: undefined };
  * and generations that a pause cut continued.
  */
 export class WrapperPolicy implements CollectorPolicy {
-  readonly #wrapper: LLMWrapperBase;
+  readonly #wrapper: AnyLLMWrapper;
   readonly #partialRollouts: PartialRollouts;
-  readonly #byTools = new Map<string, Promise<LLMWrapperBase>>();
+  readonly #byTools = new Map<string, Promise<AnyLLMWrapper>>();
 
   /** @throws {ValidationError} For a wrapper that does not answer conversations. */
-  constructor(wrapper: LLMWrapperBase, options: { partialRollouts: PartialRollouts }) {
+  constructor(wrapper: AnyLLMWrapper, options: { partialRollouts: PartialRollouts }) {
     const { inputMode = "history", generate = true, numSamples = 1 } = wrapper.options;
     if (inputMode !== "history" || !generate) {
       throw new ValidationError(
@@ -80,14 +80,14 @@ export class WrapperPolicy implements CollectorPolicy {
 
   async #promptOf(
     { messages, state }: PolicyRequest,
-    { wrapper, signal }: { wrapper: LLMWrapperBase; signal: AbortSignal },
+    { wrapper, signal }: { wrapper: AnyLLMWrapper; signal: AbortSignal },
   ): Promise<TurnPrompt> {
     const model = await wrapper.chatModel({ signal });
     return await prepareTurn(model, messages, { parent: state as Turn | undefined, signal });
   }
 
   /** The wrapper with these tools in its chat template. */
-  #forTools(tools: PolicyRequest["tools"]): Promise<LLMWrapperBase> {
+  #forTools(tools: PolicyRequest["tools"]): Promise<AnyLLMWrapper> {
     const key = JSON.stringify(tools ?? null);
     const known = this.#byTools.get(key);
     if (known !== undefined) return known;
@@ -98,7 +98,7 @@ export class WrapperPolicy implements CollectorPolicy {
     return made;
   }
 
-  async #make(tools: PolicyRequest["tools"]): Promise<LLMWrapperBase> {
+  async #make(tools: PolicyRequest["tools"]): Promise<AnyLLMWrapper> {
     const { options } = this.#wrapper;
     const overrides = tools === undefined
       ? OVERRIDES
@@ -119,7 +119,7 @@ export class WrapperPolicy implements CollectorPolicy {
  */
 function seedOf(
   { dialog, turn }: PolicyRequest,
-  { samplingSeed: seed }: LLMWrapperBase,
+  { samplingSeed: seed }: AnyLLMWrapper,
 ): { readonly samplingSeed: number | undefined } {
   if (seed === undefined) return { samplingSeed: undefined };
   // From 1, so that turn 1 of dialog 0 is not turn 0 of dialog 1.

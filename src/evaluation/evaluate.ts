@@ -3,7 +3,7 @@ import type { EnvironmentPool } from "../collector/pool.ts";
 import type { CollectorPolicy } from "../collector/policy.ts";
 import type { Trajectory } from "../collector/row.ts";
 import { ValidationError } from "../errors.ts";
-import { LLMWrapperBase } from "../policy/wrapper/base.ts";
+import { type AnyLLMWrapper, LLMWrapperBase } from "../policy/wrapper/base.ts";
 import { passAtK } from "./pass_at_k.ts";
 
 /** Options of {@linkcode evaluate}. */
@@ -140,7 +140,7 @@ export async function evaluate(
 }
 
 /** The same policy, which does not hear of this collector: it belongs to the one that trains. */
-function apart(source: PolicySource): CollectorPolicy | LLMWrapperBase {
+function apart(source: PolicySource): CollectorPolicy | AnyLLMWrapper {
   const policy = typeof source === "function" ? source() : source;
   if (policy instanceof LLMWrapperBase) return policy.getNewVersion();
   const { prepare } = policy;

@@ -3,7 +3,7 @@ import { type Clock, systemClock } from "../internal/clock.ts";
 import { inBrackets, isLoopback } from "../internal/hostname.ts";
 import { type Logger, silentLogger } from "../internal/logger.ts";
 import { isSameSecret } from "../internal/same_secret.ts";
-import { SGLangWrapper } from "../policy/wrapper/sglang_wrapper.ts";
+import { type AnySGLangWrapper, SGLangWrapper } from "../policy/wrapper/sglang_wrapper.ts";
 import { addressOf, keyOf } from "./address.ts";
 import { answerStream, answerWhole } from "./answering.ts";
 import type { Api } from "./apis/api.ts";
@@ -87,7 +87,7 @@ export class RecordingGateway implements AsyncDisposable {
   readonly #logger: Logger;
   readonly #models = new Map<string, GatewayModel>();
   readonly #only: GatewayModel | null;
-  readonly #wrapper: SGLangWrapper;
+  readonly #wrapper: AnySGLangWrapper;
   readonly #ownsWrapper: boolean;
   readonly #byKey = new Map<string, OpenSession>();
   readonly #byId = new Map<string, OpenSession>();

@@ -4,7 +4,7 @@ import type { RLSGLangEngine } from "../engine/engine.ts";
 import { ContextOverflowError } from "../errors.ts";
 import type { TemplateChatModel } from "../policy/wrapper/chat_model.ts";
 import { ContextLimit, newTokensOf } from "../policy/wrapper/context_limit.ts";
-import type { SGLangWrapper } from "../policy/wrapper/sglang_wrapper.ts";
+import type { AnySGLangWrapper } from "../policy/wrapper/sglang_wrapper.ts";
 import type { ChatModel } from "../rollout/chat_model.ts";
 import type { Asked } from "./asked.ts";
 import {
@@ -32,13 +32,13 @@ export interface ChatSetting {
 export class GatewayModel {
   /** The name. */
   readonly name: string;
-  readonly #wrapper: SGLangWrapper;
+  readonly #wrapper: AnySGLangWrapper;
   readonly #defaultMaxTokens: number;
   readonly #settings = new Map<string, Promise<ChatSetting>>();
   readonly #limit = new ContextLimit();
   #seeds: boolean | undefined;
 
-  constructor(name: string, wrapper: SGLangWrapper, options: { defaultMaxTokens: number }) {
+  constructor(name: string, wrapper: AnySGLangWrapper, options: { defaultMaxTokens: number }) {
     this.name = name;
     this.#wrapper = wrapper;
     this.#defaultMaxTokens = options.defaultMaxTokens;
@@ -87,7 +87,7 @@ export class GatewayModel {
   }
 
   /** Fields of each request besides how to sample. */
-  get requestOptions(): NonNullable<SGLangWrapper["options"]["requestOptions"]> {
+  get requestOptions(): NonNullable<AnySGLangWrapper["options"]["requestOptions"]> {
     return this.#wrapper.options.requestOptions ?? {};
   }
 

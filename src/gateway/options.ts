@@ -5,7 +5,7 @@ import type { Clock } from "../internal/clock.ts";
 import type { Logger } from "../internal/logger.ts";
 import { checkOptionNames, onlyGiven, type OptionNames } from "../internal/option_names.ts";
 import type { LLMWrapperOptions } from "../policy/wrapper/options.ts";
-import type { EngineSource, SGLangWrapper } from "../policy/wrapper/sglang_wrapper.ts";
+import type { AnySGLangWrapper, EngineSource } from "../policy/wrapper/sglang_wrapper.ts";
 
 /** How much one session may use. */
 export interface SessionLimits {
@@ -52,7 +52,7 @@ export interface GatewayOptions {
    * Further policies, or the same one with an adapter, by the name that agents give as `model`. With
    * it a request for any other name is refused; without it every name means the one policy.
    */
-  readonly models?: Readonly<Record<string, SGLangWrapper>> | undefined;
+  readonly models?: Readonly<Record<string, AnySGLangWrapper>> | undefined;
   /** How the policy renders and samples, where an engine or an address is given and not a wrapper. */
   readonly policy?: LLMWrapperOptions | undefined;
   /** Most new tokens of an answer whose request and policy name no limit. Default 1024. */
@@ -128,7 +128,7 @@ export interface EndedSession {
 }
 
 /** What {@linkcode RecordingGateway.listen} serves: a policy, an engine, or an address. */
-export type GatewaySource = SGLangWrapper | EngineSource;
+export type GatewaySource = AnySGLangWrapper | EngineSource;
 
 const OPTION_NAMES = {
   port: true,

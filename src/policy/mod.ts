@@ -13,13 +13,12 @@ export {
   type Tokenizer,
 } from "./tokenizer.ts";
 export {
-  type BatchingState,
+  type AnyLLMWrapper,
   LLMWrapperBase,
   type PolicyCallOptions,
-  type PolicyOutput,
-  type RowOutcome,
   type SamplerOptions,
 } from "./wrapper/base.ts";
+export type { BatchingState } from "./wrapper/batcher.ts";
 export {
   type MarkedText,
   TemplateChatModel,
@@ -36,5 +35,19 @@ export type {
   WrapperSettings,
 } from "./wrapper/options.ts";
 export type { SampleInfo } from "./wrapper/outputs.ts";
-export type { PromptRow, TokenDrift } from "./wrapper/prompt_row.ts";
-export { type EngineSource, SGLangWrapper } from "./wrapper/sglang_wrapper.ts";
+export type {
+  DefaultOutput,
+  OnlyOptions,
+  OutputInModes,
+  OutputKey,
+  OutputLogProbs,
+  OutputOptions,
+  PolicyOutput,
+  UnknownKeys,
+} from "./wrapper/policy_output.ts";
+export type { PromptRow, RowOutcome, TokenDrift } from "./wrapper/prompt_row.ts";
+export {
+  type AnySGLangWrapper,
+  type EngineSource,
+  SGLangWrapper,
+} from "./wrapper/sglang_wrapper.ts";

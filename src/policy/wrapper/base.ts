@@ -1,4 +1,3 @@
-import type { Generation } from "../../client/types.ts";
 import {
   AbortedError,
   PartialResultError,
@@ -8,20 +7,20 @@ import {
 import { withDeadline } from "../../internal/deadline.ts";
 import type { Sampler } from "../../rollout/chat_model.ts";
 import { checkedLogProbs } from "../../rollout/sample.ts";
-import type { BatchShape } from "../batch_shape.ts";
-import type { ChatHistory } from "../chat_history.ts";
-import type { LogProbs } from "../log_probs.ts";
-import type { Masks } from "../masks.ts";
-import type { Text } from "../text.ts";
 import { padIdOf, type Tokenizer } from "../tokenizer.ts";
-import type { Tokens } from "../tokens.ts";
-import { Batcher } from "./batcher.ts";
+import { Batcher, type BatchingState } from "./batcher.ts";
 import { TemplateChatModel } from "./chat_model.ts";
 import type { PolicyInput } from "./inputs.ts";
 import { type FollowingMessages, nextInput } from "./next_input.ts";
-import { checkOptions, type LLMWrapperOptions, type WrapperSettings } from "./options.ts";
-import { generatedOutputs, type OutputParts, type SampleInfo, scoredOutputs } from "./outputs.ts";
-import { idsRow, type PromptRow, rowsWithSeeds } from "./prompt_row.ts";
+import {
+  checkOptions,
+  type InputMode,
+  type LLMWrapperOptions,
+  type WrapperSettings,
+} from "./options.ts";
+import { generatedOutputs, type OutputParts, scoredOutputs } from "./outputs.ts";
+import type { DefaultOutput, PolicyOutput, UnknownKeys } from "./policy_output.ts";
+import { idsRow, type PromptRow, type RowOutcome, rowsWithSeeds } from "./prompt_row.ts";
 import { readPrompts } from "./read_prompts.ts";
 
 /** Options of {@linkcode LLMWrapperBase.sampler}. */
@@ -38,73 +37,26 @@ export interface PolicyCallOptions {
   readonly timeoutMs?: number | undefined;
 }
 
-/** What a wrapper returns, under the default keys; `docs/policy.md` has the shapes. */
-export interface PolicyOutput {
-  /** Shape of the batch; with `numSamples` the samples are its last dimension. */
-  readonly batchShape: BatchShape;
-  /** Texts; absent in tokens mode. */
-  readonly text?: Text | undefined;
-  /** Token ids. */
-  readonly tokens: Tokens;
-  /** Masks over `tokens.full`. */
-  readonly masks: Masks;
-  /** Log-probabilities; absent with `returnLogProbs: false`. */
-  readonly logProbs?: LogProbs | undefined;
-  /** Conversations; in history mode only. */
-  readonly history?: ChatHistory | undefined;
-  /** Finish reason, versions and the engine's answer of each sample, as a flat list. */
-  readonly samples: readonly SampleInfo[];
-  /** Weight version at the end of each sample, as a flat list; `null` where not told. */
-  readonly weightVersion: readonly (string | null)[];
-  /** Anything under other keys. */
-  readonly [key: string]: unknown;
-}
-
-/** What became of one prompt: its samples, or why there are none. */
-export type RowOutcome =
-  | {
-    /** As many as were asked for. */
-    readonly generations: readonly Generation[];
-    readonly error?: undefined;
-  }
-  | {
-    /** Why it failed. */
-    readonly error: Error;
-    readonly generations?: undefined;
-  };
+/** Any wrapper, whatever it reads and gives out. */
+export type AnyLLMWrapper = LLMWrapperBase<InputMode, UnknownKeys>;
 
 /** Prompts of one caller. */
 interface PreparedCall {
   readonly prompts: readonly PromptRow[];
 }
 
-/** State of the queue in which callers are gathered. */
-export type BatchingState =
-  | {
-    /** Callers are not gathered. */
-    readonly batchingEnabled: false;
-  }
-  | {
-    /** Callers are gathered. */
-    readonly batchingEnabled: true;
-    /** Rows from which on a batch runs at once. */
-    readonly minBatchSize: number;
-    /** Most rows of a batch. */
-    readonly maxBatchSize: number;
-    /** Callers that wait for others. */
-    readonly queueSize: number;
-    /** Callers that have no result yet. */
-    readonly pendingFutures: number;
-    /** Whether a batch is running. */
-    readonly lockState: boolean;
-  };
-
 /**
  * What every policy wrapper does, whatever its engine: reads conversations, texts or ids, finds the
  * exact ids of each prompt, gathers callers, and lays out what comes back. An engine's wrapper adds
  * how rows are generated and scored.
+ *
+ * @typeParam Mode What it reads, which decides what its outputs have.
+ * @typeParam Given Its options, of which those of {@linkcode OutputOptions} decide that too.
  */
-export abstract class LLMWrapperBase {
+export abstract class LLMWrapperBase<
+  Mode extends InputMode = InputMode,
+  Given = DefaultOutput,
+> {
   /** Options with their defaults. */
   protected readonly settings: WrapperSettings;
   readonly #options: LLMWrapperOptions;
@@ -134,6 +86,11 @@ export abstract class LLMWrapperBase {
   /** The options as they were given. */
   get options(): LLMWrapperOptions {
     return this.#options;
+  }
+
+  /** What is read. */
+  get inputMode(): Mode {
+    return this.settings.inputMode as Mode;
   }
 
   /** Paths that are read from the input. */
@@ -177,16 +134,16 @@ export abstract class LLMWrapperBase {
    * @throws {AbortedError} The signal fired.
    * @throws {TimeoutError} The deadline passed.
    */
-  call(input: PolicyInput, options?: PolicyCallOptions): Promise<PolicyOutput>;
+  call(input: PolicyInput, options?: PolicyCallOptions): Promise<PolicyOutput<Mode, Given>>;
   /** Calls for each input of an async iterable, in order: {@linkcode LLMWrapperBase.map}. */
   call(
     inputs: AsyncIterable<PolicyInput>,
     options?: PolicyCallOptions & { readonly concurrency?: number | undefined },
-  ): AsyncIterableIterator<PolicyOutput>;
+  ): AsyncIterableIterator<PolicyOutput<Mode, Given>>;
   call(
     input: PolicyInput | AsyncIterable<PolicyInput>,
     options: PolicyCallOptions & { readonly concurrency?: number | undefined } = {},
-  ): Promise<PolicyOutput> | AsyncIterableIterator<PolicyOutput> {
+  ): Promise<PolicyOutput<Mode, Given>> | AsyncIterableIterator<PolicyOutput<Mode, Given>> {
     if (Symbol.asyncIterator in input) {
       return this.map(input as AsyncIterable<PolicyInput>, options);
     }
@@ -200,11 +157,11 @@ export abstract class LLMWrapperBase {
   async *map(
     inputs: AsyncIterable<PolicyInput> | Iterable<PolicyInput>,
     options: PolicyCallOptions & { readonly concurrency?: number | undefined } = {},
-  ): AsyncGenerator<PolicyOutput> {
+  ): AsyncGenerator<PolicyOutput<Mode, Given>> {
     const { concurrency = 64, timeoutMs } = options;
     const leave = new AbortController();
     const signal = options.signal ? AbortSignal.any([options.signal, leave.signal]) : leave.signal;
-    const underWay: Promise<PolicyOutput>[] = [];
+    const underWay: Promise<PolicyOutput<Mode, Given>>[] = [];
     try {
       for await (const input of inputs) {
         const output = this.#call(input, { signal, timeoutMs });
@@ -226,8 +183,12 @@ export abstract class LLMWrapperBase {
    *
    * @throws {TokenDriftError} Other ids do not belong to the given text; see `onTokenDrift`.
    */
-  async logProb(input: PolicyInput, options: PolicyCallOptions = {}): Promise<PolicyOutput> {
-    if (!this.settings.generate) return await this.#call(input, options);
+  async logProb(
+    input: PolicyInput,
+    options: PolicyCallOptions = {},
+  ): Promise<PolicyOutput<Mode, Omit<Given, "returnLogProbs">>> {
+    type Scores = PolicyOutput<Mode, Omit<Given, "returnLogProbs">>;
+    if (!this.settings.generate) return await this.#call(input, options) as Scores;
     const scorer = this.getNewVersion({
       generate: false,
       returnLogProbs: true,
@@ -236,7 +197,7 @@ export abstract class LLMWrapperBase {
       inputKey: undefined,
       inplace: false,
     });
-    return await scorer.call(input, options);
+    return await scorer.call(input, options) as unknown as Scores;
   }
 
   /** There is no distribution object; scores come from {@linkcode LLMWrapperBase.logProb}. */
@@ -248,7 +209,7 @@ export abstract class LLMWrapperBase {
   }
 
   /** A new wrapper of the same engine and tokenizer; given options win over the present ones. */
-  abstract getNewVersion(overrides?: LLMWrapperOptions): LLMWrapperBase;
+  abstract getNewVersion(overrides?: LLMWrapperOptions): AnyLLMWrapper;
 
   /**
    * The input of the next turn: the conversations with new messages, and the ids of the turns so far,
@@ -264,7 +225,7 @@ export abstract class LLMWrapperBase {
    * @throws {ValidationError} The output has no conversations, or the lists do not fit its rows.
    */
   async nextTurn(
-    output: PolicyOutput,
+    output: PolicyOutput<InputMode, Given>,
     messages: FollowingMessages,
     options: { readonly signal?: AbortSignal | undefined } = {},
   ): Promise<PolicyInput> {
@@ -331,16 +292,7 @@ export abstract class LLMWrapperBase {
 
   /** The queue in which callers are gathered. */
   getBatchingState(): BatchingState {
-    const batcher = this.#batcher;
-    if (batcher === undefined) return { batchingEnabled: false };
-    return {
-      batchingEnabled: true,
-      minBatchSize: this.settings.minBatchSize,
-      maxBatchSize: this.settings.maxBatchSize,
-      queueSize: batcher.queueSize,
-      pendingFutures: batcher.pending,
-      lockState: batcher.isRunning,
-    };
+    return this.#batcher?.state ?? { batchingEnabled: false };
   }
 
   /** Empties the queue: callers are rejected, or served at once with `flush: true`. */
@@ -364,7 +316,7 @@ export abstract class LLMWrapperBase {
     options: { signal: AbortSignal | undefined },
   ): Promise<readonly RowOutcome[]>;
 
-  async #call(input: PolicyInput, options: PolicyCallOptions): Promise<PolicyOutput> {
+  async #call(input: PolicyInput, options: PolicyCallOptions): Promise<PolicyOutput<Mode, Given>> {
     const { signal, timeoutMs = Infinity } = options;
     if (typeof input !== "object" || input === null) {
       throw new ValidationError("A policy is called with an object such as { history: messages }");
@@ -375,7 +327,10 @@ export abstract class LLMWrapperBase {
     );
   }
 
-  async #answer(input: PolicyInput, signal: AbortSignal | undefined): Promise<PolicyOutput> {
+  async #answer(
+    input: PolicyInput,
+    signal: AbortSignal | undefined,
+  ): Promise<PolicyOutput<Mode, Given>> {
     const { generate, numSamples, returnLogProbs } = this.settings;
     const { rows: read, batchShape } = await readPrompts(input, {
       settings: this.settings,
@@ -406,6 +361,8 @@ export abstract class LLMWrapperBase {
       generations: rows.flatMap((row) => outcomes[row]!.generations!),
       batchShape: numSamples === undefined ? shape : [...shape, n],
       returnLogProbs,
+      readsText: this.settings.inputMode !== "tokens",
+      decode: async (ids: Int32Array) => await (await this.tokenizer({ signal })).decode(ids),
       signal,
     };
     const parts = generate ? await generatedOutputs(source) : scoredOutputs(source);
@@ -452,7 +409,7 @@ export abstract class LLMWrapperBase {
   }
 
   /** The outputs under their keys, in a new object or in the given one. */
-  async #output(parts: OutputParts, into: PolicyInput | null): Promise<PolicyOutput> {
+  async #output(parts: OutputParts, into: PolicyInput | null): Promise<PolicyOutput<Mode, Given>> {
     const { settings } = this;
     const { tokens, masks, logProbs } = settings.padOutput ? await this.#padded(parts) : parts;
     const output: Record<string, unknown> = {
@@ -465,12 +422,12 @@ export abstract class LLMWrapperBase {
       samples: parts.samples,
       weightVersion: parts.samples.map(({ weightVersion }) => weightVersion),
     };
-    if (into === null) return output as PolicyOutput;
+    if (into === null) return output as PolicyOutput<Mode, Given>;
     const target = into as Record<string, unknown>;
     // These ids were the prompt's; the next call of the same object must find its own.
     delete target.keepTokens;
     delete target.prompts;
-    return Object.assign(target, output) as PolicyOutput;
+    return Object.assign(target, output) as PolicyOutput<Mode, Given>;
   }
 
   async #padded(parts: OutputParts): Promise<Pick<OutputParts, "tokens" | "masks" | "logProbs">> {

@@ -18,6 +18,27 @@ export interface BatcherOptions<Item, Result> {
   readonly clock?: Clock | undefined;
 }
 
+/** State of the queue in which callers are gathered. */
+export type BatchingState =
+  | {
+    /** Callers are not gathered. */
+    readonly batchingEnabled: false;
+  }
+  | {
+    /** Callers are gathered. */
+    readonly batchingEnabled: true;
+    /** Rows from which on a batch runs at once. */
+    readonly minBatchSize: number;
+    /** Most rows of a batch. */
+    readonly maxBatchSize: number;
+    /** Callers that wait for others. */
+    readonly queueSize: number;
+    /** Callers that have no result yet. */
+    readonly pendingFutures: number;
+    /** Whether a batch is running. */
+    readonly lockState: boolean;
+  };
+
 interface Caller<Item, Result> {
   readonly item: Item;
   readonly deadline: number;
@@ -63,6 +84,18 @@ export class Batcher<Item, Result> {
   /** Whether a batch is running. */
   get isRunning(): boolean {
     return this.#running.size > 0;
+  }
+
+  /** It as whoever asks is told. */
+  get state(): BatchingState {
+    return {
+      batchingEnabled: true,
+      minBatchSize: this.#options.minRows,
+      maxBatchSize: this.#options.maxRows,
+      queueSize: this.queueSize,
+      pendingFutures: this.pending,
+      lockState: this.isRunning,
+    };
   }
 
   /** Adds a caller; resolves with its own result. */

@@ -33,14 +33,14 @@ export type RequestOptions = Pick<
 >;
 
 /** Options of {@linkcode LLMWrapperBase}; the names are TorchRL's in camel case. */
-export interface LLMWrapperOptions {
+export interface LLMWrapperOptions<Mode extends InputMode = InputMode> {
   /**
    * Turns text into ids, or the folder of a model that has one. Default: the folder that the server
    * reports, if it can be read here without asking for permission; else the server itself.
    */
   readonly tokenizer?: Tokenizer | string | undefined;
   /** What is read. Default `"history"`. */
-  readonly inputMode?: InputMode | undefined;
+  readonly inputMode?: Mode | undefined;
   /** Where it is read, as a path. Default `[mode, "prompt"]`, or `[mode, "full"]` to score. */
   readonly inputKey?: string | readonly string[] | undefined;
   /** Generate (default), or score given tokens without generating. */

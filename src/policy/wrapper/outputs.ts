@@ -55,6 +55,10 @@ export interface OutputSource {
   readonly generations: readonly Generation[];
   readonly batchShape: BatchShape;
   readonly returnLogProbs: boolean;
+  /** Whether the output has texts; not so where tokens are read. */
+  readonly readsText: boolean;
+  /** Text of ids, for a server that gives none. */
+  readonly decode: (ids: Int32Array) => Promise<string>;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -85,7 +89,7 @@ export async function generatedOutputs(source: OutputSource): Promise<OutputPart
       responseMask,
     }, batchShape),
     logProbs: source.returnLogProbs ? generatedLogProbs(source, prompt) : null,
-    text: textOutput(source),
+    text: await textOutput(source),
     history: historyOutput(source, turns),
     samples: generations.map((generation, row) =>
       sampleInfo(generation, prompts[row]!, turns[row]!)
@@ -153,10 +157,11 @@ function generatedLogProbs(source: OutputSource, prompt: readonly Int32Array[]):
   return new LogProbs({ response, full }, batchShape);
 }
 
-function textOutput({ prompts, generations, batchShape }: OutputSource): Text | null {
+async function textOutput(source: OutputSource): Promise<Text | null> {
+  const { prompts, generations, batchShape, readsText, decode } = source;
   const prompt = prompts.map(({ text }) => text);
-  const response = generations.map(({ text }) => text);
-  if (!isAllText(prompt) || !isAllText(response)) return null;
+  if (!readsText || !isAllText(prompt)) return null;
+  const response = await Promise.all(generations.map(({ text, ids }) => text ?? decode(ids)));
   const full = prompt.map((text, row) => text + response[row]!);
   return new Text({ prompt, response, full }, batchShape);
 }

@@ -1,3 +1,4 @@
+import type { Generation } from "../../client/types.ts";
 import { partSeed } from "../../internal/sample_seed.ts";
 import type { Message } from "../message.ts";
 import { assistantMaskOf, logProbsOf, type TurnPrompt } from "../../rollout/turn.ts";
@@ -87,3 +88,16 @@ export function rowsWithSeeds(
     return { ...row, samplingSeed: partSeed(seed, before) };
   });
 }
+
+/** What became of one prompt: its samples, or why there are none. */
+export type RowOutcome =
+  | {
+    /** As many as were asked for. */
+    readonly generations: readonly Generation[];
+    readonly error?: undefined;
+  }
+  | {
+    /** Why it failed. */
+    readonly error: Error;
+    readonly generations?: undefined;
+  };

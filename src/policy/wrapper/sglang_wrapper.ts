@@ -7,14 +7,18 @@ import { asError, messageOf } from "../../internal/thrown.ts";
 import { describe } from "../batch_shape.ts";
 import { LocalTokenizer } from "../local_tokenizer.ts";
 import type { Tokenizer } from "../tokenizer.ts";
-import { LLMWrapperBase, type RowOutcome } from "./base.ts";
+import { LLMWrapperBase } from "./base.ts";
 import { ContextLimit, countedTokens, type NewTokens, newTokensOf } from "./context_limit.ts";
 import { EngineTokenizer } from "./engine_tokenizer.ts";
-import type { LLMWrapperOptions } from "./options.ts";
-import type { PromptRow } from "./prompt_row.ts";
+import type { InputMode, LLMWrapperOptions } from "./options.ts";
+import type { DefaultOutput, OnlyOptions, UnknownKeys } from "./policy_output.ts";
+import type { PromptRow, RowOutcome } from "./prompt_row.ts";
 
 /** An engine, the address of a server or router, or a function that gives an engine when needed. */
 export type EngineSource = RLSGLangEngine | string | (() => Promise<RLSGLangEngine>);
+
+/** Any wrapper of SGLang, whatever it reads and gives out. */
+export type AnySGLangWrapper = SGLangWrapper<InputMode, UnknownKeys>;
 
 /**
  * A policy on SGLang servers: conversations, texts or token ids in; token ids, log-probabilities,
@@ -30,10 +34,12 @@ export type EngineSource = RLSGLangEngine | string | (() => Promise<RLSGLangEngi
  * await using engine = await AsyncSGLang.connect("http://127.0.0.1:30000");
  * const policy = new SGLangWrapper(engine, { generateKwargs: { maxNewTokens: 64 } });
  * const output = await policy.call({ history: [{ role: "user", content: "Hello" }] });
- * console.log(output.text?.only("response"), output.logProbs?.only("response"));
+ * console.log(output.text.only("response"), output.logProbs.only("response"));
  * ```
  */
-export class SGLangWrapper extends LLMWrapperBase implements AsyncDisposable {
+export class SGLangWrapper<Mode extends InputMode = "history", const Given = DefaultOutput>
+  extends LLMWrapperBase<Mode, Given>
+  implements AsyncDisposable {
   readonly #source: EngineSource;
   #engine: Promise<RLSGLangEngine> | undefined;
   #connected: RLSGLangEngine | undefined;
@@ -48,7 +54,10 @@ export class SGLangWrapper extends LLMWrapperBase implements AsyncDisposable {
    *
    * @throws {ValidationError} An option is unknown, out of range, or does not go with another.
    */
-  constructor(model: EngineSource, options: LLMWrapperOptions = {}) {
+  constructor(
+    model: EngineSource,
+    options?: LLMWrapperOptions<Mode> & Given & OnlyOptions<Given>,
+  ) {
     super(options);
     const isSource = model instanceof RLSGLangEngine || typeof model === "string" ||
       typeof model === "function";
@@ -98,13 +107,18 @@ export class SGLangWrapper extends LLMWrapperBase implements AsyncDisposable {
   }
 
   /** A new wrapper of the same engine and tokenizer; given options win over the present ones. */
-  override getNewVersion(overrides: LLMWrapperOptions = {}): SGLangWrapper {
+  override getNewVersion<NewMode extends InputMode = Mode, const New = DefaultOutput>(
+    overrides?: LLMWrapperOptions<NewMode> & New & OnlyOptions<New>,
+  ): SGLangWrapper<NewMode, Omit<Given, keyof New> & New> {
     const source = this.#source instanceof RLSGLangEngine ? this.#source : () => this.engine();
-    const version = new SGLangWrapper(source, { ...this.options, ...overrides });
-    if (overrides.tokenizer === undefined) version.#tokenizer = this.tokenizer();
+    const version: SGLangWrapper<InputMode> = new SGLangWrapper(source, {
+      ...this.options,
+      ...overrides as LLMWrapperOptions | undefined,
+    });
+    if (overrides?.tokenizer === undefined) version.#tokenizer = this.tokenizer();
     // Whoever uses the tokenizer sees its error; nobody may.
     version.#tokenizer?.catch(() => {});
-    return version;
+    return version as unknown as SGLangWrapper<NewMode, Omit<Given, keyof New> & New>;
   }
 
   /** Ends the queue, and the connection where this wrapper made it. */

@@ -10,10 +10,10 @@ const CHATS = [
   [{ role: "user", content: "Hello" }],
   [{ role: "system", content: "You count." }, { role: "user", content: "One, two, three, ünï 😀" }],
 ];
-const GREEDY: LLMWrapperOptions = {
+const GREEDY = {
   generateKwargs: { temperature: 0, maxNewTokens: 12 },
   inplace: false,
-};
+} as const satisfies LLMWrapperOptions;
 const TOLERANCE = 1e-3;
 
 const targets: readonly (readonly [string, () => string])[] = [
@@ -110,7 +110,7 @@ Deno.test("case 70: padded and ragged log-probs agree with the scores, ESS above
   const ragged = await wrapper.call({ history: CHATS });
   const scores = await wrapper.logProb(ragged);
   const padded = await wrapper.getNewVersion({ padOutput: true }).call({ history: CHATS });
-  const chosen = (output: PolicyOutput, mask: PolicyOutput) =>
+  const chosen = (output: Pick<PolicyOutput, "logProbs">, mask: Pick<PolicyOutput, "masks">) =>
     mask.masks.get("responseMask").flatMap((
       row,
       index,

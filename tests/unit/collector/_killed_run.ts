@@ -1,7 +1,7 @@
 /**
  * A run that may be killed at any moment: groups of tasks of a dataset, whose rows are appended to a
  * file; a state that says how much of the file counts is renamed into its place. Prints a word at each
- * step, so that who started it can kill it anywhere.
+ * step and goes on when it reads a byte, so that who started it can kill it anywhere between two.
  *
  *     deno run -A _killed_run.ts FOLDER
  */
@@ -17,6 +17,11 @@ import { fakePolicy } from "./_fakes.ts";
 interface Saved {
   readonly collector: CollectorState;
   readonly bytes: number;
+}
+
+async function step(word: string): Promise<void> {
+  console.log(word);
+  if (word !== "end") await Deno.stdin.read(new Uint8Array(1));
 }
 
 const [folder] = Deno.args as [string];
@@ -56,17 +61,17 @@ await using collector = new LLMCollector(new EnvironmentPool(make, { size: 16 })
   prefetchBatches: 3,
 });
 if (saved !== null) collector.restore(saved.collector);
-console.log("begin");
+await step("begin");
 for await (const batch of collector) {
-  console.log("batch");
+  await step("batch");
   await writeJsonLines(rowsPath, batch, { append: true });
-  console.log("rows");
+  await step("rows");
   collector.incrementVersion();
   const { size } = await Deno.stat(rowsPath);
   const state: Saved = { collector: collector.state(), bytes: size };
   await Deno.writeTextFile(`${statePath}.tmp`, JSON.stringify(state));
-  console.log("state");
+  await step("state");
   await Deno.rename(`${statePath}.tmp`, statePath);
-  console.log("saved");
+  await step("saved");
 }
-console.log("end");
+await step("end");

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { ValidationError } from "../../../src/errors.ts";
 import { EmbeddedServer } from "../../../src/embedded/mod.ts";
 import { AsyncSGLang } from "../../../src/engine/mod.ts";
+import type { LLMWrapperOptions } from "../../../src/policy/wrapper/options.ts";
 import { SGLangWrapper } from "../../../src/policy/wrapper/sglang_wrapper.ts";
 import { SGLangWeightSyncScheme } from "../../../src/weights/mod.ts";
 import {
@@ -132,11 +133,11 @@ Deno.test("dialogs on a server that refuses and drops are all collected, each on
 });
 
 Deno.test("a wrapper that does not answer conversations is refused", () => {
-  const refused = [
+  const refused: LLMWrapperOptions[] = [
     { inputMode: "text" },
     { inputMode: "history", generate: false },
     { numSamples: 2, inplace: false },
-  ] as const;
+  ];
   for (const options of refused) {
     assert.throws(
       () =>

@@ -4,14 +4,14 @@ import { AsyncSGLang } from "../../../src/engine/mod.ts";
 import { type GatewayOptions, RecordingGateway } from "../../../src/gateway/mod.ts";
 import type { RolloutRow } from "../../../src/collector/mod.ts";
 import type { LLMWrapperOptions } from "../../../src/policy/mod.ts";
-import { SGLangWrapper } from "../../../src/policy/mod.ts";
+import { type AnySGLangWrapper, SGLangWrapper } from "../../../src/policy/mod.ts";
 import { tinyCheckpoint } from "../embedded/_support.ts";
 
 /** A gateway before an embedded server. */
 export interface Setup extends AsyncDisposable {
   readonly server: EmbeddedServer;
   readonly engine: AsyncSGLang;
-  readonly policy: SGLangWrapper;
+  readonly policy: AnySGLangWrapper;
   readonly gateway: RecordingGateway;
 }
 

@@ -6,7 +6,7 @@ import {
   type PromptList,
   RLSGLangEngine,
 } from "../../../src/engine/mod.ts";
-import { LocalTokenizer, SGLangWrapper } from "../../../src/policy/mod.ts";
+import { type InputMode, LocalTokenizer, SGLangWrapper } from "../../../src/policy/mod.ts";
 import type { LLMWrapperOptions, Tokenizer } from "../../../src/policy/mod.ts";
 
 const fixtures = new URL("../../fixtures/policy/", import.meta.url);
@@ -197,9 +197,10 @@ function unused(): never {
 export function wrap(
   options: LLMWrapperOptions = {},
   answers: FakeAnswers = {},
-): { wrapper: SGLangWrapper; engine: FakeEngine } {
+): { wrapper: SGLangWrapper<InputMode>; engine: FakeEngine } {
   const engine = new FakeEngine(answers);
-  return { wrapper: new SGLangWrapper(engine, { tokenizer: qwenTiny, ...options }), engine };
+  const wrapper = new SGLangWrapper(engine, { tokenizer: qwenTiny, ...options });
+  return { wrapper: wrapper as SGLangWrapper<InputMode>, engine };
 }
 
 /** Rows as plain lists. */
