@@ -76,6 +76,10 @@ export const layers: Readonly<Record<string, Layer>> = {
     dynamic: ["ffi"],
   },
   "src/training": { values: base },
+  "src/reference": {
+    values: [...base, "src/training", "src/collector"],
+    types: ["src/engine"],
+  },
   "src/datasets": { values: base },
   "src/sandbox": { values: [...base, "src/policy", "src/collector"] },
   "src/evaluation": { values: [...base, "src/collector", "src/policy"] },

@@ -22,6 +22,8 @@ export interface BatchQueueOptions {
   readonly stats: MutableStats;
   /** Ends the members of a group that still run. */
   readonly abandonGroup: (group: number) => void;
+  /** Called before a batch is taken, while all of it still waits. */
+  readonly beforeTake: () => void;
 }
 
 const MAX_STALE_RETRIES = 8;
@@ -34,6 +36,7 @@ export class BatchQueue {
   readonly #stats: MutableStats;
   readonly #assembler: Assembler;
   readonly #groups: Groups | null;
+  readonly #beforeTake: () => void;
   readonly #errors: { readonly error: Error; readonly over: number | null }[] = [];
   #failures: { readonly failure: DialogFailure; readonly over: number | null }[] = [];
   #settled = new Settled();
@@ -52,6 +55,7 @@ export class BatchQueue {
     this.#stats = options.stats;
     this.#assembler = makeAssembler(plan, { perBatch, environments });
     this.#groups = this.#makeGroups(options);
+    this.#beforeTake = options.beforeTake;
   }
 
   /** Whether whole dialogs are given out: only then is one that was given out over. */
@@ -280,6 +284,7 @@ export class BatchQueue {
   }
 
   #toBatch({ rows, shape }: Assembled): RolloutBatch {
+    this.#beforeTake();
     // The reader has what it waited for, also in the moments until it knows.
     this.hasReader = false;
     const { versions, maxStaleness, totalTurns } = this.#plan;

@@ -81,7 +81,12 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
   readonly #changes = new ChangeSignal();
   readonly #turn = new Semaphore(1);
   readonly #unlinkSignal: () => void;
+  readonly #shutdown = new AbortController();
   #postproc: LLMCollectorOptions<Item>["postproc"];
+  /** A batch whose `postproc` failed: the next call tries it again. */
+  #held: RolloutBatch | null = null;
+  /** The state before the batch that is on its way to who gets it. */
+  #before: CollectorState | null = null;
   readonly #membersPerGroup: number;
   #started: Promise<void> | null = null;
   #isShutDown = false;
@@ -118,9 +123,13 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
       tasks,
       stats: this.#stats,
       abandonGroup: (group) => this.#scheduler.abandonGroup(group),
+      beforeTake: () => this.#before = this.#queue.givesWholeDialogs ? this.#present() : null,
     });
     this.#scheduler = this.#makeScheduler(slots, tasks);
-    const onAbort = () => this.#stopping.abort(options.signal?.reason);
+    const onAbort = () => {
+      this.#stopping.abort(options.signal?.reason);
+      this.#shutdown.abort(options.signal?.reason);
+    };
     options.signal?.addEventListener("abort", onAbort, { once: true });
     if (options.signal?.aborted) onAbort();
     this.#unlinkSignal = () => options.signal?.removeEventListener("abort", onAbort);
@@ -149,13 +158,18 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
   /**
    * Where the run stands, as plain JSON: to be written down together with what became of the rows that
    * were given out so far, and given to {@linkcode LLMCollector.restore} of a later run. Dialogs that
-   * run, and rows that wait to be given out, are not in it: they are run again.
+   * run, and rows that wait to be given out, are not in it: they are run again. Nor is a batch that
+   * `postproc` or the sink still has: at every moment the state and the sink fit together.
    *
    * @throws {StateError} Where turns are given out one by one, since half a dialog cannot be gone on
    *   with; use `yieldCompletedTrajectories` or `groupSize`.
    */
   state(): CollectorState {
     this.#needWholeDialogs();
+    return this.#before ?? this.#present();
+  }
+
+  #present(): CollectorState {
     const { rowsYielded, rowsStale, turns } = this.#stats;
     const { dialogsStarted, dialogsCompleted, dialogsFailed } = this.#stats;
     return {
@@ -247,40 +261,64 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
   }
 
   /** Replaces what is applied to every batch before it is given out. */
-  setPostproc(postproc: (batch: RolloutBatch) => RolloutBatch | Promise<RolloutBatch>): void {
+  setPostproc(postproc: NonNullable<LLMCollectorOptions["postproc"]>): void {
     this.#postproc = postproc;
   }
 
   /**
    * Collects one batch; `null` at the end. It goes to the caller even with a sink. Throws the error
    * of a dialog (`onDialogError: "throw"`), after which the next call goes on; a timeout; an abort
-   * error after a shutdown. Dialogs that failed after the last batch (`"skip"`) come in one without
-   * rows.
+   * error after a shutdown; the error of `postproc`, after which the next call gives it the same batch
+   * again. Dialogs that failed after the last batch (`"skip"`) come in one without rows.
    */
   async rollout(options: RolloutOptions = {}): Promise<RolloutBatch | null> {
+    const batch = await this.#collect(options);
+    this.#before = null;
+    return batch;
+  }
+
+  async #collect(options: RolloutOptions): Promise<RolloutBatch | null> {
     using _turn = await this.#turn.acquire(options.signal);
+    if (this.#held !== null) return await this.#processed(this.#held, options);
     if (this.#queue.isClosed) return this.#afterEnd();
     await this.#start();
     if (this.#options.resetAtEachIter) this.#scheduler.restartAll();
     this.#queue.hasReader = true;
     try {
       const batch = await watchBatch(this, () => this.#nextBatch(options));
-      if (batch === null || this.#postproc === undefined) return batch;
-      return await this.#postproc(batch);
+      return batch === null ? null : await this.#processed(batch, options);
     } finally {
       this.#queue.hasReader = false;
       if (this.#queue.isClosed) await this.#stop("the collector reached its end");
     }
   }
 
+  async #processed(batch: RolloutBatch, { signal }: RolloutOptions): Promise<RolloutBatch> {
+    if (this.#postproc === undefined) return batch;
+    const { signal: ending } = this.#shutdown;
+    this.#held = batch;
+    const processed = await this.#postproc(batch, {
+      signal: signal === undefined ? ending : AbortSignal.any([signal, ending]),
+    });
+    this.#held = null;
+    return processed;
+  }
+
   /** The batches, or what the sink answers to each. Leaving the loop keeps the rest collected. */
   async *[Symbol.asyncIterator](): AsyncIterableIterator<Item> {
     const sink = this.#options.replayBuffer ?? this.#options.queue;
     for (;;) {
-      const batch = await this.rollout();
+      const batch = await (sink === undefined ? this.rollout() : this.#collect({}));
       if (batch === null) return;
-      if (sink === undefined) yield batch as Item;
-      else yield await sink.accept(batch, { signal: this.#stopping.signal });
+      if (sink === undefined) {
+        yield batch as Item;
+        continue;
+      }
+      const accepted = sink.accept(batch, { signal: this.#stopping.signal });
+      // A sink that takes at once has the batch now, not some moments later.
+      const item = accepted instanceof Promise ? await accepted : accepted;
+      this.#before = null;
+      yield item;
     }
   }
 
@@ -307,9 +345,15 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
     await withDeadline({ phase: "collector end", timeoutMs, signal }, () => pump);
   }
 
-  /** Takes what is collected and not given out yet, also less than a batch; `null` when nothing. */
+  /**
+   * Takes what is collected and not given out yet, also less than a batch; `null` when nothing. A batch
+   * whose `postproc` failed comes first, as it was before it.
+   */
   drain(): RolloutBatch | null {
-    return this.#queue.drain();
+    const batch = this.#held ?? this.#queue.drain();
+    this.#held = null;
+    this.#before = null;
+    return batch;
   }
 
   /**
@@ -318,6 +362,7 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
    */
   async asyncShutdown(): Promise<void> {
     this.#isShutDown = true;
+    this.#shutdown.abort(new StateError("Stopped: the collector was shut down"));
     await this.#stop("the collector was shut down");
     const pump = this.#pump;
     this.#pump = null;

@@ -69,6 +69,8 @@ export class Groups {
   addTrajectory({ rows }: Trajectory): WholeGroup | null {
     const { group, member } = rows[0]!;
     const open = this.#of(group);
+    const [[first] = []] = open.done.values();
+    if (first !== undefined) sharePrompt(first, rows[0]!);
     open.done.set(member, rows);
     open.alive--;
     return this.#settle(group, open);
@@ -135,5 +137,14 @@ export class Groups {
     open.watch.end();
     if (open.alive === 0) return;
     this.#options.abandon(group);
+  }
+}
+
+/** Lets a row have the very array of ids that another one has, where they are the same ids. */
+function sharePrompt({ promptIds }: RolloutRow, row: RolloutRow): void {
+  const own = row.promptIds;
+  if (promptIds === null || own === null || promptIds.length !== own.length) return;
+  if (own.every((id, at) => id === promptIds[at])) {
+    (row as { promptIds: RolloutRow["promptIds"] }).promptIds = promptIds;
   }
 }

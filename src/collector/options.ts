@@ -67,8 +67,16 @@ export interface LLMCollectorOptions<Item = RolloutBatch> {
   readonly replayBuffer?: BatchSink<Item> | undefined;
   /** Batches go in here, and the reader gets `null`. */
   readonly queue?: BatchSink<Item> | undefined;
-  /** Applied to every batch before it is given out. */
-  readonly postproc?: ((batch: RolloutBatch) => RolloutBatch | Promise<RolloutBatch>) | undefined;
+  /**
+   * Applied to every batch before it is given out; the signal fires when nobody waits for it any more.
+   * A batch for which it throws is not lost: it gets the same one again.
+   */
+  readonly postproc?:
+    | ((
+      batch: RolloutBatch,
+      context: { readonly signal: AbortSignal },
+    ) => RolloutBatch | Promise<RolloutBatch>)
+    | undefined;
   /** Track policy versions: as integers (`true`, `"int"`), as UUIDs, or in your own tracker. */
   readonly trackPolicyVersion?: boolean | VersionKind | PolicyVersion | undefined;
   /**

@@ -6,6 +6,7 @@ import { messageOf } from "../internal/thrown.ts";
 import type { RolloutBatch } from "./batch.ts";
 import type { BatchSink } from "./options.ts";
 import type { RolloutRow } from "./row.ts";
+import { readRows, writeRows } from "./saved_rows.ts";
 
 /** Somebody who waits for rows. */
 interface Waiter {
@@ -169,6 +170,52 @@ export class ReplayBuffer implements BatchSink<null> {
     } finally {
       this.#waiting.delete(entry);
     }
+  }
+
+  /**
+   * Writes its rows to a file, bit for bit, as they are at the moment of the call: what comes in while
+   * it writes is not in it. Taken together with `collector.state()`, without an `await` between the
+   * two, it is what a run goes on from. The file appears whole or not at all.
+   *
+   * Needs `--allow-write` of the file and of the same with `.part` behind it.
+   *
+   * @example
+   * ```ts ignore
+   * const state = collector.state();
+   * await buffer.save("buffer-7.jsonl");
+   * await Deno.writeTextFile("state.json", JSON.stringify({ state, buffer: "buffer-7.jsonl" }));
+   * ```
+   */
+  async save(path: string, options: { signal?: AbortSignal } = {}): Promise<void> {
+    const { length, capacity } = this;
+    const oldest = length < capacity ? 0 : this.#next;
+    const rows = [...this.#rows.slice(oldest), ...this.#rows.slice(0, oldest)];
+    await writeRows(path, rows, { added: this.#added, signal: options.signal });
+  }
+
+  /**
+   * Takes the rows that {@linkcode ReplayBuffer.save} wrote, into an empty buffer. One of a smaller
+   * capacity keeps the newest. Nothing is taken of a file that is damaged. Needs `--allow-read`.
+   *
+   * @throws {StateError} The buffer holds rows already.
+   * @throws {ValidationError} The file is another one, was cut, or has a damaged row.
+   */
+  async restore(path: string, options: { signal?: AbortSignal } = {}): Promise<void> {
+    const requireEmpty = () => {
+      if (this.#added === 0) return;
+      throw new StateError("Cannot restore: rows were added to the buffer already");
+    };
+    requireEmpty();
+    const read = new ReplayBuffer({ capacity: this.capacity });
+    let added = 0;
+    for await (const item of readRows(path, { signal: options.signal })) {
+      if ("rows" in item) added = item.added;
+      else read.extend([item]);
+    }
+    requireEmpty();
+    this.extend(read.#rows.slice(read.length < this.capacity ? 0 : read.#next));
+    if (read.length === this.capacity) this.extend(read.#rows.slice(0, read.#next));
+    this.#added = added;
   }
 
   #refuse(waiter: Waiter): void {

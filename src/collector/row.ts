@@ -35,7 +35,10 @@ export interface RolloutRow {
   readonly response: Message;
   /** The dialog after it: `messages`, `response` and what the environment added. */
   readonly nextMessages: readonly Message[];
-  /** Ids of the prompt `(P)`, when the policy knows them. */
+  /**
+   * Ids of the prompt `(P)`, when the policy knows them. Members of a group share one array where their
+   * first prompts are the same: do not write into it.
+   */
   readonly promptIds: Int32Array | null;
   /** The sampled ids `(R)`. */
   readonly responseIds: Int32Array;

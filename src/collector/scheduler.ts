@@ -63,13 +63,16 @@ interface Booking {
 export class Scheduler {
   readonly #options: SchedulerOptions;
   readonly #gate: Gate;
-  readonly #booked = new Map<number, Booking>();
+  /** By place. Not a map: one whose entries come and go holds many that are gone. */
+  readonly #booked: (Booking | null)[];
+  #running = 0;
   #epoch = 0;
   #loops: Promise<void>[] = [];
 
   constructor(options: SchedulerOptions) {
     this.#options = options;
     this.#gate = new Gate((request) => this.#answer(request));
+    this.#booked = Array.from({ length: options.slots }, () => null);
   }
 
   /** Begins; nothing happens until turns are wanted. */
@@ -93,25 +96,26 @@ export class Scheduler {
 
   /** Ends the members of a group that still run. */
   abandonGroup(group: number): void {
-    for (const { task, ending } of this.#booked.values()) {
-      if (task.group === group) ending.abort(new StateError("The group does not need this dialog"));
+    for (const booking of this.#booked) {
+      if (booking?.task.group !== group) continue;
+      booking.ending.abort(new StateError("The group does not need this dialog"));
     }
   }
 
   /** Whether no dialog runs and none waits. */
   get isExhausted(): boolean {
-    return this.#booked.size === 0 && !this.#options.tasks.hasTask;
+    return this.#running === 0 && !this.#options.tasks.hasTask;
   }
 
   /** Whether dialogs run, but none of them may take a turn, and no other one waits to begin. */
   get isStalled(): boolean {
-    const { size } = this.#booked;
-    return size > 0 && this.#gate.waitingTurns === size && !this.#options.tasks.hasTask;
+    return this.#running > 0 && this.#gate.waitingTurns === this.#running &&
+      !this.#options.tasks.hasTask;
   }
 
   /** Dialogs that run. */
   get running(): number {
-    return this.#booked.size;
+    return this.#running;
   }
 
   /** Resolves when every place has stopped; the signal must have fired. */
@@ -126,7 +130,8 @@ export class Scheduler {
     // Booked here and not when the place wakes, so that two cannot be promised one dialog.
     if (request.begins) {
       const task = tasks.take()!;
-      this.#booked.set(request.environment, { task, ending: new AbortController() });
+      this.#booked[request.environment] = { task, ending: new AbortController() };
+      this.#running++;
       if (task.attempt === 0) this.#options.stats.dialogsStarted++;
     }
     return "pass";
@@ -135,7 +140,7 @@ export class Scheduler {
   #endAll(): void {
     const { reason } = this.#options.signal;
     this.#gate.close(reason);
-    for (const { ending } of this.#booked.values()) ending.abort(reason);
+    for (const booking of this.#booked) booking?.ending.abort(reason);
   }
 
   async #runSlot(index: number): Promise<void> {
@@ -144,7 +149,7 @@ export class Scheduler {
     try {
       while (!signal.aborted) {
         await this.#gate.pass({ environment: index, begins: true });
-        const booking = this.#booked.get(index)!;
+        const booking = this.#booked[index]!;
         const { task, ending } = booking;
         try {
           environment ??= await this.#open(index);
@@ -158,7 +163,8 @@ export class Scheduler {
           else await this.#meetFailure(booking, error);
           if (signal.aborted) return;
         } finally {
-          this.#booked.delete(index);
+          this.#booked[index] = null;
+          this.#running--;
           this.#options.events.onChange();
         }
       }

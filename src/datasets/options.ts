@@ -4,8 +4,11 @@ export interface DatasetOptions {
   readonly maxRows?: number | undefined;
   /** Longest line of JSON lines, in bytes. Default 64 MiB. */
   readonly maxLineBytes?: number | undefined;
-  /** Largest file that is read into memory (Parquet, JSON), in bytes. Default 4 GiB. */
-  readonly maxFileBytes?: number | undefined;
+  /**
+   * Of Parquet: most bytes of rows that are held at once, counted as the file does before compression;
+   * as objects they take some times as much. A single row group may have as many. Default 1 GiB.
+   */
+  readonly maxMemoryBytes?: number | undefined;
   /** Cancels the opening. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -14,14 +17,14 @@ export interface DatasetOptions {
 export interface DatasetSettings {
   readonly maxRows: number;
   readonly maxLineBytes: number;
-  readonly maxFileBytes: number;
+  readonly maxMemoryBytes: number;
   readonly signal: AbortSignal | undefined;
 }
 
 /** Fills in the defaults. */
 export function settingsOf(options: DatasetOptions): DatasetSettings {
-  const { maxRows = 10_000_000, maxLineBytes = 2 ** 26, maxFileBytes = 2 ** 32 } = options;
-  return { maxRows, maxLineBytes, maxFileBytes, signal: options.signal };
+  const { maxRows = 10_000_000, maxLineBytes = 2 ** 26, maxMemoryBytes = 2 ** 30 } = options;
+  return { maxRows, maxLineBytes, maxMemoryBytes, signal: options.signal };
 }
 
 /** A row of a file: its columns by name. */

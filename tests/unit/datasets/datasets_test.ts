@@ -5,6 +5,8 @@ import fc from "fast-check";
 import {
   type Dataset,
   datasetOf,
+  type DatasetOptions,
+  type DatasetRow,
   huggingFaceDataset,
   jsonLinesDataset,
   parquetDataset,
@@ -92,9 +94,7 @@ Deno.test("a source without end stops at maxRows", async () => {
 
 Deno.test("Parquet that pyarrow wrote is read in each compression, and damage is refused", async () => {
   const [snappy, ...others] = await Promise.all(
-    ["snappy", "zstd", "gzip"].map(async (name) =>
-      await taken(await parquetDataset(fixture(name)))
-    ),
+    ["snappy", "zstd", "gzip"].map((name) => readAll(fixture(name))),
   );
   assert.equal(snappy!.length, 20);
   assert.deepEqual(snappy![7], {
@@ -108,7 +108,7 @@ Deno.test("Parquet that pyarrow wrote is read in each compression, and damage is
   assert.equal(snappy![8]!.score, null);
   for (const other of others) assert.deepEqual(other, snappy);
   await assert.rejects(parquetDataset(fixture("zstd"), { maxRows: 19 }), LimitError);
-  await assert.rejects(parquetDataset(fixture("zstd"), { maxFileBytes: 99 }), LimitError);
+  await assert.rejects(readAll(fixture("zstd"), { maxMemoryBytes: 99 }), LimitError);
   const whole = await Deno.readFile(fixture("zstd"));
   const path = await Deno.makeTempFile();
   try {
@@ -116,7 +116,7 @@ Deno.test("Parquet that pyarrow wrote is read in each compression, and damage is
       const bytes = whole.slice();
       bytes[at]! ^= 0xff;
       await Deno.writeFile(path, bytes);
-      await parquetDataset(path).catch((error) => {
+      await readAll(path).catch((error) => {
         if (!(error instanceof SGLangError)) throw error;
       });
     }
@@ -125,6 +125,34 @@ Deno.test("Parquet that pyarrow wrote is read in each compression, and damage is
   } finally {
     await Deno.remove(path);
   }
+});
+
+async function readAll(path: string, options: DatasetOptions = {}): Promise<DatasetRow[]> {
+  await using dataset = await parquetDataset(path, options);
+  return await taken(dataset);
+}
+
+Deno.test("in whatever order rows of a Parquet file are taken, with however little memory, they are the same", async () => {
+  const all = await readAll(fixture("groups"));
+  assert.deepEqual(all.map(({ id }) => id), numbers(23));
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(fc.nat(22), { maxLength: 60 }),
+      // A row group has some 450 bytes before compression.
+      fc.constantFrom(500, 1000, 10_000),
+      fc.boolean(),
+      async (order, maxMemoryBytes, atOnce) => {
+        await using dataset = await parquetDataset(fixture("groups"), { maxMemoryBytes });
+        const rows = [];
+        if (atOnce) rows.push(...await Promise.all(order.map((index) => dataset.task(index))));
+        else for (const index of order) rows.push(await dataset.task(index));
+        assert.deepEqual(rows, order.map((index) => all[index]));
+      },
+    ),
+    { numRuns: 60 },
+  );
+  await using small = await parquetDataset(fixture("groups"), { maxMemoryBytes: 400 });
+  await assert.rejects(small.task(0), /row group 0 is larger than maxMemoryBytes, 400: write the/);
 });
 
 Deno.test("a folder of the Hugging Face Hub is read by its README, else by the names of its files", async () => {
