@@ -4,5 +4,5 @@
  *
  * @module
  */
-export { scoreRows, type ScoreRowsOptions } from "./score_rows.ts";
+export { type ScorableRow, scoreRows, type ScoreRowsOptions } from "./score_rows.ts";
 export { klReward, type KlRewardOptions } from "./kl_reward.ts";
