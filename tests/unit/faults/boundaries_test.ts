@@ -1,7 +1,18 @@
 import assert from "node:assert/strict";
 import { openCheckpoint } from "../../../src/checkpoint/mod.ts";
 import { SGLangClient, type SGLangClientOptions } from "../../../src/client/mod.ts";
-import { LimitError, SGLangError, TimeoutError } from "../../../src/errors.ts";
+import { ReplayBuffer } from "../../../src/collector/mod.ts";
+import {
+  LimitError,
+  SGLangError,
+  TemplateLimitError,
+  TimeoutError,
+  UnreachableError,
+} from "../../../src/errors.ts";
+import { makeTokenDecoder } from "../../../src/internal/token_decoder.ts";
+import { LocalTokenizer } from "../../../src/policy/local_tokenizer.ts";
+import type { TemplateLimits } from "../../../src/policy/templates/jinja/mod.ts";
+import { renderChat } from "../../../src/policy/templates/render.ts";
 import { FakeClock, until } from "../../_support/clock.ts";
 import { type RawHandler, rawServer, send } from "../../_support/raw_server.ts";
 
@@ -138,7 +149,73 @@ const faults: Readonly<Record<string, Fault>> = {
     await file.write(length);
     await file.truncate(90_000_008);
   }),
+  "an index of 20,000 files": inFolder((folder) => {
+    const names = Array.from({ length: 20_000 }, (_, i) => [`t${i}`, `f${i}.safetensors`]);
+    return writeIndex(folder, Object.fromEntries(names));
+  }),
+  "an index that names a file elsewhere": inFolder((folder) =>
+    writeIndex(folder, { a: "../../etc/passwd" })
+  ),
+  "a tokenizer.json that is nested a million times": async () => {
+    const folder = await Deno.makeTempDir();
+    try {
+      await Deno.writeTextFile(`${folder}/tokenizer.json`, "[".repeat(1_000_000));
+      return await LocalTokenizer.fromFolder(folder).catch((error: unknown) => error);
+    } finally {
+      await Deno.remove(folder, { recursive: true });
+    }
+  },
+  "a pattern of tokenizer.json that never ends": thrown(() =>
+    makeTokenDecoder({
+      tokens: ["a".repeat(60) + "b"],
+      special: new Set(),
+      decoder: { type: "Replace", pattern: { Regex: "(a|a)+$" }, content: "c" },
+    })!.decode([0], false)
+  ),
+  "a chat template that loops for hours": rendering(
+    "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+    { maxSteps: 10 ** 12, maxMs: 20 },
+  ),
+  "a chat template that does too much": rendering(
+    "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+    { maxSteps: 10_000 },
+  ),
+  "a chat template that fills the memory": rendering("{{ 'a' * 10 ** 9 }}"),
+  "a chat template that calls itself": rendering(
+    "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}",
+  ),
+  "a chat template that reaches out of its world": rendering(
+    "{{ messages.constructor.constructor('return 1')() }}",
+  ),
+  "a collector that fails while rows are waited for": async () => {
+    const buffer = new ReplayBuffer({ capacity: 10 });
+    buffer.begin();
+    const waiting = buffer.waitFor(5).catch((error: unknown) => error);
+    buffer.end(new UnreachableError("the server is gone", { url: "http://127.0.0.1:1" }));
+    return await waiting;
+  },
 };
+
+function writeIndex(folder: string, weight_map: Record<string, string>): Promise<void> {
+  const text = JSON.stringify({ weight_map });
+  return Deno.writeTextFile(`${folder}/model.safetensors.index.json`, text);
+}
+
+function thrown(run: () => unknown): Fault {
+  return () => {
+    try {
+      run();
+      return Promise.resolve(undefined);
+    } catch (error) {
+      return Promise.resolve(error);
+    }
+  };
+}
+
+function rendering(template: string, limits?: Partial<TemplateLimits>): Fault {
+  const messages = [{ role: "user" as const, content: "x" }];
+  return thrown(() => renderChat(messages, { template, addGenerationPrompt: false, limits }));
+}
 
 const page = new URL("../../../docs/faults.md", import.meta.url);
 const [begin, end] = ["<!-- boundaries -->", "<!-- /boundaries -->"];
@@ -146,7 +223,7 @@ const [begin, end] = ["<!-- boundaries -->", "<!-- /boundaries -->"];
 /** A row of the table: what happens, in which class of error it ends, and by what. */
 function rowOf(fault: string, error: unknown): string {
   assert.ok(error instanceof SGLangError, `${fault}: ${Deno.inspect(error)}`);
-  const by = error instanceof LimitError
+  const by = error instanceof LimitError || error instanceof TemplateLimitError
     ? `\`${error.limit}\``
     : error instanceof TimeoutError
     ? "the deadline of the call"
