@@ -3,7 +3,8 @@
 # Deno on GPU 0, real SGLang servers on the others. With three GPUs one 0.5B server spans two of them
 # (tp 2), with four such a one is beside another on a card of its own.
 #
-# Parts for two GPUs: rates q05b q7b learning python first gaps deterministic fp8 trainer adapters
+# Parts for two GPUs: rates q05b q7b learning python first gaps deterministic fp8 fp8blocks trainer
+#                     adapters delta
 #       for three:     also kill, isolation, ipc, moe
 #
 #   bash scripts/gpu/run_multi.sh
@@ -109,6 +110,14 @@ make_models() {
     making+=($!)
   done
   wait "${making[@]}"
+  making=()
+  for version in a b; do
+    wants fp8blocks || break
+    CUDA_VISIBLE_DEVICES= "$GPU_PYTHON" tests/gpu/support/fp8_model.py "$models/q05b-$version" \
+      "$models/q05b-fp8-$version" &
+    making+=($!)
+  done
+  [ -z "${making[*]}" ] || wait "${making[@]}"
   say "models made, $(du -sBG "$models" | cut -f1)"
 }
 servers=()
@@ -201,10 +210,12 @@ if wants adapters; then
     GPU_PLAIN+=" $(address $((port + 880 + 20 * gpu)))"
   done
 fi
+wants fp8blocks && start_server fp8blocks $((port + 960)) 1 --model-path "$models/q05b-fp8-a"
 wants fp8 && start_server fp8 $((port + 740)) 1 "${small[@]}" --quantization fp8
 export GPU_FLEET_Q05B GPU_FLEET_Q7B=${GPU_FLEET_Q7B# } GPU_HEALTHY=${GPU_HEALTHY# }
 export GPU_VICTIMS GPU_IPC GPU_TWIN=$(address $((port + 400))) GPU_MOE=$(address $((port + 600)))
 export GPU_LORA=${GPU_LORA# } GPU_PLAIN=${GPU_PLAIN# }
+export GPU_FP8_BLOCKS=$(address $((port + 960)))
 export GPU_DETERMINISTIC=$(address $((port + 700))) GPU_FP8=$(address $((port + 740)))
 
 for part in $parts; do
@@ -230,6 +241,14 @@ for part in $parts; do
     trainer)
       PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH} run_part trainer "${MOST:-300}" "$deno" test -A \
         --no-check --cached-only tests/gpu/trainer_test.ts
+      ;;
+    fp8blocks)
+      run_part fp8blocks "${MOST:-120}" "$deno" test -A --no-check --cached-only tests/gpu/quantised_test.ts
+      ;;
+    # A delta beside the whole file on this host; no server.
+    delta)
+      TMPDIR=$models run_part delta "${MOST:-120}" "$deno" run -A --no-check --cached-only bench/delta.ts 256
+      sed 's/^/delta: /' "$logs/delta.log"
       ;;
     # A LoRA adapter beside the full sync, and a PEFT model's by the link.
     adapters)

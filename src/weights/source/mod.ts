@@ -4,6 +4,7 @@
  *
  * @module
  */
+export { float8Blocks, type Float8Options } from "./float8.ts";
 export type { ModelInput, StatefulModel } from "./input.ts";
 export { type NamedWeight, type WeightIterator, weightIterator } from "./iterator.ts";
 export { safetensors } from "./safetensors.ts";
