@@ -89,6 +89,18 @@ export function step(before: ServerRecord, input: ServerInput, context: StepCont
   return { record: go(counted, way, context), actions: way.does ?? [] };
 }
 
+/** Why a server whose pause is over is started again, or given up, in words. */
+export function dueReason(
+  { restarts }: ServerRecord,
+  { restartLimit, steadyMs }: FleetRules,
+  lastReason: string,
+): string {
+  if (restarts < restartLimit) return `start ${restarts + 1} of ${restartLimit}: ${lastReason}`;
+  const steady = `${steadyMs / 1000} s of health between`;
+  return `it was started again ${restarts} times without ${steady}, and now ${lastReason}; ` +
+    "an order to restart it starts it again";
+}
+
 function count(
   record: ServerRecord,
   input: ServerInput,

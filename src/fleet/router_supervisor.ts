@@ -4,7 +4,7 @@ import { withDeadline } from "../internal/deadline.ts";
 import type { Logger } from "../internal/logger.ts";
 import { messageOf } from "../internal/thrown.ts";
 import type { FleetEvent } from "./events.ts";
-import { type FleetRules, newRecord, type ServerRecord, step } from "./machine.ts";
+import { dueReason, type FleetRules, newRecord, type ServerRecord, step } from "./machine.ts";
 import type { StartableRouter } from "./options.ts";
 import { PresentWork } from "./present_work.ts";
 import type { SupervisedServer } from "./supervised.ts";
@@ -79,7 +79,8 @@ export class RouterSupervisor {
       else if (state === "dead") {
         const pauseMs = (dueAt ?? 0) - clock.now();
         if (pauseMs > 0) await this.#work.pause(pauseMs, clock);
-        if (!signal.aborted && clock.now() >= (dueAt ?? 0)) this.#feed("due");
+        if (signal.aborted || clock.now() < (dueAt ?? 0)) continue;
+        this.#feed("due", dueReason(this.#record, this.#options.rules, this.#reason));
       } else {
         await this.#probe(signal);
         if (!signal.aborted) await this.#work.pause(probeMs, clock);

@@ -5,7 +5,7 @@ import { type Logger, silentLogger } from "../internal/logger.ts";
 import { messageOf } from "../internal/thrown.ts";
 import type { ServerDiscovery } from "./discovery/discovery.ts";
 import { type FleetEvent, FleetEvents } from "./events.ts";
-import { type FleetRules, newRecord, step } from "./machine.ts";
+import { dueReason, type FleetRules, newRecord, step } from "./machine.ts";
 import {
   type FleetSupervisorOptions,
   type FleetWorker,
@@ -409,7 +409,8 @@ export class FleetSupervisor implements AsyncDisposable {
     if (state === "dead" && isOurs) {
       const pauseMs = (dueAt ?? 0) - this.#clock.now();
       if (pauseMs > 0) await member.pause(pauseMs, this.#clock);
-      if (!signal.aborted && this.#clock.now() >= (dueAt ?? 0)) this.#feed(member, "due", "");
+      if (signal.aborted || this.#clock.now() < (dueAt ?? 0)) return;
+      this.#feed(member, "due", dueReason(member.record, this.#rules, member.reason));
       return;
     }
     await this.#probe(member, signal);

@@ -85,7 +85,7 @@ export async function startFleet(options: StartOptions): Promise<Started> {
 
 function told({ kind, to, reason }: FleetEvent): string {
   const words = { state: to, refit_failed: "was not refitted", waits: "waits" } as const;
-  return `${kind === "below_minimum" ? "too few" : words[kind]}: ${reason || "it is its turn"}`;
+  return `${kind === "below_minimum" ? "too few" : words[kind]}: ${reason}`;
 }
 
 function routerDied(

@@ -1,8 +1,12 @@
 /** Real replicas behind the real router under load, for tests that kill some of them. */
 import assert from "node:assert/strict";
 import { AsyncSGLang, type FromPretrainedOptions } from "../../../src/engine/mod.ts";
+import { sleep } from "../../../src/internal/deadline.ts";
 import { safetensors } from "../../../src/weights/source/mod.ts";
 import { cpuEnv, modelPath, routerPython, serverPython } from "../../_support/real.ts";
+
+/** Longest wait for a replica: more than one start that hangs takes to be given up. */
+const HEAL_MS = 300_000;
 
 /** What a run counted. */
 export interface KillingReport {
@@ -104,19 +108,21 @@ export async function killReplicas(kills: number): Promise<KillingReport> {
     await using _load = load;
     for (let kill = 0; kill < kills; kill++) {
       const victim = engine.managed!.servers[kill % 2]!;
-      const seen = engine.supervisor!.events({ signal: AbortSignal.timeout(180_000) });
+      const seen = engine.supervisor!.events({ signal: AbortSignal.timeout(HEAL_MS) });
+      const way: string[] = [];
       const killedAt = performance.now();
       Deno.kill(victim.pid!, "SIGKILL");
       let isBack = false;
-      for await (const { url, to } of seen) {
+      for await (const { url, kind, to, reason } of seen) {
         if (url !== victim.url) continue;
+        way.push(`${Math.round(performance.now() - killedAt)} ms ${kind} ${to}: ${reason}`);
         assert.notEqual(to, "retired", "the budget is as large as the number of kills");
         if (to === "healthy") {
           isBack = true;
           break;
         }
       }
-      assert.ok(isBack, `${victim.url} did not come back after kill ${kill + 1}`);
+      assert.ok(isBack, await lateWords(`${victim.url} after kill ${kill + 1}`, way, victim));
       healedMs.push(Math.round(performance.now() - killedAt));
       const { weightVersion } = await engine.workers.find(({ url }) => url === victim.url)!.client
         .modelInfo();
@@ -125,4 +131,78 @@ export async function killReplicas(kills: number): Promise<KillingReport> {
   }
   const { errors, strange, count } = load;
   return { kills, ...count, errors, strange, healedMs };
+}
+
+/** What a run saw of a replica that was killed whenever it was back. */
+export interface RetirementReport extends Omit<KillingReport, "healedMs"> {
+  /** From the first kill until it was retired, in milliseconds. */
+  readonly retiredMs: number;
+  /** What the event said. */
+  readonly reason: string;
+  /** What the engine said of both replicas then. */
+  readonly states: readonly string[];
+  /** The same after an order to start it again. */
+  readonly statesAfterOrder: readonly string[];
+}
+
+/** Kills one replica as soon as it is back, with the default budget, until it is retired. */
+export async function retireReplica(): Promise<RetirementReport> {
+  await using engine = await startFleet();
+  await engine.initWeightUpdateGroup();
+  const { version } = (await engine.updateWeights(safetensors(modelPath("tiny1"))))!;
+  const load = loadFleet(engine, { requests: 16, tokens: 24, version });
+  const supervisor = engine.supervisor!;
+  const { url } = engine.managed!.servers[0]!;
+  const states = () => supervisor.servers.map(({ state }) => state);
+  let kills = 0;
+  const kill = () => {
+    kills++;
+    Deno.kill(engine.managed!.servers[0]!.pid!, "SIGKILL");
+  };
+  const retired = { ms: 0, reason: "", states: [] as string[] };
+  let statesAfterOrder: string[] = [];
+  {
+    await using _load = load;
+    const startedAt = performance.now();
+    const seen = supervisor.events({ signal: AbortSignal.timeout(HEAL_MS) });
+    kill();
+    for await (const event of seen) {
+      if (event.url !== url) continue;
+      if (event.to === "retired") {
+        retired.ms = Math.round(performance.now() - startedAt);
+        retired.reason = event.reason;
+        retired.states = states();
+        break;
+      }
+      if (event.to === "healthy") kill();
+    }
+    assert.notEqual(retired.ms, 0, `not retired after ${kills} kills`);
+    // The other one serves on alone, until somebody orders this one back.
+    const before = load.count.samples;
+    while (load.count.samples < before + 16) await sleep(100);
+    await supervisor.restart(url, { signal: AbortSignal.timeout(HEAL_MS) });
+    statesAfterOrder = states();
+  }
+  const { errors, strange, count } = load;
+  const { ms: retiredMs, reason } = retired;
+  return {
+    kills,
+    ...count,
+    errors,
+    strange,
+    retiredMs,
+    reason,
+    states: retired.states,
+    statesAfterOrder,
+  };
+}
+
+/** What is known of a replica that is not back in time. */
+async function lateWords(
+  name: string,
+  way: readonly string[],
+  { logFile }: { readonly logFile?: string | undefined },
+): Promise<string> {
+  const log = logFile === undefined ? "" : await Deno.readTextFile(logFile);
+  return [`${name} is not back:`, ...way, "Its log:", log.slice(-8_000)].join("\n");
 }

@@ -92,6 +92,7 @@ Deno.test("killed four times within a minute a server is retired and told; an or
   }
   assert.equal(scene.state(a), "retired");
   assert.equal(scene.events.at(-1)!.to, "retired");
+  assert.match(scene.events.at(-1)!.reason, /started again 3 times .*60 s.* now its process ended/);
   assert.deepEqual(scene.fleet.serving, [b]);
   await scene.pass(600_000);
   assert.equal(scene.servers.get(a)!.starts.count, 4);
@@ -263,6 +264,8 @@ Deno.test("whatever happens, who serves is healthy or suspect, and a quiet time 
       for (const url of [a, b]) {
         assert.ok(["healthy", "retired"].includes(scene.state(url)), scene.way(url).join());
       }
+      const untold = scene.events.filter(({ reason }) => reason === "");
+      assert.deepEqual(untold, [], "every event says why");
     }),
     { numRuns: 60 },
   );
