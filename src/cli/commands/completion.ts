@@ -16,41 +16,105 @@ export function addCompletion(program: Command, { io }: CommandContext): void {
     .action((shell: string) => io.out(completionScript(program, shell as "bash" | "zsh")));
 }
 
-/** The script; both shells use bash's way, as zsh knows it too. */
+/** What can stand where, as both scripts need it. */
+interface Words {
+  /** Names of all commands, and what each does. */
+  readonly commands: readonly (readonly [name: string, description: string])[];
+  /** Options and choices of each command. */
+  readonly ofCommand: readonly (readonly [command: string, words: string])[];
+  /** Values of the options that have a list of them. */
+  readonly ofOption: readonly (readonly [commandAndOption: string, words: string])[];
+}
+
+function wordsOf(program: Command): Words {
+  const { commands } = program;
+  return {
+    commands: commands.map((command) => [command.name(), command.description()]),
+    ofCommand: commands.map((command) => {
+      const options = [...command.options, ...program.options, { long: "--help", short: "-h" }];
+      const flags = options.flatMap(({ short, long }) => [short, long])
+        .filter((flag) => flag !== undefined && flag !== null);
+      const choices = command.registeredArguments.flatMap(({ argChoices }) => argChoices ?? []);
+      return [command.name(), [...new Set([...flags, ...choices])].join(" ")];
+    }),
+    ofOption: commands.flatMap((command) =>
+      command.options.flatMap(({ short, long, argChoices }) =>
+        argChoices === undefined ? [] : [short, long].filter((flag) => typeof flag === "string")
+          .map((flag) => [`${command.name()} ${flag}`, argChoices.join(" ")] as const)
+      )
+    ),
+  };
+}
+
 function completionScript(program: Command, shell: "bash" | "zsh"): string {
-  const words = program.commands.map((command) => {
-    const options = [...command.options, ...program.options, { long: "--help", short: "-h" }];
-    const flags = options.flatMap(({ short, long }) => [short, long])
-      .filter((flag) => flag !== undefined && flag !== null);
-    const choices = command.registeredArguments.flatMap((argument) => argument.argChoices ?? []);
-    return [command.name(), [...new Set([...flags, ...choices])].join(" ")] as const;
-  });
-  const valued = program.commands.flatMap((command) =>
-    command.options.flatMap(({ long, argChoices }) =>
-      argChoices === undefined ? [] : [[`${command.name()} ${long}`, argChoices.join(" ")] as const]
-    )
-  );
-  const names = words.map(([name]) => name).join(" ");
+  const words = wordsOf(program);
+  return shell === "bash" ? bashScript(words) : zshScript(words);
+}
+
+function bashScript({ commands, ofCommand, ofOption }: Words): string {
   const cases = (pairs: readonly (readonly [string, string])[]) =>
     pairs.map(([pattern, list]) => `    "${pattern}") words="${list}" ;;\n`).join("");
-  const body = `_sglang_rl() {
+  return `_sglang_rl() {
   local current="\${COMP_WORDS[COMP_CWORD]}" before="\${COMP_WORDS[COMP_CWORD-1]}" words=""
   if [ "$COMP_CWORD" -eq 1 ]; then
-    COMPREPLY=($(compgen -W "${names} --help --version" -- "$current"))
+    words="${commands.map(([name]) => name).join(" ")} --help --version"
+    COMPREPLY=($(compgen -W "$words" -- "$current"))
     return
   fi
   case "\${COMP_WORDS[1]} $before" in
-${cases(valued)}  esac
-  if [ -z "$words" ]; then
-    case "\${COMP_WORDS[1]}" in
-${cases(words)}    esac
+${cases(ofOption)}  esac
+  if [ -n "$words" ]; then
+    COMPREPLY=($(compgen -W "$words" -- "$current"))
+    return
   fi
+  case "\${COMP_WORDS[1]}" in
+${cases(ofCommand)}  esac
   COMPREPLY=($(compgen -W "$words" -- "$current"))
-  # What is no option is a file or a folder.
+  # What is no option may be a file or a folder.
   [[ "$current" == -* ]] || COMPREPLY+=($(compgen -f -- "$current"))
 }
 complete -o filenames -F _sglang_rl sglang-rl
 `;
-  if (shell === "bash") return body;
-  return `#compdef sglang-rl\nautoload -U +X bashcompinit && bashcompinit\n${body}`;
+}
+
+/** It works both sourced and as a file of `fpath`, which zsh runs when it completes the first time. */
+function zshScript({ commands, ofCommand, ofOption }: Words): string {
+  const cases = (pairs: readonly (readonly [string, string])[]) =>
+    pairs.map(([pattern, list]) => `    "${pattern}") list=(${list}) ;;\n`).join("");
+  const quoted = (text: string) => `'${text.replaceAll("'", "'\\''")}'`;
+  const described = commands.map(([name, text]) => `      ${quoted(`${name}:${text}`)}\n`).join("");
+  return `#compdef sglang-rl
+_sglang_rl() {
+  local -a list
+  if (( CURRENT == 2 )); then
+    list=(
+${described}      '--help:show the help'
+      '--version:print the version'
+    )
+    _describe command list
+    return
+  fi
+  case "\${words[2]} \${words[CURRENT-1]}" in
+${cases(ofOption)}  esac
+  if (( \${#list} )); then
+    compadd -a list
+    return
+  fi
+  case "\${words[2]}" in
+${cases(ofCommand)}  esac
+  if [[ "$PREFIX" == -* ]]; then
+    compadd -a list
+    return
+  fi
+  # What is no option may be a choice of the command, a file or a folder.
+  list=(\${list:#-*})
+  (( \${#list} )) && compadd -a list
+  _files
+}
+if [[ "\${funcstack[1]}" == _sglang-rl ]]; then
+  _sglang_rl "$@"
+else
+  compdef _sglang_rl sglang-rl
+fi
+`;
 }
