@@ -34,6 +34,8 @@ export interface VersionsSoakReport {
   readonly kills: number;
   readonly syncs: number;
   readonly failedSyncs: number;
+  /** Milliseconds that syncs took, kills in their midst included: the middle one, and the longest. */
+  readonly syncMs: { readonly median: number; readonly longest: number };
   readonly rows: number;
   /** Rows that a sync cut; each token has its own version. */
   readonly mixedRows: number;
@@ -144,10 +146,14 @@ export async function runVersionsSoak(
   const isOver = () =>
     count.kills >= options.kills || performance.now() - startedMs > options.durationMs;
   const stop = new AbortController();
+  const syncTimes: number[] = [];
   const trainer = (async () => {
     await sender.updateWeights(safetensors(syncing));
+    let startedMs = performance.now();
     while (!stop.signal.aborted) {
-      await pause(SYNC_EVERY_MS);
+      // Each second, or as soon as the one before is done.
+      await pause(Math.max(0, startedMs + SYNC_EVERY_MS - performance.now()));
+      startedMs = performance.now();
       syncing = checkpoints[count.syncs % 2]!;
       try {
         await sender.updateWeights(safetensors(syncing));
@@ -156,6 +162,7 @@ export async function runVersionsSoak(
         count.failedSyncs++;
         options.onProgress?.(`a sync failed: ${String(error).slice(0, 300)}`);
       }
+      syncTimes.push(performance.now() - startedMs);
     }
   })();
   const reader = (async () => {
@@ -197,11 +204,18 @@ export async function runVersionsSoak(
   return {
     minutes: Math.round((performance.now() - startedMs) / 6_000) / 10,
     ...count,
+    syncMs: { median: quantile(syncTimes, 0.5), longest: quantile(syncTimes, 1) },
     staleRows: stats.rowsStale,
     lostRows: stats.turns - stats.rowsStale - stats.rowsUnused - count.rows,
     versionsTwice,
     failedDialogs: stats.dialogsFailed,
   };
+}
+
+/** The value below which that share of the values lies, rounded. */
+function quantile(values: readonly number[], share: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return Math.round(sorted[Math.floor(share * (sorted.length - 1))] ?? 0);
 }
 
 /** Numbers in [0, 1) that are the same again for the same seed (mulberry32). */
