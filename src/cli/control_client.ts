@@ -20,17 +20,29 @@ export interface ControlCall {
   readonly timeoutMs?: number;
 }
 
-/** The servers of a fleet and where they stand. */
-export async function controlledServers(call: ControlCall): Promise<ControlledServer[]> {
+/** The servers of a fleet, its router, and where they stand. */
+export interface ControlledFleet {
+  readonly servers: readonly ControlledServer[];
+  /** `null` without a router. */
+  readonly router: ControlledServer | null;
+}
+
+/** The fleet that a `serve` of this machine started. */
+export async function controlledFleet(call: ControlCall): Promise<ControlledFleet> {
   return await ask(call, "GET", "/fleet");
 }
 
-/** Orders something of one server; resolves when it is done. */
+/** All that has a process: the servers, and the router where there is one. */
+export function membersOf({ servers, router }: ControlledFleet): readonly ControlledServer[] {
+  return router === null ? servers : [...servers, router];
+}
+
+/** Orders something of one server or of the router; resolves when it is done. */
 export async function order(
   call: ControlCall,
   what: "restart" | "drain" | "undrain" | "retire",
   body: Readonly<Record<string, unknown>>,
-): Promise<ControlledServer[]> {
+): Promise<ControlledFleet> {
   return await ask({ timeoutMs: 900_000, ...call }, "POST", `/${what}`, body);
 }
 
@@ -43,7 +55,7 @@ export async function tellSynced(call: ControlCall, sync: SyncedFleet): Promise<
   const { host } = new URL(call.url);
   if (Deno.permissions.querySync({ name: "net", host }).state !== "granted") return false;
   try {
-    const servers = await controlledServers({ ...call, timeoutMs: 2_000 });
+    const { servers } = await controlledFleet({ ...call, timeoutMs: 2_000 });
     const own = servers.filter(({ url }) => sync.servers.includes(url));
     if (own.length === 0) return false;
     await ask({ ...call, timeoutMs: 10_000 }, "POST", "/synced", { ...sync });
@@ -61,7 +73,7 @@ async function ask(
   method: "GET" | "POST",
   path: string,
   body?: unknown,
-): Promise<ControlledServer[]> {
+): Promise<ControlledFleet> {
   const endpoint = `${method} ${path}`;
   return await withDeadline({ phase: endpoint, timeoutMs, peer: url, signal }, async (inner) => {
     const { status, text } = await send(url, {
@@ -71,7 +83,9 @@ async function ask(
       body: body === undefined ? undefined : JSON.stringify(body),
     }, inner);
     const answer = parsed(text);
-    if (status === 200 && answer?.servers !== undefined) return answer.servers;
+    if (status === 200 && answer?.servers !== undefined) {
+      return { servers: answer.servers, router: answer.router ?? null };
+    }
     const said = answer?.error ?? text.slice(0, 200);
     throw new HttpError(`${url} answered ${endpoint} with ${status}: ${said}`, {
       status,
@@ -100,7 +114,7 @@ async function send(
   }
 }
 
-function parsed(text: string): { servers?: ControlledServer[]; error?: string } | undefined {
+function parsed(text: string): Partial<ControlledFleet> & { error?: string } | undefined {
   try {
     return JSON.parse(text);
   } catch {

@@ -114,7 +114,7 @@ export class RequestSender {
         const samples = await ask(router, planned.request, n, signal);
         return this.#heard(samples, undefined);
       } catch (error) {
-        if (!route!.hasPassedToNobody(error) && !isLackOfAdapter(error, planned)) throw error;
+        if (!route!.isWithoutAnswer(error) && !isLackOfAdapter(error, planned)) throw error;
       }
     } else if (lost.length > 0) {
       this.#options.logger.debug(`Not through the router, which would lose ${lost.join(", ")}`);
@@ -172,7 +172,7 @@ export class RequestSender {
         return yield* this.#listening(router.stream(request, call), undefined);
       } catch (error) {
         // Known before the first token, so the stream can begin on a server.
-        if (!route!.hasPassedToNobody(error)) throw error;
+        if (!route!.isWithoutAnswer(error)) throw error;
         await this.#untilServing(call.signal);
       }
     }

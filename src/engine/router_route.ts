@@ -50,14 +50,11 @@ export class RouterRoute implements Disposable {
   }
 
   /**
-   * Takes note of an error of the router; tells whether the request went to no server, so that it may
-   * go to one directly: the router is gone, or takes every server for dead, as for a while after one
-   * died. Who serves is known better here.
+   * Takes note of an error of the router; tells whether no server answered the request, so that it may
+   * go to one directly. Who serves is known better here.
    */
-  hasPassedToNobody(error: unknown): boolean {
-    if (error instanceof HttpError) {
-      return error.status === 503 && /no (?:available|healthy) workers/i.test(error.message);
-    }
+  isWithoutAnswer(error: unknown): boolean {
+    if (error instanceof HttpError) return isOfLostWorkers(error);
     if (!(error instanceof UnreachableError) || error.reason !== "refused") return false;
     if (this.#isGone || this.#closing.signal.aborted) return true;
     this.#isGone = true;
@@ -110,4 +107,13 @@ export class RouterRoute implements Disposable {
       }
     }
   }
+}
+
+/**
+ * Whether the router (0.3.2) says that its servers are gone: it takes every one for dead, as for a
+ * while after one died, or those that it tried did not answer.
+ */
+function isOfLostWorkers({ status, message }: HttpError): boolean {
+  if (status === 503) return /no (?:available|healthy) workers/i.test(message);
+  return status === 500 && /error sending request for url/i.test(message);
 }

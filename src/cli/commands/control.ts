@@ -1,16 +1,16 @@
 import type { Command } from "commander";
-import type { ControlledServer } from "../../fleet/mod.ts";
-import { StateError, ValidationError } from "../../errors.ts";
+import { ValidationError } from "../../errors.ts";
 import { sleep } from "../../internal/deadline.ts";
-import { namingPermission } from "../../internal/permission.ts";
 import {
   type ControlCall,
-  controlledServers,
+  controlledFleet,
   defaultControlPort,
+  membersOf,
   order,
 } from "../control_client.ts";
 import { keysOf, wholeNumber } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
+import { LogTail } from "../log_tail.ts";
 import { jsonLine } from "../json_lines.ts";
 import type { CommandContext } from "../program.ts";
 
@@ -24,6 +24,9 @@ interface Options {
   readonly follow?: boolean | undefined;
   readonly lines: number;
 }
+
+/** Pause between two looks for new lines. */
+const FOLLOW_MS = 500;
 
 const drainExamples = `
 Examples:
@@ -42,7 +45,7 @@ without which too few servers are healthy is restarted with --force only.`;
 
 const logsExamples = `
 Examples:
-  sglang-rl logs                                   the last lines of every server
+  sglang-rl logs                                   the last lines of all
   sglang-rl logs http://127.0.0.1:30001 -n 200 --follow`;
 
 /** Adds `drain`, `restart` and `logs`, which steer a `serve` of this machine. */
@@ -68,8 +71,8 @@ export function addControl(program: Command, { io }: CommandContext): void {
     .addHelpText("after", restartExamples)
     .action((url: string, options: Options) => steer(url, { what: "restart", options, io }));
   addControlOptions(
-    program.command("logs").description("Show the logs of the servers of serve.")
-      .argument("[url]", "address of one server"),
+    program.command("logs").description("Show the logs of the servers and the router of serve.")
+      .argument("[url]", "address of one"),
   )
     .option("-n, --lines <count>", "last lines of each", wholeNumber(0), 20)
     .option("-f, --follow", "go on with new lines until Ctrl-C")
@@ -98,69 +101,34 @@ async function steer(
   { what, options, io }: { what: "drain" | "undrain" | "restart"; options: Options; io: CliIo },
 ): Promise<void> {
   const url = given.replace(/\/+$/, "");
-  const servers = await order(callOf(options, io), what, { url, force: options.force === true });
-  const server = servers.find((one) => one.url === url);
+  const fleet = await order(callOf(options, io), what, { url, force: options.force === true });
+  const server = membersOf(fleet).find((one) => one.url === url);
   const done = { drain: "drained", undrain: "comes back", restart: "restarted" }[what];
   io.out(options.json ? jsonLine(server ?? { url }) : `${url}: ${done}\n`);
 }
 
 async function logs(given: string | undefined, options: Options, io: CliIo): Promise<void> {
-  const servers = await controlledServers(callOf(options, io));
+  const members = membersOf(await controlledFleet(callOf(options, io)));
   const url = given?.replace(/\/+$/, "");
-  const chosen = servers.filter((server) => url === undefined || server.url === url);
+  const chosen = members.filter((one) => url === undefined || one.url === url);
   if (chosen.length === 0) {
-    throw new ValidationError(
-      `${given} is no server of that fleet; these are: ${servers.map((one) => one.url).join(", ")}`,
-    );
+    const known = members.map((one) => one.url).join(", ");
+    throw new ValidationError(`${given} is not of that fleet; these are: ${known}`);
   }
-  const tails = chosen.map((server) => new LogTail(server));
-  for (const tail of tails) {
-    const text = await tail.last(options.lines);
-    io.out(tails.length > 1 ? `==> ${tail.url} <==\n${text}` : text);
-  }
+  const tails = new Map(chosen.map((member) => [member.url, new LogTail(member)]));
+  const isOne = tails.size === 1;
+  const show = (tail: LogTail, text: string) => {
+    if (text !== "") io.out(isOne ? text : `==> ${tail.url} <==\n${text}`);
+  };
+  for (const tail of tails.values()) show(tail, await tail.last(options.lines));
   while (options.follow) {
-    await sleep(500, { signal: io.signal });
-    for (const tail of tails) {
-      const text = await tail.more();
-      if (text !== "") io.out(tails.length > 1 ? `==> ${tail.url} <==\n${text}` : text);
+    await sleep(FOLLOW_MS, { signal: io.signal });
+    // Who was started again may have another file.
+    for (const member of membersOf(await controlledFleet(callOf(options, io)))) {
+      const tail = tails.get(member.url);
+      if (tail === undefined) continue;
+      show(tail, await tail.more());
+      if (tail.follow(member)) show(tail, await tail.more());
     }
-  }
-}
-
-/** Most bytes that are read at a time. */
-const CHUNK = 1 << 20;
-
-/** The end of a log file, and what is added to it. */
-class LogTail {
-  readonly url: string;
-  readonly #file: string;
-  #at = 0;
-
-  constructor({ url, logFile }: ControlledServer) {
-    if (logFile === null) throw new StateError(`${url} has no log file`);
-    this.url = url;
-    this.#file = logFile;
-  }
-
-  /** The last lines, of at most 1 MiB. */
-  async last(lines: number): Promise<string> {
-    const { size } = await this.#named(() => Deno.stat(this.#file));
-    this.#at = Math.max(0, size - CHUNK);
-    const text = (await this.more()).trimEnd().split("\n");
-    return lines === 0 ? "" : `${text.slice(-lines).join("\n")}\n`;
-  }
-
-  /** What came since, of at most 1 MiB. */
-  async more(): Promise<string> {
-    using file = await this.#named(() => Deno.open(this.#file));
-    await file.seek(this.#at, Deno.SeekMode.Start);
-    const buffer = new Uint8Array(CHUNK);
-    const count = await file.read(buffer) ?? 0;
-    this.#at += count;
-    return new TextDecoder().decode(buffer.subarray(0, count));
-  }
-
-  async #named<T>(work: () => Promise<T>): Promise<T> {
-    return await namingPermission(`--allow-read=${this.#file}`, `read ${this.#file}`, work);
   }
 }

@@ -144,7 +144,10 @@ function startControl(
   if (supervisor === undefined) return undefined;
   const options = {
     key: launch.adminApiKey ?? launch.apiKey,
-    processOf: (url: string) => engine.managed?.servers.find((server) => server.url === url),
+    processOf(url: string) {
+      const { servers = [], router } = engine.managed ?? {};
+      return router?.url === url ? router : servers.find((server) => server.url === url);
+    },
     onSynced: async (sync: SyncedFleet) => {
       synced.last = sync;
       await engine.refreshWorkers();

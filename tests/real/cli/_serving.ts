@@ -1,21 +1,18 @@
 /** `serve` as a process of its own with the real SGLang, in a pipe or in a terminal. */
 import { readLines } from "../../../src/internal/lines.ts";
 import { sleep } from "../../../src/internal/deadline.ts";
-import { controlledServers } from "../../../src/cli/control_client.ts";
-import type { ControlledServer } from "../../../src/fleet/mod.ts";
+import { type ControlledFleet, controlledFleet } from "../../../src/cli/control_client.ts";
 import { freePort } from "../../_support/free_port.ts";
 import { cpuEnv, routerPython } from "../../_support/real.ts";
 
 const program = new URL("../../../src/cli/mod.ts", import.meta.url).pathname;
-const MARK = "SGLANG_RL_TEST_MARK";
 
 /** Runs a command in a terminal of its own, which closes with our standard input. */
 const terminal = `
 import os, pty, select, sys
-mark, *command = sys.argv[1:]
+command = sys.argv[1:]
 pid, fd = pty.fork()
 if pid == 0:
-    os.environ["${MARK}"] = mark
     os.execvp(command[0], command)
 print(pid, flush=True)
 while True:
@@ -40,26 +37,23 @@ export interface Serving extends AsyncDisposable {
   readonly control: string;
   /** What `--json` printed, once it is ready. */
   ready(): Promise<{ readonly url: string; readonly servers: string[]; readonly router: string }>;
-  /** The servers as the control endpoint tells them. */
-  fleet(): Promise<ControlledServer[]>;
+  /** Servers and router as the control endpoint tells them. */
+  fleet(): Promise<ControlledFleet>;
   /** Closes the terminal in which it runs. */
   closeTerminal(): Promise<void>;
   /** Its exit code; that of a signal is 128 more. */
   readonly ended: Promise<number>;
-  /** Command lines of the processes that it started and that are there. */
+  /** Those of its processes, itself included, that were ever seen by this and that live. */
   processes(): Promise<string[]>;
-  /** Id of the router's process. */
-  routerPid(): Promise<number | undefined>;
 }
 
 /** Starts it. */
 export async function startServing(options: {
-  /** Python of the servers; with that of a fork, `processes` cannot see them. */
+  /** Python of the servers; the processes of a fork are not below serve's. */
   readonly python: string;
   readonly args: readonly string[];
   readonly inTerminal?: boolean;
 }): Promise<Serving> {
-  const mark = crypto.randomUUID();
   const port = freePort();
   const command = [
     ...[Deno.execPath(), "run", "-A", "--no-check", "--quiet", program, "serve", "--json"],
@@ -67,47 +61,48 @@ export async function startServing(options: {
     ...["--arg=mem-fraction-static=0.1", `--python=${options.python}`],
     ...[`--router-python=${routerPython()}`, `--control-port=${port}`, ...options.args],
   ];
-  const [path, ...args] = options.inTerminal
-    ? ["python3", "-c", terminal, mark, ...command]
-    : command;
+  const [path, ...args] = options.inTerminal ? ["python3", "-c", terminal, ...command] : command;
   const child = new Deno.Command(path!, {
     args,
-    env: { ...cpuEnv, NO_COLOR: "1", ...(options.inTerminal ? {} : { [MARK]: mark }) },
+    env: { ...cpuEnv, NO_COLOR: "1" },
     stdin: options.inTerminal ? "piped" : "null",
     stdout: "piped",
     stderr: "inherit",
   }).spawn();
   const lines = readLines(child.stdout);
   const pid = options.inTerminal ? Number((await lines.next()).value) : child.pid;
+  let drained: Promise<void> | undefined;
   const control = `http://127.0.0.1:${port}`;
-  const processes = () => markedProcesses(`${MARK}=${mark}`);
+  const seen = new Map<number, string>();
+  const processes = async () => {
+    const running = await runningProcesses();
+    for (const [id, { start }] of running) {
+      if (id === pid || isBelow(id, pid, running)) seen.set(id, start);
+    }
+    return [...seen].filter(([id, start]) => running.get(id)?.start === start)
+      .map(([id]) => `${id} ${running.get(id)!.name}`);
+  };
   return {
     pid,
     control,
     processes,
-    async routerPid() {
-      const router = (await processes()).find((line) => /^\d+ sglang::router/.test(line));
-      return router === undefined ? undefined : parseInt(router);
-    },
     async ready() {
-      for await (const line of lines) {
+      for (;;) {
+        const { done, value: line } = await lines.next();
+        if (done) throw new Error("serve ended before it was ready");
         // A terminal shows the progress too.
         const at = line.indexOf('{"url"');
         if (at < 0) continue;
         // Read on: a terminal that nobody reads stops who writes to it.
-        void (async () => {
-          for await (const _ of lines);
-        })();
+        drained = drain(lines);
         return JSON.parse(line.slice(at));
       }
-      throw new Error("serve ended before it was ready");
     },
     fleet: () =>
-      controlledServers({ url: control, key: undefined, signal: AbortSignal.timeout(30_000) }),
+      controlledFleet({ url: control, key: undefined, signal: AbortSignal.timeout(30_000) }),
     closeTerminal: () => child.stdin.close(),
     ended: child.status.then(({ code }) => code),
     async [Symbol.asyncDispose]() {
-      await lines.return(undefined);
       for (let tries = 0; (await processes()).length > 0 && tries < 100; tries++) {
         try {
           Deno.kill(pid, "SIGKILL");
@@ -118,22 +113,43 @@ export async function startServing(options: {
       }
       if (options.inTerminal) await child.stdin.close().catch(() => {});
       await child.status;
+      await (drained ?? drain(lines));
     },
   };
 }
 
-async function markedProcesses(mark: string): Promise<string[]> {
-  const found: string[] = [];
-  for await (const { name } of Deno.readDir("/proc")) {
-    if (!/^\d+$/.test(name)) continue;
+interface RunningProcess {
+  readonly parent: number;
+  /** When it began: ids are used again. */
+  readonly start: string;
+  readonly name: string;
+}
+
+async function runningProcesses(): Promise<Map<number, RunningProcess>> {
+  const found = new Map<number, RunningProcess>();
+  for await (const { name: id } of Deno.readDir("/proc")) {
+    if (!/^\d+$/.test(id)) continue;
     try {
-      const environment = await Deno.readTextFile(`/proc/${name}/environ`);
-      if (!environment.split("\0").includes(mark)) continue;
-      const words = await Deno.readTextFile(`/proc/${name}/cmdline`);
-      found.push(`${name} ${words.replaceAll("\0", " ").slice(0, 200)}`);
+      const stat = await Deno.readTextFile(`/proc/${id}/stat`);
+      const [, name = "", rest = ""] = /^\d+ \((.*)\) (.*)$/s.exec(stat)!;
+      const fields = rest.split(" ");
+      // One that has ended and was not asked for its end runs no more.
+      if (fields[0] === "Z") continue;
+      found.set(Number(id), { parent: Number(fields[1]), start: fields[19]!, name });
     } catch {
       // It has just ended.
     }
   }
   return found;
+}
+
+function isBelow(id: number, top: number, running: ReadonlyMap<number, RunningProcess>): boolean {
+  for (let at = running.get(id)?.parent; at !== undefined; at = running.get(at)?.parent) {
+    if (at === top) return true;
+  }
+  return false;
+}
+
+async function drain(lines: AsyncIterable<string>): Promise<void> {
+  for await (const _ of lines);
 }

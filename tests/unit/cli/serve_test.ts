@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { controlledServers } from "../../../src/cli/control_client.ts";
+import { type ControlledFleet, controlledFleet } from "../../../src/cli/control_client.ts";
 import { makeTinyCheckpoint } from "../../../src/embedded/mod.ts";
 import { readLines } from "../../../src/internal/lines.ts";
 import { freePort } from "../../_support/free_port.ts";
@@ -28,7 +28,7 @@ interface Scene extends AsyncDisposable {
   /** Reads what serve tells until a line fits. */
   told(pattern: RegExp): Promise<void>;
   /** The servers as the control endpoint tells them. */
-  fleet(): ReturnType<typeof controlledServers>;
+  fleet(): Promise<ControlledFleet["servers"]>;
 }
 
 async function startServe(...more: string[]): Promise<Scene> {
@@ -89,8 +89,10 @@ async function startServe(...more: string[]): Promise<Scene> {
         if (pattern.test(line)) return;
       }
     },
-    fleet: () =>
-      controlledServers({ url: control, key: undefined, signal: new AbortController().signal }),
+    async fleet() {
+      const { signal } = new AbortController();
+      return (await controlledFleet({ url: control, key: undefined, signal })).servers;
+    },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
 }

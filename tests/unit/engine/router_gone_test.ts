@@ -10,8 +10,8 @@ class Router implements AsyncDisposable {
   #port = 0;
   #server: Deno.HttpServer<Deno.NetAddr> | undefined;
   #stop: AbortController | undefined;
-  /** Whether it takes every server for dead, as for a while after one died. */
-  knowsNobody = false;
+  /** What it says instead of passing a request on. */
+  refusal: { readonly status: number; readonly message: string } | undefined;
   /** Requests that went through it. */
   passed = 0;
 
@@ -36,9 +36,9 @@ class Router implements AsyncDisposable {
         return Response.json({ workers });
       }
       if (pathname !== "/generate") return new Response(null, { status: 404 });
-      if (this.knowsNobody) {
-        const error = "No available workers (all circuits open or unhealthy)";
-        return Response.json({ error: { message: error } }, { status: 503 });
+      if (this.refusal !== undefined) {
+        const { status, message } = this.refusal;
+        return Response.json({ error: { message } }, { status });
       }
       this.passed++;
       const body = await request.text();
@@ -107,21 +107,37 @@ for (const way of ["generate", "stream"] as const) {
   });
 }
 
+/** What the real router says when its servers are gone. */
+const refusals = [
+  { status: 503, message: "No available workers (all circuits open or unhealthy)" },
+  {
+    status: 500,
+    message: "error sending request for url (http://10.0.0.1:1/generate). " +
+      "URL: http://10.0.0.1:1/generate",
+  },
+];
+
 for (const way of ["generate", "stream"] as const) {
-  Deno.test(`${way} goes to the servers while the router takes them for dead`, async () => {
+  Deno.test(`${way} goes to the servers while those of the router are gone`, async () => {
     await using one = await EmbeddedServer.start({ model: await checkpoint("a") });
     await using router = new Router([one.url]);
     await using engine = await AsyncSGLang.connect(router.url, { retry: { retries: 0 } });
-    router.knowsNobody = true;
-    if (way === "generate") assert.equal((await engine.generate("Hi", call)).ids.length, 3);
-    else {
+    const ask = async () => {
+      if (way === "generate") return (await engine.generate("Hi", call)).ids.length;
       let last = 0;
       for await (const delta of engine.stream("Hi", call)) last = delta.final?.ids.length ?? last;
-      assert.equal(last, 3);
+      return last;
+    };
+    for (const refusal of refusals) {
+      router.refusal = refusal;
+      assert.equal(await ask(), 3);
     }
+    // An error of a server's own is no reason to ask another.
+    router.refusal = { status: 500, message: "CUDA error: device-side assert triggered" };
+    await assert.rejects(ask(), /device-side assert/);
     assert.equal(router.passed, 0);
-    router.knowsNobody = false;
-    await engine.generate("Hi", call);
+    router.refusal = undefined;
+    await ask();
     assert.equal(router.passed, 1);
   });
 }

@@ -1,6 +1,6 @@
 /** The control endpoint of a fleet: what it does, and for whom. */
 import assert from "node:assert/strict";
-import { controlledServers, order, tellSynced } from "../../../src/cli/control_client.ts";
+import { controlledFleet, order, tellSynced } from "../../../src/cli/control_client.ts";
 import {
   FleetControl,
   type FleetControlOptions,
@@ -33,7 +33,7 @@ const call = (url: string, key?: string) => ({ url, key, signal: new AbortContro
 Deno.test("it tells where every server stands, with process and log where they are known", async () => {
   const processOf = (url: string) => url === a ? { pid: 42, logFile: "/tmp/a.log" } : undefined;
   await withControl({ processOf }, async (url) => {
-    const servers = await controlledServers(call(url));
+    const { servers } = await controlledFleet(call(url));
     assert.deepEqual(
       servers.map((server) => [server.url, server.state, server.pid, server.logFile]),
       [[a, "healthy", 42, "/tmp/a.log"], [b, "healthy", null, null]],
@@ -43,7 +43,7 @@ Deno.test("it tells where every server stands, with process and log where they a
 
 Deno.test("drain and undrain are obeyed; what cannot be done is refused with the reason", async () => {
   await withControl({}, async (url, fleet) => {
-    const drained = await order(call(url), "drain", { url: a });
+    const { servers: drained } = await order(call(url), "drain", { url: a });
     assert.equal(drained[0]!.isDrained, true);
     assert.deepEqual(fleet.serving, [b]);
     await assert.rejects(order(call(url), "drain", { url: b }), /409: http:\/\/b:1 is the last/);
@@ -58,9 +58,9 @@ Deno.test("drain and undrain are obeyed; what cannot be done is refused with the
 
 Deno.test("browsers, borrowed names and wrong keys are refused", async () => {
   await withControl({ key: "secret" }, async (url) => {
-    await assert.rejects(controlledServers(call(url)), /401/);
-    await assert.rejects(controlledServers(call(url, "wrong")), /401/);
-    assert.equal((await controlledServers(call(url, "secret"))).length, 2);
+    await assert.rejects(controlledFleet(call(url)), /401/);
+    await assert.rejects(controlledFleet(call(url, "wrong")), /401/);
+    assert.equal((await controlledFleet(call(url, "secret"))).servers.length, 2);
     const authorization = "Bearer secret";
     const status = async (init: RequestInit) => {
       const response = await fetch(`${url}/drain`, { method: "POST", body: "{}", ...init });
