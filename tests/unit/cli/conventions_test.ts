@@ -245,28 +245,6 @@ Deno.test("serve refuses a flag that has an option of its own, by the name of th
   }
 });
 
-Deno.test("the completion of both shells is a script that completes", async () => {
-  const script = (await run(["completion", "bash"])).out;
-  const complete = async (words: string) => {
-    const given = words.split(" ");
-    const { stdout } = await new Deno.Command("bash", {
-      args: [
-        "-c",
-        `${script}\nCOMP_WORDS=(${given.map((word) => `"${word}"`).join(" ")}); COMP_CWORD=${
-          given.length - 1
-        }; _sglang_rl; printf '%s\\n' "\${COMPREPLY[@]}"`,
-      ],
-    }).output();
-    return new TextDecoder().decode(stdout).trim().split("\n");
-  };
-  assert.deepEqual(await complete("sglang-rl gen"), ["generate"]);
-  assert.deepEqual(await complete("sglang-rl sync --dis"), ["--disk-folder"]);
-  assert.deepEqual(await complete("sglang-rl sync --transport g"), ["gloo"]);
-  const zsh = (await run(["completion", "zsh"])).out;
-  assert.ok(zsh.startsWith("#compdef sglang-rl\n"));
-  assert.equal((await run(["completion", "fish"])).code, 2);
-});
-
 Deno.test("doctor tells which server wants a key, and names the variable", async () => {
   const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, (request) => {
     const isAllowed = request.headers.get("authorization") === "Bearer right";

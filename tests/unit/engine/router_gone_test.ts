@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { EmbeddedServer } from "../../../src/embedded/mod.ts";
 import { AsyncSGLang } from "../../../src/engine/mod.ts";
+import { Monitor } from "../../../src/telemetry/mod.ts";
 import { FakeClock, until } from "../../_support/clock.ts";
+import { parsePrometheus } from "../telemetry/_prometheus.ts";
 import { checkpoint, recordingLogger } from "./_fleet.ts";
 
 /** A router stand-in at one address, which passes requests on and can go and come. */
@@ -122,6 +124,7 @@ for (const way of ["generate", "stream"] as const) {
     await using one = await EmbeddedServer.start({ model: await checkpoint("a") });
     await using router = new Router([one.url]);
     await using engine = await AsyncSGLang.connect(router.url, { retry: { retries: 0 } });
+    using monitor = new Monitor({ engine });
     const ask = async () => {
       if (way === "generate") return (await engine.generate("Hi", call)).ids.length;
       let last = 0;
@@ -139,5 +142,8 @@ for (const way of ["generate", "stream"] as const) {
     router.refusal = undefined;
     await ask();
     assert.equal(router.passed, 1);
+    const metrics = parsePrometheus(await monitor.metrics());
+    assert.equal(metrics.get('sglang_rl_requests_total{outcome="answered"}'), 3);
+    assert.equal(metrics.get('sglang_rl_requests_total{outcome="failed"}'), 1);
   });
 }

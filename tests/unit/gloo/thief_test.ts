@@ -1,4 +1,7 @@
-/** Somebody on the same machine who knows no secret gets no weights and stops no sync. */
+/**
+ * Somebody on the same machine who knows no secret gets no weights and stops no sync. `deno task
+ * test:thief` is the long form.
+ */
 import assert from "node:assert/strict";
 import { GlooGroup, GlooPeer } from "../../../src/collective/gloo/mod.ts";
 import { HEAD_BYTES } from "../../../src/collective/gloo/wire.ts";
@@ -11,7 +14,7 @@ import {
 } from "../../../src/collective/gloo/wire.ts";
 import { TCPStoreClient } from "../../../src/rendezvous/mod.ts";
 
-const JOINS = 60;
+const JOINS = Number(Deno.env.get("JOINS") ?? 60);
 const WORLD = 3;
 const { signal } = new AbortController();
 const secret = new Uint8Array(4096).fill(7);
