@@ -11,6 +11,7 @@ export {
   PortLease,
   type PortLeaseOptions,
   reservePorts,
+  untilPortFree,
 } from "./ports.ts";
 export { flagName, flagsToArgs, type FlagValue } from "./flags.ts";
 export { crashedError, type LaunchProgress, type ReadyOptions, waitUntilReady } from "./ready.ts";

@@ -1,4 +1,5 @@
 import { StateError, ValidationError } from "../errors.ts";
+import { sleep } from "../internal/deadline.ts";
 import { asPermissionError } from "../internal/permission.ts";
 
 /** SGLang derives further ports from the HTTP port, up to 10,000 above it. */
@@ -106,6 +107,27 @@ export function isPortFree(port: number, hostname = "127.0.0.1"): boolean {
   const listener = tryListen(hostname, port);
   listener?.close();
   return listener !== undefined;
+}
+
+/** Pause between two looks at a port. */
+const LOOK_MS = 50;
+
+/**
+ * Waits until nobody listens on a port, or for `timeoutMs`: what was killed may hold its port for a
+ * moment. Whether it is free then is for who binds it to say.
+ */
+export async function untilPortFree(
+  port: number,
+  options: {
+    readonly hostname?: string | undefined;
+    readonly timeoutMs: number;
+    readonly signal?: AbortSignal | undefined;
+  },
+): Promise<void> {
+  const { hostname, timeoutMs, signal } = options;
+  for (let waitedMs = 0; !isPortFree(port, hostname) && waitedMs < timeoutMs; waitedMs += LOOK_MS) {
+    await sleep(LOOK_MS, { signal, phase: `wait for port ${port}` });
+  }
 }
 
 interface Block {

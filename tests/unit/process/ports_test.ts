@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
-import { StateError, ValidationError } from "../../../src/errors.ts";
-import { getOpenPort, isPortFree, reservePorts } from "../../../src/process/mod.ts";
+import { AbortedError, StateError, ValidationError } from "../../../src/errors.ts";
+import { getOpenPort, isPortFree, reservePorts, untilPortFree } from "../../../src/process/mod.ts";
+import { FakeClock } from "../../_support/clock.ts";
 
 // Below the ports that Linux gives to outgoing connections, so that none of those is in the way.
 const range = { from: 10_000, to: 10_191 };
@@ -102,4 +103,25 @@ Deno.test({
       flag: "--allow-net=127.0.0.1",
     });
   },
+});
+
+Deno.test("a port that is let go is waited for, one that is kept only so long", async () => {
+  using clock = FakeClock.install();
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = listener.addr;
+  let isOver = false;
+  const kept = untilPortFree(port, { timeoutMs: 1_000 }).then(() => isOver = true);
+  await clock.advance(900);
+  assert.equal(isOver, false);
+  await clock.advance(200);
+  await kept;
+  const stop = new AbortController();
+  const left = untilPortFree(port, { timeoutMs: Infinity, signal: stop.signal });
+  stop.abort();
+  await assert.rejects(left, AbortedError);
+  const waited = untilPortFree(port, { timeoutMs: Infinity });
+  await clock.advance(60_000);
+  listener.close();
+  await clock.advance(50);
+  await waited;
 });
