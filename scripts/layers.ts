@@ -50,7 +50,6 @@ export const layers: Readonly<Record<string, Layer>> = {
       "src/fleet",
       "src/weights",
       "src/adapters",
-      "src/process",
     ],
   },
   // Turns know messages and tokenizers by their types; a policy gives them what renders and samples.

@@ -60,7 +60,9 @@ export async function runVersionsSoak(
   options: VersionsSoakOptions,
 ): Promise<VersionsSoakReport> {
   const { checkpoints } = pair;
-  await using engine = await AsyncSGLang.connect(pair.target, { membershipMs: 2_000 });
+  const tell = (line: string) => options.onProgress?.(line);
+  const logger = { debug() {}, info() {}, warn: tell, error: tell };
+  await using engine = await AsyncSGLang.connect(pair.target, { membershipMs: 2_000, logger });
   const policy = new SGLangWrapper(engine, { tokenizer: checkpoints[0], generateKwargs: GREEDY });
   const environments = () =>
     new EnvironmentPool(() => promptEnvironment({ prompts: ["import asyncio"], reward: () => 0 }), {
@@ -98,12 +100,7 @@ export async function runVersionsSoak(
     dialogRetries: 3,
     onDialogError: "skip",
     maxConsecutiveFailures: 1_000,
-    logger: {
-      debug() {},
-      info() {},
-      warn: (line) => options.onProgress?.(line),
-      error: (line) => options.onProgress?.(line),
-    },
+    logger,
   });
   sender.registerCollector(collector);
 

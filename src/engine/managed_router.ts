@@ -1,7 +1,5 @@
 import type { StartableRouter } from "../fleet/mod.ts";
 import { type ProcessExit, SGLangRouter, type SGLangRouterOptions } from "../router/mod.ts";
-import { untilPortFree } from "../process/mod.ts";
-import { PORT_TIMEOUT_MS } from "./replica.ts";
 import type { Rotation } from "./rotation.ts";
 
 /** Longest start of a router that replaces another; its servers run already. */
@@ -61,9 +59,6 @@ export class ManagedRouter implements StartableRouter, AsyncDisposable {
     await this.#router.stop({ graceMs: 0 });
     const { port } = new URL(this.url);
     const metrics = new URL(this.#router.metricsUrl!);
-    const free = { hostname: this.#options.host, timeoutMs: PORT_TIMEOUT_MS, signal };
-    await untilPortFree(Number(port), free);
-    await untilPortFree(Number(metrics.port), free);
     await this.#rotation!.whileRouterStarts(async (workers) => {
       this.#router = await SGLangRouter.launch({
         ...this.#options,

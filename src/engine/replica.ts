@@ -1,10 +1,6 @@
 import type { StartableServer } from "../fleet/mod.ts";
-import { untilPortFree } from "../process/mod.ts";
 import { makeSGLangServer, type ProcessExit, type SGLangServer } from "../server/mod.ts";
 import type { SGLangServerOptions } from "../server/mod.ts";
-
-/** How long a process that has ended may still hold its port. */
-export const PORT_TIMEOUT_MS = 10_000;
 
 /** A managed server that can be started again at the same address. */
 export class Replica implements StartableServer {
@@ -45,10 +41,7 @@ export class Replica implements StartableServer {
   async restart({ signal }: { readonly signal: AbortSignal }): Promise<Replica> {
     // Whoever wanted its requests to end has waited for that before.
     await this.#server.stop({ graceMs: 0 });
-    const { port } = this.#server;
-    const { host: hostname } = this.#options;
-    await untilPortFree(port, { hostname, timeoutMs: PORT_TIMEOUT_MS, signal });
-    const server = await makeSGLangServer({ ...this.#options, port, signal });
+    const server = await makeSGLangServer({ ...this.#options, port: this.#server.port, signal });
     return new Replica(server, this.#options, this.#current);
   }
 }

@@ -7,3 +7,8 @@ export function isLoopback(hostname: string): boolean {
 export function inBrackets(hostname: string): string {
   return hostname.includes(":") ? `[${hostname}]` : hostname;
 }
+
+/** The host of an address as a listener takes it: addresses of IPv6 without brackets. */
+export function hostOf(url: string): string {
+  return new URL(url).hostname.replace(/^\[|\]$/g, "");
+}

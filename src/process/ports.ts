@@ -113,20 +113,16 @@ export function isPortFree(port: number, hostname = "127.0.0.1"): boolean {
 const LOOK_MS = 50;
 
 /**
- * Waits until nobody listens on a port, or for `timeoutMs`: what was killed may hold its port for a
- * moment. Whether it is free then is for who binds it to say.
+ * Waits until nobody listens on a port, or for `timeoutMs` (default 10 s): what was killed may hold
+ * its port for a moment. Whether it is free then is for who binds it to say.
  */
 export async function untilPortFree(
   port: number,
-  options: {
-    readonly hostname?: string | undefined;
-    readonly timeoutMs: number;
-    readonly signal?: AbortSignal | undefined;
-  },
+  options: { readonly hostname?: string | undefined; readonly timeoutMs?: number | undefined } = {},
 ): Promise<void> {
-  const { hostname, timeoutMs, signal } = options;
+  const { hostname, timeoutMs = 10_000 } = options;
   for (let waitedMs = 0; !isPortFree(port, hostname) && waitedMs < timeoutMs; waitedMs += LOOK_MS) {
-    await sleep(LOOK_MS, { signal, phase: `wait for port ${port}` });
+    await sleep(LOOK_MS);
   }
 }
 

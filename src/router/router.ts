@@ -1,4 +1,5 @@
 import { StateError, ValidationError } from "../errors.ts";
+import { hostOf } from "../internal/hostname.ts";
 import { sleep, withDeadline } from "../internal/deadline.ts";
 import {
   findPython,
@@ -8,6 +9,7 @@ import {
   type ProcessExit,
   ProcessTree,
   reservePorts,
+  untilPortFree,
   waitUntilReady,
 } from "../process/mod.ts";
 import { RouterApi, type RouterApiOptions, type RouterCallOptions } from "./api.ts";
@@ -34,6 +36,7 @@ const pollMs = 100;
 export class SGLangRouter implements AsyncDisposable {
   readonly #api: RouterApi;
   readonly #tree: ProcessTree | undefined;
+  #portsFree: Promise<void> | undefined;
   /** Where Prometheus finds its metrics, when the router is ours. */
   readonly metricsUrl: string | undefined;
 
@@ -205,9 +208,18 @@ export class SGLangRouter implements AsyncDisposable {
     });
   }
 
-  /** Ends the router when it is ours. Safe to call twice. */
+  /** Ends the router when it is ours; then its ports are free. Safe to call twice. */
   async stop(options: { graceMs?: number | undefined } = {}): Promise<void> {
-    await this.#tree?.stop(options);
+    if (this.#tree === undefined) return;
+    await this.#tree.stop(options);
+    await (this.#portsFree ??= this.#untilPortsFree());
+  }
+
+  async #untilPortsFree(): Promise<void> {
+    for (const address of [this.url, this.metricsUrl!]) {
+      const { port } = new URL(address);
+      await untilPortFree(Number(port), { hostname: hostOf(address) });
+    }
   }
 
   /** The same as {@linkcode SGLangRouter.stop}. */

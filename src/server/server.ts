@@ -1,7 +1,7 @@
 import { StateError, ValidationError } from "../errors.ts";
 import { HttpPool } from "../http/mod.ts";
 import { systemClock } from "../internal/clock.ts";
-import { inBrackets } from "../internal/hostname.ts";
+import { hostOf, inBrackets } from "../internal/hostname.ts";
 import { observed } from "../internal/observe.ts";
 import {
   findPython,
@@ -11,6 +11,7 @@ import {
   type ProcessExit,
   ProcessTree,
   reservePorts,
+  untilPortFree,
   waitUntilReady,
 } from "../process/mod.ts";
 import { checkServerOptions, launchArgs, launchEnv } from "./command.ts";
@@ -36,6 +37,7 @@ export class SGLangServer implements AsyncDisposable {
    */
   readonly exited: Promise<ProcessExit>;
   readonly #tree: ProcessTree;
+  #portFree: Promise<void> | undefined;
 
   /** Made by {@linkcode makeSGLangServer}. */
   constructor(
@@ -62,12 +64,15 @@ export class SGLangServer implements AsyncDisposable {
   }
 
   /**
-   * Ends the server: SIGTERM, after `graceMs` SIGKILL to all its processes. Safe to call twice.
+   * Ends the server: SIGTERM, after `graceMs` SIGKILL to all its processes. Then its port is free for
+   * the next. Safe to call twice.
    *
    * @throws {TimeoutError} When a process of the server cannot be ended.
    */
-  stop(options: { graceMs?: number | undefined } = {}): Promise<ProcessExit> {
-    return this.#tree.stop(options);
+  async stop(options: { graceMs?: number | undefined } = {}): Promise<ProcessExit> {
+    const exit = await this.#tree.stop(options);
+    await (this.#portFree ??= untilPortFree(this.port, { hostname: hostOf(this.url) }));
+    return exit;
   }
 
   /** The same as {@linkcode SGLangServer.stop}. */
