@@ -51,7 +51,7 @@ export async function serverUrls(options: FleetOptions, io: CliIo): Promise<read
   const { apiKey, proxy, caCerts } = accessOf(options, io);
   const connected = SGLangRouter.connect(router, { apiKey, proxy, caCerts });
   const workers = await connected.workers({ signal: io.signal });
-  return workers.map(({ url }) => url);
+  return [...new Set(workers.map(({ url }) => url))];
 }
 
 /** Connects to the servers that the options name; they must be up and not paused. */
@@ -130,7 +130,13 @@ function collectAddresses(value: string, before: readonly string[]): string[] {
       );
     }
   }
-  return [...before, ...given.map((url) => url.replace(/\/+$/, ""))];
+  // A server that is named twice is one server.
+  return [...new Set([...before, ...given.map(addressOf)])];
+}
+
+/** One form of an address, whatever the case of its host and however its port and end are written. */
+function addressOf(url: string): string {
+  return new URL(url).href.replace(/\/+$/, "");
 }
 
 /** An option's value as a whole number of at least `least`. */

@@ -13,6 +13,7 @@ import { addPause } from "./commands/pause.ts";
 import { addServe } from "./commands/serve.ts";
 import { addStatus } from "./commands/status.ts";
 import { addSync } from "./commands/sync.ts";
+import { addPlot } from "./commands/plot.ts";
 import { addView } from "./commands/view.ts";
 import { type ExitCode, exitCodeMeanings } from "./exit_codes.ts";
 import type { CliIo } from "./io.ts";
@@ -49,6 +50,7 @@ const commands = [
   addControl,
   addMetrics,
   addDashboard,
+  addPlot,
   addView,
   addLaunch,
   addDoctor,

@@ -1,4 +1,4 @@
-import { ValidationError } from "../errors.ts";
+import { LimitError, ValidationError } from "../errors.ts";
 import { type Clock, systemClock } from "../internal/clock.ts";
 import { inBrackets, isLoopback } from "../internal/hostname.ts";
 import { serveHttp } from "../internal/serve_http.ts";
@@ -6,17 +6,26 @@ import { messageOf } from "../internal/thrown.ts";
 import type { RolloutFile } from "../rollout_file/mod.ts";
 import { Monitor, PROMETHEUS_TYPE } from "../telemetry/mod.ts";
 import type { DashboardActions } from "./actions.ts";
-import { refuse, refuseStranger, refuseWithoutKey, respond } from "./guard.ts";
+import { refuse, refuseStranger, refuseWithoutKey, respond, respondInTime } from "./guard.ts";
 import { LiveFeed } from "./live.ts";
 import { pageFiles } from "./page/mod.ts";
 import { type RowFilter, Trajectories } from "./trajectories.ts";
+
+/** Characters of a text that is searched for. */
+const LONGEST_SEARCH = 200;
 
 /** Options of {@linkcode openDashboard}. */
 export interface DashboardOptions {
   /** What the live page shows. Default: an empty one, for a page of trajectories alone. */
   readonly monitor?: Monitor | undefined;
   /** Rollouts for the page of trajectories; the dashboard closes the file. */
-  readonly file?: { readonly rollouts: RolloutFile; readonly name: string } | undefined;
+  readonly file?: {
+    readonly rollouts: RolloutFile;
+    /** What the page calls it. */
+    readonly name: string;
+    /** Told which row is read, each thousand rows, while the file is looked through. */
+    readonly onProgress?: ((row: number) => void) | undefined;
+  } | undefined;
   /** Texts of single tokens, for the coloured view; else their ids are shown. */
   readonly tokenTexts?: ((ids: readonly number[]) => readonly string[]) | undefined;
   /** What the buttons do; one without an action is not there. */
@@ -43,6 +52,8 @@ export interface Dashboard extends AsyncDisposable {
   readonly url: string;
   /** Who looks at the live state now. */
   readonly readers: number;
+  /** Rows of the file that cannot be read; the page tells which and why. */
+  readonly damaged: number;
   /** Resolves when it has ended. */
   readonly finished: Promise<void>;
 }
@@ -72,7 +83,7 @@ export async function openDashboard(options: DashboardOptions = {}): Promise<Das
   checkKey(hostname, key);
   await using stack = new AsyncDisposableStack();
   const trajectories = options.file === undefined ? undefined : stack.use(
-    await Trajectories.open(options.file.rollouts, options.file.name, { signal }),
+    await openTrajectories(options.file, signal),
   );
   const monitor = options.monitor ?? stack.use(new Monitor({}));
   const feed = stack.use(
@@ -101,11 +112,25 @@ export async function openDashboard(options: DashboardOptions = {}): Promise<Das
   return {
     url: `http://${inBrackets(hostname)}:${server.addr.port}/`,
     finished: server.finished,
+    damaged: trajectories?.damaged ?? 0,
     get readers() {
       return feed.readers;
     },
     [Symbol.asyncDispose]: endOnce,
   };
+}
+
+async function openTrajectories(
+  { rollouts, name, onProgress }: NonNullable<DashboardOptions["file"]>,
+  signal: AbortSignal | undefined,
+): Promise<Trajectories> {
+  try {
+    return await Trajectories.open(rollouts, name, { signal, onProgress });
+  } catch (error) {
+    // The file was to belong to the dashboard.
+    await rollouts[Symbol.asyncDispose]();
+    throw error;
+  }
 }
 
 function checkKey(hostname: string, key: string | undefined): void {
@@ -150,7 +175,9 @@ class Page {
     try {
       return await this.#data(request, pathname, searchParams);
     } catch (error) {
-      if (error instanceof ValidationError) return refuse(400, error.message);
+      if (error instanceof ValidationError || error instanceof LimitError) {
+        return refuse(400, error.message);
+      }
       options.onError?.(error);
       return refuse(500, "It did not work; the program that serves this page tells why");
     }
@@ -179,30 +206,8 @@ class Page {
         return respond(stream, { type: "text/event-stream" });
       }
     }
-    return await this.#trajectory(path, query);
-  }
-
-  async #trajectory(path: string, query: URLSearchParams): Promise<Response> {
-    const { trajectories, options } = this.#parts;
+    const { trajectories } = this.#parts;
     if (trajectories === undefined) return refuse(404, "There is no such page");
-    if (path === "/api/rows") {
-      const rows = await trajectories.filter(filterOf(query));
-      const from = countOf(query, "from") ?? 0;
-      const window = await trajectories.window(rows, from, countOf(query, "count") ?? 100);
-      return respond(JSON.stringify({ total: rows.length, from, rows: window }));
-    }
-    if (path === "/api/row") {
-      const row = await trajectories.row(countOf(query, "row") ?? -1);
-      const { tokenTexts } = options;
-      return respond(JSON.stringify({
-        ...row,
-        promptTexts: row.promptIds === null ? null : tokenTexts?.(row.promptIds) ?? null,
-        responseTexts: tokenTexts?.(row.responseIds) ?? null,
-      }));
-    }
-    if (path === "/api/group") {
-      return respond(JSON.stringify(await trajectories.group(countOf(query, "group") ?? -1)));
-    }
     if (path === "/api/export") {
       const rows = await trajectories.filter(filterOf(query));
       const lines = ReadableStream.from(trajectories.jsonLines(rows));
@@ -211,7 +216,54 @@ class Page {
         headers: { "content-disposition": 'attachment; filename="selection.jsonl"' },
       });
     }
-    return refuse(404, "There is no such page");
+    if (path === "/api/rows") {
+      const filter = filterOf(query);
+      const [from, count] = [countOf(query, "from") ?? 0, countOf(query, "count") ?? 100];
+      return respondInTime(async (signal) => {
+        const rows = await trajectories.filter(filter, { signal });
+        return { total: rows.length, from, items: await trajectories.window(rows, from, count) };
+      });
+    }
+    const part = await this.#trajectory(trajectories, path, query);
+    return part === undefined
+      ? refuse(404, "There is no such page")
+      : respond(JSON.stringify(part));
+  }
+
+  /** What the page of trajectories asks for; undefined when there is no such thing. */
+  async #trajectory(
+    trajectories: Trajectories,
+    path: string,
+    query: URLSearchParams,
+  ): Promise<unknown> {
+    const row = countOf(query, "row");
+    const from = countOf(query, "from") ?? 0;
+    const count = countOf(query, "count");
+    switch (path) {
+      case "/api/place": {
+        const rows = await trajectories.filter(filterOf(query));
+        return { at: trajectories.placeOf(required("row", row), rows) };
+      }
+      case "/api/row":
+        return await trajectories.row(required("row", row));
+      case "/api/messages":
+        return await trajectories.messages(required("row", row), from, count);
+      case "/api/text": {
+        const part = query.get("part") === "info"
+          ? "info"
+          : required("part", countOf(query, "part"));
+        return await trajectories.text(required("row", row), part);
+      }
+      case "/api/tokens": {
+        const tokens = await trajectories.tokens(required("row", row), from, count);
+        const texts = this.#parts.options.tokenTexts?.(tokens.items.map(({ id }) => id)) ?? null;
+        return { ...tokens, texts };
+      }
+      case "/api/turns":
+        return trajectories.turns(required("row", row), from, count);
+      case "/api/group":
+        return await trajectories.group(required("group", countOf(query, "group")), from, count);
+    }
   }
 
   async #act(request: Request, name: string, query: URLSearchParams): Promise<Response> {
@@ -236,16 +288,32 @@ class Page {
 }
 
 function filterOf(query: URLSearchParams): RowFilter {
-  const stale = query.get("stale");
+  const text = query.get("q") || undefined;
+  if (text !== undefined && text.length > LONGEST_SEARCH) {
+    throw new ValidationError(`A search has at most ${LONGEST_SEARCH} characters`);
+  }
   return {
     group: countOf(query, "group"),
     dialog: countOf(query, "dialog"),
     minReward: numberOf(query, "min"),
     maxReward: numberOf(query, "max"),
     finish: query.get("finish") || undefined,
-    stale: stale === null || stale === "" ? undefined : stale === "yes",
-    text: query.get("q") || undefined,
+    stale: yesOrNo(query, "stale"),
+    damaged: yesOrNo(query, "damaged"),
+    text,
   };
+}
+
+function yesOrNo(query: URLSearchParams, name: string): boolean | undefined {
+  const text = query.get(name);
+  if (text === null || text === "") return undefined;
+  if (text === "yes" || text === "no") return text === "yes";
+  throw new ValidationError(`${name} must be yes or no`);
+}
+
+function required(name: string, value: number | undefined): number {
+  if (value === undefined) throw new ValidationError(`Say which: ${name} is missing`);
+  return value;
 }
 
 function numberOf(query: URLSearchParams, name: string): number | undefined {

@@ -1,6 +1,6 @@
 /** Who may ask the page for what. */
 import { isLoopback } from "../internal/hostname.ts";
-import { isSameSecret } from "../internal/same_secret.ts";
+import { hasBearerKey } from "../internal/same_secret.ts";
 
 /** How a dashboard is guarded. */
 export interface GuardOptions {
@@ -31,6 +31,23 @@ export function respond(
   return new Response(body, { status: init.status ?? 200, headers });
 }
 
+/** An answer that takes its time; the work ends when whoever asked has left. */
+export function respondInTime(work: (signal: AbortSignal) => Promise<unknown>): Response {
+  const leaving = new AbortController();
+  const body = new ReadableStream<Uint8Array>({
+    async start(controller) {
+      try {
+        controller.enqueue(new TextEncoder().encode(JSON.stringify(await work(leaving.signal))));
+        controller.close();
+      } catch (error) {
+        if (!leaving.signal.aborted) controller.error(error);
+      }
+    },
+    cancel: () => leaving.abort(),
+  });
+  return respond(body);
+}
+
 /** An error as the page reads it. */
 export function refuse(status: number, message: string): Response {
   return respond(JSON.stringify({ error: message }), { status });
@@ -57,6 +74,5 @@ export function refuseWithoutKey(request: Request, { key }: GuardOptions): Respo
   if (key === undefined) {
     return refuse(403, "Read only: start the dashboard with a key to use the buttons");
   }
-  const given = request.headers.get("authorization")?.replace(/^Bearer /, "") ?? "";
-  return isSameSecret(given, key) ? undefined : refuse(401, "Give the key");
+  return hasBearerKey(request, key) ? undefined : refuse(401, "Give the key");
 }

@@ -1,8 +1,11 @@
 import type { Clock } from "../internal/clock.ts";
-import type { Monitor } from "../telemetry/mod.ts";
+import type { Monitor, ServerLook } from "../telemetry/mod.ts";
+import { ServerWatch } from "../telemetry/server_look.ts";
 
 /** Readers of one page that are kept at most. */
 const MOST_READERS = 100;
+/** How long a state waits for what the servers tell; one that is slower is in a later state. */
+const FRESH_MS = 250;
 const encoder = new TextEncoder();
 
 /** Sends the state of a run to all who look, once a second; while nobody looks it does nothing. */
@@ -12,6 +15,7 @@ export class LiveFeed implements Disposable {
   readonly #everyMs: number;
   readonly #onError: ((error: unknown) => void) | undefined;
   readonly #readers = new Set<ReadableStreamDefaultController<Uint8Array>>();
+  readonly #servers: ServerWatch;
   #cancel: (() => void) | undefined;
   #isAsking = false;
   #isClosed = false;
@@ -25,6 +29,7 @@ export class LiveFeed implements Disposable {
     },
   ) {
     this.#monitor = monitor;
+    this.#servers = new ServerWatch(monitor.watched.engine);
     this.#clock = options.clock;
     this.#everyMs = options.everyMs;
     this.#onError = options.onError;
@@ -52,6 +57,10 @@ export class LiveFeed implements Disposable {
 
   /** What the page shows of the run. */
   async state(): Promise<unknown> {
+    return this.#stateWith(await this.#monitor.servers());
+  }
+
+  #stateWith(servers: readonly ServerLook[]): unknown {
     const monitor = this.#monitor;
     const { collector, engine, sender } = monitor.watched;
     return {
@@ -61,7 +70,7 @@ export class LiveFeed implements Disposable {
         collector: collector !== undefined,
         sender: sender !== undefined,
       },
-      servers: await monitor.servers(),
+      servers,
       requests: engine?.requests ?? null,
       rollouts: collector === undefined ? null : {
         ...collector.stats,
@@ -80,6 +89,7 @@ export class LiveFeed implements Disposable {
   [Symbol.dispose](): void {
     this.#isClosed = true;
     this.#cancel?.();
+    this.#servers[Symbol.dispose]();
     for (const reader of this.#readers) {
       try {
         reader.close();
@@ -92,8 +102,11 @@ export class LiveFeed implements Disposable {
     if (this.#isAsking || this.#isClosed) return;
     this.#isAsking = true;
     this.#cancel?.();
+    const startedAt = this.#clock.now();
     try {
-      const bytes = encoder.encode(`data: ${JSON.stringify(await this.state())}\n\n`);
+      await this.#askServers();
+      const state = this.#stateWith(this.#servers.looks);
+      const bytes = encoder.encode(`data: ${JSON.stringify(state)}\n\n`);
       for (const reader of [...this.#readers]) {
         // Who does not read gets the next state instead: none is queued twice.
         if ((reader.desiredSize ?? 0) <= 0) continue;
@@ -109,9 +122,19 @@ export class LiveFeed implements Disposable {
     } finally {
       this.#isAsking = false;
       if (this.#readers.size > 0 && !this.#isClosed) {
-        this.#cancel = this.#clock.schedule(this.#everyMs, () => void this.#send());
+        const waited = this.#clock.now() - startedAt;
+        const pauseMs = Math.max(0, this.#everyMs - waited);
+        this.#cancel = this.#clock.schedule(pauseMs, () => void this.#send());
       }
     }
+  }
+
+  /** Asks the servers, and waits for those that answer soon. */
+  async #askServers(): Promise<void> {
+    const late = Promise.withResolvers<void>();
+    const cancel = this.#clock.schedule(Math.min(FRESH_MS, this.#everyMs / 2), late.resolve);
+    await Promise.race([this.#servers.ask(), late.promise]);
+    cancel();
   }
 
   #leave(reader: ReadableStreamDefaultController<Uint8Array>): void {

@@ -5,4 +5,4 @@
  */
 export { type ActingEngine, actionsOf, type DashboardActions } from "./actions.ts";
 export { type Dashboard, type DashboardOptions, openDashboard } from "./dashboard.ts";
-export { type PlotOptions, type PlotSeries, plotSvg } from "./plot.ts";
+export { type PlotOptions, plotPng, type PlotSeries, plotSvg } from "./plot/plot.ts";

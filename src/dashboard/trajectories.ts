@@ -1,178 +1,231 @@
 import { ValidationError } from "../errors.ts";
-import type { RolloutFile, RolloutRecord } from "../rollout_file/mod.ts";
+import type { VersionSpan } from "../client/types.ts";
+import { throwIfAborted } from "../internal/deadline.ts";
+import type { Message } from "../policy/message.ts";
+import type { RolloutEntry, RolloutFile, RolloutRecord } from "../rollout_file/mod.ts";
 import { rowLine } from "../rollout_file/row_line.ts";
-import { groupAdvantages } from "../training/mod.ts";
+import { beginningOf, type RowFilter as NumberFilter, RowIndex } from "./row_index.ts";
 
 /** Which rows are wanted; what is left out does not matter. */
-export interface RowFilter {
-  readonly group?: number | undefined;
-  readonly dialog?: number | undefined;
-  readonly minReward?: number | undefined;
-  readonly maxReward?: number | undefined;
-  readonly finish?: string | undefined;
-  /** Only rows that are stale, or that are not. */
-  readonly stale?: boolean | undefined;
+export interface RowFilter extends NumberFilter {
   /** Text that the answer or a message has; case does not matter. */
   readonly text?: string | undefined;
 }
 
-/** One line of the list of rows. */
-export interface RowSummary {
-  readonly row: number;
-  readonly dialog: number;
-  readonly group: number;
-  readonly member: number;
-  readonly turn: number;
-  readonly branch: number;
-  readonly tokens: number;
-  readonly reward: number;
-  readonly finish: string;
-  readonly done: boolean;
-  readonly stale: boolean;
-  /** The beginning of the answer. */
-  readonly beginning: string;
+/** What an answer to the page holds at most; the rest is asked for by a further window. */
+export const windows = { rows: 500, members: 50, turns: 500, messages: 100, tokens: 4000 } as const;
+
+/** Characters of a text that come unasked. */
+const LONGEST_TEXT = 20_000;
+const LONGEST_MEMBER_TEXT = 4000;
+
+/** Part of a longer list. */
+export interface Part<T> {
+  readonly total: number;
+  readonly from: number;
+  readonly items: readonly T[];
 }
 
-const finishes = ["stop", "length", "abort"] as const;
-const MOST_WINDOW = 500;
-const BEGINNING = 160;
-const LONGEST_SEARCH = 200;
+/** The beginning of a text, and how long it is. */
+interface TextPart {
+  readonly text: string;
+  readonly length: number;
+}
 
-/**
- * A file of rollouts with an index of a few numbers for each row, so that lists, filters and groups
- * of any size need no text in memory.
- */
+/** A file of rollouts with an index, in the windows that the page asks for. */
 export class Trajectories implements AsyncDisposable {
   readonly #file: RolloutFile;
+  readonly #index: RowIndex;
   readonly name: string;
-  readonly #dialog: Float64Array;
-  readonly #group: Float64Array;
-  readonly #member: Int32Array;
-  readonly #turn: Int32Array;
-  readonly #tokens: Int32Array;
-  readonly #reward: Float64Array;
-  readonly #finish: Uint8Array;
-  readonly #stale: Uint8Array;
-  /** Sum of a dialog's rewards and its advantage in its group. */
-  readonly #dialogs = new Map<string, { group: number; reward: number; advantage: number }>();
   #last: { readonly key: string; readonly rows: Int32Array } | undefined;
+  #lastRow: { readonly row: number; readonly record: RolloutRecord } | undefined;
 
-  private constructor(file: RolloutFile, name: string) {
+  private constructor(file: RolloutFile, index: RowIndex, name: string) {
     this.#file = file;
+    this.#index = index;
     this.name = name;
-    const { length } = file;
-    this.#dialog = new Float64Array(length);
-    this.#group = new Float64Array(length);
-    this.#member = new Int32Array(length);
-    this.#turn = new Int32Array(length);
-    this.#tokens = new Int32Array(length);
-    this.#reward = new Float64Array(length);
-    this.#finish = new Uint8Array(length);
-    this.#stale = new Uint8Array(length);
   }
 
   /** Reads a file once from its beginning to its end; the file belongs to the result. */
   static async open(
     file: RolloutFile,
     name: string,
-    options: { readonly signal?: AbortSignal | undefined } = {},
+    options: Parameters<typeof RowIndex.of>[1] = {},
   ): Promise<Trajectories> {
-    const made = new Trajectories(file, name);
-    let at = 0;
-    for await (const row of file) {
-      options.signal?.throwIfAborted();
-      made.#add(at++, row);
-    }
-    made.#compare();
-    return made;
+    return new Trajectories(file, await RowIndex.of(file, options), name);
   }
 
-  /** Number of rows. */
-  get length(): number {
-    return this.#file.length;
+  /** Rows that cannot be read. */
+  get damaged(): number {
+    return this.#index.damaged.count;
   }
 
   /** What the file is. */
   describe() {
-    const rewards = [...this.#dialogs.values()].map(({ reward }) => reward);
-    const groups = new Set(this.#group);
     return {
       name: this.name,
       form: this.#file.form,
       schema: this.#file.schema,
-      rows: this.length,
-      dialogs: this.#dialogs.size,
-      groups: groups.size,
-      meanReward: rewards.length === 0
-        ? null
-        : rewards.reduce((sum, reward) => sum + reward, 0) / rewards.length,
-      versionNames: this.#file.versionNames?.slice(-1000) ?? null,
+      ...this.#index.totals,
+      damaged: this.#index.damaged,
     };
   }
 
   /** Numbers of the rows that a filter lets through. */
-  async filter(filter: RowFilter): Promise<Int32Array> {
+  async filter(
+    filter: RowFilter,
+    options: { readonly signal?: AbortSignal | undefined } = {},
+  ): Promise<Int32Array> {
     const key = JSON.stringify(filter);
     if (this.#last?.key === key) return this.#last.rows;
     const { text, ...numbers } = filter;
-    let rows = this.#byNumbers(numbers);
-    if (text !== undefined && text !== "") rows = await this.#byText(rows, text);
+    let rows = this.#index.filter(numbers);
+    if (text !== undefined && text !== "") rows = await this.#byText(rows, text, options.signal);
     this.#last = { key, rows };
     return rows;
   }
 
   /** One window of the list. */
-  async window(rows: Int32Array, from: number, count: number): Promise<RowSummary[]> {
-    const wanted = rows.subarray(from, from + Math.min(count, MOST_WINDOW));
-    const records = await this.#read(wanted);
-    return records.map((record, i) => this.#summary(wanted[i]!, record));
+  async window(rows: Int32Array, from: number, count: number) {
+    const wanted = rows.subarray(from, from + Math.min(count, windows.rows));
+    const unread = wanted.filter((row) => this.#index.beginningOf(row) === undefined);
+    const texts = new Map<number, { beginning: string } | { damage: string }>();
+    for await (const { row, record, damage } of this.#read(unread)) {
+      texts.set(
+        row,
+        damage === undefined ? { beginning: beginningOf(record) } : { damage: damage.message },
+      );
+    }
+    return Array.from(wanted, (row) => {
+      const text = texts.get(row) ?? { beginning: this.#index.beginningOf(row)! };
+      if ("damage" in text) return { row, ...text };
+      const numbers = this.#index.numbersOf(row);
+      return { ...numbers, reward: shown(numbers.reward), ...text };
+    });
   }
 
-  /** Everything about one row. */
-  async row(row: number) {
-    if (!Number.isInteger(row) || row < 0 || row >= this.length) {
-      throw new ValidationError(`There is no row ${row}: the file has ${this.length}`);
+  /** Where a row stands among some rows; -1 when it is not there. */
+  placeOf(row: number, rows: Int32Array): number {
+    this.#checkRow(row);
+    let low = 0;
+    let high = rows.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (rows[middle]! < row) low = middle + 1;
+      else high = middle;
     }
-    const [record] = await this.#file.rows(row, row + 1);
-    const { promptIds, responseIds, logProbs, routedExperts: _notShown, ...rest } = record!;
-    const { reward: dialogReward, advantage } = this.#outcomeOf(rest);
+    return rows[low] === row ? low : -1;
+  }
+
+  /** What one row is, without its tokens and with the beginnings of its texts. */
+  async row(row: number) {
+    const record = await this.#record(row);
+    const { promptIds, responseIds, logProbs, tokenVersions, routedExperts, ...facts } = record;
+    const { messages: _m, response: _r, responseText: _t, weightVersions: _w, info, ...rest } =
+      facts;
+    const { reward: dialogReward, ...outcome } = this.#index.outcomeOf(row);
+    const count = this.#messageCount(record);
     return {
       ...rest,
       row,
-      promptIds: promptIds === null ? null : [...promptIds],
-      responseIds: [...responseIds],
-      logProbs: logProbs === null ? null : [...logProbs],
-      dialogReward,
-      advantage,
-      siblings: await this.#siblings(rest.dialog, rest.attempt),
+      reward: shown(record.reward),
+      dialogReward: dialogReward === null ? null : shown(dialogReward),
+      ...outcome,
+      promptTokens: promptIds?.length ?? null,
+      tokens: responseIds.length,
+      hasLogProbs: logProbs !== null,
+      hasVersions: tokenVersions !== null,
+      routedExperts: routedExperts == null
+        ? null
+        : { tokens: routedExperts.tokens, perToken: routedExperts.perToken },
+      messages: await this.messages(row, Math.max(0, count - windows.messages)),
+      turns: this.turns(row, 0),
+      info: partOf(JSON.stringify(info, null, 2), LONGEST_TEXT),
     };
   }
 
-  /** The dialogs of a group side by side: their rewards and their last answers. */
-  async group(group: number) {
-    const rows = this.#byNumbers({ group });
-    const last = new Map<string, number>();
-    for (const row of rows) last.set(`${this.#dialog[row]}/${this.#member[row]}`, row);
-    const wanted = Int32Array.from(last.values()).slice(0, MOST_WINDOW);
-    const records = await this.#read(wanted);
-    return records.map((record, i) => ({
-      row: wanted[i]!,
-      dialog: record.dialog,
-      member: record.member,
-      turns: record.turn + 1,
-      ...this.#outcomeOf(record),
-      finish: record.finishReason,
-      prompt: record.messages?.at(0) ?? null,
-      text: record.responseText.slice(0, 4000),
-    }));
+  /** Some messages of a row with the beginnings of their texts; the last one is the answer. */
+  async messages(row: number, from: number, count: number = windows.messages) {
+    const record = await this.#record(row);
+    const total = this.#messageCount(record);
+    const end = Math.min(total, from + Math.min(count, windows.messages));
+    const items = Array.from({ length: Math.max(0, end - from) }, (_, i) => {
+      const { role, text, more } = this.#messageOf(record, from + i);
+      return { role, ...partOf(text, LONGEST_TEXT), more: partOf(more, LONGEST_TEXT) };
+    });
+    return { total, from, items };
   }
 
-  /** Rows as JSON lines, one text each. */
+  /** A text of a row in full: its `info`, or a message with what it has beside its text. */
+  async text(row: number, part: "info" | number): Promise<{ text: string; more: string }> {
+    const record = await this.#record(row);
+    if (part === "info") return { text: JSON.stringify(record.info, null, 2), more: "" };
+    if (part >= this.#messageCount(record)) {
+      throw new ValidationError(`Row ${row} has no message ${part}`);
+    }
+    const { text, more } = this.#messageOf(record, part);
+    return { text, more };
+  }
+
+  /** Some tokens of a row: those of its prompt, which the loss leaves out, then the sampled ones. */
+  async tokens(row: number, from: number, count: number = windows.tokens) {
+    const { promptIds, responseIds, logProbs, tokenVersions, weightVersions } = await this
+      .#record(row);
+    const before = promptIds?.length ?? 0;
+    const total = before + responseIds.length;
+    const end = Math.min(total, from + Math.min(count, windows.tokens));
+    const weights = versionsAt(weightVersions ?? [], from - before, end - before);
+    const items = Array.from({ length: Math.max(0, end - from) }, (_, i) => {
+      const at = from + i;
+      if (at < before) return { id: promptIds![at]!, mask: 0 as const };
+      const own = at - before;
+      return {
+        id: responseIds[own]!,
+        mask: 1 as const,
+        logProb: logProbs === null ? null : shown(logProbs[own]!),
+        version: tokenVersions?.[own] ?? null,
+        weights: weights[i] ?? null,
+      };
+    });
+    return { total, from, promptTokens: before, items };
+  }
+
+  /** The turns of the dialog of a row, as the tree of its branches needs them. */
+  turns(row: number, from: number, count: number = windows.turns) {
+    this.#checkRow(row);
+    return partOfList(this.#index.turnsOf(row), from, Math.min(count, windows.turns));
+  }
+
+  /** The dialogs of a group side by side: their rewards and their last answers. */
+  async group(group: number, from: number, count: number = windows.members) {
+    const members = this.#index.membersOf(group);
+    const part = partOfList(members, from, Math.min(count, windows.members));
+    const byRow = Int32Array.from(part.items, ({ row }) => row).sort();
+    const texts = new Map<number, TextPart & { readonly finish: string }>();
+    for await (const { row, record, damage } of this.#read(byRow)) {
+      // It could be read when the file was opened.
+      if (damage !== undefined) throw damage;
+      const { finishReason: finish } = record;
+      texts.set(row, { ...partOf(record.responseText, LONGEST_MEMBER_TEXT), finish });
+    }
+    return {
+      ...part,
+      items: part.items.map((member) => {
+        const { reward, ...outcome } = this.#index.outcomeOf(member.row);
+        return {
+          ...member,
+          reward: reward === null ? null : shown(reward),
+          ...outcome,
+          ...texts.get(member.row)!,
+        };
+      }),
+    };
+  }
+
+  /** Rows as JSON lines, one text each; those that cannot be read are left out. */
   async *jsonLines(rows: Int32Array): AsyncGenerator<string> {
-    for (let at = 0; at < rows.length; at += 64) {
-      for (const record of await this.#read(rows.subarray(at, at + 64))) {
-        yield toLine(record);
-      }
+    for await (const { record } of this.#read(rows)) {
+      if (record !== undefined) yield toLine(record);
     }
   }
 
@@ -181,119 +234,101 @@ export class Trajectories implements AsyncDisposable {
     await this.#file[Symbol.asyncDispose]();
   }
 
-  /** What the dialog of a row came to. */
-  #outcomeOf({ dialog, attempt }: Pick<RolloutRecord, "dialog" | "attempt">) {
-    const { reward = null, advantage = null } = this.#dialogs.get(`${dialog}/${attempt}`) ?? {};
-    return { reward, advantage };
+  #checkRow(row: number): void {
+    if (Number.isInteger(row) && row >= 0 && row < this.#index.length) return;
+    throw new ValidationError(`There is no row ${row}: the file has ${this.#index.length}`);
   }
 
-  #add(at: number, row: RolloutRecord): void {
-    this.#dialog[at] = row.dialog;
-    this.#group[at] = row.group;
-    this.#member[at] = row.member;
-    this.#turn[at] = row.turn;
-    this.#tokens[at] = row.responseIds.length;
-    this.#reward[at] = row.reward;
-    this.#finish[at] = finishes.indexOf(row.finishReason);
-    this.#stale[at] = Number(row.stale);
-    const key = `${row.dialog}/${row.attempt}`;
-    const known = this.#dialogs.get(key);
-    if (known === undefined) {
-      this.#dialogs.set(key, { group: row.group, reward: row.reward, advantage: 0 });
-    } else known.reward += row.reward;
+  /** One row; it is asked for several windows one after the other, so the last one is held. */
+  async #record(row: number): Promise<RolloutRecord> {
+    this.#checkRow(row);
+    if (this.#lastRow?.row === row) return this.#lastRow.record;
+    const [record] = await this.#file.rows(row, row + 1);
+    this.#lastRow = { row, record: record! };
+    return record!;
   }
 
-  #compare(): void {
-    const dialogs = [...this.#dialogs.values()];
-    const advantages = groupAdvantages(
-      dialogs.map(({ reward }) => reward),
-      dialogs.map(({ group }) => group),
-    );
-    dialogs.forEach((dialog, i) => dialog.advantage = advantages[i]!);
-  }
-
-  #byNumbers(filter: Omit<RowFilter, "text">): Int32Array {
-    const { group, dialog, minReward, maxReward, stale } = filter;
-    const finish = filter.finish === undefined
-      ? undefined
-      : finishes.indexOf(filter.finish as typeof finishes[number]);
-    const out = new Int32Array(this.length);
-    let count = 0;
-    for (let row = 0; row < this.length; row++) {
-      if (group !== undefined && this.#group[row] !== group) continue;
-      if (dialog !== undefined && this.#dialog[row] !== dialog) continue;
-      if (minReward !== undefined && !(this.#reward[row]! >= minReward)) continue;
-      if (maxReward !== undefined && !(this.#reward[row]! <= maxReward)) continue;
-      if (finish !== undefined && this.#finish[row] !== finish) continue;
-      if (stale !== undefined && Boolean(this.#stale[row]) !== stale) continue;
-      out[count++] = row;
-    }
-    return out.slice(0, count);
-  }
-
-  async #byText(rows: Int32Array, text: string): Promise<Int32Array> {
-    if (text.length > LONGEST_SEARCH) {
-      throw new ValidationError(`A search has at most ${LONGEST_SEARCH} characters`);
-    }
+  async #byText(
+    rows: Int32Array,
+    text: string,
+    signal: AbortSignal | undefined,
+  ): Promise<Int32Array> {
     const wanted = text.toLowerCase();
     const found: number[] = [];
-    for (let at = 0; at < rows.length; at += 256) {
-      const part = rows.subarray(at, at + 256);
-      const records = await this.#read(part);
-      records.forEach((record, i) => {
-        const isThere = record.responseText.toLowerCase().includes(wanted) ||
-          JSON.stringify(record.messages ?? "").toLowerCase().includes(wanted);
-        if (isThere) found.push(part[i]!);
-      });
+    for await (const { row, record } of this.#read(rows)) {
+      throwIfAborted(signal, "search");
+      if (record !== undefined && hasText(record, wanted)) found.push(row);
     }
     return Int32Array.from(found);
   }
 
-  /** The rows of a dialog, as the tree of its branches needs them. */
-  #siblings(dialog: number, attempt: number) {
-    const rows = this.#byNumbers({ dialog }).slice(0, MOST_WINDOW);
-    return this.#read(rows).then((records) =>
-      records.flatMap((record, i) =>
-        record.attempt !== attempt ? [] : [{
-          row: rows[i]!,
-          turn: record.turn,
-          parent: record.parent,
-          branch: record.branch,
-          reward: record.reward,
-          tokens: record.responseIds.length,
-        }]
-      )
-    );
-  }
-
-  /** Reads rows by number; those that lie together are read together. */
-  async #read(rows: Int32Array): Promise<RolloutRecord[]> {
-    const out: RolloutRecord[] = [];
+  /** Reads rows, given in order; those that lie together are read together. */
+  async *#read(rows: Int32Array): AsyncGenerator<RolloutEntry> {
     for (let at = 0; at < rows.length;) {
       let end = at + 1;
-      while (end < rows.length && rows[end] === rows[end - 1]! + 1 && end - at < 64) end++;
-      out.push(...await this.#file.rows(rows[at]!, rows[end - 1]! + 1));
+      while (end < rows.length && rows[end] === rows[end - 1]! + 1) end++;
+      yield* this.#file.entries(rows[at]!, rows[end - 1]! + 1);
       at = end;
     }
-    return out;
   }
 
-  #summary(row: number, record: RolloutRecord): RowSummary {
-    return {
-      row,
-      dialog: record.dialog,
-      group: record.group,
-      member: record.member,
-      turn: record.turn,
-      branch: record.branch,
-      tokens: record.responseIds.length,
-      reward: record.reward,
-      finish: record.finishReason,
-      done: record.done,
-      stale: record.stale,
-      beginning: record.responseText.slice(0, BEGINNING),
-    };
+  #messageCount({ messages }: RolloutRecord): number {
+    return (messages?.length ?? 0) + 1;
   }
+
+  #messageOf(record: RolloutRecord, at: number) {
+    // Files of safetensors have no messages, only the text of the answer.
+    const answer = record.response ?? { role: "assistant", content: record.responseText };
+    return textsOf(record.messages?.[at] ?? answer);
+  }
+}
+
+/** A message as texts: what it says, and everything else that it has. */
+function textsOf(message: Message): { role: string; text: string; more: string } {
+  const { role, content, ...rest } = message;
+  return {
+    role,
+    text: typeof content === "string" ? content : content == null ? "" : JSON.stringify(content),
+    more: Object.keys(rest).length === 0 ? "" : JSON.stringify(rest, null, 1),
+  };
+}
+
+function hasText(record: RolloutRecord, wanted: string): boolean {
+  if (record.responseText.toLowerCase().includes(wanted)) return true;
+  return [...record.messages ?? [], ...record.response === null ? [] : [record.response]]
+    .some((message) => {
+      const { text, more } = textsOf(message);
+      return text.toLowerCase().includes(wanted) || more.toLowerCase().includes(wanted);
+    });
+}
+
+/** The weight version of each sampled id of a window. */
+function versionsAt(spans: readonly VersionSpan[], from: number, to: number): string[] {
+  const versions: string[] = [];
+  // Spans do not overlap; of a file that says otherwise only some are looked at.
+  const inside = spans.filter(({ start, end }) => end > from && start < to).slice(
+    0,
+    windows.tokens,
+  );
+  for (const { version, start, end } of inside) {
+    for (let at = Math.max(start, from); at < Math.min(end, to); at++) {
+      versions[at - from] = version;
+    }
+  }
+  return versions;
+}
+
+function partOf(text: string, longest: number): TextPart {
+  return { text: text.slice(0, longest), length: text.length };
+}
+
+function partOfList<T>(items: readonly T[], from: number, count: number): Part<T> {
+  return { total: items.length, from, items: items.slice(from, from + count) };
+}
+
+/** A number for JSON, which has no form for what is not finite. */
+function shown(value: number): number | string {
+  return Number.isFinite(value) ? value : String(value);
 }
 
 /** A row in the form in which a file has it, so that the selection can be opened again. */

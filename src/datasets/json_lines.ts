@@ -1,7 +1,7 @@
 import { ValidationError } from "../errors.ts";
 import { openSource } from "../internal/byte_source.ts";
 import { isRecord, isTooDeep } from "../internal/json.ts";
-import { findLines, readLines } from "../internal/line_index.ts";
+import { findLines } from "../internal/line_index.ts";
 import { Dataset, type RowStore } from "./dataset.ts";
 import { type DatasetOptions, type DatasetRow, settingsOf } from "./options.ts";
 
@@ -34,12 +34,13 @@ export async function jsonLinesStore(
   // The signal is for the opening; rows are read long after it.
   const source = await openSource(path, {});
   try {
-    const starts = await findLines(source, settingsOf(options));
+    const lines = await findLines(source, settingsOf(options));
     return {
-      length: starts.length - 1,
+      length: lines.length,
       async at(index) {
-        const [line] = await readLines(source, starts, index, index + 1);
-        return parseRow(line!, `${source.name}, row ${index}`);
+        const [line] = await lines.read(index, index + 1);
+        if (line instanceof Error) throw line;
+        return parseRow(line!, lines.nameOf(index));
       },
       close: () => source.close(),
     };

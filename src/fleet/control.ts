@@ -1,5 +1,6 @@
 import { SGLangError, StateError, ValidationError } from "../errors.ts";
 import { asPermissionError } from "../internal/permission.ts";
+import { hasBearerKey } from "../internal/same_secret.ts";
 import { messageOf } from "../internal/thrown.ts";
 import type { SupervisedServer } from "./supervised.ts";
 import type { FleetSupervisor } from "./supervisor.ts";
@@ -133,7 +134,7 @@ function refuse(request: Request, key: string | undefined): Response | undefined
   if (request.headers.get("origin") !== null) return problem(403, "Not from a browser");
   const isJson = request.headers.get("content-type")?.startsWith("application/json");
   if (request.method === "POST" && !isJson) return problem(415, "Send application/json");
-  if (key === undefined || request.headers.get("authorization") === `Bearer ${key}`) return;
+  if (key === undefined || hasBearerKey(request, key)) return;
   return problem(401, "The key is missing or wrong");
 }
 

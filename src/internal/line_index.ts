@@ -5,6 +5,8 @@ import type { ByteSource } from "./byte_source.ts";
 export interface LineSettings {
   readonly maxRows: number;
   readonly maxLineBytes: number;
+  /** A line that is too long is an error when it is read, not already when it is found. */
+  readonly keepsLongLines?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: { bytes: number; totalBytes: number }) => void) | undefined;
 }
@@ -13,26 +15,132 @@ const READ_AT_ONCE = 1 << 20;
 const LINE_FEED = 10;
 const SPACE = 32;
 
-/** Where each line begins that is not empty, and where the last one ends. */
+/** Finds the lines of a file that are not empty. */
 export async function findLines(
   source: ByteSource,
   options: LineSettings,
-): Promise<Float64Array> {
+): Promise<LineIndex> {
   const { signal, onProgress } = options;
-  const lines = new LineIndex(source.name, options);
+  const lines = new LineFinder(source.name, options);
   for (let at = 0; at < source.size; at += READ_AT_ONCE) {
     signal?.throwIfAborted();
     const part = await source.read(at, Math.min(READ_AT_ONCE, source.size - at));
     lines.push(part, at);
     onProgress?.({ bytes: at + part.length, totalBytes: source.size });
   }
-  return lines.end(source.size);
+  return lines.end(source);
+}
+
+/** The places of the lines of a file that are not empty: 8 bytes of memory each. */
+export class LineIndex {
+  readonly #source: ByteSource;
+  readonly #starts: Float64Array;
+  readonly #gaps: Gaps;
+  readonly #long: ReadonlySet<number>;
+  readonly #maxLineBytes: number;
+
+  constructor(
+    source: ByteSource,
+    found: {
+      readonly starts: Float64Array;
+      readonly gaps: Gaps;
+      readonly long: ReadonlySet<number>;
+      readonly maxLineBytes: number;
+    },
+  ) {
+    this.#source = source;
+    this.#starts = found.starts;
+    this.#gaps = found.gaps;
+    this.#long = found.long;
+    this.#maxLineBytes = found.maxLineBytes;
+  }
+
+  /** How many there are. */
+  get length(): number {
+    return this.#starts.length - 1;
+  }
+
+  /** Bytes of some of them, with the empty lines behind each. */
+  sizeOf(start: number, end: number): number {
+    return this.#starts[end]! - this.#starts[start]!;
+  }
+
+  /** What a line is called: the file and its number as an editor counts it, from 1. */
+  nameOf(index: number): string {
+    return `${this.#source.name}, line ${this.#gaps.lineOf(index)}`;
+  }
+
+  /** Reads lines; one that cannot be read is an error and does not cost the others. */
+  async read(start: number, end: number): Promise<(string | ValidationError | LimitError)[]> {
+    const lines: (string | ValidationError | LimitError)[] = [];
+    for (let at = start; at < end;) {
+      if (this.#long.has(at)) {
+        lines.push(tooLong(this.nameOf(at++), this.#maxLineBytes));
+        continue;
+      }
+      let last = at + 1;
+      while (last < end && !this.#long.has(last)) last++;
+      lines.push(...await this.#readTogether(at, last));
+      at = last;
+    }
+    return lines;
+  }
+
+  async #readTogether(start: number, end: number): Promise<(string | ValidationError)[]> {
+    const from = this.#starts[start]!;
+    const bytes = await this.#source.read(from, this.sizeOf(start, end));
+    const decoder = new TextDecoder("utf-8", { fatal: true });
+    return Array.from({ length: end - start }, (_, i) => {
+      const at = start + i;
+      const line = bytes.subarray(this.#starts[at]! - from, this.#starts[at + 1]! - from);
+      try {
+        return decoder.decode(line);
+      } catch (cause) {
+        return new ValidationError(`${this.nameOf(at)} is not UTF-8`, { cause });
+      }
+    });
+  }
+}
+
+/** Where empty lines are: what a line's number has more than its index. */
+class Gaps {
+  readonly #after: number[] = [];
+  readonly #lines: number[] = [];
+  #total = 0;
+
+  /** An empty line was found before the line of this index. */
+  add(index: number): void {
+    this.#total++;
+    if (this.#after.at(-1) !== index) this.#after.push(index);
+    this.#lines[this.#after.length - 1] = this.#total;
+  }
+
+  /** Number of a line, from 1. */
+  lineOf(index: number): number {
+    let low = 0;
+    let high = this.#after.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#after[middle]! <= index) low = middle + 1;
+      else high = middle;
+    }
+    return index + 1 + (this.#lines[low - 1] ?? 0);
+  }
+}
+
+function tooLong(where: string, max: number): LimitError {
+  return new LimitError(`${where} is longer than maxLineBytes, ${max}`, {
+    limit: "maxLineBytes",
+    max,
+  });
 }
 
 /** Notes where lines begin; looks at every byte once. */
-class LineIndex {
+class LineFinder {
   readonly #name: string;
   readonly #settings: LineSettings;
+  readonly #gaps = new Gaps();
+  readonly #long = new Set<number>();
   #starts = new Float64Array(1024);
   #count = 0;
   #lineStart = 0;
@@ -51,33 +159,36 @@ class LineIndex {
       // Mostly the first byte tells.
       for (let i = from; this.#isBlank && i < end; i++) this.#isBlank = part[i]! <= SPACE;
       this.#checkLength(at + end);
-      if (found >= 0) this.#endLine(at + end + 1);
+      if (found >= 0) this.#endLine(at + end, at + end + 1);
       from = end + 1;
     }
   }
 
-  /** The starts, and the end of the file. */
-  end(size: number): Float64Array {
-    this.#endLine(size);
-    return this.#starts.slice(0, this.#count + 1).fill(size, this.#count);
-  }
-
-  #checkLength(end: number): void {
-    const { maxLineBytes: max } = this.#settings;
-    if (end - this.#lineStart <= max) return;
-    throw new LimitError(`${this.#name}: row ${this.#count} is longer than maxLineBytes, ${max}`, {
-      limit: "maxLineBytes",
-      max,
+  /** All lines; the end of the file is the end of the last one. */
+  end(source: ByteSource): LineIndex {
+    this.#endLine(source.size, source.size);
+    return new LineIndex(source, {
+      starts: this.#starts.slice(0, this.#count + 1).fill(source.size, this.#count),
+      gaps: this.#gaps,
+      long: this.#long,
+      maxLineBytes: this.#settings.maxLineBytes,
     });
   }
 
-  #endLine(next: number): void {
+  #checkLength(end: number): void {
+    const { maxLineBytes: max, keepsLongLines } = this.#settings;
+    if (keepsLongLines || end - this.#lineStart <= max) return;
+    throw tooLong(`${this.#name}, line ${this.#gaps.lineOf(this.#count)}`, max);
+  }
+
+  #endLine(end: number, next: number): void {
     const start = this.#lineStart;
     const isBlank = this.#isBlank;
     this.#lineStart = next;
     this.#isBlank = true;
-    if (isBlank) return;
-    const { maxRows: max } = this.#settings;
+    if (isBlank) return this.#gaps.add(this.#count);
+    const { maxRows: max, maxLineBytes } = this.#settings;
+    if (end - start > maxLineBytes) this.#long.add(this.#count);
     if (this.#count === max) {
       throw new LimitError(`${this.#name} has more rows than maxRows, ${max}`, {
         limit: "maxRows",
@@ -92,25 +203,4 @@ class LineIndex {
     }
     this.#starts[this.#count++] = start;
   }
-}
-
-/** Empty lines between two rows belong to the row before them. */
-export async function readLines(
-  source: ByteSource,
-  starts: Float64Array,
-  start: number,
-  end: number,
-): Promise<string[]> {
-  if (start === end) return [];
-  const from = starts[start]!;
-  const bytes = await source.read(from, starts[end]! - from);
-  const decoder = new TextDecoder("utf-8", { fatal: true });
-  return Array.from({ length: end - start }, (_, i) => {
-    const line = bytes.subarray(starts[start + i]! - from, starts[start + i + 1]! - from);
-    try {
-      return decoder.decode(line);
-    } catch (cause) {
-      throw new ValidationError(`${source.name}, row ${start + i} is not UTF-8`, { cause });
-    }
-  });
 }

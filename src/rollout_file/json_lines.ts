@@ -1,43 +1,66 @@
 import { ValidationError } from "../errors.ts";
 import type { ByteSource } from "../internal/byte_source.ts";
-import { isTooDeep } from "../internal/json.ts";
-import { findLines, readLines } from "../internal/line_index.ts";
-import type { ReadSettings, RowReader } from "./row_reader.ts";
-import { isRecord } from "../internal/json.ts";
+import { isRecord, isTooDeep } from "../internal/json.ts";
+import { findLines, type LineIndex } from "../internal/line_index.ts";
+import { messageOf } from "../internal/thrown.ts";
 import { Fields } from "./fields.ts";
-import { type RolloutRecord, rolloutSchemas, textOfContent } from "./record.ts";
+import { type RolloutRecord, type RolloutSchema, rolloutSchemas, textOfContent } from "./record.ts";
+import { type DamagedRow, orDamaged, type ReadSettings, type RowReader } from "./row_reader.ts";
+
+/** Rows that are tried for the file's schema before it is taken for something else. */
+const TRIED_FOR_SCHEMA = 1000;
 
 /** Rows of JSON lines: the places of the lines are in memory (8 bytes each), the lines are not. */
 export async function openJsonLines(
   source: ByteSource,
   options: ReadSettings,
 ): Promise<RowReader> {
-  const starts = await findLines(source, options);
-  const length = starts.length - 1;
-  const first = length === 0 ? null : (await readLines(source, starts, 0, 1))[0]!;
+  const lines = await findLines(source, { ...options, keepsLongLines: true });
   return {
     form: "json-lines",
-    schema: first === null ? "sglang-rl.rollout/2" : schemaOf(first, `${source.name}, row 0`),
-    length,
+    schema: await schemaOf(lines),
+    length: lines.length,
     versionNames: null,
-    sizeOf: (start, end) => starts[end]! - starts[start]!,
+    sizeOf: (start, end) => lines.sizeOf(start, end),
     async rows(start, end) {
-      const lines = await readLines(source, starts, start, end);
-      return lines.map((line, i) => toRecord(line, `${source.name}, row ${start + i}`));
+      const texts = await lines.read(start, end);
+      return texts.map((text, i) => {
+        if (text instanceof Error) return text;
+        return orDamaged(() =>
+          toRecord(text, lines.nameOf(start + i), start + i === lines.length - 1)
+        );
+      });
     },
   };
 }
 
-function parse(line: string, where: string): Record<string, unknown> {
+/** That of the first row that can be read. */
+async function schemaOf(lines: LineIndex): Promise<RolloutSchema> {
+  let first: DamagedRow | undefined;
+  for (let at = 0; at < Math.min(lines.length, TRIED_FOR_SCHEMA); at++) {
+    const [text] = await lines.read(at, at + 1);
+    const where = lines.nameOf(at);
+    const schema = text instanceof Error
+      ? text
+      : orDamaged(() => new Fields(parse(text!, where), where).oneOf("schema", rolloutSchemas));
+    if (!(schema instanceof Error)) return schema;
+    first ??= schema;
+  }
+  if (first !== undefined) throw first;
+  return "sglang-rl.rollout/2";
+}
+
+function parse(line: string, where: string, isLast = false): Record<string, unknown> {
   if (isTooDeep(line)) throw new ValidationError(`${where} is nested too deep for a row`);
   let value: unknown;
   try {
     value = JSON.parse(line);
   } catch (cause) {
-    const isCut = !line.trimEnd().endsWith("}");
     throw new ValidationError(
       `${where} is not JSON` +
-        (isCut ? ": it was cut, as by a writer that was killed; delete the line" : ""),
+        (isLast && !line.endsWith("\n")
+          ? ": the file ends within the line, as one whose writer was killed or still writes"
+          : `: ${messageOf(cause).slice(0, 200)}`),
       { cause },
     );
   }
@@ -45,12 +68,8 @@ function parse(line: string, where: string): Record<string, unknown> {
   throw new ValidationError(`${where} is no JSON object`);
 }
 
-function schemaOf(line: string, where: string) {
-  return new Fields(parse(line, where), where).oneOf("schema", rolloutSchemas);
-}
-
-function toRecord(line: string, where: string): RolloutRecord {
-  const fields = new Fields(parse(line, where), where);
+function toRecord(line: string, where: string, isLast: boolean): RolloutRecord {
+  const fields = new Fields(parse(line, where, isLast), where);
   const isOld = fields.oneOf("schema", rolloutSchemas) === "sglang-rl.rollout/1";
   const dialog = fields.count("dialog");
   const response = fields.message("response");

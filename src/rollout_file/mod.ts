@@ -4,11 +4,11 @@
  *
  * @module
  */
-export { readRollout, RolloutFile, type RolloutSource } from "./read_rollout.ts";
+export { readRollout, type RolloutEntry, RolloutFile, type RolloutSource } from "./read_rollout.ts";
 export {
   type FinishName,
   type RolloutRecord,
   type RolloutSchema,
   rolloutSchemas,
 } from "./record.ts";
-export type { ReadProgress, ReadRolloutOptions, RolloutForm } from "./row_reader.ts";
+export type { DamagedRow, ReadProgress, ReadRolloutOptions, RolloutForm } from "./row_reader.ts";

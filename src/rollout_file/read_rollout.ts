@@ -2,12 +2,17 @@ import { LimitError, StateError, ValidationError } from "../errors.ts";
 import { type ByteOrigin, type ByteSource, openSource } from "../internal/byte_source.ts";
 import { openJsonLines } from "./json_lines.ts";
 import type { RolloutRecord, RolloutSchema } from "./record.ts";
-import type { ReadRolloutOptions, RolloutForm, RowReader } from "./row_reader.ts";
+import type { DamagedRow, ReadRolloutOptions, RolloutForm, RowReader } from "./row_reader.ts";
 import { openSafetensors } from "./safetensors.ts";
 
 const MIB = 2 ** 20;
 /** What can be opened: a path (needs `--allow-read`), a `Blob` or `File`, or the bytes themselves. */
 export type RolloutSource = ByteOrigin;
+
+/** One row of a file, or why it cannot be read. */
+export type RolloutEntry =
+  | { readonly row: number; readonly record: RolloutRecord; readonly damage?: undefined }
+  | { readonly row: number; readonly record?: undefined; readonly damage: DamagedRow };
 
 /** What an iteration reads at once, unless a single row is larger. */
 const ROWS_AT_ONCE = 128;
@@ -20,7 +25,8 @@ const BYTES_AT_ONCE = 2 * MIB;
  *
  * A path needs `--allow-read` of the file; a `Blob` needs nothing, so that a page can open a file.
  *
- * A row that is damaged throws when it is read, and the others can be read all the same.
+ * A row that is damaged throws when it is read, and the others can be read all the same:
+ * `entries()` gives each row, or what is wrong with it and in which line.
  *
  * @throws {ValidationError} That says what is wrong with a file that is no rollout, and.
  * @throws {LimitError} For one that is larger than the limits.
@@ -107,28 +113,75 @@ export class RolloutFile implements AsyncDisposable {
     }
     const last = Math.min(end, this.length);
     if (start >= last) return [];
-    const bytes = await this.#reader.sizeOf(start, last);
-    if (bytes > this.#maxWindowBytes) {
-      throw new LimitError(
-        `${this.#source.name}: rows ${start} to ${last} have ${bytes} bytes, more than ` +
-          `maxWindowBytes, ${this.#maxWindowBytes}; read fewer at once`,
-        { limit: "maxWindowBytes", max: this.#maxWindowBytes },
-      );
-    }
-    return await this.#reader.rows(start, last);
+    const tooLarge = await this.#tooLarge(start, last);
+    if (tooLarge !== undefined) throw tooLarge;
+    return (await this.#reader.rows(start, last)).map((row) => {
+      if (row instanceof Error) throw row;
+      return row;
+    });
   }
 
-  /** All rows one after the other; only some are in memory. */
-  async *[Symbol.asyncIterator](): AsyncGenerator<RolloutRecord, void, void> {
-    const most = Math.min(BYTES_AT_ONCE, this.#maxWindowBytes);
-    for (let start = 0; start < this.length;) {
-      let end = Math.min(start + ROWS_AT_ONCE, this.length);
-      while (end > start + 1 && await this.#reader.sizeOf(start, end) > most) {
-        end = start + ((end - start) >> 1);
-      }
-      yield* await this.rows(start, end);
-      start = end;
+  /**
+   * Rows `start` up to and without `end` one after the other, each with what is wrong with it where
+   * it is damaged; only some are in memory.
+   */
+  async *entries(start = 0, end = this.length): AsyncGenerator<RolloutEntry, void, void> {
+    if (!isPlace(start) || !isPlace(end)) {
+      throw new ValidationError(`Cannot read rows ${start} to ${end} of ${this.#source.name}`);
     }
+    const last = Math.min(end, this.length);
+    for (let at = start; at < last;) {
+      const next = await this.#windowEnd(at, last);
+      const rows = await this.#readable(at, next);
+      for (const [i, row] of rows.entries()) {
+        yield row instanceof Error ? { row: at + i, damage: row } : { row: at + i, record: row };
+      }
+      at = next;
+    }
+  }
+
+  /** All rows one after the other; only some are in memory. A damaged one throws. */
+  async *[Symbol.asyncIterator](): AsyncGenerator<RolloutRecord, void, void> {
+    for await (const { record, damage } of this.entries()) {
+      if (damage !== undefined) throw damage;
+      yield record;
+    }
+  }
+
+  /** About how many bytes some rows take; 0 when a column is too damaged to tell. */
+  async bytesOf(start: number, end: number): Promise<number> {
+    try {
+      return await this.#reader.sizeOf(start, end);
+    } catch (error) {
+      if (error instanceof ValidationError) return 0;
+      throw error;
+    }
+  }
+
+  async #windowEnd(start: number, last: number): Promise<number> {
+    const most = Math.min(BYTES_AT_ONCE, this.#maxWindowBytes);
+    let end = Math.min(start + ROWS_AT_ONCE, last);
+    while (end > start + 1 && await this.bytesOf(start, end) > most) {
+      end = start + ((end - start) >> 1);
+    }
+    return end;
+  }
+
+  async #readable(start: number, end: number): Promise<readonly (RolloutRecord | DamagedRow)[]> {
+    if (this.#isClosed) throw new StateError(`${this.#source.name} is closed: open it again`);
+    const tooLarge = await this.#tooLarge(start, end);
+    // A window of several rows fits: it was made so.
+    return tooLarge === undefined ? await this.#reader.rows(start, end) : [tooLarge];
+  }
+
+  async #tooLarge(start: number, end: number): Promise<LimitError | undefined> {
+    const bytes = await this.bytesOf(start, end);
+    if (bytes <= this.#maxWindowBytes) return undefined;
+    return new LimitError(
+      `${this.#source.name}: rows ${start} to ${end} have ${bytes} bytes, more than ` +
+        `maxWindowBytes, ${this.#maxWindowBytes}; read fewer at once`,
+      { limit: "maxWindowBytes", max: this.#maxWindowBytes },
+    );
   }
 
   /** Closes the file. Safe to call twice. */

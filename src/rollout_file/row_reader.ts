@@ -1,3 +1,4 @@
+import { LimitError, ValidationError } from "../errors.ts";
 import type { RolloutRecord, RolloutSchema } from "./record.ts";
 
 /** Options of `readRollout`. */
@@ -27,6 +28,9 @@ export type ReadSettings =
   & ReadRolloutOptions
   & { readonly [Name in "maxRows" | "maxLineBytes" | "maxWindowBytes"]: number };
 
+/** Why a row cannot be read: the error names the file, the line or the row, and what is wrong. */
+export type DamagedRow = ValidationError | LimitError;
+
 /** How a file is written. */
 export type RolloutForm = "json-lines" | "safetensors";
 
@@ -39,6 +43,16 @@ export interface RowReader {
   readonly versionNames: readonly string[] | null;
   /** About how many bytes the rows take, as far as it is known before they are read. */
   sizeOf(start: number, end: number): number | Promise<number>;
-  /** `0 <= start <= end <= length` */
-  rows(start: number, end: number): Promise<RolloutRecord[]>;
+  /** `0 <= start <= end <= length`; a damaged row is an error and does not cost the others. */
+  rows(start: number, end: number): Promise<(RolloutRecord | DamagedRow)[]>;
+}
+
+/** A row, or the error that says why it is none. */
+export function orDamaged<T>(read: () => T): T | DamagedRow {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof ValidationError || error instanceof LimitError) return error;
+    throw error;
+  }
 }

@@ -12,7 +12,7 @@ import { isTooDeep } from "../internal/json.ts";
 import { isRecord } from "../internal/json.ts";
 import { Fields, isSpans } from "./fields.ts";
 import { type FinishName, type RolloutRecord, rolloutSchemas, versionOf } from "./record.ts";
-import type { ReadSettings, RowReader } from "./row_reader.ts";
+import { type DamagedRow, orDamaged, type ReadSettings, type RowReader } from "./row_reader.ts";
 
 const finishNames: readonly FinishName[] = ["stop", "length", "abort"];
 
@@ -79,15 +79,35 @@ export async function openSafetensors(
     length,
     versionNames,
     sizeOf: (start, end) => file.sizeOf(start, end),
-    async rows(start, end) {
-      const window = await file.read(start, end);
-      return Array.from(
-        { length: end - start },
-        (_, i) =>
-          toRecord(window, i, { versions, reasons, where: `${source.name}, row ${start + i}` }),
-      );
-    },
+    rows: (start, end) =>
+      readRows(
+        file,
+        { start, end },
+        (window, i, row) =>
+          toRecord(window, i, { versions, reasons, where: `${source.name}, row ${row}` }),
+      ),
   };
+}
+
+/** Reads rows together; where a column is damaged, in smaller parts, to find the rows it costs. */
+async function readRows(
+  file: ColumnFile,
+  { start, end }: { readonly start: number; readonly end: number },
+  take: (window: Window, i: number, row: number) => RolloutRecord,
+): Promise<(RolloutRecord | DamagedRow)[]> {
+  let window: Window;
+  try {
+    window = await file.read(start, end);
+  } catch (error) {
+    if (!(error instanceof ValidationError)) throw error;
+    if (end - start <= 1) return [error];
+    const middle = (start + end) >> 1;
+    return [
+      ...await readRows(file, { start, end: middle }, take),
+      ...await readRows(file, { start: middle, end }, take),
+    ];
+  }
+  return Array.from({ length: end - start }, (_, i) => orDamaged(() => take(window, i, start + i)));
 }
 
 async function readHeader(source: ByteSource): Promise<Header> {

@@ -14,7 +14,11 @@ export function serverGauges(servers: readonly ServerNumbers[]): Family[] {
   const gauge = (name: string, help: string, value: (server: ServerNumbers) => number | null) =>
     serverGauge(name, help, servers.map((server) => [server.url, value(server)]));
   return [
-    gauge("up", "Whether the server answers.", ({ answers }) => Number(answers)),
+    gauge(
+      "up",
+      "Whether the server answers.",
+      ({ answers }) => answers === null ? null : Number(answers),
+    ),
     gauge("requests_running", "Requests that run.", ({ running }) => running),
     gauge("requests_waiting", "Requests that wait.", ({ waiting }) => waiting),
     gauge("tokens_per_second", "Tokens made a second.", (one) => one.tokensPerSecond),

@@ -257,6 +257,7 @@ export class Monitor implements Disposable {
       source: String(facts.source ?? ""),
       version: null,
       step: "probe",
+      steps: [{ name: "probe", ms: null }],
       message: "begins",
       bytesDone: 0,
       bytesTotal: 0,
@@ -287,6 +288,10 @@ export class Monitor implements Disposable {
       version: typeof facts.version === "string" ? facts.version : null,
       elapsedMs: seconds * 1000,
       pausedMs: typeof facts.pausedMs === "number" ? facts.pausedMs : null,
+      steps: this.#sync!.steps.map(({ name, ms }) => {
+        const measured = facts[`stepMs.${name}`];
+        return { name, ms: typeof measured === "number" ? measured : ms };
+      }),
       error: error === undefined ? null : messageOf(error).slice(0, LONGEST_TEXT),
     };
     const what = facts.version === undefined ? "sync" : `sync of version ${facts.version}`;
@@ -309,8 +314,20 @@ export class Monitor implements Disposable {
       bytesTotal: number;
       elapsedMs: number;
     };
-    this.#sync = { ...this.#sync, step: phase, message, bytesDone, bytesTotal, elapsedMs };
+    const steps = phase === this.#sync.step ? this.#sync.steps : this.#nextStep(phase, elapsedMs);
+    this.#sync = { ...this.#sync, step: phase, steps, message, bytesDone, bytesTotal, elapsedMs };
     this.#changed();
+  }
+
+  /** The steps when one ends and the next begins; a step that comes again goes on. */
+  #nextStep(phase: string, elapsedMs: number): WatchedSync["steps"] {
+    const { step, steps } = this.#sync!;
+    const before = steps.reduce((sum, { ms }) => sum + (ms ?? 0), 0);
+    const over = steps.map(({ name, ms }) => ({
+      name,
+      ms: name === step ? (ms ?? 0) + Math.max(0, elapsedMs - before) : ms,
+    }));
+    return over.some(({ name }) => name === phase) ? over : [...over, { name: phase, ms: null }];
   }
 
   #noteEnd(kind: MonitorEvent["kind"], what: string, seconds: number, error: unknown): void {

@@ -74,6 +74,8 @@ export interface WatchedSync {
   readonly version: string | null;
   /** The step that runs, or ran last. */
   readonly step: string;
+  /** The steps so far in their order, with their milliseconds; `null` for the one that runs. */
+  readonly steps: readonly { readonly name: string; readonly ms: number | null }[];
   /** The step in words. */
   readonly message: string;
   /** Bytes of weights that every server has taken in. */

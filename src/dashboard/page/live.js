@@ -1,5 +1,5 @@
 // The live page: a state comes each second and is drawn; a lost connection is tried again.
-import { ask, byId, make, short } from "./page.js";
+import { ask, byId, make, say, short } from "./page.js";
 
 const words = { pause: "Pause", resume: "Resume", abortSync: "Abort sync" };
 let last = null;
@@ -26,10 +26,10 @@ async function follow() {
     try {
       const answer = await ask("/api/live");
       if (!answer.ok) throw new Error((await answer.json()).error);
-      say("live", false);
+      tell("live", false);
       await read(answer.body);
     } catch { /* It is tried again below. */ }
-    say("connection lost, trying again", true);
+    tell("connection lost, trying again", true);
     await new Promise((resolve) => setTimeout(resolve, 1000));
   }
 }
@@ -50,17 +50,22 @@ async function read(body) {
   }
 }
 
-function say(text, isLost) {
+function tell(text, isLost) {
   const place = byId("connection");
-  if (place.textContent !== text) place.textContent = text;
+  say(place, text);
   place.classList.toggle("lost", isLost);
 }
 
 async function act(name, server) {
   const query = server === undefined ? "" : `?server=${encodeURIComponent(server)}`;
-  const answer = await ask(`/api/do/${name}${query}`, { method: "POST" });
-  const body = await answer.json();
-  byId("said").textContent = answer.ok ? `${name}: done` : `${name}: ${body.error}`;
+  say(byId("said"), `${name}: asked`);
+  try {
+    const answer = await ask(`/api/do/${name}${query}`, { method: "POST" });
+    const body = await answer.json();
+    say(byId("said"), answer.ok ? `${name}: done` : `${name}: ${body.error}`);
+  } catch (error) {
+    say(byId("said"), `${name}: ${error.message}`);
+  }
 }
 
 function draw(state) {
@@ -72,28 +77,53 @@ function draw(state) {
   drawEvents();
 }
 
+/** The tile of each server, by its address: what is drawn again keeps the focus and the selection. */
+const tiles = new Map();
+
 function drawServers({ servers }) {
-  byId("servers").replaceChildren(...servers.map((server) => {
-    const state = server.answers ? server.state ?? "up" : "down";
-    const tile = make("li", { className: server.answers ? state : "down" }, [
-      make("b", { text: server.url }),
-      make("div", { text: `${state}${server.reason === null ? "" : `: ${server.reason}`}` }),
-      make("div", { text: `weights ${server.weightVersion ?? "–"}` }),
-      make("div", {
-        text: `${short(server.running)} running, ${short(server.waiting)} waiting, ` +
-          `${short(server.tokensPerSecond)} tokens/s`,
-      }),
-    ]);
-    if (actions.includes("drain") && state === "serving") {
-      const button = make("button", { text: "Drain", "aria-label": `Drain ${server.url}` });
-      button.addEventListener("click", () => act("drain", server.url));
-      tile.append(button);
-    }
-    return tile;
-  }));
+  for (const url of tiles.keys()) {
+    if (servers.some((server) => server.url === url)) continue;
+    tiles.get(url).tile.remove();
+    tiles.delete(url);
+  }
+  for (const server of servers) {
+    const { tile, lines, button } = tiles.get(server.url) ?? newTile(server.url);
+    const isDown = server.answers === false;
+    const state = isDown ? "down" : server.state ?? (server.answers === null ? "asked" : "up");
+    const texts = [
+      `${state}${server.reason === null ? "" : `: ${server.reason}`}` +
+      (isDown && server.state !== null ? ` (${server.state})` : ""),
+      `weights ${server.weightVersion ?? "–"}`,
+      `${short(server.running)} running, ${short(server.waiting)} waiting, ` +
+      `${short(server.tokensPerSecond)} tokens/s`,
+      `KV pool ${percent(server.kvUsage)}, cache hits ${percent(server.cacheHits)}`,
+    ];
+    texts.forEach((text, i) => say(lines[i], text));
+    tile.className = state;
+    button.hidden = !actions.includes("drain") || isDown || server.state !== "serving";
+  }
 }
 
+function newTile(url) {
+  const lines = Array.from({ length: 4 }, () => make("div"));
+  const button = make("button", { text: "Drain", "aria-label": `Drain ${url}` });
+  button.addEventListener("click", () => act("drain", url));
+  const tile = make("li", {}, [make("b", { text: url }), ...lines, button]);
+  byId("servers").append(tile);
+  tiles.set(url, { tile, lines, button });
+  return tiles.get(url);
+}
+
+function percent(share) {
+  return share === null ? "–" : `${short(share * 100)} %`;
+}
+
+let drawnSync = "";
+
 function drawSync(sync) {
+  const now = JSON.stringify(sync);
+  if (now === drawnSync) return;
+  drawnSync = now;
   if (sync === null) {
     byId("sync").replaceChildren(make("p", { text: "No sync yet." }));
     return;
@@ -111,6 +141,16 @@ function drawSync(sync) {
     make("p", { text: sync.source }),
     bar,
     make("p", { text: words[sync.state], className: sync.state }),
+    make(
+      "ol",
+      { className: "steps", "aria-label": "Steps" },
+      sync.steps.map(({ name, ms }) =>
+        make("li", {
+          className: ms === null ? sync.state : "over",
+          text: ms === null ? name : `${name} ${short(Math.round(ms))} ms`,
+        })
+      ),
+    ),
     make("p", { text: `${short(sync.bytesDone / 1e6)} of ${short(sync.bytesTotal / 1e6)} MB` }),
   );
 }
@@ -170,6 +210,8 @@ function drawCurves(curves) {
   byId("curves").replaceChildren(...figures);
 }
 
+let drawn = "";
+
 function drawEvents() {
   if (last === null) return;
   const kind = byId("event-kind").value;
@@ -179,6 +221,16 @@ function drawEvents() {
     (kind === "" || event.kind === kind) && (level === "" || event.level === level) &&
     event.text.toLowerCase().includes(text)
   ).reverse();
+  // Whoever reads or selects lines keeps them while nothing is new.
+  const now = JSON.stringify([kind, level, text, last.events.at(-1)?.number]);
+  if (now === drawn) return;
+  drawn = now;
+  const { length } = last.events;
+  const newest = last.events.at(-1)?.number ?? 0;
+  say(
+    byId("events-told"),
+    newest > length ? `The last ${short(length)} of ${short(newest)} events` : "",
+  );
   byId("events").replaceChildren(...shown.map((event) =>
     make("li", {
       className: event.level,

@@ -3,6 +3,9 @@ import html from "./index.html" with { type: "text" };
 import script from "./page.js" with { type: "text" };
 import live from "./live.js" with { type: "text" };
 import rows from "./rows.js" with { type: "text" };
+import row from "./row.js" with { type: "text" };
+import tokens from "./tokens.js" with { type: "text" };
+import visible from "./visible.js" with { type: "text" };
 import icon from "./icon.svg" with { type: "text" };
 import style from "./page.css" with { type: "text" };
 
@@ -20,6 +23,9 @@ export const pageFiles: Readonly<Record<string, PageFile>> = {
   "/page.js": { type: js, text: script },
   "/live.js": { type: js, text: live },
   "/rows.js": { type: js, text: rows },
+  "/row.js": { type: js, text: row },
+  "/tokens.js": { type: js, text: tokens },
+  "/visible.js": { type: js, text: visible },
   "/icon.svg": { type: "image/svg+xml", text: icon },
   "/page.css": { type: "text/css; charset=utf-8", text: style },
 };

@@ -1,6 +1,7 @@
 // The page: tabs, the key, and small helpers. Text of models and servers is only ever set as text.
 import { startLive } from "./live.js";
 import { startRows } from "./rows.js";
+import { pieces, plain } from "./visible.js";
 
 /** Finds an element by its id. */
 export const byId = (id) => document.getElementById(id);
@@ -8,11 +9,28 @@ export const byId = (id) => document.getElementById(id);
 /** Makes an element with text and attributes; nothing is ever parsed as HTML. */
 export function make(tag, { text, className, ...attributes } = {}, children = []) {
   const element = document.createElement(tag);
-  if (text !== undefined) element.textContent = text;
+  if (text !== undefined) element.append(...shown(pieces(String(text))));
   if (className !== undefined) element.className = className;
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, plain(value));
   element.append(...children);
   return element;
+}
+
+/** Pieces of a text as nodes; marks for what cannot be seen look like none of the text. */
+export function shown(pieces) {
+  return pieces.map(({ text, isMark }) => {
+    if (!isMark) return document.createTextNode(text);
+    const mark = document.createElement("span");
+    mark.className = "unseen";
+    mark.textContent = text;
+    return mark;
+  });
+}
+
+/** Says something in an element that is there. */
+export function say(element, text) {
+  const words = plain(String(text));
+  if (element.textContent !== words) element.textContent = words;
 }
 
 /** Asks the program; with the key, when there is one. */
@@ -79,7 +97,7 @@ async function start() {
   try {
     about = await askJson("/api/about");
   } catch (error) {
-    byId("connection").textContent = String(error.message);
+    say(byId("connection"), error.message);
     if (byId("key-form").hidden) setTimeout(start, 1000);
     return;
   }

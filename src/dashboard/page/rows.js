@@ -1,25 +1,38 @@
 // Trajectories: a list of any length, drawn only where it is looked at, and one row in full.
-import { askJson, byId, make, short } from "./page.js";
+import { ask, askJson, byId, make, say, short } from "./page.js";
+import { articleOf } from "./row.js";
 
 const LINE = 24;
 const PAGE = 100;
+/** No browser draws an element of any height; beyond this one a pixel stands for several rows. */
+const HIGHEST = 8_000_000;
 let total = 0;
 let query = new URLSearchParams();
 let pages = new Map();
 let chosen = -1;
+/** The lines that are drawn, by their place. */
+const lines = new Map();
 let asked = 0;
-let colour = "logprob";
+let search = new AbortController();
 
 /** Begins to show a file. */
 export function startRows(file) {
-  byId("file").textContent = `${file.name}: ${short(file.rows)} rows, ${short(file.dialogs)} ` +
-    `dialogs, ${short(file.groups)} groups, mean reward ${short(file.meanReward)}, ${file.schema}`;
-  const form = byId("row-filter");
-  form.addEventListener("submit", (event) => {
+  say(
+    byId("file"),
+    `${file.name}: ${short(file.rows)} rows, ${short(file.dialogs)} dialogs` +
+      (file.attempts > file.dialogs ? ` in ${short(file.attempts)} tries` : "") +
+      `, ${short(file.groups)} groups, mean reward ${short(file.meanReward)}, ${file.schema}`,
+  );
+  tellDamaged(file.damaged);
+  byId("row-filter").addEventListener("submit", (event) => {
     event.preventDefault();
     void filter();
   });
-  byId("jump").addEventListener("change", () => void openRow(Number(byId("jump").value)));
+  byId("jump-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    void jump();
+  });
+  byId("export").addEventListener("click", () => void download());
   const list = byId("list");
   list.addEventListener("scroll", () => void draw());
   list.addEventListener("click", (event) => {
@@ -35,38 +48,99 @@ export function startRows(file) {
   void filter();
 }
 
+function tellDamaged({ count, first }) {
+  byId("damaged").hidden = count === 0;
+  byId("damaged-filter").hidden = count === 0;
+  if (count === 0) return;
+  const more = count - first.length;
+  byId("damaged").replaceChildren(
+    make("summary", {
+      text: `${short(count)} ${count === 1 ? "row" : "rows"} of the file cannot be read`,
+    }),
+    make("ul", {}, first.map(({ row, message }) => make("li", { text: `row ${row}: ${message}` }))),
+    make("p", { text: more > 0 ? `and ${short(more)} more: filter by “Readable: no”` : "" }),
+  );
+}
+
 async function filter() {
   query = new URLSearchParams();
   for (const [name, value] of new FormData(byId("row-filter"))) {
     if (value !== "") query.set(name, value);
   }
-  byId("export").href = `/api/export?${query}`;
   pages = new Map();
   chosen = -1;
   const own = ++asked;
-  byId("found").textContent = "searching";
+  // A search through a large file ends when nobody waits for it.
+  search.abort();
+  search = new AbortController();
+  say(byId("found"), "searching");
+  let found;
   try {
-    const first = await askJson(`/api/rows?from=0&count=${PAGE}&${query}`);
+    const first = await askJson(`/api/rows?from=0&count=${PAGE}&${query}`, search);
     if (own !== asked) return;
     total = first.total;
-    pages.set(0, first.rows);
-    byId("found").textContent = `${short(total)} rows`;
+    pages.set(0, first.items);
+    found = `${short(total)} ${total === 1 ? "row" : "rows"}`;
   } catch (error) {
+    if (own !== asked) return;
     total = 0;
-    byId("found").textContent = error.message;
+    found = error.message;
   }
   const list = byId("list");
+  lines.clear();
   list.replaceChildren(make("div", { role: "presentation" }));
-  list.firstChild.style.height = `${total * LINE}px`;
+  list.firstChild.style.height = `${Math.min(total * LINE, HIGHEST)}px`;
   list.scrollTop = 0;
   await draw();
+  if (own === asked) say(byId("found"), found);
+}
+
+/** Goes to a row of the file in the list; one that the filter hides is shown all the same. */
+async function jump() {
+  const { value } = byId("jump");
+  if (value === "") return;
+  const row = Number(value);
+  try {
+    const { at } = await askJson(`/api/place?row=${row}&${query}`);
+    if (at >= 0) {
+      say(byId("jumped"), "");
+      await choose(at);
+      return;
+    }
+    say(byId("jumped"), `Row ${row} is not among the filtered rows`);
+    chosen = -1;
+    await draw();
+    await openRow(row);
+  } catch (error) {
+    say(byId("jumped"), error.message);
+  }
+}
+
+/** Fetched rather than linked to: a link could not carry the key. */
+async function download() {
+  const button = byId("export");
+  button.disabled = true;
+  say(byId("jumped"), "exporting");
+  try {
+    const answer = await ask(`/api/export?${query}`);
+    if (!answer.ok) throw new Error((await answer.json()).error);
+    const link = make("a", { download: "selection.jsonl" });
+    link.href = URL.createObjectURL(await answer.blob());
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+    say(byId("jumped"), "exported");
+  } catch (error) {
+    say(byId("jumped"), `not exported: ${error.message}`);
+  } finally {
+    button.disabled = false;
+  }
 }
 
 function page(number) {
   const known = pages.get(number);
   if (known !== undefined) return known;
   const rows = askJson(`/api/rows?from=${number * PAGE}&count=${PAGE}&${query}`).then((x) =>
-    x.rows
+    x.items
   );
   // Whoever scrolls over a million rows keeps only some of them.
   if (pages.size > 200) pages.delete(pages.keys().next().value);
@@ -76,30 +150,73 @@ function page(number) {
   return rows;
 }
 
+/** The first line that is seen, and where it is drawn. */
+function view() {
+  const list = byId("list");
+  const count = Math.ceil(list.clientHeight / LINE);
+  if (total * LINE <= HIGHEST) {
+    const first = Math.floor(list.scrollTop / LINE);
+    return { first, count, top: first * LINE };
+  }
+  const share = list.scrollTop / (HIGHEST - list.clientHeight);
+  return { first: Math.round(share * Math.max(0, total - count + 1)), count, top: list.scrollTop };
+}
+
+/** Scrolls so that a line is seen. */
+function reveal(at) {
+  const list = byId("list");
+  const { first, count } = view();
+  if (total * LINE <= HIGHEST) {
+    const top = at * LINE;
+    if (top < list.scrollTop) list.scrollTop = top;
+    if (top + LINE > list.scrollTop + list.clientHeight) {
+      list.scrollTop = top + LINE - list.clientHeight;
+    }
+  } else if (at < first || at >= first + count - 1) {
+    const share = Math.min(1, at / Math.max(1, total - count + 1));
+    list.scrollTop = share * (HIGHEST - list.clientHeight);
+  }
+}
+
 async function draw() {
   const list = byId("list");
-  const first = Math.max(0, Math.floor(list.scrollTop / LINE) - 5);
-  const end = Math.min(total, first + Math.ceil(list.clientHeight / LINE) + 10);
+  const seen = view();
+  const first = Math.max(0, seen.first - 5);
+  const end = Math.min(total, seen.first + seen.count + 5);
   const own = asked;
   const needed = new Set();
   for (let at = first; at < end; at++) needed.add(Math.floor(at / PAGE));
   const held = new Map();
-  for (const number of needed) held.set(number, await page(number));
-  const now = Math.max(0, Math.floor(list.scrollTop / LINE) - 5);
-  if (own !== asked || now !== first) return;
-  const lines = [];
+  try {
+    for (const number of needed) held.set(number, await page(number));
+  } catch (error) {
+    if (own === asked) say(byId("found"), error.message);
+    return;
+  }
+  if (own !== asked || view().first !== seen.first) return;
+  // Lines that stay are left where they are: one that is being clicked must not vanish.
+  let before = list.firstChild;
   for (let at = first; at < end; at++) {
     const row = held.get(Math.floor(at / PAGE))?.[at % PAGE];
-    if (row !== undefined) lines.push(line(row, at));
+    if (row === undefined) continue;
+    const element = lines.get(at) ?? line(row, at);
+    lines.set(at, element);
+    element.style.top = `${seen.top + (at - seen.first) * LINE}px`;
+    element.setAttribute("aria-selected", String(at === chosen));
+    if (before.nextSibling !== element) before.after(element);
+    before = element;
   }
-  const spacer = list.firstChild;
-  list.replaceChildren(spacer, ...lines);
+  for (const [at, element] of lines) {
+    if (at >= first && at < end) continue;
+    element.remove();
+    lines.delete(at);
+  }
   if (chosen >= first && chosen < end) list.setAttribute("aria-activedescendant", `line-${chosen}`);
   else list.removeAttribute("aria-activedescendant");
 }
 
 function line(row, at) {
-  const texts = [
+  const texts = row.damage !== undefined ? [row.row, row.damage] : [
     row.row,
     row.group,
     row.dialog,
@@ -109,31 +226,27 @@ function line(row, at) {
     row.stale ? `${row.finish}*` : row.finish,
     row.beginning,
   ];
-  const element = make("div", {
-    className: "line",
+  return make("div", {
+    className: row.damage === undefined ? "line" : "line damaged",
     id: `line-${at}`,
     role: "option",
-    "aria-selected": String(at === chosen),
     "aria-setsize": String(total),
     "aria-posinset": String(at + 1),
     "data-at": String(at),
-  }, texts.map((text) => make("span", { text: String(text) })));
-  element.style.top = `${at * LINE}px`;
-  return element;
+  }, texts.map((text) => make("span", { text })));
 }
 
 async function choose(at) {
   if (at < 0 || at >= total) return;
   chosen = at;
-  const list = byId("list");
-  const top = at * LINE;
-  if (top < list.scrollTop) list.scrollTop = top;
-  if (top + LINE > list.scrollTop + list.clientHeight) {
-    list.scrollTop = top + LINE - list.clientHeight;
-  }
+  reveal(at);
   await draw();
-  const row = (await page(Math.floor(at / PAGE)))[at % PAGE];
-  await openRow(row.row);
+  try {
+    const row = (await page(Math.floor(at / PAGE)))[at % PAGE];
+    await openRow(row.row);
+  } catch (error) {
+    say(byId("found"), error.message);
+  }
 }
 
 let opened = 0;
@@ -141,221 +254,18 @@ let opened = 0;
 async function openRow(number) {
   const own = ++opened;
   const place = byId("row");
+  const isCurrent = () => own === opened;
   try {
     const row = await askJson(`/api/row?row=${number}`);
-    const group = await askJson(`/api/group?group=${row.group}`);
-    if (own !== opened) return;
-    place.replaceChildren(...article(row, group));
+    if (!isCurrent()) return;
+    place.replaceChildren(...articleOf(row, { open: (row) => void openRow(row), isCurrent }));
     place.scrollTop = 0;
+    say(byId("opened"), `Row ${number} is shown`);
   } catch (error) {
-    if (own === opened) {
-      place.replaceChildren(make("p", { className: "failed", text: error.message }));
-    }
+    if (!isCurrent()) return;
+    place.replaceChildren(
+      make("h2", { text: `Row ${number}` }),
+      make("p", { className: "failed", text: error.message }),
+    );
   }
-}
-
-function article(row, group) {
-  const facts = {
-    row: row.row,
-    dialog: row.dialog,
-    attempt: row.attempt,
-    group: row.group,
-    member: row.member,
-    turn: row.turn,
-    branch: row.branch,
-    reward: row.reward,
-    "reward of the dialog": row.dialogReward,
-    advantage: row.advantage,
-    "ended by": row.finishReason,
-    stale: row.stale,
-    "versions exact": row.versionsExact,
-    server: row.server,
-  };
-  const list = make("dl", { className: "numbers" });
-  for (const [name, value] of Object.entries(facts)) {
-    list.append(make("dt", { text: name }), make("dd", { text: short(value) }));
-  }
-  return [
-    make("h2", { text: `Row ${row.row}` }),
-    list,
-    make("h3", { text: "Messages" }),
-    ...(row.messages ?? []).map(message),
-    message(row.response ?? { role: "assistant", content: row.responseText }),
-    make("h3", { text: "Tokens of the answer" }),
-    ...tokens(row),
-    make("h3", { text: `Group ${row.group}` }),
-    side(group, row),
-    make("h3", { text: "Turns of the dialog" }),
-    tree(row),
-    make("h3", { text: "Info" }),
-    make("pre", { text: JSON.stringify(row.info, null, 2) }),
-  ];
-}
-
-function message({ role, content, tool_calls: calls }) {
-  const text = typeof content === "string" ? content : JSON.stringify(content ?? "");
-  const element = make("div", { className: "message" }, [
-    make("b", { text: role }),
-    document.createTextNode(`\n${text}`),
-  ]);
-  if (calls !== undefined) {
-    element.append(document.createTextNode(`\n${JSON.stringify(calls, null, 1)}`));
-  }
-  return element;
-}
-
-/** Whitespace that can be seen. */
-function visible(text) {
-  return text.replaceAll(" ", "·").replaceAll("\n", "↵\n").replaceAll("\t", "→\t");
-}
-
-function tokens(row) {
-  const label = make("label", { text: "Colour by " });
-  const choice = make("select", { id: "colour" });
-  for (const name of ["logprob", "version", "advantage", "mask"]) {
-    const option = make("option", { text: name });
-    option.selected = name === colour;
-    choice.append(option);
-  }
-  label.append(choice);
-  const told = make("p", {
-    id: "token",
-    role: "status",
-    text: "Point at a token, or use the arrow keys.",
-  });
-  const field = make("div", {
-    className: "tokens",
-    tabindex: "0",
-    role: "group",
-    "aria-label": "Tokens of the answer",
-  });
-  const spans = row.responseIds.map((id, i) => {
-    const text = row.responseTexts?.[i] ?? `${id} `;
-    const shown = visible(text);
-    const span = make("span", { text: shown, "data-i": String(i) });
-    if (shown.trim() !== shown || /[·↵→]/.test(shown)) span.classList.add("white");
-    return span;
-  });
-  field.append(...spans);
-  const versions = [...new Set(row.tokenVersions ?? [])];
-  const paint = () => {
-    spans.forEach((span, i) => {
-      span.style.backgroundColor = shade(colour, {
-        logProb: row.logProbs?.[i] ?? null,
-        version: versions.indexOf(row.tokenVersions?.[i]),
-        advantage: row.advantage,
-      });
-    });
-  };
-  let now = -1;
-  const tell = (i) => {
-    if (i < 0 || i >= spans.length) return;
-    spans[now]?.classList.remove("now");
-    now = i;
-    spans[i].classList.add("now");
-    const logProb = row.logProbs?.[i] ?? null;
-    const parts = [
-      `token ${i}`,
-      `id ${row.responseIds[i]}`,
-      `log-prob ${short(logProb)}`,
-      `probability ${logProb === null ? "–" : short(Math.exp(logProb))}`,
-      `version ${row.tokenVersions?.[i] ?? "–"}`,
-      "mask 1 (sampled)",
-      `advantage ${short(row.advantage)}`,
-      JSON.stringify(row.responseTexts?.[i] ?? null),
-    ];
-    told.textContent = parts.join(", ");
-  };
-  field.addEventListener("mouseover", ({ target }) => {
-    if (target.dataset.i !== undefined) tell(Number(target.dataset.i));
-  });
-  field.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (step === undefined) return;
-    event.preventDefault();
-    tell(now + step);
-  });
-  choice.addEventListener("change", () => {
-    colour = choice.value;
-    paint();
-  });
-  paint();
-  return [label, field, told];
-}
-
-/** A colour that text is read on in light and dark: the shade lies over the background. */
-function shade(by, { logProb, version, advantage }) {
-  if (by === "logprob" && logProb !== null) {
-    const surprise = Math.min(1, -logProb / 6);
-    return `rgb(200 60 0 / ${(surprise * 0.35).toFixed(3)})`;
-  }
-  if (by === "version" && version >= 0) {
-    const hues = ["0 90 200", "0 130 60", "150 60 200", "180 110 0"];
-    return `rgb(${hues[version % hues.length]} / 0.22)`;
-  }
-  if (by === "advantage" && advantage !== null) {
-    const strength = Math.min(1, Math.abs(advantage) / 2) * 0.35;
-    return `rgb(${advantage >= 0 ? "0 130 60" : "200 0 40"} / ${strength.toFixed(3)})`;
-  }
-  return by === "mask" ? "rgb(0 90 200 / 0.22)" : "transparent";
-}
-
-function side(group, row) {
-  const field = make("div", {
-    className: "group",
-    tabindex: "0",
-    role: "group",
-    "aria-label": "Members",
-  });
-  for (const member of group) {
-    const button = make("button", { text: `dialog ${member.dialog}` });
-    button.addEventListener("click", () => void openRow(member.row));
-    field.append(make("div", {}, [
-      button,
-      make("p", {
-        text: `reward ${short(member.reward)}, advantage ${short(member.advantage)}, ` +
-          `${member.turns} turns, ${member.finish}${
-            member.dialog === row.dialog ? " (this one)" : ""
-          }`,
-      }),
-      document.createTextNode(member.text),
-    ]));
-  }
-  return field;
-}
-
-/** The turns of a dialog; a branch hangs under the turn that it goes on from. */
-function tree(row) {
-  const children = new Map();
-  for (const one of row.siblings) {
-    const key = one.parent ?? -1;
-    children.set(key, [...children.get(key) ?? [], one]);
-  }
-  const seen = new Set();
-  const list = (parent) => {
-    const element = make("ul", { className: "tree" });
-    // A dialog without branches is one list, however long.
-    for (let next = parent; next !== undefined;) {
-      const turns = (children.get(next) ?? []).filter((one) => !seen.has(one.row));
-      for (const one of turns) {
-        seen.add(one.row);
-        element.append(make("li", {}, [entry(one, row)]));
-        if (turns.length > 1 && children.has(one.turn)) {
-          element.append(make("li", {}, [list(one.turn)]));
-        }
-      }
-      next = turns.length === 1 ? turns[0].turn : undefined;
-    }
-    return element;
-  };
-  return list(-1);
-}
-
-function entry(one, row) {
-  const words = `turn ${one.turn}, branch ${one.branch}, reward ${short(one.reward)}, ` +
-    `${one.tokens} tokens`;
-  const button = make("button", { text: words });
-  if (one.row === row.row) button.setAttribute("aria-current", "true");
-  button.addEventListener("click", () => void openRow(one.row));
-  return button;
 }

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
-import { openDashboard, plotSvg } from "../../../src/dashboard/mod.ts";
+import { openDashboard } from "../../../src/dashboard/mod.ts";
 import { pageFiles } from "../../../src/dashboard/page/mod.ts";
 import { StateError, ValidationError } from "../../../src/errors.ts";
 import { readRollout } from "../../../src/rollout_file/mod.ts";
 import { Monitor } from "../../../src/telemetry/mod.ts";
-import { FakeClock } from "../../_support/clock.ts";
+import { FakeClock, turns } from "../../_support/clock.ts";
 import { temporaryFolder } from "../../_support/temporary_folder.ts";
 import { rowLine, writeRows } from "./_rows.ts";
 
@@ -74,7 +74,7 @@ Deno.test("rows are listed by windows, filtered by every field, and searched", a
   assert.equal(await total("q=ANSWER%20399"), 1);
   assert.equal(await total("q=say"), 402);
   const { body } = await rows.get("/api/rows?from=398&count=2");
-  assert.deepEqual(body.rows.map(({ row }: { row: number }) => row), [398, 399]);
+  assert.deepEqual(body.items.map(({ row }: { row: number }) => row), [398, 399]);
   const about = (await rows.get("/api/about")).body.file;
   assert.deepEqual([about.rows, about.dialogs, about.groups], [402, 402, 102]);
 });
@@ -86,16 +86,185 @@ Deno.test("a row comes with its numbers, its advantage in its group and the turn
     rowLine({ dialog: 9, group: 9, turn: 2, parent: 0, branch: 1 }),
   ]);
   const { body } = await rows.get("/api/row?row=0");
-  assert.deepEqual(body.responseIds, [10, 11]);
-  assert.deepEqual(body.tokenVersions, [4, 5]);
   assert.ok(Math.abs(body.advantage + 1.5 / Math.sqrt(5 / 3)) < 1e-4);
   const branch = (await rows.get("/api/row?row=6")).body;
   assert.deepEqual(
-    branch.siblings.map((one: Record<string, unknown>) => [one.turn, one.parent, one.branch]),
+    branch.turns.items.map((one: Record<string, unknown>) => [one.turn, one.parent, one.branch]),
     [[0, null, 0], [1, 0, 0], [2, 0, 1]],
   );
   const group = (await rows.get("/api/group?group=0")).body;
-  assert.deepEqual(group.map(({ reward }: { reward: number }) => reward), [0, 1, 2, 3]);
+  assert.deepEqual(group.items.map(({ reward }: { reward: number }) => reward), [0, 1, 2, 3]);
+});
+
+Deno.test("tokens come with prompt, mask and every number that the file has of them", async () => {
+  await using rows = await openRows(1);
+  const { body } = await rows.get("/api/tokens?row=0");
+  assert.deepEqual([body.total, body.promptTokens, body.texts], [5, 3, null]);
+  assert.deepEqual(body.items.slice(2), [
+    { id: 3, mask: 0 },
+    { id: 10, mask: 1, logProb: Math.fround(-0.1), version: 4, weights: "4" },
+    { id: 11, mask: 1, logProb: -3, version: 5, weights: "5" },
+  ]);
+  const part = (await rows.get("/api/tokens?row=0&from=1&count=2")).body;
+  assert.deepEqual([part.total, part.items.map(({ id }: { id: number }) => id)], [5, [2, 3]]);
+});
+
+Deno.test("whatever is longer than one answer tells how much there is, and all of it can be reached", async () => {
+  const members = Array.from(
+    { length: 620 },
+    (_, member) => rowLine({ dialog: 1000 + member, group: 900, member, reward: member }),
+  );
+  const turns = Array.from(
+    { length: 1234 },
+    (_, turn) => rowLine({ dialog: 5000, group: 901, turn, parent: turn === 0 ? null : turn - 1 }),
+  );
+  const ids = Array.from({ length: 9001 }, (_, id) => id);
+  const content = "x".repeat(50_000);
+  const large = rowLine({
+    dialog: 6000,
+    group: 902,
+    prompt_ids: ids,
+    response_ids: ids,
+    log_probs: ids.map(() => -1),
+    token_versions: ids.map(() => 1),
+    messages: Array.from({ length: 333 }, (_, i) => ({ role: "user", content: `${i} ${content}` })),
+    response: { role: "assistant", content },
+    info: { content },
+  });
+  await using rows = await openRows(0, [...members, ...turns, large]);
+  const row = members.length + turns.length;
+  const all = async (path: string) => {
+    const found: Record<string, unknown>[] = [];
+    for (;;) {
+      const { body } = await rows.get(`${path}&from=${found.length}`);
+      assert.ok(body.items.length > 0);
+      found.push(...body.items);
+      if (found.length === body.total) return found;
+    }
+  };
+  assert.deepEqual((await all("/api/group?group=900")).map(({ member }) => member), [
+    ...members.keys(),
+  ]);
+  assert.deepEqual((await all("/api/turns?row=700")).map(({ turn }) => turn), [...turns.keys()]);
+  assert.deepEqual((await all(`/api/tokens?row=${row}`)).map(({ id }) => id), [...ids, ...ids]);
+  const messages = await all(`/api/messages?row=${row}`);
+  assert.equal(messages.length, 334);
+  assert.deepEqual(
+    [messages.at(-2)!.length, (messages.at(-2)!.text as string).length],
+    [50_004, 20_000],
+  );
+  const text = async (part: string) =>
+    (await rows.get(`/api/text?row=${row}&part=${part}`)).body.text;
+  assert.equal(await text("332"), `332 ${content}`);
+  assert.equal(await text("333"), content);
+  assert.deepEqual(JSON.parse(await text("info")), { content });
+  assert.equal((await rows.get(`/api/text?row=${row}&part=334`)).status, 400);
+  const { body: shown } = await rows.get(`/api/row?row=${row}`);
+  assert.deepEqual([shown.messages.total, shown.messages.from, shown.info.length > 20_000], [
+    334,
+    234,
+    true,
+  ]);
+});
+
+Deno.test("a row of megabytes is not sent unasked, and not twice when it is asked for", async () => {
+  const content = "y".repeat(3_000_000);
+  await using rows = await openRows(1, [
+    rowLine({ dialog: 9, group: 9, response: { role: "assistant", content } }),
+  ]);
+  for (const path of ["/api/row?row=4", "/api/group?group=9", "/api/rows", "/api/tokens?row=4"]) {
+    const answer = await fetch(new URL(path, rows.page.url));
+    assert.ok((await answer.text()).length < 100_000, path);
+  }
+  const answer = await fetch(new URL("/api/text?row=4&part=1", rows.page.url));
+  assert.ok((await answer.text()).length < content.length + 1000);
+});
+
+Deno.test("a broken line is told with its number, and every other row is there", async () => {
+  await using rows = await openRows(2, [
+    "",
+    '{"schema": "sglang-rl.rollout/2", "dialog":',
+    rowLine({ dialog: 8, group: 7, reward: 1e300 }).replace("1e+300", "1e999"),
+    rowLine({ dialog: 9, group: 7, info: "no object" }),
+  ]);
+  const { file } = (await rows.get("/api/about")).body;
+  assert.deepEqual([file.rows, file.dialogs, file.damaged.count], [11, 9, 2]);
+  const [first, second] = file.damaged.first;
+  assert.match(first.message, /rows\.jsonl, line 10 is not JSON/);
+  assert.match(second.message, /rows\.jsonl, line 12: info should be an object/);
+  const list = (await rows.get("/api/rows?from=8")).body.items;
+  assert.match(list[0].damage, /line 10/);
+  assert.deepEqual([list[1].dialog, list[1].reward], [8, "Infinity"]);
+  assert.equal((await rows.get("/api/row?row=9")).body.advantage, null);
+  const refused = await rows.get("/api/row?row=8");
+  assert.deepEqual([refused.status, refused.body.error], [400, first.message]);
+  assert.equal((await rows.get("/api/rows?damaged=yes")).body.total, 2);
+  assert.equal((await rows.get("/api/rows?damaged=no")).body.total, 9);
+  assert.equal((await rows.get("/api/rows?min=-5")).body.total, 9);
+  assert.equal((await rows.get("/api/rows?q=answer%207")).body.total, 1);
+  const lines = await (await fetch(new URL("/api/export", rows.page.url))).text();
+  assert.equal(lines.trimEnd().split("\n").length, 9);
+});
+
+Deno.test("tries of a dialog are one dialog, and only the last one counts", async () => {
+  await using rows = await openRows(1, [
+    rowLine({ dialog: 50, group: 20, reward: 100, done: false }),
+    rowLine({ dialog: 51, group: 20, member: 1, reward: 1 }),
+    rowLine({ dialog: 50, group: 20, attempt: 2, reward: 2, done: false }),
+    rowLine({ dialog: 50, group: 20, attempt: 2, turn: 1, parent: 0, reward: 1 }),
+    rowLine({ dialog: 50, group: 20, attempt: 1, reward: 50, done: false }),
+  ]);
+  const { file } = (await rows.get("/api/about")).body;
+  assert.deepEqual([file.dialogs, file.attempts, file.groups], [6, 8, 2]);
+  assert.equal(file.meanReward, (0 + 1 + 2 + 3 + 1 + 3) / 6);
+  const { items } = (await rows.get("/api/group?group=20")).body;
+  assert.deepEqual(
+    items.map((one: Record<string, unknown>) => [
+      one.dialog,
+      one.attempt,
+      one.turns,
+      one.reward,
+      one.wasRunAnew,
+      one.advantage === null,
+    ]),
+    [[50, 0, 1, 100, true, true], [50, 1, 1, 50, true, true], [50, 2, 2, 3, false, false], [
+      51,
+      0,
+      1,
+      1,
+      false,
+      false,
+    ]],
+  );
+  const { body } = await rows.get("/api/row?row=7");
+  assert.deepEqual(body.turns.items.map(({ row }: { row: number }) => row), [6, 7]);
+});
+
+Deno.test("a row's place among the filtered ones is told, and that it is not there", async () => {
+  await using rows = await openRows(10);
+  const place = async (query: string) => (await rows.get(`/api/place?${query}`)).body.at;
+  assert.equal(await place("row=7"), 7);
+  assert.equal(await place("row=38&min=2"), 18);
+  assert.equal(await place("row=38&min=3"), -1);
+  assert.equal((await rows.get("/api/place?row=40")).status, 400);
+});
+
+Deno.test("text is searched as it is written, also what JSON would write otherwise", async () => {
+  await using rows = await openRows(1, [
+    rowLine({
+      dialog: 9,
+      group: 9,
+      messages: [{ role: "user", content: 'say "hi"\nthere' }, {
+        role: "assistant",
+        content: null,
+        tool_calls: [{ function: { name: "weather", arguments: "{}" } }],
+      }],
+    }),
+  ]);
+  const total = async (text: string) =>
+    (await rows.get(`/api/rows?q=${encodeURIComponent(text)}`)).body.total;
+  assert.equal(await total('"HI"\nthere'), 1);
+  assert.equal(await total("weather"), 1);
 });
 
 Deno.test("a selection is exported as JSON lines", async () => {
@@ -148,8 +317,10 @@ Deno.test("buttons need the key, and nobody else's page can ask", async () => {
   assert.equal(await post("/api/do/pause"), 401);
   assert.equal(await post("/api/do/pause", { authorization: `Bearer ${key}x` }), 401);
   assert.equal(await post("/api/do/pause", { authorization: "Bearer " }), 401);
+  assert.equal(await post("/api/do/pause", { authorization: key }), 401);
   assert.deepEqual(done, []);
-  assert.equal(await post("/api/do/pause", { authorization }), 200);
+  assert.equal(await post("/api/do/pause", { authorization: `bearer ${key}` }), 200);
+  assert.equal(await post("/api/do/resume", { authorization: `BEARER  ${key}` }), 409);
   assert.equal(await post("/api/do/drain?server=http%3A%2F%2Fa", { authorization }), 200);
   assert.deepEqual(done, ["pause", "http://a"]);
   assert.equal(await post("/api/do/resume", { authorization }), 409);
@@ -230,16 +401,60 @@ Deno.test("the state goes to all who look, once each interval, and the servers a
   assert.equal(asked, 2, "nobody looks, nobody is asked");
 });
 
-Deno.test("a plot is an SVG with its curves, whatever the values and names are", () => {
-  const svg = plotSvg([
-    { name: '<b>&"', points: [[0, 1], [1, NaN], [2, Infinity], [3, 2]] },
-    { name: "flat", points: [[0, 5]] },
-    { name: "empty", points: [] },
-  ], { title: "a < b" });
-  assert.ok(svg.includes("&lt;b>&amp;&quot;") && svg.includes("a &lt; b"));
-  assert.doesNotMatch(svg, /NaN|Infinity/);
-  assert.equal([...svg.matchAll(/<polyline/g)].length, 3);
+Deno.test("a server that hangs does not slow the state of the others, and is told as down in its time", async () => {
+  const clock = new FakeClock();
+  const load = { running: 1, waiting: 0, tokensPerSecond: 5, tokenUsage: 0, cacheHitRate: 0 };
+  let hanging = 0;
+  const worker = (url: string, answer: () => Promise<typeof load>) => ({
+    url,
+    state: "serving",
+    client: { load: answer },
+  });
+  let fail = (_error: Error) => {};
+  const engine = {
+    workers: [
+      worker("http://a", () => Promise.resolve({ ...load, running: Math.floor(clock.now()) })),
+      worker("http://b", () => {
+        hanging++;
+        return new Promise((_resolve, reject) => fail = reject);
+      }),
+    ],
+  };
+  using monitor = new Monitor({ engine });
+  await using page = await openDashboard({ monitor, clock, everyMs: 1000 });
+  const answer = await fetch(new URL("/api/live", page.url));
+  const states = await statesOf(answer);
+  for (let second = 0; second < 5; second++) {
+    // The first state waits a quarter of a second for all; later ones not for who owes an answer.
+    await clock.advance(second === 0 ? 250 : second === 1 ? 750 : 1000);
+    const { servers } = await states.next();
+    assert.deepEqual([servers[0].answers, servers[0].running], [true, second * 1000]);
+    assert.equal(servers[1].answers, null);
+  }
+  assert.equal(hanging, 1, "who owes an answer is not asked again");
+  fail(new Error("too late"));
+  await turns(1);
+  // It is asked once more, and the state waits a quarter of a second for it.
+  await clock.advance(1250);
+  assert.equal((await states.next()).servers[1].answers, false);
+  await states.end();
 });
+
+/** The states that a page sends. */
+async function statesOf(answer: Response) {
+  const reader = answer.body!.pipeThrough(new TextDecoderStream()).getReader();
+  assert.equal((await reader.read()).value, "retry: 1000\n\n");
+  return {
+    async next() {
+      for (let text = "";;) {
+        text += (await reader.read()).value;
+        const data = /^data: (.*)$/m.exec(text);
+        if (data !== null && text.endsWith("\n\n")) return JSON.parse(data[1]!);
+      }
+    },
+    end: () => reader.cancel(),
+  };
+}
 
 Deno.test("an exported row has everything that the file had, also the experts", async () => {
   const bytes = new Uint8Array(Int32Array.of(1, 2, 3, 4).buffer);

@@ -159,17 +159,17 @@ Deno.test("files of the first schema, of a Blob, with empty lines and Windows' l
 
 Deno.test("a damaged line names its row and does not cost the others", async () => {
   const damaged: [string, RegExp][] = [
-    [line.slice(0, -20), /row 1 is not JSON: it was cut/],
-    ['{"schema": }', /row 1 is not JSON$/],
-    ["[]", /row 1 is no JSON object/],
-    [line.replace("rollout/2", "rollout/9"), /row 1: schema should be one of/],
+    [line.slice(0, -20), /line 2 is not JSON: /],
+    ['{"schema": }', /line 2 is not JSON: /],
+    ["[]", /line 2 is no JSON object/],
+    [line.replace("rollout/2", "rollout/9"), /line 2: schema should be one of/],
     [line.replace('"response_ids":[2]', '"response_ids":[2.5]'), /response_ids\[0\] should be/],
     [
       line.replace('"log_probs":[-1]', '"log_probs":[]'),
       /log_probs should be as long as response_ids, 1/,
     ],
     [line.replace('"dialog":4', '"dialog":-4'), /dialog should be a whole number/],
-    [line.replace('"done":true,', ""), /row 1: done is missing/],
+    [line.replace('"done":true,', ""), /line 2: done is missing/],
     [line.replace('"role":"user"', '"role":3'), /messages\[0\] should be a message/],
     [line.replace('"info":{}', `"info":${"[".repeat(500)}${"]".repeat(500)}`), /nested too deep/],
   ];
@@ -183,6 +183,46 @@ Deno.test("a damaged line names its row and does not cost the others", async () 
     );
     assert.equal((await file.rows(2, 3))[0]!.dialog, 4);
   }
+});
+
+Deno.test("whatever lines are broken, empty or too long, the others are read and these are told by number", async () => {
+  const good = line.trim();
+  const kinds = {
+    good,
+    blank: "  ",
+    cut: good.slice(0, 40),
+    long: `"${"x".repeat(2 * good.length)}"`,
+    bytes: "\xff",
+    other: '{"step": 1}',
+  };
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(fc.constantFrom(...Object.keys(kinds) as (keyof typeof kinds)[]), { maxLength: 40 }),
+      fc.constantFrom("\n", "\r\n"),
+      fc.boolean(),
+      async (names, lineEnd, endsLine) => {
+        const text = names.map((name) => kinds[name]).join(lineEnd) + (endsLine ? lineEnd : "");
+        const bytes = Uint8Array.from(text, (letter) => letter.charCodeAt(0));
+        const rows = names.map((name, i) => ({ name, line: i + 1 }))
+          .filter(({ name }) => name !== "blank");
+        const opening = readRollout(bytes, { maxLineBytes: good.length + 1 });
+        if (rows.length > 0 && !rows.some(({ name }) => name === "good")) {
+          await assert.rejects(opening, new RegExp(`line ${rows[0]!.line}[ :]`));
+          return;
+        }
+        await using file = await opening;
+        const entries = await Array.fromAsync(file.entries());
+        assert.equal(entries.length, rows.length);
+        for (const [i, { name, line }] of rows.entries()) {
+          const { row, record, damage } = entries[i]!;
+          assert.equal(row, i);
+          if (name === "good") assert.equal(record?.dialog, 4);
+          else assert.match(damage!.message, new RegExp(`the bytes, line ${line}[ :]`));
+        }
+      },
+    ),
+    { numRuns: 300 },
+  );
 });
 
 Deno.test("limits of rows, lines and windows are kept, and a closed file says so", async () => {
@@ -228,6 +268,8 @@ Deno.test("a safetensors file with a byte changed, or cut, is read or refused, n
         if (!cuts) bytes[at] = byte;
         try {
           await using file = await readRollout(bytes);
+          const rows = await Array.fromAsync(file.entries());
+          assert.deepEqual(rows.map(({ row }) => row), [0, 1].slice(0, file.length));
           await Array.fromAsync(file);
         } catch (error) {
           if (!(error instanceof SGLangError)) throw error;
