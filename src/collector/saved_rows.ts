@@ -1,7 +1,7 @@
 import { ValidationError } from "../errors.ts";
 import { openSource } from "../internal/byte_source.ts";
 import { isRecord, isTooDeep } from "../internal/json.ts";
-import { findLines, readLines } from "../internal/line_index.ts";
+import { findLines } from "../internal/line_index.ts";
 import { asPermissionError } from "../internal/permission.ts";
 import { writeAll } from "../internal/write_all.ts";
 import type { RolloutRow } from "./row.ts";
@@ -70,18 +70,22 @@ export async function* readRows(
   const source = await openSource(path, { signal });
   try {
     const limits = { maxRows: Number.MAX_SAFE_INTEGER, maxLineBytes: LONGEST_LINE_BYTES, signal };
-    const starts = await findLines(source, limits);
-    const lines = starts.length - 1;
-    const [first] = lines === 0 ? [] : await readLines(source, starts, 0, 1);
+    const lines = await findLines(source, limits);
+    const count = lines.length;
+    const [first] = count === 0 ? [] : await lines.read(0, 1);
+    if (first instanceof Error) throw first;
     const head = headOf(first, path);
-    if (head.rows !== lines - 1) {
-      throw new ValidationError(`${path} has ${lines - 1} rows of ${head.rows}: it was cut`);
+    if (head.rows !== count - 1) {
+      throw new ValidationError(`${path} has ${count - 1} rows of ${head.rows}: it was cut`);
     }
     yield head;
-    for (let at = 1; at < lines; at += READ_AT_ONCE) {
+    for (let at = 1; at < count; at += READ_AT_ONCE) {
       signal?.throwIfAborted();
-      const texts = await readLines(source, starts, at, Math.min(lines, at + READ_AT_ONCE));
-      for (const [i, text] of texts.entries()) yield rowOf(text, `${path}, row ${at - 1 + i}`);
+      const texts = await lines.read(at, Math.min(count, at + READ_AT_ONCE));
+      for (const [i, text] of texts.entries()) {
+        if (text instanceof Error) throw text;
+        yield rowOf(text, `${path}, row ${at - 1 + i}`);
+      }
     }
   } finally {
     source.close();

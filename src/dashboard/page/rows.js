@@ -102,11 +102,7 @@ async function jump() {
   const row = Number(value);
   try {
     const { at } = await askJson(`/api/place?row=${row}&${query}`);
-    if (at >= 0) {
-      say(byId("jumped"), "");
-      await choose(at);
-      return;
-    }
+    if (at >= 0) return await choose(at);
     say(byId("jumped"), `Row ${row} is not among the filtered rows`);
     chosen = -1;
     await draw();
@@ -239,6 +235,7 @@ function line(row, at) {
 async function choose(at) {
   if (at < 0 || at >= total) return;
   chosen = at;
+  say(byId("jumped"), "");
   reveal(at);
   await draw();
   try {
