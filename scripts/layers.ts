@@ -117,6 +117,8 @@ export const layers: Readonly<Record<string, Layer>> = {
       "src/rollout_file",
       // For the texts of tokens.
       "src/policy",
+      // For the mismatch of a plot.
+      "src/training",
       // For its command that serves the embedded server.
       "src/embedded",
     ],

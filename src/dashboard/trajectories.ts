@@ -1,7 +1,7 @@
 import { ValidationError } from "../errors.ts";
-import type { VersionSpan } from "../client/types.ts";
+
 import { throwIfAborted } from "../internal/deadline.ts";
-import type { Message } from "../policy/message.ts";
+
 import type { RolloutEntry, RolloutFile, RolloutRecord } from "../rollout_file/mod.ts";
 import { rowLine } from "../rollout_file/row_line.ts";
 import { beginningOf, type RowFilter as NumberFilter, RowIndex } from "./row_index.ts";
@@ -284,7 +284,9 @@ export class Trajectories implements AsyncDisposable {
 }
 
 /** A message as texts: what it says, and everything else that it has. */
-function textsOf(message: Message): { role: string; text: string; more: string } {
+function textsOf(
+  message: NonNullable<RolloutRecord["response"]>,
+): { role: string; text: string; more: string } {
   const { role, content, ...rest } = message;
   return {
     role,
@@ -303,7 +305,11 @@ function hasText(record: RolloutRecord, wanted: string): boolean {
 }
 
 /** The weight version of each sampled id of a window. */
-function versionsAt(spans: readonly VersionSpan[], from: number, to: number): string[] {
+function versionsAt(
+  spans: NonNullable<RolloutRecord["weightVersions"]>,
+  from: number,
+  to: number,
+): string[] {
   const versions: string[] = [];
   // Spans do not overlap; of a file that says otherwise only some are looked at.
   const inside = spans.filter(({ start, end }) => end > from && start < to).slice(
