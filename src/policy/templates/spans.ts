@@ -292,7 +292,7 @@ function withEndTokens(spans: readonly Span[], text: string, options: RenderOpti
   });
 }
 
-/** Stretches in order; those that touch become one. */
+/** Stretches in order; those that overlap become one. */
 function merged(spans: readonly Span[]): Span[] {
   const result: { start: number; end: number }[] = [];
   for (const { start, end } of spans.toSorted((a, b) => a.start - b.start)) {

@@ -114,6 +114,7 @@ Deno.test("rows nest as the batch is shaped and reshape without copying", () => 
   assert.deepEqual(text.nested("prompt"), [["a", "b"], ["c", "d"]]);
   assert.deepEqual(text.reshape([4]).nested("prompt"), ["a", "b", "c", "d"]);
   assert.equal(nestRows(["a"], []), "a");
+  assert.throws(() => nestRows(["a", "b", "c"], [2, 2]), /needs 4 rows, but rows has 3/);
   assert.equal(new Text({ prompt: ["a"] }, []).only("prompt"), "a");
 });
 

@@ -332,6 +332,12 @@ Deno.test("versions, finish reasons and marks come with every sample", async () 
     true,
   ]]);
   assert.deepEqual(weightVersion, ["7", "7"]);
+  const one = { sample: () => Int32Array.of(1) };
+  const { wrapper: short } = wrap({}, {
+    ...one,
+    change: () => ({ finishReason: { type: "length", length: 1 } }),
+  });
+  assert.equal((await short.call({ history: HI })).samples[0]!.isTruncated, true);
   assert.deepEqual(samples[0]!.weightVersions, [{ version: "7", start: 0, end: 4 }]);
   assert.deepEqual(samples[1]!.weightVersions, spans);
   assert.equal(history!.response!.chats[0]![0]!.isComplete, false);

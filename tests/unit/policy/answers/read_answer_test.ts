@@ -133,6 +133,13 @@ for (
   });
 }
 
+Deno.test("a fault has the call's text from its first character, cut at 500", () => {
+  const { faults: [fault] } = readAnswer(
+    `<tool_call>{"arguments": ${"1".repeat(900)}}</tool_call>`,
+  );
+  assert.equal(fault!.text, `{"arguments": ${"1".repeat(486)}`);
+});
+
 Deno.test("one good and one broken call are both told", () => {
   const { calls, faults } = readAnswer(
     `<tool_call>${json}</tool_call><tool_call>{"name": </tool_call>`,

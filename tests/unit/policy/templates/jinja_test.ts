@@ -181,3 +181,40 @@ Deno.test("no template gives another error than ours, and none takes more than i
     { numRuns: 1000 },
   );
 });
+
+Deno.test("a template may use what its limits allow and no step more", () => {
+  const template = "{% for i in range(50) %}{{ i }}{% endfor %}";
+  const run = (maxSteps: number) =>
+    new JinjaTemplate(template).render({ variables, limits: { maxSteps } });
+  const { steps } = run(10_000);
+  assert.equal(run(Math.ceil(steps)).steps, steps);
+  assert.throws(() => run(Math.ceil(steps) - 1), OverBudget);
+});
+
+Deno.test("what a filter would make is counted before it is made", () => {
+  for (const filter of ["center(10 ** 9)", "indent(10 ** 9)", "tojson(indent=10 ** 9)"]) {
+    const render = () => new JinjaTemplate(`{{ 'a' | ${filter} }}`).render({ variables });
+    assert.throws(render, OverBudget, filter);
+  }
+});
+
+Deno.test("errors name what is missing as Python's do", () => {
+  const told = (source: string) => {
+    try {
+      return new JinjaTemplate(source).render({ variables }).text;
+    } catch (error) {
+      return (error as Error).message;
+    }
+  };
+  for (const filter of ["abs", "int", "float", "round", "dictsort", "indent"]) {
+    assert.match(told(`{{ nobody | ${filter} }}`), /'nobody' is undefined/, filter);
+  }
+  assert.match(
+    told("{% for i in [1] %}{{ loop.nothing.more }}{% endfor %}"),
+    /'LoopContext' has no attribute 'nothing'|LoopContext.*nothing/,
+  );
+  for (const sign of ["", "-"]) {
+    assert.equal(told(`{{ ${sign}(10 ** 4299) }}`).length, 4300 + sign.length);
+    assert.match(told(`{{ ${sign}(10 ** 4300) }}`), /4300 digits/);
+  }
+});

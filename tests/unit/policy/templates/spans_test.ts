@@ -207,3 +207,16 @@ Deno.test("a mask that would leave out words, or hold others' words, is an error
   }
   assert.doesNotMatch(marked, /DEGREES/);
 });
+
+Deno.test("an assistant without a block right behind one that has it is an error", () => {
+  const template = "{% for m in messages %}{% if m.content %}{% generation %}{{ m.content }}" +
+    "{% endgeneration %}{% else %}{{ m.tool_calls[0].function.name }}{% endif %}{% endfor %}";
+  const messages: Message[] = [
+    { role: "assistant", content: "yes" },
+    { role: "assistant", content: null, tool_calls: [call] },
+  ];
+  assert.throws(
+    () => renderWithSpans(messages, { template, addGenerationPrompt: false }),
+    /message 1/,
+  );
+});
