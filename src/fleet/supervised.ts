@@ -70,6 +70,11 @@ export class Supervised extends PresentWork {
     });
   }
 
+  /** Whether requests may go to it. */
+  get isServing(): boolean {
+    return this.record.state === "healthy" || this.record.state === "suspect";
+  }
+
   /** A copy of what is known. */
   get told(): SupervisedServer {
     const { url, reason, isDrained, weightVersion, record } = this;

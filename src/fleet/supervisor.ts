@@ -1,19 +1,13 @@
 import { StateError } from "../errors.ts";
 import { type Clock, systemClock } from "../internal/clock.ts";
-import { withDeadline } from "../internal/deadline.ts";
 import { type Logger, silentLogger } from "../internal/logger.ts";
 import { messageOf } from "../internal/thrown.ts";
 import type { ServerDiscovery } from "./discovery/discovery.ts";
 import { type FleetEvent, FleetEvents } from "./events.ts";
-import { dueReason, type FleetRules, newRecord, step } from "./machine.ts";
-import {
-  type FleetSupervisorOptions,
-  type FleetWorker,
-  rulesOf,
-  type StartableServer,
-  type SupervisedFleet,
-} from "./options.ts";
+import { type FleetRules, newRecord, step } from "./machine.ts";
+import { type FleetSupervisorOptions, rulesOf, type StartableServer, type SupervisedFleet } from "./options.ts";
 import { RouterSupervisor } from "./router_supervisor.ts";
+import { ServerLife } from "./server_life.ts";
 import { Supervised, type SupervisedServer } from "./supervised.ts";
 import { inputMeanings, type ServerInput } from "./transitions.ts";
 
@@ -40,6 +34,7 @@ export class FleetSupervisor implements AsyncDisposable {
   readonly #fleet: SupervisedFleet;
   readonly #options: FleetSupervisorOptions;
   readonly #rules: FleetRules;
+  readonly #life: ServerLife;
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #members = new Map<string, Supervised>();
@@ -56,6 +51,21 @@ export class FleetSupervisor implements AsyncDisposable {
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
     this.#logger = options.logger ?? silentLogger;
+    this.#life = new ServerLife(fleet, {
+      ...options,
+      rules: this.#rules,
+      probeMs: this.#probeMs,
+      probeTimeoutMs: this.#probeTimeoutMs,
+      clock: this.#clock,
+      logger: this.#logger,
+      hooks: {
+        feed: (member, input, reason) => this.#feed(member, input, reason),
+        emit: (member, event) => this.#emit(member, event),
+        watchExit: (member, server) => this.#watchExit(member, server),
+        isWatched: (member) => this.#members.get(member.url) === member,
+        isClosed: () => this.#closing.signal.aborted,
+      },
+    });
     const ours = new Map(options.servers?.map((server) => [server.url, server]));
     for (const { url, state } of fleet.workers) {
       this.#add(url, state === "serving" ? "healthy" : "stale", ours.get(url));
@@ -129,7 +139,7 @@ export class FleetSupervisor implements AsyncDisposable {
     const member = this.#find(url);
     this.#members.delete(member.url);
     member.interrupt(new StateError("it was removed"));
-    await this.#withdraw(member, this.#options.drainMs ?? 30_000).catch((error) =>
+    await this.#life.withdraw(member, this.#options.drainMs ?? 30_000).catch((error) =>
       this.#logger.warn(`${url} could not be taken out: ${messageOf(error)}`)
     );
     member.client.close();
@@ -184,7 +194,7 @@ export class FleetSupervisor implements AsyncDisposable {
         `${member.url} was not started here: start it again where it was started`,
       );
     }
-    const isNeeded = isServing(member) && this.#othersHealthy(member) < this.#rules.minHealthy;
+    const isNeeded = member.isServing && this.#othersHealthy(member) < this.#rules.minHealthy;
     if (isNeeded && options.force !== true) {
       throw new StateError(
         `${member.url} is needed: without it fewer than ${this.#rules.minHealthy} server(s) are ` +
@@ -204,13 +214,13 @@ export class FleetSupervisor implements AsyncDisposable {
    */
   async drain(url: string): Promise<void> {
     const member = this.#find(url);
-    if (isServing(member) && this.#othersHealthy(member) === 0) {
+    if (member.isServing && this.#othersHealthy(member) === 0) {
       throw new StateError(`${member.url} is the last server that serves`);
     }
     member.isDrained = true;
     this.#feed(member, "strange", "it is drained");
     member.withdrawal = undefined;
-    await this.#withdraw(member, this.#options.drainMs ?? 30_000);
+    await this.#life.withdraw(member, this.#options.drainMs ?? 30_000);
   }
 
   /** Lets a drained server come back: it is refitted and gets requests again. */
@@ -279,7 +289,7 @@ export class FleetSupervisor implements AsyncDisposable {
     this.#members.set(url, member);
     if (server !== undefined) this.#watchExit(member, server);
     this.#emit(member, { kind: "state", from: null, reason: "it is watched from now on" });
-    const loop = this.#run(member).finally(() => this.#loops.delete(loop));
+    const loop = this.#life.run(member).finally(() => this.#loops.delete(loop));
     this.#loops.add(loop);
     return member;
   }
@@ -307,7 +317,7 @@ export class FleetSupervisor implements AsyncDisposable {
     if (to === "serving") {
       member.isWithdrawn = false;
       // Newer than the last probe: the refit was after it.
-      member.weightVersion = this.#worker(url)?.weightVersion ?? member.weightVersion;
+      member.weightVersion = this.#life.worker(url)?.weightVersion ?? member.weightVersion;
       if (!member.isDrained) this.#feed(member, "fitted", reason);
     }
     if (to !== "gone" || member.isWithdrawn) return;
@@ -346,12 +356,12 @@ export class FleetSupervisor implements AsyncDisposable {
   }
 
   #othersHealthy(member: Supervised): number {
-    return [...this.#members.values()].filter((one) => one !== member && isServing(one)).length;
+    return [...this.#members.values()].filter((one) => one !== member && one.isServing).length;
   }
 
   #checkMinimum(member: Supervised): void {
     const { minHealthy } = this.#rules;
-    const healthy = [...this.#members.values()].filter(isServing).length;
+    const healthy = [...this.#members.values()].filter((one) => one.isServing).length;
     const isBelow = healthy < minHealthy;
     if (isBelow && !this.#isBelowMinimum) {
       const reason = `${healthy} server(s) are healthy, ${minHealthy} should be`;
@@ -379,138 +389,4 @@ export class FleetSupervisor implements AsyncDisposable {
       this.#logger.error(`onEvent threw: ${messageOf(error)}`);
     }
   }
-
-  /** The life of one server: one thing after the other, so that nothing overlaps. */
-  async #run(member: Supervised): Promise<void> {
-    while (!this.#closing.signal.aborted && this.#members.get(member.url) === member) {
-      try {
-        await this.#turn(member);
-      } catch (error) {
-        // Work that lost its sense ends so; all else is reported and tried again after a pause.
-        if (this.#closing.signal.aborted || !this.#members.has(member.url)) return;
-        this.#logger.error(`${member.url}: ${messageOf(error)}`);
-        await member.pause(this.#probeMs, this.#clock);
-      }
-    }
-  }
-
-  async #turn(member: Supervised): Promise<void> {
-    const { signal } = member;
-    if (member.withdrawal !== undefined) {
-      const { drainMs } = member;
-      member.withdrawal = undefined;
-      member.drainMs = 0;
-      await this.#withdraw(member, drainMs);
-      if (signal.aborted) return;
-    }
-    const { state, dueAt, isOurs } = member.record;
-    if (state === "restarting") return await this.#launch(member, signal);
-    if (state === "retired") return await member.woken();
-    if (state === "dead" && isOurs) {
-      const pauseMs = (dueAt ?? 0) - this.#clock.now();
-      if (pauseMs > 0) await member.pause(pauseMs, this.#clock);
-      if (signal.aborted || this.#clock.now() < (dueAt ?? 0)) return;
-      this.#feed(member, "due", dueReason(member.record, this.#rules, member.reason));
-      return;
-    }
-    await this.#probe(member, signal);
-    if (member.record.state === "stale" && !member.isDrained) await this.#refit(member);
-    if (signal.aborted) return;
-    await member.pause(this.#probeMs, this.#clock);
-  }
-
-  async #probe(member: Supervised, signal: AbortSignal): Promise<void> {
-    try {
-      const { weightVersion } = await withDeadline({
-        phase: "probe",
-        timeoutMs: this.#probeTimeoutMs,
-        peer: member.url,
-        signal,
-        clock: this.#clock,
-      }, (inner) => this.#ask(member, inner));
-      member.weightVersion = weightVersion;
-    } catch (error) {
-      if (!signal.aborted) this.#feed(member, "missed", messageOf(error));
-      return;
-    }
-    if (!signal.aborted) this.#feed(member, "answered");
-  }
-
-  #ask(member: Supervised, signal: AbortSignal): Promise<{ weightVersion: string | null }> {
-    const { probe } = this.#options;
-    if (probe !== undefined) return probe(member.url, signal);
-    // The deadline is that of the probe, by the supervisor's clock.
-    return member.client.modelInfo({ signal, timeoutMs: 3_600_000 });
-  }
-
-  async #launch(member: Supervised, signal: AbortSignal): Promise<void> {
-    try {
-      const server = await member.server!.restart({ signal });
-      member.server = server;
-      this.#watchExit(member, server);
-    } catch (error) {
-      if (!signal.aborted) this.#feed(member, "not launched", messageOf(error));
-      return;
-    }
-    this.#feed(member, "launched");
-  }
-
-  /** Lets the fleet bring its weights; whether it serves then is what the fleet says. */
-  async #refit(member: Supervised): Promise<void> {
-    const { signal, url } = member;
-    try {
-      const worker = await this.#bring(member, signal);
-      if (signal.aborted) return;
-      member.refitFailures = 0;
-      if (worker.state === "serving") return this.#feed(member, "fitted", worker.reason);
-      if (member.isToldToWait) return;
-      member.isToldToWait = true;
-      const reason = `it waits for the next sync: ${worker.reason}`;
-      this.#emit(member, { kind: "waits", from: "stale", reason });
-    } catch (error) {
-      if (signal.aborted) return;
-      this.#emit(member, { kind: "refit_failed", from: "stale", reason: messageOf(error) });
-      const { backoffMs, maxBackoffMs } = this.#rules;
-      const delayMs = Math.min(maxBackoffMs, backoffMs * 2 ** member.refitFailures++);
-      await member.pause(delayMs, this.#clock);
-    } finally {
-      if (this.#worker(url) !== undefined) member.isWithdrawn = false;
-    }
-  }
-
-  async #bring({ url }: Supervised, signal: AbortSignal): Promise<FleetWorker> {
-    const known = this.#worker(url);
-    if (known?.state === "quarantined") await this.#fleet.refreshWorkers({ signal });
-    const worker = known?.state === "serving"
-      ? known
-      : await this.#fleet.addWorker(url, { signal });
-    if (worker.state === "serving" || this.#options.refit === undefined) return worker;
-    if (!await this.#options.refit(url, { signal })) return worker;
-    await this.#fleet.refreshWorkers({ signal });
-    return this.#worker(url) ?? worker;
-  }
-
-  #worker(url: string): FleetWorker | undefined {
-    return this.#fleet.workers.find((worker) => worker.url === url);
-  }
-
-  /** Lets the fleet send nothing to a server any more. */
-  async #withdraw(member: Supervised, drainMs: number): Promise<void> {
-    const { workers } = this.#fleet;
-    if (!workers.some(({ url }) => url === member.url)) return;
-    member.isWithdrawn = true;
-    // Syncs go to all servers of the fleet: one that cannot answer must not be among them.
-    const mayStay = member.record.state === "stale" && !member.isDrained;
-    try {
-      if (!mayStay) return await this.#fleet.removeWorker(member.url, { drainMs });
-    } catch (error) {
-      this.#logger.debug(`${member.url} stays in the list: ${messageOf(error)}`);
-    }
-    await this.#fleet.quarantineWorker(member.url, member.reason);
-  }
-}
-
-function isServing(member: Supervised): boolean {
-  const { state } = member.record;
-  return state === "healthy" || state === "suspect";
 }
