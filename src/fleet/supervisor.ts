@@ -5,7 +5,12 @@ import { messageOf } from "../internal/thrown.ts";
 import type { ServerDiscovery } from "./discovery/discovery.ts";
 import { type FleetEvent, FleetEvents } from "./events.ts";
 import { type FleetRules, newRecord, step } from "./machine.ts";
-import { type FleetSupervisorOptions, rulesOf, type StartableServer, type SupervisedFleet } from "./options.ts";
+import {
+  type FleetSupervisorOptions,
+  rulesOf,
+  type StartableServer,
+  type SupervisedFleet,
+} from "./options.ts";
 import { RouterSupervisor } from "./router_supervisor.ts";
 import { ServerLife } from "./server_life.ts";
 import { Supervised, type SupervisedServer } from "./supervised.ts";
