@@ -145,7 +145,6 @@ export async function runVersionsSoak(
   const stop = new AbortController();
   const syncTimes: number[] = [];
   const trainer = (async () => {
-    await sender.updateWeights(safetensors(syncing));
     let startedMs = performance.now();
     while (!stop.signal.aborted) {
       // Each second, or as soon as the one before is done.

@@ -1,7 +1,8 @@
 import { type CrashedError, StateError, ValidationError } from "../errors.ts";
 import type { Clock } from "../internal/clock.ts";
-import { sleep, withDeadline } from "../internal/deadline.ts";
+import { sleep, throwIfAborted, withDeadline } from "../internal/deadline.ts";
 import type { Logger } from "../internal/logger.ts";
+import { orAborted } from "../internal/or_aborted.ts";
 import { messageOf } from "../internal/thrown.ts";
 import type { SGLangRouter } from "../router/mod.ts";
 import type { FleetSync } from "../weights/mod.ts";
@@ -150,6 +151,12 @@ export class Membership {
   /** A sync begins: who is there is known first. */
   async syncBegins(signal: AbortSignal | undefined): Promise<void> {
     await this.refresh({ signal, refits: false });
+    // Where nobody else serves, who is brought up to date alone is waited for.
+    while (this.#refits.size > 0 && !this.forSync.some(({ isServing }) => isServing)) {
+      throwIfAborted(signal, "wait for a server that is brought up to date");
+      const settled = Promise.race([...this.#refits.values()].map((one) => one.catch(() => {})));
+      await (signal === undefined ? settled : orAborted(settled, signal).catch(() => {}));
+    }
     this.#options.rotation.syncBegins();
   }
 

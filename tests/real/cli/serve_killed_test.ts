@@ -85,10 +85,9 @@ Deno.test("serve outlives a replica and its router that are killed, and obeys th
       assert.equal((await order("restart", victim)).code, 0);
       const again = await untilHealthy(serving, victim, pid);
       assert.equal(again.weightVersion, "step-1");
-      for (const url of [victim, router]) {
-        const logs = await order("logs", url, "-n", "5");
-        assert.equal(logs.out.trimEnd().split("\n").length, 5);
-      }
+      const logs = await order("logs", victim, "-n", "5");
+      assert.equal(logs.out.trimEnd().split("\n").length, 5);
+      assert.equal((await order("logs", router)).code, 0);
       const back = await run(["sync", folder, "--rollback", "-r", url, ...control]);
       assert.equal(back.code, 0, back.err);
       assert.deepEqual(await versions(), ["step-0", "step-0"]);

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
+import { AbortedError } from "../../../src/errors.ts";
 import { stateDict } from "../../../src/weights/source/mod.ts";
 import { AsyncSGLang, type WorkerEvent, workerTransitions } from "../../../src/engine/mod.ts";
-import { safetensors } from "../../../src/weights/source/mod.ts";
+import { type NamedWeight, safetensors, weightIterator } from "../../../src/weights/source/mod.ts";
 import { readWeights } from "./_weights.ts";
 import { healthyServer, modelInfo, standIn } from "../../_support/http_stand_in.ts";
 import { until } from "../../_support/clock.ts";
@@ -144,6 +145,32 @@ Deno.test("a server with weights of its own waits for a sync where there is noth
   await sender.updateWeights(stateDict(await readWeights(await checkpoint("c"))));
   assert.equal(worker.state, "serving");
   assert.equal(new Set((await answers(engine)).values()).size, 1);
+});
+
+Deno.test("a sync waits for the only server while that is brought up to date alone", async () => {
+  await using fleet = await TestFleet.start(1);
+  const { engine, sender } = fleet;
+  const { url } = fleet.servers[0]!;
+  await sender.updateWeights(safetensors(await checkpoint("b")));
+  const weights = Object.entries(await readWeights(await checkpoint("b")));
+  const open = Promise.withResolvers<void>();
+  const slow = weightIterator(async function* () {
+    await open.promise;
+    for (const [name, weight] of weights) yield { name, ...weight } as NamedWeight;
+  });
+  const refitted = engine.refitWorker(url, { source: slow });
+  await until(() => fleet.states[0] === "quarantined");
+  const next = safetensors(await checkpoint("c"));
+  // One whose caller gives up does not wait on.
+  const stop = new AbortController();
+  const left = sender.updateWeights(next, { signal: stop.signal });
+  stop.abort();
+  await assert.rejects(left, AbortedError);
+  const synced = sender.updateWeights(next);
+  open.resolve();
+  await refitted;
+  assert.equal((await synced).version, engine.workers[0]!.weightVersion);
+  assert.deepEqual(fleet.states, ["serving"]);
 });
 
 Deno.test("before the first sync a server joins when it says what the others say", async () => {
