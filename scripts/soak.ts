@@ -55,7 +55,9 @@ async function soak(minutes: number): Promise<void> {
   await using engine = await AsyncSGLang.connect(urls);
   const policy = new SGLangWrapper(engine, {
     tokenizer: checkpoints[0]!,
-    generateKwargs: { maxNewTokens: 16 },
+    // The same answers again and again: pieces of new texts are remembered, 16 MiB of them at most,
+    // and would look like growth until then.
+    generateKwargs: { maxNewTokens: 16, temperature: 0 },
   });
   const scheme = new SGLangWeightSyncScheme({ engine, transport: "gloo" });
   await using sender = scheme.createSender();

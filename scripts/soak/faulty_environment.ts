@@ -3,6 +3,9 @@ import type { Books } from "./books.ts";
 /** Longest dialog. */
 export const MAX_TURNS = 4;
 
+/** Different first messages. */
+const TEXTS = 500;
+
 /** An environment whose dialogs end by chance, and which fails now and then. */
 export class FaultyEnvironment {
   readonly #books: Books;
@@ -21,7 +24,7 @@ export class FaultyEnvironment {
     this.#dialog = dialog;
     this.#turns = 0;
     this.#books.begin(dialog);
-    return { messages: [{ role: "user" as const, content: `Dialog ${dialog}` }] };
+    return { messages: [{ role: "user" as const, content: `Dialog ${dialog % TEXTS}` }] };
   }
 
   /** Takes a turn, or fails. */
