@@ -6,6 +6,7 @@ import { asPermissionError } from "../internal/permission.ts";
 import { isMissingFile, readRegularFile } from "../internal/regular_file.ts";
 import { messageOf } from "../internal/thrown.ts";
 import { makeTokenDecoder, type TokenDecoder, vocabularyOf } from "../internal/token_decoder.ts";
+import { makeTokenEncoder, type TokenEncoder } from "../internal/token_encoder/encoder.ts";
 import { textWithinTime } from "../internal/watchdog.ts";
 import type { DecodeOptions, EncodeOptions, SpecialTokens, Tokenizer } from "./tokenizer.ts";
 
@@ -50,8 +51,10 @@ export class LocalTokenizer implements Tokenizer {
   readonly specialTokens: SpecialTokens;
   /** Special tokens that a text may be cut before. */
   readonly wholeTokens: readonly string[];
-  readonly #tokenizer: HuggingFaceTokenizer;
+  readonly #encoder: TokenEncoder | null;
   readonly #decoder: TokenDecoder | null;
+  /** Does what the encoder or the decoder here cannot. */
+  readonly #other: HuggingFaceTokenizer | null;
   readonly #added: { bos: boolean | null; eos: boolean | null };
 
   /** Makes a tokenizer from parsed files. */
@@ -60,7 +63,7 @@ export class LocalTokenizer implements Tokenizer {
     this.name = files.name ?? String(config.name_or_path ?? "");
     this.chatTemplates = { ...templatesIn(config.chat_template), ...files.chatTemplates };
     this.chatTemplate = files.chatTemplate ?? this.chatTemplates.default ?? null;
-    const { words, wholeTokens, tokenizer, decoder } = readTokenizer(files);
+    const { words, wholeTokens, encoder, decoder, other } = readTokenizer(files);
     this.specialTokens = {
       bosToken: tokenIn(config.bos_token),
       eosToken: tokenIn(config.eos_token),
@@ -69,8 +72,9 @@ export class LocalTokenizer implements Tokenizer {
       endTokens: endTokensIn(files.generation?.eos_token_id, words.tokens),
     };
     this.wholeTokens = wholeTokens;
-    this.#tokenizer = tokenizer;
+    this.#encoder = encoder;
     this.#decoder = decoder;
+    this.#other = other;
     this.#added = {
       bos: typeof config.add_bos_token === "boolean" ? config.add_bos_token : null,
       eos: typeof config.add_eos_token === "boolean" ? config.add_eos_token : null,
@@ -117,7 +121,9 @@ export class LocalTokenizer implements Tokenizer {
 
   /** Id of a token by its text, or `null`. */
   idOf(token: string): number | null {
-    return this.#tokenizer.token_to_id(token) ?? null;
+    return this.#encoder === null
+      ? this.#other!.token_to_id(token) ?? null
+      : this.#encoder.idOf(token);
   }
 
   /**
@@ -128,11 +134,13 @@ export class LocalTokenizer implements Tokenizer {
    */
   encode(text: string, options: EncodeOptions = {}): Int32Array {
     const add_special_tokens = options.addSpecialTokens ?? false;
-    const { ids } = this.#inTime(
+    const ids = this.#inTime(
       text.length,
-      () => this.#tokenizer.encode(text, { add_special_tokens }),
+      () =>
+        this.#encoder?.encode(text, add_special_tokens) ??
+          Int32Array.from(this.#other!.encode(text, { add_special_tokens }).ids),
     );
-    return Int32Array.from(add_special_tokens ? this.#withEnds(ids) : ids);
+    return add_special_tokens ? this.#withEnds(ids) : ids;
   }
 
   /** Text of ids. */
@@ -142,7 +150,7 @@ export class LocalTokenizer implements Tokenizer {
     // The library refuses an empty list.
     if (ids.length === 0) return "";
     return this.#inTime(ids.length, () =>
-      this.#tokenizer.decode(Array.from(ids), {
+      this.#other!.decode(Array.from(ids), {
         skip_special_tokens: skipSpecialTokens,
         clean_up_tokenization_spaces: false,
       }));
@@ -161,14 +169,18 @@ export class LocalTokenizer implements Tokenizer {
   }
 
   /** Begin and end of sequence as the model's settings want them, whatever `tokenizer.json` adds. */
-  #withEnds(ids: readonly number[]): readonly number[] {
+  #withEnds(ids: Int32Array): Int32Array {
     const { bosToken, eosToken } = this.specialTokens;
     const bos = bosToken === null ? null : this.idOf(bosToken);
     const eos = eosToken === null ? null : this.idOf(eosToken);
     let result = ids;
-    if (bos !== null && this.#added.bos === true && ids[0] !== bos) result = [bos, ...result];
-    if (bos !== null && this.#added.bos === false && ids[0] === bos) result = result.slice(1);
-    if (eos !== null && this.#added.eos === true && ids.at(-1) !== eos) result = [...result, eos];
+    if (bos !== null && this.#added.bos === true && ids[0] !== bos) {
+      result = Int32Array.of(bos, ...result);
+    }
+    if (bos !== null && this.#added.bos === false && ids[0] === bos) result = result.subarray(1);
+    if (eos !== null && this.#added.eos === true && ids.at(-1) !== eos) {
+      result = Int32Array.of(...result, eos);
+    }
     return result;
   }
 }
@@ -201,14 +213,18 @@ function endTokensIn(ids: unknown, tokens: readonly (string | undefined)[]): str
 function readTokenizer({ tokenizer: file, config = {}, name }: TokenizerFiles) {
   try {
     const words = vocabularyOf(file);
+    const encoder = makeTokenEncoder(file);
+    const decoder = makeTokenDecoder({ ...words, decoder: file.decoder });
+    const isWhole = encoder !== null && decoder !== null;
     return {
       words,
       wholeTokens: wholeTokensIn(file.added_tokens),
-      tokenizer: new HuggingFaceTokenizer(file, config),
-      decoder: makeTokenDecoder({ ...words, decoder: file.decoder }),
+      encoder,
+      decoder,
+      other: isWhole ? null : new HuggingFaceTokenizer(file, config),
     };
   } catch (error) {
-    if (error instanceof SGLangError) throw error;
+    if (error instanceof SGLangError && !(error instanceof ValidationError)) throw error;
     throw new ValidationError(
       `tokenizer.json${name === undefined ? "" : ` of ${name}`} cannot be used: ` +
         messageOf(error).slice(0, 500),

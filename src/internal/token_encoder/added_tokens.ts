@@ -1,0 +1,104 @@
+/** Tokens that are found in a text before it is cut into words. */
+import { rustWord, trimEnd, whiteSpace } from "./characters.ts";
+
+/** A token as `tokenizer.json` has it. */
+export interface AddedToken {
+  /** Its id. */
+  readonly id: number;
+  /** Its text. */
+  readonly content: string;
+  /** Only where no word goes on at either side. */
+  readonly single_word?: boolean;
+  /** White space before it belongs to it. */
+  readonly lstrip?: boolean;
+  /** White space behind it belongs to it. */
+  readonly rstrip?: boolean;
+  /** Looked for in the normalized text. */
+  readonly normalized?: boolean;
+}
+
+/** A stretch of a text: a token's, with its id, or another. */
+export interface Section {
+  /** The text. */
+  readonly text: string;
+  /** The id, or `null`. */
+  readonly id: number | null;
+  /** Where it begins. */
+  readonly start: number;
+}
+
+const space = new RegExp(`[${whiteSpace}]+`, "vy");
+const wordBefore = new RegExp(`[${rustWord}]$`, "v");
+const wordBehind = new RegExp(`^[${rustWord}]`, "v");
+
+/** Finds tokens in texts: the first, of these the longest. Texts are read once. */
+export class AddedTokens {
+  readonly #byText = new Map<string, AddedToken>();
+  readonly #lengths = new Map<string, readonly number[]>();
+  readonly #starts: RegExp | null;
+
+  /** `contentOf` is how each looks in the text. */
+  constructor(tokens: readonly AddedToken[], contentOf: (token: AddedToken) => string) {
+    const lengths = new Map<string, Set<number>>();
+    for (const token of tokens) {
+      const text = contentOf(token);
+      // Normalized, two may look the same: the first is found.
+      if (text === "" || this.#byText.has(text)) continue;
+      this.#byText.set(text, token);
+      const known = lengths.get(text[0]!) ?? new Set();
+      lengths.set(text[0]!, known.add(text.length));
+    }
+    for (const [start, known] of lengths) {
+      this.#lengths.set(start, [...known].sort((a, b) => b - a));
+    }
+    const starts = [...lengths.keys()].map((unit) =>
+      `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`
+    );
+    // By units, not by characters: a token may begin with half of a pair that many share.
+    this.#starts = starts.length === 0 ? null : new RegExp(`[${starts.join("")}]`, "g");
+  }
+
+  /** The sections of a text, in order; none is empty. */
+  split(text: string): Section[] {
+    const starts = this.#starts;
+    if (starts === null) return text === "" ? [] : [{ text, id: null, start: 0 }];
+    const sections: Section[] = [];
+    let last = 0;
+    starts.lastIndex = 0;
+    for (let found = starts.exec(text); found !== null; found = starts.exec(text)) {
+      const at = found.index;
+      const token = this.#at(text, at);
+      if (token === null) continue;
+      const end = at + token.length;
+      starts.lastIndex = end;
+      const { added } = token;
+      if (added.single_word && isInWord(text, at, end)) continue;
+      let from = at;
+      let to = end;
+      if (added.lstrip) from = Math.max(last, trimEnd(text.slice(last, at)).length + last);
+      if (added.rstrip) {
+        space.lastIndex = end;
+        to = space.test(text) ? space.lastIndex : end;
+      }
+      if (from > last) sections.push({ text: text.slice(last, from), id: null, start: last });
+      sections.push({ text: text.slice(from, to), id: added.id, start: from });
+      last = to;
+      starts.lastIndex = Math.max(end, to);
+    }
+    if (last < text.length) sections.push({ text: text.slice(last), id: null, start: last });
+    return sections;
+  }
+
+  #at(text: string, at: number): { added: AddedToken; length: number } | null {
+    for (const length of this.#lengths.get(text[at]!)!) {
+      const added = this.#byText.get(text.slice(at, at + length));
+      if (added !== undefined) return { added, length };
+    }
+    return null;
+  }
+}
+
+function isInWord(text: string, start: number, end: number): boolean {
+  return wordBefore.test(text.slice(Math.max(0, start - 2), start)) ||
+    wordBehind.test(text.slice(end, end + 2));
+}

@@ -1,0 +1,129 @@
+/** Byte-pair encoding: ids of one word. */
+import { ValidationError } from "../../errors.ts";
+import { isRecord } from "../json.ts";
+import { RecentMap } from "../recent_map.ts";
+import { asByteCharacters } from "./characters.ts";
+import { Merges } from "./merges.ts";
+import { listOf } from "./normalizers.ts";
+import { NotKnown } from "./not_known.ts";
+
+/** Memory for words that are kept. */
+const KEPT_BYTES = 8 * 2 ** 20;
+/** Longer words are hardly met again. */
+const LONGEST_KEPT = 256;
+
+const utf8 = new TextEncoder();
+
+/** The model of a `tokenizer.json` whose type is `BPE`. */
+export class BytePairEncoding {
+  /** Ids by their tokens. */
+  readonly vocabulary: ReadonlyMap<string, number>;
+  readonly #merges: Merges;
+  readonly #prefix: string;
+  readonly #suffix: string;
+  readonly #unknown: number | null;
+  readonly #fusesUnknown: boolean;
+  readonly #ignoresMerges: boolean;
+  /** Ids of the tokens of bytes, `<0x00>` and so on, where a character may be written so. */
+  readonly #bytes: readonly (number | undefined)[] | null;
+  readonly #isBytes: boolean;
+  /** Ids of the tokens that are one unit of UTF-16, plus one; 0 where there is none. */
+  readonly #units = new Int32Array(0x10000);
+  readonly #known = new RecentMap<Int32Array>(KEPT_BYTES, (ids) => ids.byteLength);
+
+  /**
+   * Reads the model; `isBytes` where words are written as bytes in GPT-2's characters first.
+   *
+   * @throws {NotKnown} It is another model, or has something that is not known here.
+   */
+  constructor(model: unknown, isBytes: boolean) {
+    if (!isRecord(model) || !isRecord(model.vocab)) throw new NotKnown("a model without vocab");
+    if ((model.type ?? "BPE") !== "BPE" || !Array.isArray(model.merges)) {
+      throw new NotKnown(`the model ${String(model.type)}`);
+    }
+    if (model.dropout) throw new NotKnown("dropout: the same text has many ids");
+    const vocabulary = new Map(Object.entries(model.vocab as Record<string, number>));
+    for (const [token, id] of vocabulary) {
+      if (Number.isSafeInteger(id) && id >= 0 && id < 2 ** 31) continue;
+      throw new ValidationError(`its token ${JSON.stringify(token).slice(0, 100)} has no id`);
+    }
+    this.vocabulary = vocabulary;
+    this.#prefix = String(model.continuing_subword_prefix ?? "");
+    this.#suffix = String(model.end_of_word_suffix ?? "");
+    this.#merges = new Merges(listOf(model.merges), vocabulary, this.#prefix);
+    this.#unknown = vocabulary.get(String(model.unk_token ?? "")) ?? null;
+    this.#fusesUnknown = model.fuse_unk === true;
+    this.#ignoresMerges = model.ignore_merges === true;
+    this.#isBytes = isBytes;
+    const bytes = Array.from({ length: 256 }, (_, byte) => vocabulary.get(byteToken(byte)));
+    this.#bytes = model.byte_fallback === true ? bytes : null;
+    if (this.#prefix === "" && this.#suffix === "") {
+      for (const [token, id] of vocabulary) {
+        if (token.length === 1) this.#units[token.charCodeAt(0)] = id + 1;
+      }
+    }
+  }
+
+  /** Ids of a word, which belong to whoever made them: they are not to be changed. */
+  encode(word: string): Int32Array {
+    const known = word.length <= LONGEST_KEPT ? this.#known.get(word) : undefined;
+    if (known !== undefined) return known;
+    const ids = this.#encode(this.#isBytes ? asByteCharacters(word) : word);
+    if (word.length <= LONGEST_KEPT) this.#known.set(word, ids);
+    return ids;
+  }
+
+  #encode(word: string): Int32Array {
+    const whole = this.#ignoresMerges ? this.vocabulary.get(word) : undefined;
+    if (whole !== undefined) return Int32Array.of(whole);
+    const symbols = this.#symbols(word);
+    const count = this.#merges.apply(symbols, symbols.length);
+    return symbols.slice(0, count);
+  }
+
+  /** The ids of the characters of a word. */
+  #symbols(word: string): Int32Array {
+    // A character is at most three bytes for each of its units.
+    const symbols = new Int32Array(this.#bytes === null ? word.length : 3 * word.length);
+    let count = 0;
+    let isUnknown = false;
+    for (let at = 0; at < word.length;) {
+      const width = word.codePointAt(at)! > 0xffff ? 2 : 1;
+      const id = this.#idAt(word, at, width);
+      const start = at;
+      at += width;
+      if (id >= 0) {
+        symbols[count++] = id;
+        isUnknown = false;
+        continue;
+      }
+      const bytes = this.#bytes && [...utf8.encode(this.#written(word, start, width))]
+        .map((byte) => this.#bytes![byte]);
+      if (bytes !== null && !bytes.includes(undefined)) {
+        for (const byte of bytes) symbols[count++] = byte!;
+        continue;
+      }
+      if (this.#unknown === null) continue;
+      if (!(isUnknown && this.#fusesUnknown)) symbols[count++] = this.#unknown;
+      isUnknown = true;
+    }
+    return symbols.subarray(0, count);
+  }
+
+  #idAt(word: string, at: number, width: number): number {
+    if (this.#prefix === "" && this.#suffix === "" && width === 1) {
+      return this.#units[word.charCodeAt(at)]! - 1;
+    }
+    return this.vocabulary.get(this.#written(word, at, width)) ?? -1;
+  }
+
+  #written(word: string, at: number, width: number): string {
+    const character = word.slice(at, at + width);
+    return (at > 0 ? this.#prefix : "") + character +
+      (at + width === word.length ? this.#suffix : "");
+  }
+}
+
+function byteToken(byte: number): string {
+  return `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`;
+}

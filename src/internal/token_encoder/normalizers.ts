@@ -1,0 +1,86 @@
+/** What is done to a text before it is cut. */
+import { isRecord } from "../json.ts";
+import { asByteCharacters, trimEnd, trimStart } from "./characters.ts";
+import { matchesOf, onigPattern, textPattern } from "./onig_pattern.ts";
+import { NotKnown } from "./not_known.ts";
+
+/** Makes another text of a text. */
+export type Normalizer = (text: string) => string;
+
+const forms = ["NFC", "NFD", "NFKC", "NFKD"] as const;
+
+/**
+ * The normalizer of a `tokenizer.json`.
+ *
+ * @throws {NotKnown} It has one that is not known here.
+ */
+export function makeNormalizer(config: unknown): Normalizer {
+  if (config === null || config === undefined) return (text) => text;
+  if (!isRecord(config)) throw new NotKnown("a normalizer that is no object");
+  const form = forms.find((one) => one === config.type);
+  if (form !== undefined) return (text) => text.normalize(form);
+  switch (config.type) {
+    case "Sequence": {
+      const steps = listOf(config.normalizers).map(makeNormalizer);
+      return (text) => steps.reduce((given, step) => step(given), text);
+    }
+    case "Replace": {
+      const pattern = patternOf(config.pattern);
+      const content = String(config.content ?? "");
+      if (!isRecord(config.pattern) || typeof config.pattern.Regex !== "string") {
+        return (text) => text.replaceAll(pattern, () => content);
+      }
+      return (text) => replaced(text, pattern, content);
+    }
+    case "Prepend": {
+      const prefix = String(config.prepend ?? "");
+      return (text) => text === "" ? "" : prefix + text;
+    }
+    case "Strip": {
+      const { strip_left: left = true, strip_right: right = true } = config;
+      return (text) => {
+        const rest = left ? trimStart(text) : text;
+        return right ? trimEnd(rest) : rest;
+      };
+    }
+    case "Lowercase":
+      // Each character alone: JavaScript has another sigma at the end of words.
+      return (text) => Array.from(text, (character) => character.toLowerCase()).join("");
+    case "ByteLevel":
+      return asByteCharacters;
+    default:
+      throw new NotKnown(`the normalizer ${String(config.type)}`);
+  }
+}
+
+function replaced(text: string, pattern: RegExp, content: string): string {
+  let result = "";
+  let last = 0;
+  for (const [start, end] of matchesOf(pattern, text)) {
+    result += text.slice(last, start) + content;
+    last = end;
+  }
+  return result + text.slice(last);
+}
+
+/**
+ * A pattern as `tokenizer.json` has it: a text or a regular expression.
+ *
+ * @throws {NotKnown} It is neither, or nobody here can read it.
+ */
+export function patternOf(pattern: unknown): RegExp {
+  const { String: text, Regex: regex } = isRecord(pattern) ? pattern : {};
+  if (typeof text === "string") return textPattern(text);
+  if (typeof regex !== "string") throw new NotKnown("a pattern that is neither text nor Regex");
+  try {
+    return onigPattern(regex);
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    throw new NotKnown(`the regular expression ${regex.slice(0, 80)}: ${error.message}`);
+  }
+}
+
+/** A list, or what takes its place where there is none. */
+export function listOf(value: unknown): readonly unknown[] {
+  return Array.isArray(value) ? value : [];
+}
