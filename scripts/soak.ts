@@ -114,8 +114,8 @@ async function soak(minutes: number): Promise<void> {
     rows: stats.rowsYielded - books.rows,
     begun: books.begun - stats.dialogsStarted,
   };
-  // The first quarter is the warming up.
-  const late = samples.slice(Math.floor(samples.length / 4));
+  // The first half is the warming up: V8's heap and the allocator take ten minutes to settle.
+  const late = samples.slice(Math.floor(samples.length / 2));
   const growths = {
     rssMiB: growth(late, "rss"),
     heapUsedMiB: growth(late, "heapUsed"),
