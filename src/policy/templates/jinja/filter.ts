@@ -1,6 +1,7 @@
 /** What the filters of a template have in common. */
 import { type Budget, budgetAtHand } from "./budget.ts";
-import { lower, toText } from "./text.ts";
+import { lower } from "./letter_case.ts";
+import { toText } from "./text.ts";
 import { type CallArguments, isTrue, iterate, Undefined } from "./values.ts";
 
 /** What filters and tests need of the interpreter. */

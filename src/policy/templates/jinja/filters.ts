@@ -1,6 +1,7 @@
 /** Jinja's filters, with `tojson` as transformers has it. */
 import { Arguments } from "./arguments.ts";
 import { fixed } from "./decimals.ts";
+import { asciiDigits } from "./letter_case.ts";
 import { repr, strip } from "./text.ts";
 import { asNumber, isTrue, JinjaError, typeName, Undefined } from "./values.ts";
 import type { Filter } from "./filter.ts";
@@ -101,7 +102,7 @@ function roundInteger(value: bigint, precision: number): bigint {
 }
 
 function readFloat(text: string): number | null {
-  const plain = strip(text, null, "both");
+  const plain = asciiDigits(strip(text, null, "both"));
   if (/^[+-]?(\d+(_\d+)*(\.(\d+(_\d+)*)?)?|\.\d+(_\d+)*)([eE][+-]?\d+)?$/.test(plain)) {
     return Number(plain.replaceAll("_", ""));
   }
@@ -111,7 +112,7 @@ function readFloat(text: string): number | null {
 }
 
 function readInteger(text: string, base: number): bigint | null {
-  const plain = strip(text, null, "both").toLowerCase();
+  const plain = asciiDigits(strip(text, null, "both")).toLowerCase();
   const prefix: Readonly<Record<number, string>> = { 2: "0b", 8: "0o", 16: "0x" };
   const digits = /^([+-]?)(0[xob])?([\da-z]+(?:_[\da-z]+)*)$/.exec(plain);
   if (digits !== null && (digits[2] === undefined || digits[2] === prefix[base])) {

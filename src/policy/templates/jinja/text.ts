@@ -202,26 +202,16 @@ export function sliceText(text: string, start: number, end: number): string {
   return typeof points === "string" ? points.slice(start, end) : points.slice(start, end).join("");
 }
 
-/** Upper case of the first code point, lower case of the rest. */
-export function capitalize(text: string): string {
-  const [first = ""] = text;
-  return titleCase(first) + lower(text.slice(first.length));
-}
-
-/** Title case of one character: upper case, but for the few that have their own. */
-export function titleCase(char: string): string {
-  const upper = char.toUpperCase();
-  const special: Readonly<Record<string, string>> = {
-    "ß": "Ss",
-    "ﬁ": "Fi",
-    "ﬂ": "Fl",
-    "Ǆ": "ǅ",
-    "ǆ": "ǅ",
-  };
-  return special[char] ?? upper;
-}
-
-/** Lower case, as Python has it. */
-export function lower(text: string): string {
-  return text.toLowerCase();
+/** A text cut at the white space of Python's regular expressions, which `split()` cuts at too. */
+export function words(text: string): string[] {
+  const found: string[] = [];
+  let word = "";
+  for (const char of text) {
+    if (!whiteSpace.has(char)) word += char;
+    else if (word !== "") {
+      found.push(word);
+      word = "";
+    }
+  }
+  return word === "" ? found : [...found, word];
 }

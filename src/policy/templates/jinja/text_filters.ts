@@ -3,17 +3,8 @@ import { Arguments } from "./arguments.ts";
 import { percent } from "./format.ts";
 import { dumps } from "./json.ts";
 import { justify, replace, splitLines } from "./text_methods.ts";
-import {
-  capitalize,
-  codePoints,
-  lower,
-  replaceCounted,
-  repr,
-  sliceText,
-  strip,
-  titleCase,
-  toText,
-} from "./text.ts";
+import { capitalize, lower } from "./letter_case.ts";
+import { codePoints, replaceCounted, repr, sliceText, strip, toText, words } from "./text.ts";
 import {
   isTrue,
   iterate,
@@ -128,13 +119,14 @@ export const textFilters: Readonly<Record<string, Filter>> = {
   },
   safe: (value, _, tools) => text(value, tools),
   string: (value, _, tools) => text(value, tools),
-  striptags: (value, _, tools) =>
-    withoutTags(oneByOne(value, tools)).split(/\s+/).filter(Boolean).join(" "),
+  striptags: (value, _, tools) => words(withoutTags(oneByOne(value, tools))).join(" "),
   title(value, _, tools) {
-    const parts = oneByOne(value, tools).split(/([-\s({[<]+)/);
-    return parts.map((part) => {
+    const border =
+      // deno-lint-ignore no-control-regex
+      /([-\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000({[<]+)/;
+    return oneByOne(value, tools).split(border).map((part) => {
       const [first = ""] = part;
-      return titleCase(first) + lower(part.slice(first.length));
+      return first.toUpperCase() + lower(part.slice(first.length));
     }).join("");
   },
   tojson(value, given, { budget }) {
@@ -190,7 +182,7 @@ export const textFilters: Readonly<Record<string, Filter>> = {
   },
   wordcount(value, _, tools) {
     let count = 0;
-    for (const _ of oneByOne(value, tools).matchAll(/[\p{L}\p{N}\p{M}_]+/gu)) count++;
+    for (const _ of oneByOne(value, tools).matchAll(/[\p{L}\p{N}_]+/gu)) count++;
     return BigInt(count);
   },
 };

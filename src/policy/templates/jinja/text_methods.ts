@@ -1,7 +1,8 @@
 /** Methods of Python's strings. */
 import { Arguments } from "./arguments.ts";
 import type { Budget } from "./budget.ts";
-import { capitalize, codePoints, lower, sliceText, strip, titleCase, whiteSpace } from "./text.ts";
+import { capitalize, caseFold, lower, swapCase, title } from "./letter_case.ts";
+import { codePoints, sliceText, strip, whiteSpace } from "./text.ts";
 import { type CallArguments, iterate, JinjaError, textLength, Tuple, typeName } from "./values.ts";
 
 /** A method of a value of Python. */
@@ -179,16 +180,9 @@ export function splitLines(text: string, keepEnds = false): string[] {
   return result;
 }
 
-function title(text: string): string {
-  let isInWord = false;
-  let result = "";
-  for (const char of text) {
-    const isCased = /[\p{Ll}\p{Lu}\p{Lt}]/u.test(char);
-    result += isInWord ? lower(char) : titleCase(char);
-    isInWord = isCased;
-  }
-  return result;
-}
+/** Decimal digits, and others that are digits to Python. */
+const digits =
+  /^[\p{Nd}²³¹⁰⁴-⁹₀-₉\u1369-\u1371\u19da\u2460-\u2468\u2474-\u247c\u2488-\u2490\u24ea\u24f5-\u24fd\u24ff\u2776-\u277e\u2780-\u2788\u278a-\u2792\u{10a40}-\u{10a43}\u{10e60}-\u{10e68}\u{11052}-\u{1105a}\u{1f100}-\u{1f10a}]+$/u;
 
 /** The methods by name. */
 export const textMethods: Readonly<Record<string, Method<string>>> = {
@@ -210,15 +204,10 @@ export const textMethods: Readonly<Record<string, Method<string>>> = {
   rpartition: partition("rpartition"),
   upper: (self, _, budget) => (budget.work(self.length), self.toUpperCase()),
   lower: (self, _, budget) => (budget.work(self.length), lower(self)),
-  casefold: (self, _, budget) => (budget.work(self.length), lower(self).replaceAll("ß", "ss")),
-  capitalize: (self, _, budget) => (budget.work(self.length), capitalize(self)),
+  casefold: (self, _, budget) => (budget.each(self.length), caseFold(self)),
+  capitalize: (self, _, budget) => (budget.each(self.length), capitalize(self)),
   title: (self, _, budget) => (budget.each(self.length), title(self)),
-  swapcase(self, _, budget) {
-    budget.each(self.length);
-    return Array.from(self, (char) => char === lower(char) ? char.toUpperCase() : lower(char)).join(
-      "",
-    );
-  },
+  swapcase: (self, _, budget) => (budget.each(self.length), swapCase(self)),
   replace(self, given, budget) {
     const args = new Arguments("replace", ["old", "new", "count"], given, 2);
     return replace(self, args.text("old"), args.text("new"), args.integer("count", -1), budget);
@@ -290,18 +279,18 @@ export const textMethods: Readonly<Record<string, Method<string>>> = {
   // deno-lint-ignore no-control-regex
   isascii: (self) => !/[^\x00-\x7f]/.test(self),
   isdecimal: (self) => isEvery(self, /^\p{Nd}+$/u),
-  isdigit: (self) => isEvery(self, /^[\p{Nd}²³¹⁰⁴-⁹₀-₉]+$/u),
+  isdigit: (self) => isEvery(self, digits),
   isnumeric: (self) => isEvery(self, /^\p{N}+$/u),
   isidentifier: (self) => isEvery(self, /^[\p{ID_Start}_][\p{ID_Continue}]*$/u),
-  islower: (self) => /\p{Ll}/u.test(self) && !/[\p{Lu}\p{Lt}]/u.test(self),
-  isupper: (self) => /\p{Lu}/u.test(self) && !/[\p{Ll}\p{Lt}]/u.test(self),
+  islower: (self) => /\p{Lowercase}/u.test(self) && !/[\p{Uppercase}\p{Lt}]/u.test(self),
+  isupper: (self) => /\p{Uppercase}/u.test(self) && !/[\p{Lowercase}\p{Lt}]/u.test(self),
   isspace: (
     self,
     _,
     budget,
   ) => (budget.each(self.length), self !== "" && [...self].every((char) => whiteSpace.has(char))),
   istitle: (self, _, budget) => (
-    budget.each(self.length), /[\p{Lu}\p{Lt}]/u.test(self) && self === title(self)
+    budget.each(self.length), /[\p{Uppercase}\p{Lt}]/u.test(self) && self === title(self)
   ),
   isprintable: (self) =>
     !/[\p{C}\p{Zl}\p{Zp}\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]/u.test(self),
