@@ -27,7 +27,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .rows import Row, rows_of
 
@@ -408,7 +409,13 @@ class _Allocations:
 
 
 class _Ranks:
-    """The ranks of a trainer whose tensors are sharded: all gather what rank 0 sends."""
+    """The ranks of a trainer whose tensors are sharded: all gather what rank 0 sends.
+
+    They wait for each other on the CPU: a rank that waits in a collective of NCCL keeps its GPU busy,
+    and others on that GPU, such as a server, slow.
+    """
+
+    _groups: ClassVar[dict[int, Any]] = {}
 
     def __init__(self, rank: int):
         import torch
@@ -416,8 +423,19 @@ class _Ranks:
 
         self.rank = rank
         self._dist = dist
-        on_gpu = "nccl" in str(dist.get_backend())
-        self._index = torch.zeros(1, dtype=torch.int64, device="cuda" if on_gpu else "cpu")
+        self._group = self._on_cpu(dist)
+        self._index = torch.zeros(1, dtype=torch.int64)
+
+    @classmethod
+    def _on_cpu(cls, dist: Any) -> Any:
+        """A group of all ranks that talks by gloo, made once."""
+        if str(dist.get_backend()) == "gloo":
+            return None
+        world = id(dist.group.WORLD)
+        if world not in cls._groups:
+            # A push may wait long until it is taken up; a rank that dies ends the waiting at once.
+            cls._groups[world] = dist.new_group(backend="gloo", timeout=timedelta(days=1))
+        return cls._groups[world]
 
     @staticmethod
     def of(tensors: _Tensors) -> _Ranks | None:
@@ -430,7 +448,7 @@ class _Ranks:
     def lead(self, index: int) -> None:
         """Lets the other ranks gather a tensor."""
         self._index.fill_(index)
-        self._dist.broadcast(self._index, 0)
+        self._dist.broadcast(self._index, 0, group=self._group)
 
     def shards(self, tensors: _Tensors) -> list[dict[str, Any]]:
         """What every rank says of its shards."""
@@ -439,18 +457,18 @@ class _Ranks:
 
     def _gather_shards(self, tensors: _Tensors) -> list[dict[str, Any]]:
         every: list[Any] = [None] * self._dist.get_world_size()
-        self._dist.all_gather_object(every, tensors.local_shards())
+        self._dist.all_gather_object(every, tensors.local_shards(), group=self._group)
         return every
 
     def end(self, outcome: PushReport | BaseException) -> None:
         """Tells the other ranks how the push ended."""
         self.lead(-1)
-        self._dist.broadcast_object_list([_portable(outcome)], 0)
+        self._dist.broadcast_object_list([_portable(outcome)], 0, group=self._group)
 
     def follow(self, tensors: _Tensors) -> PushReport:
         """Gathers what rank 0 sends; ends as rank 0 does."""
         while True:
-            self._dist.broadcast(self._index, 0)
+            self._dist.broadcast(self._index, 0, group=self._group)
             index = int(self._index.item())
             if index == -1:
                 break
@@ -459,7 +477,7 @@ class _Ranks:
             else:
                 tensors.gathered(index)
         told: list[Any] = [None]
-        self._dist.broadcast_object_list(told, 0)
+        self._dist.broadcast_object_list(told, 0, group=self._group)
         if isinstance(told[0], PushReport):
             return told[0]
         raise _from_portable(told[0])

@@ -92,6 +92,7 @@ for (const kind of (Deno.env.get("GPU_TRAINER_KINDS") ?? "q05b q7b").split(" ") 
       const ratio = Number((taken["cuda-ipc"]!.syncMs / ownMs).toFixed(3));
       record(`multi.trainer.${kind}`, { ownMs: Math.round(ownMs), ...taken, ratio });
 
+      let lastPhases: unknown;
       const sharded: { syncMs: number; push: { seconds: number; way: string; held: number } }[] =
         [];
       {
@@ -100,7 +101,8 @@ for (const kind of (Deno.env.get("GPU_TRAINER_KINDS") ?? "q05b q7b").split(" ") 
         for (let i = 0; i <= REPEATS; i++) {
           await spoil(fleet);
           const signal = AbortSignal.timeout(90_000);
-          const { durationMs } = await link.syncNext(sender, { signal });
+          const { durationMs, phasesMs } = await link.syncNext(sender, { signal });
+          lastPhases = phasesMs;
           sharded.push({ syncMs: durationMs, push: JSON.parse((await told.next()).value!) });
           deepEqual((await readState(fleet)).checksums, reference.checksums);
         }
@@ -113,6 +115,7 @@ for (const kind of (Deno.env.get("GPU_TRAINER_KINDS") ?? "q05b q7b").split(" ") 
         pushMs: Math.round(median(sharded.slice(1).map(({ push }) => push.seconds * 1000))),
         heldMiB: Math.round(sharded[0]!.push.held / 2 ** 20),
         way: sharded[0]!.push.way,
+        lastPhases,
         ratioToOwn: Number((fsdpMs / ownMs).toFixed(3)),
       });
 

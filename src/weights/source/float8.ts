@@ -171,6 +171,8 @@ export async function quantiseBlocks(
   const across = Math.ceil(columns / BLOCK);
   const valueAt = reader(matrix, bytes);
   const largest = new Float64Array(across);
+  const scaled = new Float32Array(columns);
+  const bits = new Uint32Array(scaled.buffer);
   let sinceTurn = 0;
   for (let top = 0; top < rows; top += BLOCK) {
     const bottom = Math.min(rows, top + BLOCK);
@@ -199,9 +201,11 @@ export async function quantiseBlocks(
     for (let row = top; row < bottom; row++) {
       const start = row * columns;
       for (let column = 0; column < columns; column++) {
-        into.values[start + column] = float8Of(
-          Math.fround(valueAt[start + column]! / into.scales[first + (column >>> 7)]!),
-        );
+        // Storing rounds to float32, as torch divides.
+        scaled[column] = valueAt[start + column]! / into.scales[first + (column >>> 7)]!;
+      }
+      for (let column = 0; column < columns; column++) {
+        into.values[start + column] = float8OfBits(bits[column]!, scaled[column]!);
       }
     }
     sinceTurn += (bottom - top) * columns;
@@ -224,8 +228,6 @@ function reader({ dtype, name }: TensorInfo, bytes: Uint8Array): Float32Array {
   return new Float32Array(words.buffer);
 }
 
-const word = new Uint32Array(1);
-const float = new Float32Array(word.buffer);
 /** Smallest magnitude with three bits behind the leading one. */
 const SMALLEST_NORMAL = 2 ** -6;
 /** Added and taken away, it rounds a double to a whole number, halves to even. */
@@ -233,10 +235,13 @@ const ROUNDING = 1.5 * 2 ** 52;
 
 /** A float32 of magnitude at most 464 as float8_e4m3fn, to the nearest, halves to even. */
 export function float8Of(value: number): number {
-  float[0] = value;
-  const bits = word[0]!;
+  const float = Float32Array.of(value);
+  return float8OfBits(new Uint32Array(float.buffer)[0]!, float[0]!);
+}
+
+function float8OfBits(bits: number, value: number): number {
   const sign = (bits >>> 24) & 0x80;
-  const magnitude = Math.abs(value);
+  const magnitude = value < 0 ? -value : value;
   if (magnitude < SMALLEST_NORMAL) return sign | (magnitude * 512 + ROUNDING - ROUNDING);
   const low = bits & 0x7fffffff;
   const rounded = (low + 0x7ffff + ((low >>> 20) & 1)) >>> 20;
