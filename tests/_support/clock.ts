@@ -35,7 +35,9 @@ export class FakeClock implements Clock {
    */
   static install(options: FakeClockOptions = {}): FakeClock & Disposable {
     const clock = new FakeClock(options);
-    const real = { ...systemClock };
+    // Its methods may be of its class: a copy of the object alone would not have them.
+    const { now, schedule } = systemClock;
+    const real = { now: now.bind(systemClock), schedule: schedule.bind(systemClock) };
     systemClock.now = () => clock.now();
     systemClock.schedule = (delayMs, callback) => clock.schedule(delayMs, callback);
     return Object.assign(clock, { [Symbol.dispose]: () => void Object.assign(systemClock, real) });
