@@ -134,6 +134,7 @@ export class Trajectories implements AsyncDisposable {
       promptTokens: promptIds?.length ?? null,
       tokens: responseIds.length,
       hasLogProbs: logProbs !== null,
+      hasMessages: record.messages !== null,
       hasVersions: tokenVersions !== null,
       routedExperts: routedExperts == null
         ? null

@@ -1,7 +1,13 @@
 import { samplingIn } from "../client/request.ts";
 import type { Generation, GenerationDelta } from "../client/types.ts";
 import { systemClock } from "../internal/clock.ts";
-import { beginObserved, type Facts, isObserved, observed } from "../internal/observe.ts";
+import {
+  beginObserved,
+  type Facts,
+  isObserved,
+  observed,
+  type Watch,
+} from "../internal/observe.ts";
 import { type PlannedRequest, samplesOf } from "./generate_plan.ts";
 
 /** Sends one request as an operation that traces and metrics see. */
@@ -29,7 +35,7 @@ export async function* watchStream(
   const watch = beginObserved({ name: "generate", subject: engine, facts });
   let failure: unknown;
   try {
-    for await (const delta of deltas) {
+    for await (const delta of readWithin(watch, deltas)) {
       facts.firstTokenMs ??= systemClock.now() - startedAt;
       if (delta.final !== null) tellSamples(facts, [delta.final]);
       yield delta;
@@ -41,6 +47,21 @@ export async function* watchStream(
     // Also where the reader leaves the loop.
     watch.end(failure);
   }
+}
+
+/** Reads as part of an operation, so that what is sent for it carries its context. */
+function readWithin<T>({ within }: Watch, items: AsyncIterable<T>): AsyncIterable<T> {
+  if (within === undefined) return items;
+  return {
+    [Symbol.asyncIterator]() {
+      const iterator = items[Symbol.asyncIterator]();
+      return {
+        next: () => within(() => iterator.next()),
+        return: (value) =>
+          within(async () => await iterator.return?.(value) ?? { done: true, value }),
+      };
+    },
+  };
 }
 
 function factsOf(planned: PlannedRequest, isStream: boolean): Facts {

@@ -193,12 +193,13 @@ export class Monitor implements Disposable {
   }
 
   /** Operations of other engines, collectors and senders of this process are not shown. */
-  #isOurs({ name, subject }: Operation): boolean {
+  #isOurs({ name, subject, facts }: Operation): boolean {
     const { engine, collector, sender } = this.#watched;
     if (name === "generate") return subject === engine;
     if (name === "dialog" || name === "batch") return subject === collector;
     if (name === "sync") return subject === sender;
-    return name === "refit" || name === "server.start";
+    if (name === "refit") return engine?.workers.some(({ url }) => url === facts.server) ?? false;
+    return name === "server.start";
   }
 
   #end({ name, facts }: Operation, seconds: number, error: unknown): void {

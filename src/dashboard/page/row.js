@@ -38,6 +38,12 @@ export function articleOf(row, { open, isCurrent }) {
     make("h2", { text: `Row ${row.row}` }),
     list,
     make("h3", { text: "Messages" }),
+    ...(row.hasMessages ? [] : [
+      make("p", {
+        className: "soft",
+        text: "The file has no messages; what was asked is among the tokens of the prompt.",
+      }),
+    ]),
     messagesOf(row),
     make("h3", { text: "Tokens" }),
     tokensOf(row, isCurrent),

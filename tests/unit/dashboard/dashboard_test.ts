@@ -2,9 +2,11 @@ import assert from "node:assert/strict";
 import { openDashboard } from "../../../src/dashboard/mod.ts";
 import { pageFiles } from "../../../src/dashboard/page/mod.ts";
 import { StateError, ValidationError } from "../../../src/errors.ts";
+import { RolloutBatch, writeRollout } from "../../../src/collector/mod.ts";
 import { readRollout } from "../../../src/rollout_file/mod.ts";
 import { Monitor } from "../../../src/telemetry/mod.ts";
 import { FakeClock, turns } from "../../_support/clock.ts";
+import { rowOf } from "../../_support/rollout_rows.ts";
 import { temporaryFolder } from "../../_support/temporary_folder.ts";
 import { rowLine, writeRows } from "./_rows.ts";
 
@@ -455,6 +457,27 @@ async function statesOf(answer: Response) {
     end: () => reader.cancel(),
   };
 }
+
+Deno.test("a file of safetensors is shown by its ids and answers, and says that it has no messages", async () => {
+  await using folder = await temporaryFolder();
+  const path = `${folder.path}/rows.safetensors`;
+  await writeRollout(
+    path,
+    new RolloutBatch({
+      rows: [rowOf(3, { response: { role: "assistant", content: "yes" } })],
+      shape: [1],
+    }),
+  );
+  await using page = await openDashboard({
+    file: { rollouts: await readRollout(path), name: "rows.safetensors" },
+    tokenTexts: (ids) => ids.map((id) => `<${id}>`),
+  });
+  const get = async (path: string) => await (await fetch(new URL(path, page.url))).json();
+  const row = await get("/api/row?row=0");
+  assert.deepEqual([row.hasMessages, row.messages.items[0].text], [false, "yes"]);
+  const { items, texts } = await get("/api/tokens?row=0");
+  assert.deepEqual(texts, items.map(({ id }: { id: number }) => `<${id}>`));
+});
 
 Deno.test("an exported row has everything that the file had, also the experts", async () => {
   const bytes = new Uint8Array(Int32Array.of(1, 2, 3, 4).buffer);

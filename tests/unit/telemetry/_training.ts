@@ -13,6 +13,8 @@ export interface Training extends AsyncDisposable {
   readonly collector: LLMCollector<RolloutBatch>;
   readonly sender: SGLangWeightSender;
   readonly servers: readonly EmbeddedServer[];
+  /** Folder of the model. */
+  readonly model: string;
   /** Weights to sync. */
   readonly weights: WeightSource;
   /** One batch, then a sync. */
@@ -54,6 +56,7 @@ export async function openTraining(): Promise<Training> {
     collector,
     sender,
     servers,
+    model,
     weights,
     async step() {
       await collector.rollout();

@@ -84,18 +84,34 @@ Deno.test("Deno exports a run as OTLP: what belongs together hangs together, by 
     assert.equal(onServer.length, 1, "the server's span belongs to the request's");
     assert.equal(onServer[0]!.traceId, request!.traceId);
   }
-  const [sync] = named("sglang_rl.sync");
+  const syncs = named("sglang_rl.sync");
+  const sync = syncs.find((span) => parentOf(span) === undefined);
+  assert.equal(syncs.length, 2, "the fleet's sync, and that of the server that came late");
   assert.equal(attribute(sync!, "sglang_rl.sync.version"), "1");
   for (const step of ["probe", "pause", "update", "resume"]) {
     const spans = named(`sync ${step}`);
     assert.ok(spans.length > 0, `no span of the step ${step}`);
-    assert.ok(spans.every((span) => span.traceId === sync!.traceId));
+    assert.ok(spans.some((span) => span.traceId === sync!.traceId));
+    assert.ok(spans.every((span) => syncs.some(({ traceId }) => traceId === span.traceId)));
   }
   assert.equal(named("sglang_rl.batch").length, 1);
   assert.equal(attribute(named("sglang_rl.batch")[0]!, "sglang_rl.batch.rows"), 4);
   assert.ok(named("sglang_rl.group").length >= 2);
+  const [refit] = named("sglang_rl.refit");
+  assert.equal(attribute(refit!, "sglang_rl.refit.version"), "1");
+  assert.equal(attribute(refit!, "server.address"), "127.0.0.1");
+  assert.equal(named("sglang_rl.refit").length, 1);
+  assert.ok(syncs.some(({ parentSpanId }) => parentSpanId === refit!.spanId));
+  const [start] = named("sglang_rl.server.start");
+  assert.equal(start!.status.code, 2);
+  assert.equal(attribute(start!, "error.type"), "crashed");
   const stream = requests.find((span) => attribute(span, "gen_ai.request.stream") === true);
   assert.equal(attribute(stream!, "gen_ai.usage.output_tokens"), 3);
+  assert.equal(
+    spans.filter((span) => span.parentSpanId === stream!.spanId && span.kind === 2).length,
+    1,
+    "a stream's request carries its context, too",
+  );
   const failed = requests.filter(({ status }) => status.code === 2);
   assert.equal(failed.length, 1);
   assert.equal(attribute(failed[0]!, "error.type"), "timeout");

@@ -51,5 +51,7 @@ Deno.test({
   async fn() {
     await promtool(["check", "metrics"], await metricsOfARun());
     await promtool(["check", "rules", new URL("alerts.yml", examples).pathname]);
+    // Each alert fires for what it is about, and none for a run that does well.
+    await promtool(["test", "rules", new URL("rules_test.yml", import.meta.url).pathname]);
   },
 });
