@@ -283,8 +283,16 @@ function tokenIn(value: unknown): string | null {
 /** A template stands in the config as text or as a list of named ones. */
 function templatesIn(value: unknown): Record<string, string> {
   if (typeof value === "string") return { default: value };
-  if (!Array.isArray(value)) return {};
-  const named = (value as { name?: unknown; template?: unknown }[])
-    .filter(({ name, template }) => typeof name === "string" && typeof template === "string");
-  return Object.fromEntries(named.map(({ name, template }) => [name, template]));
+  if (value === undefined || value === null) return {};
+  const list = Array.isArray(value) ? value as { name?: unknown; template?: unknown }[] : null;
+  const isNamed = list?.every((one) =>
+    typeof one?.name === "string" && typeof one.template === "string"
+  );
+  if (list === null || !isNamed) {
+    throw new ValidationError(
+      "The chat_template of the model's files must be a text, or a list of { name, template }, got " +
+        JSON.stringify(value).slice(0, 100),
+    );
+  }
+  return Object.fromEntries(list.map(({ name, template }) => [name, template]));
 }

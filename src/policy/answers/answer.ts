@@ -1,4 +1,5 @@
-import { plainOf, tryExact, tryJson } from "../exact_numbers.ts";
+import { plainOf, tryJson } from "../exact_numbers.ts";
+import { isRecord } from "../../internal/json.ts";
 import type { ToolCall } from "../message.ts";
 
 /** Something in an answer that looks like a call of a tool and is none. */
@@ -31,9 +32,6 @@ export function sortedOut(found: readonly Found[]): Pick<ReadAnswer, "calls" | "
     faults: found.flatMap((one) => "fault" in one ? [one.fault] : []),
   };
 }
-
-/** What a format needs to know of a tool: the types of its parameters. */
-export type TextParameters = (tool: string) => ReadonlySet<string>;
 
 /** What one reading found: where it ends, and the calls up to there. */
 export interface Reading {
@@ -73,11 +71,14 @@ export function callOf(value: unknown, text: string): Found {
   const { parameters, tool_name: toolName, ...rest } = value as Record<string, unknown>;
   const { name = toolName } = rest;
   if (typeof name !== "string" || name === "") return fault(text, "the call has no name");
-  const given = rest.arguments ?? parameters ?? {};
-  if (typeof given !== "string") return { call: { ...rest, name, arguments: given } };
-  const read = tryJson(given);
-  if (read === null) return fault(text, "the arguments are not JSON");
-  return { call: { ...rest, name, arguments: read.value } };
+  let given = rest.arguments ?? parameters ?? {};
+  if (typeof given === "string") {
+    const read = tryJson(given);
+    if (read === null) return fault(text, "the arguments are not JSON");
+    given = read.value ?? {};
+  }
+  if (!isRecord(given)) return fault(text, "the arguments are not a JSON object");
+  return { call: { ...rest, name, arguments: given } };
 }
 
 /** A call from a name and the JSON of its arguments. */
@@ -109,16 +110,6 @@ export function withoutEndTokens(text: string): string {
     if (token === undefined) return rest;
     rest = rest.slice(0, -token.length).trimEnd();
   }
-}
-
-/**
- * A value that is written without quotes: JSON where it is some, else a text. It is as Python has it:
- * {@linkcode taggedCall} makes it one of JavaScript.
- */
-export function looseValue(text: string, isText: boolean): unknown {
-  if (isText) return text;
-  const read = tryExact(text);
-  return read === null ? text : read.value;
 }
 
 /** A call from a name and values as Python has them. */

@@ -1,13 +1,5 @@
 /** How model families write calls of tools. Each reader takes one pass over the text. */
-import {
-  callOf,
-  fault,
-  type Found,
-  namedCall,
-  type Reading,
-  type TextParameters,
-  withoutEndTokens,
-} from "./answer.ts";
+import { callOf, fault, type Found, namedCall, type Reading, withoutEndTokens } from "./answer.ts";
 import { tryJson } from "../exact_numbers.ts";
 import { gemmaCall, gemmaQuote } from "./gemma_call.ts";
 import {
@@ -20,6 +12,7 @@ import {
 import { jsonBlock } from "./json_block.ts";
 import { jsonPieces } from "./json_values.ts";
 import { onlyPythonCalls, pythonCalls } from "./python_calls.ts";
+import type { ParameterKinds } from "./parameter_kinds.ts";
 import type { Scanner } from "./scanner.ts";
 import { readGlm, readXml } from "./tagged_arguments.ts";
 
@@ -52,17 +45,17 @@ export interface CallFormat {
   /** What a call begins with. */
   readonly opens: readonly string[];
   /** Reads what begins at a place. */
-  read(scanner: Scanner, at: number, open: string, texts: TextParameters): Reading;
+  read(scanner: Scanner, at: number, open: string, kinds: ParameterKinds): Reading;
 }
 
 /** `<tool_call>`: JSON of Hermes and Qwen, `<function=…>` of Qwen3-Coder, `<arg_key>` of GLM. */
 const tagged: CallFormat = {
   name: "hermes",
   opens: ["<tool_call>"],
-  read(scanner, at, open, texts) {
+  read(scanner, at, open, kinds) {
     const start = at + open.length;
-    const tagged = readXml(scanner, start, { isFramed: true, texts }) ??
-      readGlm(scanner, start, texts);
+    const tagged = readXml(scanner, start, { isFramed: true, kinds }) ??
+      readGlm(scanner, start, kinds);
     if (tagged !== null) return tagged;
     const { body, end } = jsonBlock(scanner, start, { close: "</tool_call>", opens: this.opens });
     const name = withoutEndTokens(body);
@@ -75,8 +68,8 @@ const tagged: CallFormat = {
 const xml: CallFormat = {
   name: "qwen3_coder",
   opens: ["<function="],
-  read: (scanner, at, _open, texts) =>
-    readXml(scanner, at, { isFramed: false, texts }) ??
+  read: (scanner, at, _open, kinds) =>
+    readXml(scanner, at, { isFramed: false, kinds }) ??
       { end: scanner.text.length, found: [fault(scanner.text.slice(at), "the call has no name")] },
 };
 
@@ -214,7 +207,7 @@ function cohereCalls(body: string): Found[] {
   });
 }
 
-/** Calls between two marks in Python's syntax: marks in its texts are those texts. */
+/** Calls between two marks in Python's syntax: marks in its texts are those kinds. */
 function pythonic(
   name: ToolCallFormat,
   [open, close]: readonly [open: string, close: string],
@@ -222,11 +215,11 @@ function pythonic(
   const asJson = framed(name, [open, close], pythonOrJson);
   return {
     ...asJson,
-    read(scanner, at, mark, texts) {
+    read(scanner, at, mark, kinds) {
       const start = at + open.length;
       const calls = scanner.mayReadAgain(0) ? pythonCalls(scanner.text.slice(start)) : null;
       scanner.mayReadAgain(calls?.end ?? 0);
-      if (calls?.found === undefined) return asJson.read(scanner, at, mark, texts);
+      if (calls?.found === undefined) return asJson.read(scanner, at, mark, kinds);
       const end = start + calls.end;
       const rest = /\s*/y;
       rest.lastIndex = end;
@@ -237,7 +230,7 @@ function pythonic(
   };
 }
 
-/** Gemma 4: marks in its texts are those texts. */
+/** Gemma 4: marks in its texts are those kinds. */
 const gemma: CallFormat = {
   name: "gemma4",
   opens: ["<|tool_call>"],
@@ -257,7 +250,7 @@ function invokes(name: ToolCallFormat, tags: InvokeTags): CallFormat {
   return {
     name,
     opens: [tags.open],
-    read: (scanner, at, open, texts) => readInvokes(scanner, at + open.length, { tags, texts }),
+    read: (scanner, at, open, kinds) => readInvokes(scanner, at + open.length, { tags, kinds }),
   };
 }
 

@@ -1,13 +1,6 @@
 /** Calls as `<invoke name="f"><parameter name="a">1</parameter></invoke>`, whatever stands before the names. */
-import {
-  fault,
-  type Found,
-  looseValue,
-  namedCall,
-  type Reading,
-  taggedCall,
-  type TextParameters,
-} from "./answer.ts";
+import { fault, type Found, namedCall, type Reading, taggedCall } from "./answer.ts";
+import { looseValue, type ParameterKinds } from "./parameter_kinds.ts";
 import type { Scanner } from "./scanner.ts";
 import { TagReader } from "./tagged_arguments.ts";
 
@@ -46,7 +39,7 @@ export const atemTags: InvokeTags = {
 export function readInvokes(
   scanner: Scanner,
   start: number,
-  { tags, texts }: { tags: InvokeTags; texts: TextParameters },
+  { tags, kinds }: { tags: InvokeTags; kinds: ParameterKinds },
 ): Reading {
   const { close, prefix } = tags;
   const reader = new TagReader(scanner, start);
@@ -56,7 +49,7 @@ export function readInvokes(
   for (let name = reader.take(invoke); name !== null; name = reader.take(invoke)) {
     const call = reader.isAt(/\s*\{/y)
       ? jsonCall(reader, name, prefix)
-      : invokeCall(reader, name, { prefix, texts });
+      : invokeCall(reader, name, { prefix, kinds });
     if (typeof call === "string") return reader.broken(call);
     found.push(call);
   }
@@ -68,7 +61,7 @@ export function readInvokes(
 function invokeCall(
   reader: TagReader,
   name: string,
-  { prefix, texts }: { prefix: string; texts: TextParameters },
+  { prefix, kinds }: { prefix: string; kinds: ParameterKinds },
 ): Found | string {
   const start = reader.at;
   const end = new RegExp(`\\s*(</${prefix}invoke>)`, "y");
@@ -87,8 +80,16 @@ function invokeCall(
     );
     if (value === null) return `the parameter ${key} has no end`;
     const told = /\sstring="(true|false)"/.exec(attributes)?.[1];
-    const isText = told === undefined ? texts(name).has(key) : told === "true";
-    given[key] = looseValue(value, isText);
+    const known = kinds(name, key);
+    given[key] = looseValue(value, {
+      type: told === "true"
+        ? "string"
+        : told === "false" && known.type === "string"
+        ? null
+        : known.type,
+      // What a model marked as a text is one.
+      isNullable: told !== "true" && known.isNullable,
+    });
   }
   return name === "" ? fault(reader.since(start), "the call has no name") : taggedCall(
     name,

@@ -33,6 +33,19 @@ export function onlyPythonCalls(text: string): Found[] {
   return [fault(text, "something stands behind the calls")];
 }
 
+/** A value of Python, such as `['a', True]`, that is the whole text; `null` where it is none. */
+export function pythonValue(text: string): { value: unknown } | null {
+  if (!/^(?:[\[({'"+\-.\d]|(?:True|False|None)$)/.test(text)) return null;
+  const reader = new PythonReader(text);
+  try {
+    const value = reader.value();
+    return reader.at === text.length ? { value } : null;
+  } catch (error) {
+    if (error instanceof NoPython) return null;
+    throw error;
+  }
+}
+
 class NoPython extends Error {}
 
 const escapes: Readonly<Record<string, string>> = { n: "\n", t: "\t", r: "\r", "\n": "", 0: "\0" };
@@ -56,6 +69,10 @@ class PythonReader {
   calls(): Found[] {
     if (!this.#takes("[")) return [this.#call()];
     return this.#items("]", () => this.#call());
+  }
+
+  value(): unknown {
+    return this.#value(0);
   }
 
   #call(): Found {

@@ -1,20 +1,26 @@
+import { ValidationError } from "../../errors.ts";
+import { isRecord } from "../../internal/json.ts";
+import { nearestName } from "../../internal/suggest.ts";
+import { tryJson } from "../exact_numbers.ts";
 import {
   type Found,
   type ReadAnswer,
   sortedOut,
-  type TextParameters,
   thoughtMarks,
   withoutEndTokens,
 } from "./answer.ts";
-import { jsonCalls, listMarks, type ToolCallFormat } from "./formats.ts";
+import { jsonCalls, listMarks, type ToolCallFormat, toolCallFormats } from "./formats.ts";
 import { beginsAsHarmony, isHarmony, readHarmony } from "./harmony.ts";
+import { jsonPieces } from "./json_values.ts";
 import { marksOf } from "./model_marks.ts";
+import { describedTool, parameterKinds } from "./parameter_kinds.ts";
 import { onlyPythonCalls, pythonCalls } from "./python_calls.ts";
 import { takeApart } from "./take_apart.ts";
 
 /** How to read an answer. */
 export interface ReadAnswerOptions {
-  /** Tools as they were given to the model: parameters that are texts stay texts. */
+  /** Tools as they were given to the model: the schemas of their
+   * parameters say what a value between tags is. */
   readonly tools?: readonly unknown[] | undefined;
   /** Whether the prompt ended inside the model's thoughts. Default `false`. */
   readonly isThinking?: boolean | undefined;
@@ -57,6 +63,7 @@ export type AnswerReader = (
  */
 export function readAnswer(text: string, options: ReadAnswerOptions = {}): ReadAnswer {
   const { tools, isThinking = false, formats = null, thoughts = null, onLooked } = options;
+  checkMarks(formats, thoughts);
   const isChanneled = formats === null
     ? beginsAsHarmony(text)
     : formats.includes("gpt-oss") && isHarmony(text);
@@ -65,9 +72,9 @@ export function readAnswer(text: string, options: ReadAnswerOptions = {}): ReadA
   const behind = behindThoughts(text, isThinking);
   const whole = behind && bareCalls(behind.rest, { formats, tools });
   if (behind && whole) return { reasoning: behind.reasoning, content: "", ...sortedOut(whole) };
-  const texts = textParameters(tools);
+  const kinds = parameterKinds(tools);
   const marks = marksOf({ formats, thoughts });
-  const { reasoning, rest, said, found, looked } = takeApart(text, { isThinking, texts, marks });
+  const { reasoning, rest, said, found, looked } = takeApart(text, { isThinking, kinds, marks });
   onLooked?.(looked);
   let content = said;
   for (const mark of listMarks) if (content.includes(mark)) content = content.replaceAll(mark, "");
@@ -76,6 +83,30 @@ export function readAnswer(text: string, options: ReadAnswerOptions = {}): ReadA
     if (bare !== null) return { reasoning, content: "", ...sortedOut(bare) };
   }
   return { reasoning, content: content.trim(), ...sortedOut(found) };
+}
+
+function checkMarks(
+  formats: readonly ToolCallFormat[] | null,
+  thoughts: readonly string[] | null,
+): void {
+  for (const name of formats ?? []) checkKnown("formats", name, toolCallFormats);
+  for (const mark of thoughts ?? []) {
+    checkKnown(
+      "thoughts",
+      mark,
+      thoughtMarks.map(([open]) => open),
+    );
+  }
+}
+
+function checkKnown(option: string, name: unknown, known: readonly string[]): void {
+  if (known.includes(name as string)) return;
+  const near = typeof name === "string" ? nearestName(name, known) : null;
+  throw new ValidationError(
+    `${option} has ${JSON.stringify(name)}, which is not known${
+      near ? `; did you mean ${JSON.stringify(near)}?` : ""
+    } Known are ${known.join(", ")}`,
+  );
 }
 
 /** What stands behind the thoughts that an answer begins with; `null` where they do not end. */
@@ -106,7 +137,7 @@ interface BareOptions {
 function bareCalls(text: string, { formats, tools }: BareOptions): Found[] | null {
   const plain = text.trim();
   const isOf = (format: ToolCallFormat) => formats === null || formats.includes(format);
-  const found = isOf("llama3") && /^\{\s*"(?:name|type|parameters|arguments)"\s*:/.test(plain)
+  const found = isOf("llama3") && /^(?:\[\s*)?\{\s*"/.test(plain)
     ? bareJson(plain)
     : isOf("pythonic") && plain.startsWith("[")
     ? barePython(plain, formats !== null)
@@ -118,9 +149,17 @@ function bareCalls(text: string, { formats, tools }: BareOptions): Found[] | nul
 
 function bareJson(plain: string): Found[] | null {
   const found = jsonCalls(plain);
-  const isCall = /"(?:parameters|arguments)"\s*:/.test(plain) ||
-    found.some((one) => "fault" in one);
-  return isCall ? found : null;
+  // What begins as a call does and is none is a fault; other JSON is an answer.
+  const beginsAsCall = /^(?:\[\s*)?\{\s*"(?:name|type|parameters|arguments)"\s*:/.test(plain) ||
+    /"name"\s*:/.test(plain) && /"(?:parameters|arguments)"\s*:/.test(plain);
+  if (found.some((one) => "fault" in one)) return beginsAsCall ? found : null;
+  const pieces = [...jsonPieces(withoutEndTokens(plain))].flatMap(({ text }) =>
+    tryJson(text)?.value
+  );
+  const areCalls = pieces.every((one) =>
+    isRecord(one) && (Object.hasOwn(one, "parameters") || Object.hasOwn(one, "arguments"))
+  );
+  return areCalls ? found : null;
 }
 
 /** Where the model is known to write so, what begins as such a list and is none is a fault. */
@@ -129,26 +168,4 @@ function barePython(plain: string, isKnown: boolean): Found[] | null {
   const { found = [], end } = pythonCalls(text);
   if (found.length > 0 && end === text.length) return found;
   return isKnown && /^\[\s*[A-Za-z_][\w.]*\(/.test(text) ? onlyPythonCalls(text) : null;
-}
-
-const noTexts: ReadonlySet<string> = new Set();
-
-/** Names of the parameters of each tool that are texts, whatever they look like. */
-function textParameters(tools: readonly unknown[] | undefined): TextParameters {
-  const known = new Map<string, ReadonlySet<string>>();
-  for (const tool of tools ?? []) {
-    const { name, parameters } = describedTool(tool);
-    if (typeof name !== "string") continue;
-    const properties = Object.entries(parameters?.properties ?? {});
-    known.set(name, new Set(properties.flatMap(([key, of]) => of?.type === "string" ? [key] : [])));
-  }
-  return (tool) => known.get(tool) ?? noTexts;
-}
-
-function describedTool(tool: unknown) {
-  const { function: described = tool } = (tool ?? {}) as { function?: unknown };
-  return (described ?? {}) as {
-    name?: unknown;
-    parameters?: { properties?: Record<string, { type?: unknown }> };
-  };
 }

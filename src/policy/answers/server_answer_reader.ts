@@ -14,6 +14,7 @@ import {
   withoutEndTokens,
 } from "./answer.ts";
 import { isHarmony } from "./harmony.ts";
+import { unknownKind } from "./parameter_kinds.ts";
 import { type AnswerReader, readAnswer, type ReadAnswerOptions } from "./read_answer.ts";
 import { marksOf } from "./model_marks.ts";
 import { type Marks, takeApart } from "./take_apart.ts";
@@ -90,7 +91,7 @@ export function serverAnswerReader(options: ServerAnswerReaderOptions): AnswerRe
 }
 
 /** Only the thoughts are of interest. */
-const noTexts = () => new Set<string>();
+const noKinds = () => unknownKind;
 
 type Calls = Omit<ReadAnswer, "reasoning">;
 
@@ -121,7 +122,7 @@ class ServerParsers {
       if (answer !== null) {
         const local = isHarmony(text)
           ? null
-          : takeApart(text, { isThinking, texts: noTexts, marks });
+          : takeApart(text, { isThinking, kinds: noKinds, marks });
         if (local !== null && local.reasoning !== null && local.rest.trim() === "") {
           return endlessThought(local.reasoning, answer.text);
         }
@@ -193,7 +194,7 @@ class ServerParsers {
 
 /** Messages in channels are taken apart by whoever reads the calls; nothing in a thought is one. */
 function withoutThoughts(text: string, how: { isThinking: boolean; marks: Marks }): string {
-  return isHarmony(text) ? text : takeApart(text, { ...how, texts: noTexts }).rest;
+  return isHarmony(text) ? text : takeApart(text, { ...how, kinds: noKinds }).rest;
 }
 
 /** SGLang ends thoughts that have no end at the first call in them; it is no call, and told. */

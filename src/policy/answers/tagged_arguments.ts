@@ -5,21 +5,20 @@
 import {
   fault,
   type Found,
-  looseValue,
   namedCall,
   type Reading,
   taggedCall,
-  type TextParameters,
   withoutEndTokens,
 } from "./answer.ts";
 import { jsonBlock } from "./json_block.ts";
+import { looseValue, type ParameterKinds } from "./parameter_kinds.ts";
 import type { Scanner } from "./scanner.ts";
 
 /** Reads `<function=name><parameter=key>value</parameter></function>`; `null` where it is none. */
 export function readXml(
   scanner: Scanner,
   start: number,
-  { isFramed, texts }: { isFramed: boolean; texts: TextParameters },
+  { isFramed, kinds }: { isFramed: boolean; kinds: ParameterKinds },
 ): Reading | null {
   const reader = new TagReader(scanner, start);
   const found: Found[] = [];
@@ -31,7 +30,7 @@ export function readXml(
     const name = head.trim();
     const call = reader.isAt(/\s*\{/y)
       ? jsonArguments(reader, name)
-      : parameters(reader, name, texts);
+      : parameters(reader, name, kinds);
     if (typeof call === "string") return reader.broken(call);
     found.push(call);
   }
@@ -43,7 +42,7 @@ export function readXml(
 }
 
 /** Reads `name<arg_key>key</arg_key><arg_value>value</arg_value>`; `null` where it is none. */
-export function readGlm(scanner: Scanner, start: number, texts: TextParameters): Reading | null {
+export function readGlm(scanner: Scanner, start: number, kinds: ParameterKinds): Reading | null {
   const reader = new TagReader(scanner, start);
   if (!reader.isAt(/\s*[\w.-]+\s*<arg_key>/y)) return null;
   const name = reader.take(/\s*([\w.-]+)/y)!;
@@ -55,7 +54,7 @@ export function readGlm(scanner: Scanner, start: number, texts: TextParameters):
   ) {
     const value = reader.value(/<arg_value>|<\/arg_value>/g);
     if (value === null) return reader.broken("an argument has no value");
-    given[key.trim()] = looseValue(value, texts(name).has(key.trim()));
+    given[key.trim()] = looseValue(value, kinds(name, key.trim()));
   }
   if (!reader.closes()) return reader.broken("an argument has no value");
   const text = scanner.text.slice(start, reader.at);
@@ -66,7 +65,7 @@ export function readGlm(scanner: Scanner, start: number, texts: TextParameters):
   };
 }
 
-function parameters(reader: TagReader, name: string, texts: TextParameters): Found | string {
+function parameters(reader: TagReader, name: string, kinds: ParameterKinds): Found | string {
   const start = reader.at;
   const given: Record<string, unknown> = {};
   while (reader.take(/\s*(<\/function>)/y) === null) {
@@ -74,7 +73,7 @@ function parameters(reader: TagReader, name: string, texts: TextParameters): Fou
     if (key === undefined) return "something stands between its parameters";
     const value = reader.value(/<parameter(?:=|\s+name=)|<\/parameter>/g);
     if (value === null) return `the parameter ${key} has no end`;
-    given[key] = looseValue(value.replace(/^\n/, "").replace(/\n$/, ""), texts(name).has(key));
+    given[key] = looseValue(value.replace(/^\n/, "").replace(/\n$/, ""), kinds(name, key));
   }
   return taggedCall(name, given, reader.since(start));
 }
@@ -132,7 +131,7 @@ export class TagReader {
     return null;
   }
 
-  /** What stands from here to a mark outside of texts. */
+  /** What stands from here to a mark outside of kinds. */
   json(close: string, opens: readonly string[]): string {
     const { body, end } = jsonBlock(this.#scanner, this.at, { close, opens });
     this.at = end;

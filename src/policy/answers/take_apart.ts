@@ -1,6 +1,7 @@
-import { fault, type Found, type Reading, type TextParameters, thoughtMarks } from "./answer.ts";
+import { fault, type Found, type Reading, thoughtMarks, withoutEndTokens } from "./answer.ts";
 import { CodeSpans } from "./code_spans.ts";
 import { type CallFormat, callFormats } from "./formats.ts";
+import type { ParameterKinds } from "./parameter_kinds.ts";
 import { Scanner } from "./scanner.ts";
 
 /** The parts of an answer. */
@@ -38,9 +39,9 @@ const READ_IN_CODE = 16;
  */
 export function takeApart(
   text: string,
-  { isThinking = false, texts, marks = allMarks }: {
+  { isThinking = false, kinds, marks = allMarks }: {
     isThinking?: boolean;
-    texts: TextParameters;
+    kinds: ParameterKinds;
     marks?: Marks;
   },
 ): Parts {
@@ -75,7 +76,7 @@ export function takeApart(
     if (codeEnd !== null) {
       // A whole call that goes on behind the code is no quote.
       if (format !== undefined && readInCode++ < READ_IN_CODE) {
-        reading = format.read(scanner, next.at, mark, texts);
+        reading = format.read(scanner, next.at, mark, kinds);
       }
       const isCall = reading !== null && reading.end > codeEnd &&
         reading.found.every((found) => "call" in found);
@@ -98,13 +99,16 @@ export function takeApart(
       thinkTo(start, end < 0 ? null : { mark: close, at: end });
       continue;
     }
-    reading ??= format!.read(scanner, next.at, mark, texts);
+    reading ??= format!.read(scanner, next.at, mark, kinds);
     answer.push({ ...reading, text: text.slice(next.at, reading.end) });
     goTo(reading.end);
   }
   answer.push(text.slice(at));
   const parts = answer.map((part) => typeof part === "string" ? part : part.text);
   const said = answer.filter((part) => typeof part === "string");
+  if (said.length < answer.length && typeof answer.at(-1) === "string") {
+    said.push(behindCalls(said.pop()!));
+  }
   return {
     reasoning: thoughts.length === 0 ? null : thoughts.join("\n").trim(),
     rest: parts.join(""),
@@ -112,6 +116,13 @@ export function takeApart(
     found: certain(answer),
     looked: scanner.looked,
   };
+}
+
+/** What stands behind the last call, without the tokens that end a turn, and without closing marks. */
+function behindCalls(text: string): string {
+  const plain = text.replace(/^(?:\s*<\/tool_call>)+/, "");
+  // Words that are struck out end like a turn of Llama 2.
+  return plain.includes("<s>") ? plain : withoutEndTokens(plain);
 }
 
 /** A closing tag of an argument that stands behind a call, outside of calls, may be its real end. */

@@ -1,5 +1,6 @@
 import { TemplateLimitError, ValidationError } from "../../errors.ts";
 import { messageOf } from "../../internal/thrown.ts";
+import { type AnswerFormat, answerFormatOf } from "../answers/model_marks.ts";
 import { type Message, NO_ROLE } from "../message.ts";
 import type { SpecialTokens } from "../tokenizer.ts";
 import {
@@ -24,6 +25,8 @@ export interface RenderOptions {
    * of another field, such as `"reasoning_content"`. Default `false`.
    */
   readonly continueFinalMessage?: boolean | string | undefined;
+  /** How the model writes its answers: calls that a content has written out are not given twice. */
+  readonly answerFormat?: Partial<AnswerFormat> | undefined;
   /** Further template variables, such as `tools` or `enable_thinking`. */
   readonly variables?: Readonly<Record<string, unknown>> | undefined;
   /** What the template may use; it is a program of somebody else. */
@@ -63,11 +66,13 @@ export function renderMessages(
   if (messages.length === 0) {
     throw new ValidationError("A chat template needs at least one message");
   }
-  const keepsParts = readsParts(options.template);
+  const { template } = options;
+  const keepsParts = readsParts(template);
+  const answerFormat = options.answerFormat ?? answerFormatOf({ template, hasToken: () => false });
   const dicts = messages.flatMap((message, index) => {
     if (message?.role === NO_ROLE) return [];
     checkMessage(message, index);
-    return templateMessages(message, { keepsParts });
+    return templateMessages(message, { keepsParts, answerFormat });
   });
   if (options.continueFinalMessage) return renderOpenEnded(dicts, options);
   return render(dicts, options);

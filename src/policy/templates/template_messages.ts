@@ -1,5 +1,6 @@
 /** Messages as chat templates see them. */
 import { ValidationError } from "../../errors.ts";
+import type { AnswerFormat } from "../answers/model_marks.ts";
 import { exactOf } from "../exact_numbers.ts";
 import { type Message, textOf } from "../message.ts";
 import { ArgumentsDict, ArgumentsText, dumps, fromJs, parseJson } from "./jinja/mod.ts";
@@ -39,7 +40,10 @@ const reasoningNames = ["reasoning_content", "thinking", "reasoning"];
  */
 export function templateMessages(
   message: Message,
-  { keepsParts }: { keepsParts: boolean },
+  { keepsParts, answerFormat }: {
+    keepsParts: boolean;
+    answerFormat?: Partial<AnswerFormat> | undefined;
+  },
 ): Record<string, unknown>[] {
   const dict: Record<string, unknown> = {};
   for (const [key, value] of Object.entries(message)) {
@@ -57,7 +61,7 @@ export function templateMessages(
   const calls = message.tool_calls ?? message.toolCalls ?? [];
   delete dict.tool_calls;
   const areWritten = message.tool_calls === undefined && calls.length > 0 &&
-    isWrittenIn(textOf(message), calls);
+    isWrittenIn(textOf(message), calls, answerFormat);
   if (calls.length > 0 && !areWritten) dict.tool_calls = calls.map(templateCall);
   return [dict];
 }

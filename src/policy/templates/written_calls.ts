@@ -1,6 +1,9 @@
 /** Calls and answers of tools that a text has written out. */
 import { isRecord } from "../../internal/json.ts";
+import type { AnswerFormat } from "../answers/model_marks.ts";
+import { looseValue, unknownKind } from "../answers/parameter_kinds.ts";
 import { readAnswer } from "../answers/read_answer.ts";
+import { plainOf } from "../exact_numbers.ts";
 import type { ToolCall } from "../message.ts";
 
 /** Contents of answers by the calls that were read from them. */
@@ -14,16 +17,18 @@ export function areWrittenIn(content: string, calls: readonly ToolCall[]): void 
 /**
  * Whether calls are those that a content has written out. Calls that were read from it are known; of
  * others, such as those of a message that was stored, the names and arguments are compared. A text in
- * place of a number or the like is the same: only who knows the tools can tell them apart.
+ * place of a number or the like is the same: only who knows the tools can tell them apart. `format` is
+ * how the model writes calls; the spelling of another family in the content is a word like others.
  */
 export function isWrittenIn(
   content: string,
   calls: readonly Readonly<Record<string, unknown>>[],
+  format: Partial<AnswerFormat> = {},
 ): boolean {
   const readFrom = written.get(calls);
   if (readFrom !== undefined) return readFrom === content;
-  const found = toolCallsIn(content);
-  if (found === null || found.length !== calls.length) return false;
+  const { calls: found } = readAnswer(content, format);
+  if (found.length !== calls.length) return false;
   return calls.every(({ name, arguments: given }, index) => {
     const call = found[index]!;
     return name === call.name && areSame(given, call.arguments);
@@ -41,12 +46,8 @@ function areSame(one: unknown, other: unknown): boolean {
 
 /** A value as it is written without quotes. */
 function plain(value: unknown): string {
-  if (typeof value !== "string") return JSON.stringify(value) ?? "";
-  try {
-    return JSON.stringify(JSON.parse(value));
-  } catch {
-    return value;
-  }
+  const read = typeof value === "string" ? plainOf(looseValue(value, unknownKind)) : value;
+  return typeof read === "string" ? read : JSON.stringify(read) ?? "";
 }
 
 /** Calls written out in a content, or `null`. */

@@ -145,6 +145,7 @@ export class TemplateChatModel implements ChatModel {
       specialTokens: tokenizer.specialTokens,
       variables,
       limits,
+      answerFormat: this.#answerFormat ??= this.#formatOfAnswers(),
       addGenerationPrompt,
     };
   }

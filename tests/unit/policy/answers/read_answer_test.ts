@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
+import { ValidationError } from "../../../../src/errors.ts";
 import { readAnswer, type ToolCallFormat, toolCallFormats } from "../../../../src/policy/chat.ts";
 import { renderChat } from "../../../../src/policy/templates/render.ts";
 
@@ -459,5 +460,73 @@ Deno.test("a list of calls that is cut or wrong is a fault where the model write
   }
   for (const words of ["[1, 2]", "[see (1)]", "[x] f(a=1)"]) {
     assert.deepEqual(readAnswer(words, { formats }).faults, [], words);
+  }
+});
+
+Deno.test("arguments that are no object are a fault, whatever the family", () => {
+  const wrong = ["5", "[1]", "true", '"[1]"'];
+  for (const given of wrong) {
+    const answers = [
+      `<tool_call>{"name": "f", "arguments": ${given}}</tool_call>`,
+      `[TOOL_CALLS][{"name": "f", "arguments": ${given}}]`,
+      `[TOOL_CALLS]f[ARGS]${given}`,
+      `<｜tool▁call▁begin｜>f<｜tool▁sep｜>${given}<｜tool▁call▁end｜>`,
+      `<|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>${given}<|tool_call_end|>`,
+      `<|channel|>commentary to=functions.f<|message|>${given}<|call|>`,
+      `{"name": "f", "parameters": ${given}}`,
+    ];
+    for (const answer of answers) {
+      const { calls, faults } = readAnswer(answer);
+      assert.deepEqual(calls, [], answer);
+      assert.equal(faults.length, 1, answer);
+    }
+  }
+});
+
+Deno.test("behind calls no token that ends a turn is said, nor a mark without a call", () => {
+  const call = '{"name": "f", "arguments": {}}';
+  const answers: Readonly<Record<string, string>> = {
+    [`[TOOL_CALLS][${call}]</s>`]: "",
+    [`[TOOL_CALLS][${call}] done</s>`]: "done",
+    "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>f<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁calls▁end｜><｜end▁of▁sentence｜>":
+      "",
+    [`<tool_call>${call}</tool_call></tool_call><|im_end|>`]: "",
+    [`<tool_call>${call}</tool_call> and <s>old</s>`]: "and <s>old</s>",
+  };
+  for (const [answer, content] of Object.entries(answers)) {
+    const read = readAnswer(answer);
+    assert.equal(read.calls.length, 1, answer);
+    assert.equal(read.content, content, answer);
+  }
+});
+
+Deno.test("a format or a mark of thoughts that nobody knows is an error with the nearest name", () => {
+  const reading = (options: Record<string, unknown>) => () => readAnswer("x", options);
+  assert.throws(reading({ formats: ["hermess"] }), /"hermess".*did you mean "hermes"/);
+  assert.throws(reading({ formats: ["qwen"] }), ValidationError);
+  assert.throws(reading({ thoughts: ["[THNK]"] }), /did you mean "\[THINK\]"/);
+});
+
+Deno.test("bare calls of Llama are calls in a list too, and in any order of keys", () => {
+  const answers = [
+    '[{"name": "f", "parameters": {"a": 1}}, {"name": "f", "parameters": {"a": 1}}]',
+    '[{"parameters": {"a": 1}, "name": "f"}]',
+    '{"type": "function", "id": "1", "name": "f", "parameters": {"a": 1}}',
+    '{"id": "1", "parameters": {"a": 1}, "name": "f"}',
+    '{"name": "f", "parameters": {"a": 1}}; {"name": "f", "parameters": {"a": 1}}',
+  ];
+  for (const answer of answers) {
+    const { calls, faults } = readAnswer(answer, { formats: ["llama3"] });
+    assert.ok(calls.length > 0, answer);
+    assert.deepEqual(faults, [], answer);
+    for (const { name, arguments: given } of calls) {
+      assert.deepEqual([name, given], ["f", { a: 1 }]);
+    }
+  }
+  for (
+    const answer of ['{"city": "Rome"}', '[{"a": 1}]', '[{"name": "Ann"}]', "[1, 2]", '{"a":']
+  ) {
+    const read = readAnswer(answer, { formats: ["llama3"] });
+    assert.deepEqual([read.calls, read.faults, read.content], [[], [], answer]);
   }
 });
