@@ -6,10 +6,10 @@ export interface ShellBlock {
   /** Line of the opening fence, from 1. */
   readonly line: number;
   /**
-   * What the fence says after `sh`: nothing (it ends with 0), `until Ctrl-C` (it goes on), or
-   * `not run: REASON`.
+   * What the fence says after `sh`: nothing (it ends with 0), `beside serve` (the same, on a machine
+   * where two servers of `serve` run), `until Ctrl-C` (it goes on), or `not run: REASON`.
    */
-  readonly run: "to its end" | "until Ctrl-C" | { readonly not: string };
+  readonly run: "to its end" | "beside serve" | "until Ctrl-C" | { readonly not: string };
 }
 
 /** The `sh` blocks of a document; a fence may be indented, as in a list. */
@@ -39,8 +39,10 @@ export function findShellBlocks(markdown: string): ShellBlock[] {
 
 function howTo(words: string): ShellBlock["run"] {
   if (words === "") return "to its end";
-  if (words === "until Ctrl-C") return words;
+  if (words === "until Ctrl-C" || words === "beside serve") return words;
   const [, reason = ""] = /^not run: (.+)$/.exec(words) ?? [];
   if (reason !== "") return { not: reason };
-  throw new Error(`A shell block says "${words}"; it may say until Ctrl-C, or not run: REASON`);
+  throw new Error(
+    `A shell block says "${words}"; it may say beside serve, until Ctrl-C, or not run: REASON`,
+  );
 }

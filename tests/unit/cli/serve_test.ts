@@ -8,17 +8,10 @@ import { type ControlledFleet, controlledFleet } from "../../../src/cli/control_
 import { makeTinyCheckpoint } from "../../../src/embedded/mod.ts";
 import { readLines } from "../../../src/internal/lines.ts";
 import { freePort } from "../../_support/free_port.ts";
+import { makeStandIn } from "../../_support/stand_in_sglang.ts";
 import { jsonLines, run } from "./_support.ts";
 
 const program = new URL("../../../src/cli/mod.ts", import.meta.url).pathname;
-
-/** A Python module `sglang.launch_server` that becomes an embedded server. */
-const launchServer = `import os, sys
-args = dict(zip(sys.argv[1:], sys.argv[2:]))
-deno, cli = os.environ["STAND_IN_DENO"], os.environ["STAND_IN_CLI"]
-os.execv(deno, [deno, "run", "-A", "--no-check", "--quiet", cli, "serve", "--embedded",
-  args["--model-path"], "--port", args["--port"]])
-`;
 
 interface Scene extends AsyncDisposable {
   readonly folder: string;
@@ -35,9 +28,7 @@ async function startServe(...more: string[]): Promise<Scene> {
   await using stack = new AsyncDisposableStack();
   const folder = await Deno.makeTempDir({ prefix: "sglang-rl-serve-" });
   stack.defer(() => Deno.remove(folder, { recursive: true }));
-  await Deno.mkdir(join(folder, "sglang"));
-  await Deno.writeTextFile(join(folder, "sglang/__init__.py"), "");
-  await Deno.writeTextFile(join(folder, "sglang/launch_server.py"), launchServer);
+  const env = await makeStandIn(folder);
   for (const step of [0, 1]) await makeTinyCheckpoint(join(folder, `step-${step}`), { seed: step });
   const port = freePort();
   const serve = new Deno.Command(Deno.execPath(), {
@@ -45,13 +36,7 @@ async function startServe(...more: string[]): Promise<Scene> {
       ...["run", "-A", "--no-check", "--quiet", program, "serve", join(folder, "step-0")],
       ...["-n", "2", "--no-router", "--device=cpu", "--json", `--control-port=${port}`, ...more],
     ],
-    env: {
-      PYTHONPATH: folder,
-      SGLANG_PYTHON: "python3",
-      STAND_IN_DENO: Deno.execPath(),
-      STAND_IN_CLI: program,
-      NO_COLOR: "1",
-    },
+    env: { ...env, NO_COLOR: "1" },
     stdin: "null",
     stdout: "piped",
     stderr: "piped",
