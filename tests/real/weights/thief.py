@@ -2,6 +2,7 @@
 (8 bytes, in turn 0, 1, 2 and the world's size), and asks for whatever is offered. Ends with its
 standard input and says how many connections it made, how many were spoken to, and what it got."""
 
+import encodings.idna  # noqa: F401 -- who became nobody may not read it any more
 import os
 import socket
 import struct
