@@ -34,6 +34,8 @@ export interface VersionsSoakReport {
   readonly kills: number;
   readonly syncs: number;
   readonly failedSyncs: number;
+  /** The fewest servers that the engine knew at a sync: it forgets none that dies. */
+  readonly fewestServers: number;
   /** Milliseconds that syncs took, kills in their midst included: the middle one, and the longest. */
   readonly syncMs: { readonly median: number; readonly longest: number };
   readonly rows: number;
@@ -144,6 +146,7 @@ export async function runVersionsSoak(
     count.kills >= options.kills || performance.now() - startedMs > options.durationMs;
   const stop = new AbortController();
   const syncTimes: number[] = [];
+  let fewestServers = engine.workers.length;
   const trainer = (async () => {
     let startedMs = performance.now();
     while (!stop.signal.aborted) {
@@ -151,6 +154,7 @@ export async function runVersionsSoak(
       await pause(Math.max(0, startedMs + SYNC_EVERY_MS - performance.now()));
       startedMs = performance.now();
       syncing = checkpoints[count.syncs % 2]!;
+      fewestServers = Math.min(fewestServers, engine.workers.length);
       try {
         await sender.updateWeights(safetensors(syncing));
         count.syncs++;
@@ -200,6 +204,7 @@ export async function runVersionsSoak(
   return {
     minutes: Math.round((performance.now() - startedMs) / 6_000) / 10,
     ...count,
+    fewestServers,
     syncMs: { median: quantile(syncTimes, 0.5), longest: quantile(syncTimes, 1) },
     staleRows: stats.rowsStale,
     lostRows: stats.turns - stats.rowsStale - stats.rowsUnused - count.rows,

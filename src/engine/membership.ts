@@ -197,6 +197,12 @@ export class Membership {
     const { router, pool, logger, rotation } = this.#options;
     if (router === undefined || rotation.isRouterStarting) return;
     let urls: ReadonlySet<string>;
+    // Who was let in after this may not be in the list yet.
+    const serving = new Map(
+      pool.workers.filter(({ isServing }) => isServing).map((member) =>
+        [member, rotation.decisionOn(member)] as const
+      ),
+    );
     try {
       urls = new Set((await router.workers({ signal, timeoutMs: 5_000 })).map(({ url }) => url));
     } catch (error) {
@@ -213,6 +219,7 @@ export class Membership {
       // One that was taken out of rotation has no business in the router.
       if (isListed && member.state === "quarantined") await rotation.leaveRouter(member);
       if (isListed || !member.isServing || urls.size === 0) continue;
+      if (!serving.has(member) || serving.get(member) !== rotation.decisionOn(member)) continue;
       logger.warn(`${member.url} is forgotten: the router does not have it any more`);
       this.#forget(member, "the router does not have it any more");
     }

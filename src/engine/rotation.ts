@@ -1,4 +1,5 @@
 import type { Generation } from "../client/types.ts";
+import { UnreachableError } from "../errors.ts";
 import type { Logger } from "../internal/logger.ts";
 import { messageOf } from "../internal/thrown.ts";
 import type { SGLangRouter } from "../router/mod.ts";
@@ -31,6 +32,11 @@ export interface RotationOptions {
 const CHECK_TIMEOUT_MS = 5_000;
 const ROUTER_TIMEOUT_MS = 30_000;
 
+/** Whether a server is to serve. */
+interface Decision {
+  readonly isWanted: boolean;
+}
+
 /**
  * Decides which servers get requests: those whose weights are the fleet's. What counts is what a
  * server says; a sample with a strange version is only a reason to ask.
@@ -38,8 +44,10 @@ const ROUTER_TIMEOUT_MS = 30_000;
 export class Rotation {
   readonly #options: RotationOptions;
   readonly #checks = new Map<Member, Promise<void>>();
-  readonly #routerCalls = new Map<string, Promise<void>>();
+  readonly #routerCalls = new Map<string, Promise<unknown>>();
   readonly #warnedOf = new Set<string>();
+  /** What was decided last on each server; the router's calls take time, and none undoes a later one. */
+  readonly #decisions = new WeakMap<Member, Decision>();
   #routerStarts = 0;
   /** Syncs that run: until they end, servers rightly say odd things. */
   #syncs = 0;
@@ -127,12 +135,27 @@ export class Rotation {
     return `it was not in the sync that brought "${said}"`;
   }
 
+  /**
+   * What was decided last on a server: another object after each decision, `undefined` before the
+   * first. Who compares it with the router's list sees whether the list is older.
+   */
+  decisionOn(member: Member): object | undefined {
+    return this.#decisions.get(member);
+  }
+
   /** Lets a server serve: with the router first, so that who waits finds it in rotation. */
   async admit(member: Member, reason: string): Promise<void> {
     const { router, pool } = this.#options;
-    if (!member.isServing && !await this.#equip(member)) return;
-    if (router !== undefined && !member.isServing) await this.#joinRouter(member);
-    if (!member.isSynced) return;
+    const decision = this.#decide(member, true);
+    if (!member.isServing) {
+      if (!await this.#equip(member)) return;
+      if (router !== undefined && !await this.#joinRouter(member)) {
+        if (this.#decisions.get(member) === decision) this.#decide(member, false);
+        return;
+      }
+    }
+    // Whoever took it out meanwhile knew more.
+    if (!member.isSynced || this.#decisions.get(member) !== decision) return;
     member.admit(reason);
     pool.changed();
   }
@@ -146,6 +169,7 @@ export class Rotation {
     } catch (error) {
       const reason = `it could not be given its adapters: ${messageOf(error)}`;
       logger.warn(`${member.url} gets no requests: ${reason}`);
+      this.#decide(member, false);
       member.quarantine(reason);
       return false;
     }
@@ -154,6 +178,7 @@ export class Rotation {
   /** Takes a server out of rotation whatever it says, until a sync reached it. */
   async hold(member: Member, reason: string): Promise<void> {
     member.hold();
+    this.#decide(member, false);
     member.quarantine(reason);
     await this.leaveRouter(member);
   }
@@ -171,17 +196,31 @@ export class Rotation {
     if (member.isServing || member.state === "joining") {
       logger.warn(`${member.url} gets no requests until a sync reached it: ${reason}`);
     }
+    this.#decide(member, false);
     member.quarantine(reason);
     await this.leaveRouter(member);
   }
 
-  /** Lets the router forget a server. */
+  /** Lets the router forget a server, unless that is to serve when its turn comes. */
   async leaveRouter(member: Member): Promise<void> {
     const { router } = this.#options;
     if (router === undefined) return;
     await this.#withRouter(member, "leave out", async () => {
+      if (this.#isWanted(member)) return;
       await router.removeWorker(member.url, { timeoutMs: ROUTER_TIMEOUT_MS });
     });
+  }
+
+  #decide(member: Member, isWanted: boolean): Decision {
+    const decision = { isWanted };
+    this.#decisions.set(member, decision);
+    return decision;
+  }
+
+  /** Whether a server serves, or is about to. */
+  #isWanted(member: Member): boolean {
+    const { isWanted = member.isServing } = this.#decisions.get(member) ?? {};
+    return isWanted && member.isSynced;
   }
 
   async #check(member: Member, signal: AbortSignal | undefined): Promise<void> {
@@ -240,15 +279,18 @@ export class Rotation {
     return `its weights are "${said}", the others' "${others[0]!.weightVersion}"`;
   }
 
-  async #joinRouter(member: Member): Promise<void> {
+  /** Whether the router has a server now, or is gone, so that it does not matter. */
+  async #joinRouter(member: Member): Promise<boolean> {
     const { router, apiKey } = this.#options;
-    await this.#withRouter(member, "take in", async () => {
+    const error = await this.#withRouter(member, "take in", async () => {
+      if (!this.#isWanted(member)) return;
       await router!.addWorker(member.url, { apiKey, timeoutMs: ROUTER_TIMEOUT_MS });
     });
+    return error === undefined || error instanceof UnreachableError;
   }
 
-  /** One call after the other for each server; a router that fails is only told of. */
-  #withRouter(member: Member, what: string, call: () => Promise<void>): Promise<void> {
+  /** One call after the other for each server; a router that fails is told of, and its error given. */
+  #withRouter(member: Member, what: string, call: () => Promise<void>): Promise<unknown> {
     const { url } = member;
     const before = this.#routerCalls.get(url) ?? Promise.resolve();
     const next = before.then(async () => {
@@ -256,6 +298,7 @@ export class Rotation {
         await call();
       } catch (error) {
         this.#options.logger.warn(`The router did not ${what} ${url}: ${messageOf(error)}`);
+        return error;
       }
     }).finally(() => {
       if (this.#routerCalls.get(url) === next) this.#routerCalls.delete(url);

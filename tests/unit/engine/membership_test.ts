@@ -1,11 +1,13 @@
 import assert from "node:assert/strict";
 import { AbortedError } from "../../../src/errors.ts";
 import { stateDict } from "../../../src/weights/source/mod.ts";
+import { EmbeddedServer } from "../../../src/embedded/mod.ts";
 import { AsyncSGLang, type WorkerEvent, workerTransitions } from "../../../src/engine/mod.ts";
 import { type NamedWeight, safetensors, weightIterator } from "../../../src/weights/source/mod.ts";
+import { SGLangWeightSyncScheme } from "../../../src/weights/mod.ts";
 import { readWeights } from "./_weights.ts";
 import { healthyServer, modelInfo, standIn } from "../../_support/http_stand_in.ts";
-import { until } from "../../_support/clock.ts";
+import { FakeClock, turns, until } from "../../_support/clock.ts";
 import { checkpoint, GREEDY, PROMPT, TestFleet } from "./_fleet.ts";
 
 /**
@@ -271,6 +273,66 @@ Deno.test("the table of states is kept: no other transition is possible", async 
       assert.equal(events.length, isAllowed ? 1 : 0);
     }
   }
+});
+
+Deno.test("a server that the router is just taking in is neither taken out again nor forgotten", async () => {
+  // The router is asked again after short pauses.
+  using _clock = FakeClock.install({ skipUpToMs: 1_000 });
+  await using first = await EmbeddedServer.start({ model: await checkpoint("a") });
+  await using second = await EmbeddedServer.start({ model: await checkpoint("a") });
+  const [one, two] = [first.url, second.url];
+  const listed = new Map([[one, true], [two, true]]);
+  const calls: string[] = [];
+  let isSlow = false;
+  // The real one lists a server at once, and asks it whether it is healthy later.
+  await using router = standIn({
+    "GET /health": () => new Response("OK"),
+    "GET /workers": () =>
+      Response.json({
+        workers: [...listed].map(([url, is_healthy]) => ({ id: url, url, is_healthy })),
+      }),
+    "POST /workers": ({ body }) => {
+      const url = body!.url as string;
+      calls.push(`add ${url}`);
+      listed.set(url, !isSlow);
+      return Response.json({ worker_id: url }, { status: 202 });
+    },
+    ...Object.fromEntries([one, two].map((url) => [
+      `DELETE /workers/${encodeURIComponent(url)}`,
+      () => {
+        calls.push(`remove ${url}`);
+        listed.delete(url);
+        return new Response(null, { status: 202 });
+      },
+    ])),
+  });
+  await using engine = await AsyncSGLang.connect(router.url, { membershipMs: 0 });
+  await using sender = new SGLangWeightSyncScheme({ engine, transport: "gloo" }).createSender();
+  await sender.initAllWorkersGroup();
+  await sender.updateWeights(stateDict(await readWeights(await checkpoint("b"))));
+  await engine.quarantineWorker(two, "a test says so");
+  assert.deepEqual(calls, [`remove ${two}`]);
+  isSlow = true;
+  const synced = sender.updateWeights(stateDict(await readWeights(await checkpoint("c"))));
+  await until(() => calls.length === 2);
+  // The list has it now, and it does not serve yet.
+  const compared = engine.refreshWorkers();
+  await turns(100);
+  listed.set(two, true);
+  await Promise.all([synced, compared]);
+  await engine.refreshWorkers();
+  assert.deepEqual(calls, [`remove ${two}`, `add ${two}`]);
+  assert.deepEqual(engine.workers.map(({ state }) => state), ["serving", "serving"]);
+  // One that is taken out while the router takes it in is out.
+  await engine.quarantineWorker(two, "again");
+  listed.delete(two);
+  const again = sender.updateWeights(stateDict(await readWeights(await checkpoint("b"))));
+  await until(() => calls.filter((call) => call.startsWith("add")).length === 2);
+  const out = engine.quarantineWorker(two, "while it is taken in");
+  listed.set(two, true);
+  await Promise.all([again, out]);
+  assert.equal(engine.workers.find(({ url }) => url === two)!.state, "quarantined");
+  assert.deepEqual([...listed.keys()], [one]);
 });
 
 Deno.test("servers that come and go behind the router come and go here, and are never served unsynced", async () => {
