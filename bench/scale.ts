@@ -4,8 +4,8 @@
  * processor unless it says otherwise.
  *
  * Run as `deno run -A bench/scale.ts [--servers 1,8,64,512] [--dialogs 1000,10000,50000]
- * [--in-flight 15000]`: so many requests at a time, each of which takes an open file here and one for
- * the stand-ins (`ulimit -n`).
+ * [--in-flight 8000]`: so many requests at a time, each of which takes an open file here and one for
+ * the stand-ins (`ulimit -n`), as do idle connections.
  */
 // deno-lint-ignore-file no-console
 import process from "node:process";
@@ -23,7 +23,7 @@ const { values } = parseArgs({
   options: {
     servers: { type: "string", default: "1,8,64,512" },
     dialogs: { type: "string", default: "1000,10000,50000" },
-    "in-flight": { type: "string", default: "15000" },
+    "in-flight": { type: "string", default: "8000" },
   },
 });
 const numbers = (list: string) => list === "" ? [] : list.split(",").map(Number);
@@ -95,7 +95,8 @@ async function beside(count: number): Promise<void> {
 async function dialogs(count: number): Promise<void> {
   await using servers = await start(64, 2000);
   await using engine = await AsyncSGLang.connect(servers.urls, {
-    maxConcurrency: Math.min(count, Number(values["in-flight"])),
+    // Of each server.
+    maxConcurrency: Math.ceil(Number(values["in-flight"]) / servers.urls.length),
   });
   const policy = new SGLangWrapper(engine, {
     tokenizer: folder,
@@ -115,12 +116,12 @@ async function dialogs(count: number): Promise<void> {
   const looking = setInterval(() => {
     most = Math.max(most, Deno.memoryUsage().rss);
     mostFiles = Math.max(mostFiles, files());
-  }, 500);
+  }, 1000);
   const { ms, clock } = await timed(async () => {
     await using collector = new LLMCollector(environments, {
       policy,
       dialogTurnsPerBatch: 1024,
-      totalDialogs: 2 * count,
+      totalDialogs: count,
     });
     for await (const batch of collector) rows += batch.rows.length;
   });

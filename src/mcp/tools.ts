@@ -1,9 +1,12 @@
 import type { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import type { Tool } from "../collector/environments/tools.ts";
-import { SGLangError, UnreachableError, ValidationError } from "../errors.ts";
+import { LimitError, SGLangError, UnreachableError, ValidationError } from "../errors.ts";
 import { withDeadline } from "../internal/deadline.ts";
 import { messageOf } from "../internal/thrown.ts";
 import { version } from "../internal/version.ts";
+
+/** Longest answer of a server over HTTP that is read. */
+const ANSWER_BYTES = 16 * 2 ** 20;
 
 /** An MCP server to be started, which speaks on its standard input and output. */
 export interface StdioServer {
@@ -38,6 +41,8 @@ export interface McpOptions {
   readonly callTimeoutMs?: number | undefined;
   /** Longest answer that the model gets, in characters; longer ones are cut. Default 20 000. */
   readonly answerChars?: number | undefined;
+  /** Longest answer that is read of a server over HTTP, in bytes. Default 16 MiB. */
+  readonly answerBytes?: number | undefined;
   /** Most tools of all servers. Default 256. */
   readonly maxTools?: number | undefined;
   /** Ends the connecting. */
@@ -67,13 +72,18 @@ export async function connectMcp(
   servers: Readonly<Record<string, McpServer>>,
   options: McpOptions = {},
 ): Promise<McpConnection> {
-  const { connectTimeoutMs = 30_000, signal } = options;
+  const { connectTimeoutMs = 30_000, answerBytes = ANSWER_BYTES, signal } = options;
   const links: Link[] = [];
   const close = async () => void await Promise.all(links.map(closed));
   try {
     const found: FoundTool[] = [];
     for (const [name, server] of Object.entries(servers)) {
-      const client = await connect(name, server, { links, timeoutMs: connectTimeoutMs, signal });
+      const client = await connect(name, server, {
+        links,
+        timeoutMs: connectTimeoutMs,
+        answerBytes,
+        signal,
+      });
       found.push(...await listTools(name, client, options));
     }
     return { tools: chosen(found, options), [Symbol.asyncDispose]: close };
@@ -115,9 +125,10 @@ interface FoundTool {
 async function connect(
   name: string,
   server: McpServer,
-  { links, timeoutMs, signal }: {
+  { links, timeoutMs, answerBytes, signal }: {
     readonly links: Link[];
     readonly timeoutMs: number;
+    readonly answerBytes: number;
     readonly signal: AbortSignal | undefined;
   },
 ): Promise<Client> {
@@ -132,7 +143,7 @@ async function connect(
     }),
   };
   const client = new Client({ name: "sglang-rl", version }, { jsonSchemaValidator });
-  const transport = "command" in server ? await stdio(server) : await http(server);
+  const transport = "command" in server ? await stdio(server) : await http(server, answerBytes);
   const { promise: ended, resolve } = Promise.withResolvers<void>();
   client.onclose = resolve;
   links.push({ client, ended, isProcess: () => "pid" in transport && transport.pid !== null });
@@ -164,15 +175,43 @@ async function stdio({ command, args, env, cwd }: StdioServer) {
   });
 }
 
-async function http({ url, headers }: HttpServer) {
+async function http({ url, headers }: HttpServer, answerBytes: number) {
   const { StreamableHTTPClientTransport } = await import(
     "@modelcontextprotocol/sdk/client/streamableHttp.js"
   );
   const transport = new StreamableHTTPClientTransport(new URL(url), {
     requestInit: { headers: { ...headers } },
+    fetch: (input: string | URL, init?: RequestInit) => fetchAtMost(answerBytes, input, init),
   });
   // The SDK's own type does not allow for exact optional properties.
   return transport as Parameters<Client["connect"]>[0];
+}
+
+/** `fetch` whose answer fails where it gets too long, so that no server fills the memory. */
+async function fetchAtMost(
+  max: number,
+  input: string | URL,
+  init: RequestInit = {},
+): Promise<Response> {
+  const response = await fetch(input, init);
+  if (response.body === null) return response;
+  let seen = 0;
+  const counted = new TransformStream<Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>>({
+    transform(chunk, controller) {
+      seen += chunk.length;
+      if (seen <= max) return controller.enqueue(chunk);
+      controller.error(
+        new LimitError(
+          `An answer of the MCP server at ${input} is longer than answerBytes, ${max}`,
+          {
+            limit: "answerBytes",
+            max,
+          },
+        ),
+      );
+    },
+  });
+  return new Response(response.body.pipeThrough(counted), response);
 }
 
 async function listTools(

@@ -190,3 +190,28 @@ Deno.test({
     assert.equal(await mcp.tools.words!.call({}, { ...start, signal }), "said");
   },
 });
+
+Deno.test({
+  name: "an answer of a server that does not end is left where it gets too long",
+  ...withTimers,
+  async fn() {
+    let sent = 0;
+    await using server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, () => {
+      const body = new ReadableStream({
+        pull: (controller) => controller.enqueue(new Uint8Array(65_536).fill(++sent > 0 ? 32 : 0)),
+      });
+      return new Response(body, { headers: { "content-type": "application/json" } });
+    });
+    await assert.rejects(
+      connectMcp({ one: { url: `http://127.0.0.1:${server.addr.port}/mcp` } }, {
+        answerBytes: 1_000_000,
+      }),
+      (error) => {
+        assert.ok(error instanceof SGLangError);
+        assert.match(error.message, /longer than answerBytes, 1000000/);
+        return true;
+      },
+    );
+    assert.ok(sent < 200, `${sent} parts`);
+  },
+});
