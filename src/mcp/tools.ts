@@ -193,6 +193,8 @@ async function fetchAtMost(
   input: string | URL,
   init: RequestInit = {},
 ): Promise<Response> {
+  // The SDK wants the web's fetch, and would take it by itself.
+  // deno-lint-ignore sglang-rl/own-http-in-src
   const response = await fetch(input, init);
   if (response.body === null) return response;
   let seen = 0;
