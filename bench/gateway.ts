@@ -102,7 +102,8 @@ for (let index = 0; index < rounds; index++) {
 console.log(
   `${concurrency} at once, ${tokens} tokens, ${rounds} rounds: p50 of the gateway is ` +
     `${(median(took.ours) / median(took.bare)).toFixed(2)} times that of a bare /generate ` +
-    `(rounds: ${ratios.map((ratio) => ratio.toFixed(2)).join(", ")})`,
+    `(rounds: ${ratios.map((ratio) => ratio.toFixed(2)).join(", ")}); ` +
+    `${median(took.bare).toFixed(0)} and ${median(took.ours).toFixed(0)} ms`,
 );
 
 async function streamed(): Promise<boolean> {

@@ -94,6 +94,9 @@ export const layers: Readonly<Record<string, Layer>> = {
     values: [...base, "src/client", "src/rollout", "src/policy", "src/collector"],
     types: ["src/engine"],
   },
+  // What the adapters of other frameworks ask.
+  "src/ai": { values: [...base, "src/gateway"] },
+  "src/langchain": { values: [...base, "src/gateway"] },
   "src/dashboard": {
     values: [...base, "src/telemetry", "src/training", "src/rollout_file"],
   },

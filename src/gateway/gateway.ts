@@ -2,6 +2,7 @@ import { StateError } from "../errors.ts";
 import { type Clock, systemClock } from "../internal/clock.ts";
 import { inBrackets, isLoopback } from "../internal/hostname.ts";
 import { type Logger, silentLogger } from "../internal/logger.ts";
+import { orAborted } from "../internal/or_aborted.ts";
 import { isSameSecret } from "../internal/same_secret.ts";
 import { type AnySGLangWrapper, SGLangWrapper } from "../policy/wrapper/sglang_wrapper.ts";
 import { addressOf, keyOf } from "./address.ts";
@@ -21,6 +22,7 @@ import {
   type GatewayLimits,
   type GatewayOptions,
   type GatewaySource,
+  type GatewayStats,
   type SessionLimits,
   sessionLimits,
   type SessionOptions,
@@ -45,18 +47,6 @@ const apis: Readonly<Record<string, Api>> = {
   "/v1/messages": messages,
   "/v1/messages/count_tokens": countTokens,
 };
-
-/** What a gateway counted. */
-export interface GatewayStats {
-  /** Sessions that are open. */
-  readonly sessions: number;
-  /** Answers that are under way. */
-  readonly running: number;
-  /** Answers that were recorded. */
-  readonly turns: number;
-  /** Requests that were refused. */
-  readonly refused: number;
-}
 
 /**
  * An HTTP server before an engine that speaks the APIs which agents are written for, and records each
@@ -205,7 +195,7 @@ export class RecordingGateway implements AsyncDisposable {
 
   /**
    * Answers a request in this process, without a connection: what clients take as their `fetch`. Only
-   * the path of the address counts.
+   * the path of the address counts. As any `fetch` it rejects as soon as its signal fires.
    *
    * @example
    * ```ts ignore
@@ -214,11 +204,16 @@ export class RecordingGateway implements AsyncDisposable {
    * const client = new OpenAI({ baseURL, apiKey, fetch: gateway.fetch });
    * ```
    */
-  readonly fetch = (input: string | URL | Request, init?: RequestInit): Promise<Response> => {
+  readonly fetch = async (
+    input: string | URL | Request,
+    init?: RequestInit,
+  ): Promise<Response> => {
     const request = new Request(input, init);
     const { method, headers, body, signal } = request;
+    signal.throwIfAborted();
     const path = new URL(request.url).pathname;
-    return this.#serve({ method, path, headers, body: body ?? nothing(), signal });
+    const answer = this.#serve({ method, path, headers, body: body ?? nothing(), signal });
+    return await orAborted(answer, signal);
   };
 
   /** Ends all sessions, and stops listening. Safe to call twice. */
@@ -290,7 +285,7 @@ export class RecordingGateway implements AsyncDisposable {
   }
 
   async #answer(request: GatewayRequest, session: OpenSession, api: Api): Promise<Response> {
-    const waitS = this.#options.holdBack?.() ?? null;
+    const waitS = this.#options.holdBack?.({ session, stats: this.stats }) ?? null;
     if (waitS !== null) {
       throw new GatewayRefusal("The rows of this answer would be too old for the trainer", {
         status: 429,

@@ -4,7 +4,7 @@
  *
  * @module
  */
-export { type GatewayStats, RecordingGateway } from "./gateway.ts";
+export { RecordingGateway } from "./gateway.ts";
 export type { GatewaySession } from "./gateway_session.ts";
 export { GatewayRefusal, type RefusalParts } from "./fault.ts";
 export type { RecordedTurn } from "./recorded_turn.ts";
@@ -15,6 +15,7 @@ export type {
   GatewayLimits,
   GatewayOptions,
   GatewaySource,
+  GatewayStats,
   SessionEnd,
   SessionLimits,
   SessionOptions,
@@ -28,3 +29,4 @@ export {
   type RunAgent,
 } from "./agent_environment.ts";
 export { agentCommand, type AgentCommandOptions } from "./agent_command.ts";
+export { stalenessLimit, type StalenessLimitOptions } from "./staleness_limit.ts";

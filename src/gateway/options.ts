@@ -6,6 +6,19 @@ import type { Logger } from "../internal/logger.ts";
 import { checkOptionNames, onlyGiven, type OptionNames } from "../internal/option_names.ts";
 import type { LLMWrapperOptions } from "../policy/wrapper/options.ts";
 import type { AnySGLangWrapper, EngineSource } from "../policy/wrapper/sglang_wrapper.ts";
+import type { GatewaySession } from "./gateway_session.ts";
+
+/** What a gateway counted. */
+export interface GatewayStats {
+  /** Sessions that are open. */
+  readonly sessions: number;
+  /** Answers that are under way. */
+  readonly running: number;
+  /** Answers that were recorded. */
+  readonly turns: number;
+  /** Requests that were refused. */
+  readonly refused: number;
+}
 
 /** How much one session may use. */
 export interface SessionLimits {
@@ -63,9 +76,11 @@ export interface GatewayOptions {
   readonly sessionLimits?: Partial<SessionLimits> | undefined;
   /**
    * Asked before each answer: seconds to wait, told as 429 with `Retry-After`, or `null` to go on. It
-   * lets a trainer hold agents back whose rows would be too old.
+   * lets a trainer hold agents back whose rows would be too old; `stalenessLimit()` makes one.
    */
-  readonly holdBack?: (() => number | null) | undefined;
+  readonly holdBack?:
+    | ((asked: { readonly session: GatewaySession; readonly stats: GatewayStats }) => number | null)
+    | undefined;
   /** Told of each session that ended, with its rows. */
   readonly onSession?: ((ended: EndedSession) => void) | undefined;
   /** Closes the gateway. */

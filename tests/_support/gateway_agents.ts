@@ -12,9 +12,11 @@ import {
   ToolMessage,
 } from "@langchain/core/messages";
 import { ChatOpenAI } from "@langchain/openai";
-import { generateText, isStepCount, jsonSchema, streamText, tool } from "ai";
+import { generateText, isStepCount, jsonSchema, type LanguageModel, streamText, tool } from "ai";
 import OpenAI from "openai";
-import type { EndedSession, GatewaySession } from "../../src/gateway/mod.ts";
+import { languageModel } from "../../src/ai/mod.ts";
+import type { EndedSession, GatewaySession, RecordingGateway } from "../../src/gateway/mod.ts";
+import { RecordedChatModel } from "../../src/langchain/mod.ts";
 import type { AnswerReader } from "../../src/policy/chat.ts";
 
 /** What a model's answers are taken for: two calls side by side, one call, an answer. */
@@ -52,6 +54,17 @@ const parameters = {
   type: "object" as const,
   properties: { a: { type: "number" }, b: { type: "number" } },
   required: ["a", "b"],
+};
+
+/** The same agents without a connection, by framework. */
+export const agentsInProcess: Readonly<
+  Record<string, (gateway: RecordingGateway) => Agent>
+> = {
+  ai: (gateway) => (session, isStream) => runAi(languageModel({ gateway, session }), isStream),
+  "ai, the specification before": (gateway) => (session, isStream) =>
+    runAi(languageModel({ gateway, session }, { specification: "v3" }), isStream),
+  langchain: (gateway) => (session, isStream) =>
+    runLangchain(new RecordedChatModel({ gateway, session }), isStream),
 };
 
 /** Runs the agent in a session; gives how often it called the tool. */
@@ -116,13 +129,16 @@ async function anthropic({ baseUrl, key }: GatewaySession, isStream: boolean): P
   }
 }
 
-async function ai(
+function ai(
   { baseUrl, key }: GatewaySession,
   isStream: boolean,
   api: "chat" | "responses",
 ): Promise<number> {
   const provider = createOpenAI({ baseURL: baseUrl, apiKey: key });
-  const model = api === "chat" ? provider.chat("policy") : provider.responses("policy");
+  return runAi(api === "chat" ? provider.chat("policy") : provider.responses("policy"), isStream);
+}
+
+async function runAi(model: LanguageModel, isStream: boolean): Promise<number> {
   let called = 0;
   const add = tool({
     description,
@@ -141,12 +157,18 @@ async function ai(
   return called;
 }
 
-async function langchain({ baseUrl, key }: GatewaySession, isStream: boolean): Promise<number> {
-  const model = new ChatOpenAI({
-    model: "policy",
-    apiKey: key,
-    configuration: { baseURL: baseUrl },
-  }).bindTools([{ type: "function", function: { name: "add", description, parameters } }]);
+function langchain({ baseUrl, key }: GatewaySession, isStream: boolean): Promise<number> {
+  const configuration = { baseURL: baseUrl };
+  return runLangchain(new ChatOpenAI({ model: "policy", apiKey: key, configuration }), isStream);
+}
+
+async function runLangchain(
+  chat: ChatOpenAI | RecordedChatModel,
+  isStream: boolean,
+): Promise<number> {
+  const model = chat.bindTools([
+    { type: "function", function: { name: "add", description, parameters } },
+  ]);
   const messages: BaseMessage[] = [new HumanMessage("Add 1 to 4")];
   for (let called = 0;;) {
     const answer = isStream

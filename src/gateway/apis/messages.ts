@@ -226,13 +226,14 @@ class MessageWriter implements AnswerWriter {
         id,
         name,
         input: JSON.parse(json),
+        caller: { type: "direct" },
       })),
     ];
     return Promise.resolve({
       ...this.#frame(),
       content: blocks,
       ...stopOf(record!),
-      usage: messageUsage(turns),
+      usage: { ...messageUsage(turns), ...NO_SERVICE },
     });
   }
 
@@ -242,7 +243,8 @@ class MessageWriter implements AnswerWriter {
       content: [],
       stop_reason: null,
       stop_sequence: null,
-      usage: { ...messageUsage([]) },
+      stop_details: null,
+      usage: { ...messageUsage([]), ...NO_SERVICE },
     };
     send(stream, { type: "message_start", message });
   }
@@ -262,12 +264,14 @@ class MessageWriter implements AnswerWriter {
     const [record] = turns;
     this.#close(stream);
     for (const { id, name, arguments: json } of record!.shown.calls) {
-      this.#start(stream, { type: "tool_use", id, name, input: {} });
+      const caller = { type: "direct" };
+      this.#start(stream, { type: "tool_use", id, name, input: {}, caller });
       this.#delta(stream, { type: "input_json_delta", partial_json: json });
       this.#stop(stream);
     }
     const usage = messageUsage(turns);
-    send(stream, { type: "message_delta", delta: stopOf(record!), usage });
+    const delta = { ...stopOf(record!), container: null };
+    send(stream, { type: "message_delta", delta, usage });
     send(stream, { type: "message_stop" });
     return Promise.resolve();
   }
@@ -277,7 +281,14 @@ class MessageWriter implements AnswerWriter {
   }
 
   #frame(): Readonly<Record<string, unknown>> {
-    return { id: this.#id, type: "message", role: "assistant", model: this.#model };
+    return {
+      id: this.#id,
+      type: "message",
+      role: "assistant",
+      model: this.#model,
+      container: null,
+      diagnostics: null,
+    };
   }
 
   #open(stream: EventStream, kind: "text" | "thinking"): void {
@@ -317,14 +328,20 @@ function send(
   stream.write(event, event.type);
 }
 
+/** What Anthropic's service tells of itself, and a client's type wants to be there. */
+const NO_SERVICE = { cache_creation: null, inference_geo: null, service_tier: null, speed: null };
+
 function stopOf({ turn, shown }: RecordedTurn): Readonly<Record<string, unknown>> {
   const { finishReason } = turn.sample;
-  if (shown.calls.length > 0) return { stop_reason: "tool_use", stop_sequence: null };
-  if (finishReason.type === "length") return { stop_reason: "max_tokens", stop_sequence: null };
+  const stop = (stop_reason: string, stop_sequence: string | null = null) => ({
+    stop_reason,
+    stop_sequence,
+    stop_details: null,
+  });
+  if (shown.calls.length > 0) return stop("tool_use");
+  if (finishReason.type === "length") return stop("max_tokens");
   const matched = finishReason.type === "stop" ? finishReason.matched : null;
-  return typeof matched === "string"
-    ? { stop_reason: "stop_sequence", stop_sequence: matched }
-    : { stop_reason: "end_turn", stop_sequence: null };
+  return typeof matched === "string" ? stop("stop_sequence", matched) : stop("end_turn");
 }
 
 function messageUsage(turns: readonly RecordedTurn[]): Readonly<Record<string, unknown>> {
@@ -336,6 +353,8 @@ function messageUsage(turns: readonly RecordedTurn[]): Readonly<Record<string, u
     cache_creation_input_tokens: 0,
     cache_read_input_tokens: cached,
     output_tokens: completion,
+    output_tokens_details: null,
+    server_tool_use: null,
   };
 }
 

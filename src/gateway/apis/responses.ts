@@ -276,8 +276,7 @@ class ResponseWriter implements AnswerWriter {
       })),
       top_p: sampling.topP ?? 1,
       truncation: "disabled",
-      usage: turns.length === 0 ? null : responseUsage(turns),
-      user: null,
+      ...(turns.length === 0 ? {} : { usage: responseUsage(turns) }),
       metadata: body.metadata ?? {},
     };
   }
