@@ -64,7 +64,8 @@ for (const version of versions) {
       const { engine } = setUps[0]!;
       await using sender = new LoraSyncScheme({ engine, via: "path" }).createSender();
       await sender.updateAdapter(folder.path, { name: "path" });
-      await setUps[0]!.sender.updateAdapter(adapters.all, { name: "value" });
+      await using byValue = new LoraSyncScheme({ engine, via: "tensors" }).createSender();
+      await byValue.updateAdapter(adapters.all, { name: "value" });
       const [path, value, base] = await Promise.all(
         ["path", "value", undefined].map((lora) =>
           engine.generate("Hello world", { ...greedy, lora })
