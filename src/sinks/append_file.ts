@@ -1,10 +1,11 @@
 import { namingPermission } from "../internal/permission.ts";
+import { Semaphore } from "../internal/semaphore.ts";
 import { writeAll } from "../internal/write_all.ts";
 
 /** A file that grows; writes come one after the other and each is whole. */
 export class AppendFile {
   readonly #file: Deno.FsFile;
-  #last: Promise<unknown> = Promise.resolve();
+  readonly #turn = new Semaphore(1);
 
   private constructor(file: Deno.FsFile) {
     this.#file = file;
@@ -19,14 +20,13 @@ export class AppendFile {
     );
   }
 
-  write(bytes: Uint8Array): Promise<void> {
-    const mine = this.#last.then(() => writeAll(this.#file, bytes));
-    this.#last = mine.catch(() => {});
-    return mine;
+  async write(bytes: Uint8Array): Promise<void> {
+    using _turn = await this.#turn.acquire();
+    await writeAll(this.#file, bytes);
   }
 
   async close(): Promise<void> {
-    await this.#last;
+    using _turn = await this.#turn.acquire();
     this.#file.close();
   }
 }

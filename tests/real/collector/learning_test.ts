@@ -19,7 +19,8 @@ Deno.test("the collector on real servers", async (t) => {
 
   for (const [i, version] of versions.entries()) {
     await t.step(
-      `case 108: every token has the version of the sync that made it (${version})`,
+      // case 108
+      `every token has the version of the sync that made it (${version})`,
       () => checkVersions(servers.engines[i]!),
     );
     await t.step(

@@ -59,7 +59,9 @@ for (const [name, url] of targets) {
     assert.deepEqual(chats.weightVersion, ["default", "default"]);
   });
 
-  Deno.test(`case 57: scores of sampled continuations equal the sampled log-probs (${name})`, async () => {
+  // case 57
+
+  Deno.test(`scores of sampled continuations equal the sampled log-probs (${name})`, async () => {
     await using engine = await AsyncSGLang.connect(url());
     const wrapper = new SGLangWrapper(engine, {
       generateKwargs: { maxNewTokens: 24, temperature: 1 },
@@ -79,7 +81,9 @@ for (const [name, url] of targets) {
     assert.deepEqual(ofText.tokens.get("full"), output.tokens.get("full"));
   });
 
-  Deno.test(`case 58: five turns keep every sampled id (${name})`, async () => {
+  // case 58
+
+  Deno.test(`five turns keep every sampled id (${name})`, async () => {
     await using engine = await AsyncSGLang.connect(url());
     const wrapper = new SGLangWrapper(engine, {
       generateKwargs: { maxNewTokens: 10 },
@@ -104,7 +108,9 @@ for (const [name, url] of targets) {
   });
 }
 
-Deno.test("case 70: padded and ragged log-probs agree with the scores, ESS above 0.99", async () => {
+// case 70
+
+Deno.test("padded and ragged log-probs agree with the scores, ESS above 0.99", async () => {
   await using engine = await AsyncSGLang.connect(sharedServers()[0]!);
   const wrapper = new SGLangWrapper(engine, { ...GREEDY, tokenizer: modelPath("tiny") });
   const ragged = await wrapper.call({ history: CHATS });
@@ -158,7 +164,9 @@ Deno.test("several samples of a prompt come as a last dimension", async () => {
   assert.notDeepEqual(prompts[2], prompts[3]);
 });
 
-Deno.test("case 32: an address is enough, and an abort ends a long generation", async () => {
+// case 32
+
+Deno.test("an address is enough, and an abort ends a long generation", async () => {
   await using wrapper = new SGLangWrapper(sharedServers()[0]!, {
     inputMode: "text",
     generateKwargs: { maxNewTokens: 1500, ignoreEos: true },

@@ -41,7 +41,8 @@ Deno.test("a managed server is ready when it is handed out, and gone when it is 
       await refused.body?.cancel();
       assert.equal(refused.status, 401);
     });
-    await t.step("case 15: it runs with the sizes that were asked for", async () => {
+    // case 15
+    await t.step("it runs with the sizes that were asked for", async () => {
       const response = await fetch(`${server.url}/server_info`, {
         headers: { authorization: `Bearer ${apiKey}` },
       });
@@ -88,7 +89,9 @@ Deno.test("a managed server is ready when it is handed out, and gone when it is 
   }
 });
 
-Deno.test("case 16: a model that is not there is a crash report with the log's last lines", async () => {
+// case 16
+
+Deno.test("a model that is not there is a crash report with the log's last lines", async () => {
   const missing = "/no/such/model";
   await assert.rejects(startRealServer({ model: missing, python: pythonOf() }), (error) => {
     assert.ok(error instanceof CrashedError);
@@ -113,7 +116,9 @@ Deno.test("a flag that the version does not know is a crash report that names it
   );
 });
 
-Deno.test("case 16: a launch that takes too long ends with its last words and leaves nothing", async () => {
+// case 16
+
+Deno.test("a launch that takes too long ends with its last words and leaves nothing", async () => {
   let pid = 0;
   await assert.rejects(
     startRealServer({ readyTimeoutMs: 4000, python: pythonOf() }),

@@ -27,7 +27,9 @@ function skippingClock(pauses: number[]): Clock {
 
 const busy = () => Response.json({ message: "The request queue is full." }, { status: 503 });
 
-Deno.test("case 11: two refusals with 503 and two retries succeed on the third request", async () => {
+// case 11
+
+Deno.test("two refusals with 503 and two retries succeed on the third request", async () => {
   let left = 2;
   await using server = standIn({
     "POST /generate": () => left-- > 0 ? busy() : Response.json(answer()),
@@ -43,14 +45,18 @@ Deno.test("case 11: two refusals with 503 and two retries succeed on the third r
   assert.deepEqual(pauses, [100, 200]);
 });
 
-Deno.test("case 11: three refusals end after exactly three requests", async () => {
+// case 11
+
+Deno.test("three refusals end after exactly three requests", async () => {
   await using server = standIn({ "POST /generate": busy });
   using client = new SGLangClient({ url: server.url, clock: skippingClock([]) });
   await assert.rejects(client.generate({ text: "a" }), { code: "http", status: 503 });
   assert.equal(server.requests.length, 3);
 });
 
-Deno.test("case 12: a retry count that is no count is refused by name", () => {
+// case 12
+
+Deno.test("a retry count that is no count is refused by name", () => {
   const retries = "abc" as unknown as number;
   assert.throws(
     () => new SGLangClient({ url: "http://s", retry: { retries } }),
@@ -323,7 +329,9 @@ Deno.test("chosen ids' log-probabilities, which end servers before 0.5.22, are r
   assert.equal(server.calls.includes("POST /generate"), false);
 });
 
-Deno.test("case 9: log-probabilities are asked for at the top level of the body", async () => {
+// case 9
+
+Deno.test("log-probabilities are asked for at the top level of the body", async () => {
   await using server = standIn({
     ...healthyServer,
     "POST /generate": () => Response.json(answer([5], { output_token_logprobs: [[-1, 5, null]] })),
@@ -390,7 +398,9 @@ Deno.test("no weight update asks for a flush of the cache", async () => {
   assert.equal(server.requests[0]?.body?.weight_version, "3");
 });
 
-Deno.test("case 20: joining a group sends its place, and a refusal carries the server's words", async () => {
+// case 20
+
+Deno.test("joining a group sends its place, and a refusal carries the server's words", async () => {
   let success = true;
   await using server = standIn({
     "POST /init_weights_update_group": () => Response.json({ success, message: "no store" }),

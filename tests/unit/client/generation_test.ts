@@ -27,24 +27,32 @@ Deno.test("an answer becomes typed arrays with everything a trainer needs", () =
   assert.equal(parsed.serverLatencyMs, 10);
 });
 
-Deno.test("case 63: bare numbers are log-probabilities too", () => {
+// case 63
+
+Deno.test("bare numbers are log-probabilities too", () => {
   const value = answer([5], { output_token_logprobs: [-0.5] });
   assert.deepEqual(parseGeneration(value, context).logProbs, Float32Array.of(-0.5));
 });
 
-Deno.test("case 64: log-probabilities are found at the top level and under meta_info.logprobs", () => {
+// case 64
+
+Deno.test("log-probabilities are found at the top level and under meta_info.logprobs", () => {
   const atTop = { ...answer([5]), output_token_logprobs: [[-0.5, 5, null]] };
   assert.deepEqual(parseGeneration(atTop, context).logProbs, Float32Array.of(-0.5));
   const asLogprobs = answer([5], { logprobs: [[-0.25, 5, null]] });
   assert.deepEqual(parseGeneration(asLogprobs, context).logProbs, Float32Array.of(-0.25));
 });
 
-Deno.test("case 65: a different number of log-probabilities and ids is an error with both", () => {
+// case 65
+
+Deno.test("a different number of log-probabilities and ids is an error with both", () => {
   const value = answer([5, 6], { output_token_logprobs: [[-0.5, 5, null]] });
   assert.throws(() => parseGeneration(value, context), /1 log-probabilities for 2 output ids/);
 });
 
-Deno.test("case 66: a log-probability that is null or not finite is named with its place", () => {
+// case 66
+
+Deno.test("a log-probability that is null or not finite is named with its place", () => {
   for (const bad of [null, "x"]) {
     const value = answer([5, 6], { output_token_logprobs: [[-0.5, 5, null], [bad, 6, null]] });
     assert.throws(
@@ -54,7 +62,9 @@ Deno.test("case 66: a log-probability that is null or not finite is named with i
   }
 });
 
-Deno.test("case 69: log-probabilities that were asked for but are missing are an error", () => {
+// case 69
+
+Deno.test("log-probabilities that were asked for but are missing are an error", () => {
   const asked = { ...context, wantsLogProbs: true };
   assert.throws(
     () => parseGeneration(answer([5]), asked),

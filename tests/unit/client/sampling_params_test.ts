@@ -24,7 +24,9 @@ function refuses(input: Record<string, unknown>, pattern: RegExp): void {
   );
 }
 
-Deno.test("case 23: no parameters give TorchRL's defaults", () => {
+// case 23
+
+Deno.test("no parameters give TorchRL's defaults", () => {
   assert.deepEqual(wire({}), defaults);
 });
 
@@ -33,14 +35,18 @@ Deno.test("without defaults the server's own apply", () => {
   assert.deepEqual(samplingParams, { top_p: 0.5 });
 });
 
-Deno.test("case 24: a parameter given directly overrides samplingParams, under any of its names", () => {
+// case 24
+
+Deno.test("a parameter given directly overrides samplingParams, under any of its names", () => {
   assert.equal(wire(mergeSampling({ temperature: 0.1 }, { temperature: 0.9 })).temperature, 0.9);
   assert.equal(wire(mergeSampling({ max_tokens: 5 }, { maxNewTokens: 7 })).max_new_tokens, 7);
   assert.equal(wire(mergeSampling({ do_sample: false }, { temperature: 0.5 })).temperature, 0.5);
   assert.equal(wire(mergeSampling({ temperature: 0.1 }, { topP: 0.5 })).temperature, 0.1);
 });
 
-Deno.test("case 25: top_k -1 and an empty stop list are left out, others are sent", () => {
+// case 25
+
+Deno.test("top_k -1 and an empty stop list are left out, others are sent", () => {
   assert.equal("top_k" in wire({ topK: -1 }), false);
   assert.equal(wire({ topK: 5 }).top_k, 5);
   assert.deepEqual(wire({ stop: ["a"] }).stop, ["a"]);
@@ -49,14 +55,18 @@ Deno.test("case 25: top_k -1 and an empty stop list are left out, others are sen
   assert.deepEqual([passed.ignore_eos, passed.n], [true, 2]);
 });
 
-Deno.test("case 26: vLLM's name wins over another name of the parameter, with a warning", () => {
+// case 26
+
+Deno.test("vLLM's name wins over another name of the parameter, with a warning", () => {
   const both = convertSamplingParams({ max_tokens: 20, max_new_tokens: 10 });
   assert.equal(both.samplingParams.max_new_tokens, 20);
   assert.match(both.warnings.join(), /max_tokens wins over max_new_tokens/);
   assert.equal(wire({ n: 2, num_return_sequences: 1 }).n, 2);
 });
 
-Deno.test("case 27: the same rule holds in either order of names", () => {
+// case 27
+
+Deno.test("the same rule holds in either order of names", () => {
   assert.equal(wire({ max_new_tokens: 5, max_tokens: 7 }).max_new_tokens, 7);
   assert.equal(wire({ max_tokens: 7, maxNewTokens: 5 }).max_new_tokens, 7);
   const equal = convertSamplingParams({ max_tokens: 7, maxNewTokens: 7 });
@@ -68,7 +78,9 @@ Deno.test("two names of one origin with different values are refused by name", (
   refuses({ stop_strings: ["a"], stop_sequences: ["b"] }, /stop_strings and stop_sequences/);
 });
 
-Deno.test("case 28: values out of range are refused with TorchRL's words", () => {
+// case 28
+
+Deno.test("values out of range are refused with TorchRL's words", () => {
   refuses({ temperature: -0.1 }, /Temperature must be non-negative/);
   refuses({ topP: 1.5 }, /top_p must be between 0 and 1/);
   refuses({ topP: -0.1 }, /top_p must be between 0 and 1/);
@@ -83,16 +95,22 @@ Deno.test("case 28: values out of range are refused with TorchRL's words", () =>
   }
 });
 
-Deno.test("case 29: do_sample false gives temperature 0", () => {
+// case 29
+
+Deno.test("do_sample false gives temperature 0", () => {
   assert.equal(wire({ do_sample: false }).temperature, 0);
   assert.equal(wire({ do_sample: true }).temperature, 1);
 });
 
-Deno.test("case 30: stop_sequences becomes stop", () => {
+// case 30
+
+Deno.test("stop_sequences becomes stop", () => {
   assert.deepEqual(wire({ stop_sequences: ["\n"] }).stop, ["\n"]);
 });
 
-Deno.test("case 31: the keys that TorchRL loses are sent", () => {
+// case 31
+
+Deno.test("the keys that TorchRL loses are sent", () => {
   const sent = wire({
     seed: 3,
     ignore_eos: true,
@@ -120,7 +138,9 @@ Deno.test("case 31: the keys that TorchRL loses are sent", () => {
   });
 });
 
-Deno.test("case 31: an unknown key is refused with the nearest, or with what to do instead", () => {
+// case 31
+
+Deno.test("an unknown key is refused with the nearest, or with what to do instead", () => {
   refuses({ temprature: 1 }, /Unknown sampling parameter "temprature"; did you mean "temperature"/);
   refuses({ maxNewTokns: 1 }, /did you mean "maxNewTokens"/);
   refuses({ best_of: 4 }, /no sampling parameter "best_of": give n/);

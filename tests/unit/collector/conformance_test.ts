@@ -15,7 +15,9 @@ import {
   sampleOf,
 } from "./_fakes.ts";
 
-Deno.test("case 99: four environments give whole batches of (4, 1) up to the total", async () => {
+// case 99
+
+Deno.test("four environments give whole batches of (4, 1) up to the total", async () => {
   for (const [total, batches] of [[1, 1], [4, 1], [10, 3]] as const) {
     await using collector = new LLMCollector(countingEnvironments(4), {
       policy: fakePolicy(),
@@ -28,7 +30,9 @@ Deno.test("case 99: four environments give whole batches of (4, 1) up to the tot
   }
 });
 
-Deno.test("case 100: with a replay buffer the reader gets null and the rows are in the buffer", async () => {
+// case 100
+
+Deno.test("with a replay buffer the reader gets null and the rows are in the buffer", async () => {
   const replayBuffer = new ReplayBuffer({ capacity: 50 });
   await using collector = new LLMCollector(countingEnvironments(4), {
     policy: fakePolicy(),
@@ -40,7 +44,9 @@ Deno.test("case 100: with a replay buffer the reader gets null and the rows are 
   assert.equal(replayBuffer.length, 12);
 });
 
-Deno.test("case 101: eight turns of four environments are (4, 2), flattened (8)", async () => {
+// case 101
+
+Deno.test("eight turns of four environments are (4, 2), flattened (8)", async () => {
   for (const [flattenData, shape] of [[false, [4, 2]], [true, [8]]] as const) {
     await using collector = new LLMCollector(countingEnvironments(4), {
       policy: fakePolicy(),
@@ -64,7 +70,9 @@ Deno.test("case 101: eight turns of four environments are (4, 2), flattened (8)"
   }
 });
 
-Deno.test("case 102: after each turn the dialog is longer by the answer and what follows", async () => {
+// case 102
+
+Deno.test("after each turn the dialog is longer by the answer and what follows", async () => {
   await using collector = new LLMCollector(countingEnvironments(1), {
     policy: fakePolicy(),
     dialogTurnsPerBatch: 2,
@@ -80,7 +88,9 @@ Deno.test("case 102: after each turn the dialog is longer by the answer and what
   ]);
 });
 
-Deno.test("case 103: completed trajectories come whole, at least the asked number of turns", async () => {
+// case 103
+
+Deno.test("completed trajectories come whole, at least the asked number of turns", async () => {
   await using collector = new LLMCollector(countingEnvironments(4), {
     policy: fakePolicy(),
     dialogTurnsPerBatch: 4,
@@ -97,7 +107,9 @@ Deno.test("case 103: completed trajectories come whole, at least the asked numbe
   }
 });
 
-Deno.test("case 104: only last steps give exactly the asked number, one for each dialog", async () => {
+// case 104
+
+Deno.test("only last steps give exactly the asked number, one for each dialog", async () => {
   await using collector = new LLMCollector(countingEnvironments(4), {
     policy: fakePolicy(),
     dialogTurnsPerBatch: 3,
@@ -112,7 +124,9 @@ Deno.test("case 104: only last steps give exactly the asked number, one for each
   assert.equal(new Set(rows.map((row) => row.dialog)).size, 6);
 });
 
-Deno.test("case 105: options that exclude each other are refused with the reason", () => {
+// case 105
+
+Deno.test("options that exclude each other are refused with the reason", () => {
   const sink: BatchSink<null> = { accept: () => null };
   const last = { yieldOnlyLastSteps: true };
   const refusals: [object, RegExp][] = [
@@ -144,7 +158,9 @@ Deno.test("case 105: options that exclude each other are refused with the reason
   }
 });
 
-Deno.test("case 105: resetAtEachIter and steps that are run again are refused for a pool", () => {
+// case 105
+
+Deno.test("resetAtEachIter and steps that are run again are refused for a pool", () => {
   const pool = new EnvironmentPool(() => countingEnvironment(), { size: 2 });
   const base = { policy: fakePolicy(), dialogTurnsPerBatch: 4 };
   assert.throws(
@@ -157,7 +173,9 @@ Deno.test("case 105: resetAtEachIter and steps that are run again are refused fo
   );
 });
 
-Deno.test("case 106: the policy is told its collector, and getPolicyModel gives the engine", () => {
+// case 106
+
+Deno.test("the policy is told its collector, and getPolicyModel gives the engine", () => {
   const engine = { name: "engine" };
   let told: object | undefined;
   const policy = {
@@ -172,7 +190,9 @@ Deno.test("case 106: the policy is told its collector, and getPolicyModel gives 
   assert.equal(collector.totalDialogTurns, -1);
 });
 
-Deno.test("case 107: integer versions count up and uuid versions are unique; others are refused", () => {
+// case 107
+
+Deno.test("integer versions count up and uuid versions are unique; others are refused", () => {
   const make = (trackPolicyVersion: boolean | "int" | "uuid") =>
     new LLMCollector(countingEnvironments(1), {
       policy: fakePolicy(),
@@ -201,7 +221,9 @@ Deno.test("case 107: integer versions count up and uuid versions are unique; oth
   assert.throws(() => make("date" as "int"), ValidationError);
 });
 
-Deno.test("case 108: rows made after a sync carry its version at once, on every token", async () => {
+// case 108
+
+Deno.test("rows made after a sync carry its version at once, on every token", async () => {
   await using collector = new LLMCollector(countingEnvironments(4), {
     policy: fakePolicy(),
     dialogTurnsPerBatch: 4,
@@ -216,7 +238,9 @@ Deno.test("case 108: rows made after a sync carry its version at once, on every 
   assert.deepEqual(seen, [0, 1, 2].map((version) => Array(8).fill(version)));
 });
 
-Deno.test("case 108: a turn that spans a sync has the version of each token", async () => {
+// case 108
+
+Deno.test("a turn that spans a sync has the version of each token", async () => {
   const policy = {
     call: () =>
       Promise.resolve(sampleOf([1, 2, 3], {
@@ -243,7 +267,9 @@ Deno.test("case 108: a turn that spans a sync has the version of each token", as
   assert.equal(collector.policyVersion, batch?.versionNames[1]);
 });
 
-Deno.test("case 109: without a tracker incrementing does nothing and the version is null", async () => {
+// case 109
+
+Deno.test("without a tracker incrementing does nothing and the version is null", async () => {
   await using collector = new LLMCollector(countingEnvironments(1), {
     policy: fakePolicy(),
     dialogTurnsPerBatch: 1,
@@ -256,7 +282,9 @@ Deno.test("case 109: without a tracker incrementing does nothing and the version
   assert.equal(batch?.rows[0]?.tokenVersions, null);
 });
 
-Deno.test("case 110: the buffer can be sampled while it is being filled", async () => {
+// case 110
+
+Deno.test("the buffer can be sampled while it is being filled", async () => {
   const replayBuffer = new ReplayBuffer({ capacity: 1_000 });
   await using collector = new LLMCollector(
     new EnvironmentPool(() => countingEnvironment(2), { size: 4 }),

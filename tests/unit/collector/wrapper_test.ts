@@ -27,7 +27,8 @@ for (
   ] as const
 ) {
   const title = `as ${version}, pause ${pauseMode}`;
-  Deno.test(`case 108: every token has the version of the sync that made it (${title})`, async () => {
+  // case 108
+  Deno.test(`every token has the version of the sync that made it (${title})`, async () => {
     await using server = await EmbeddedServer.start({ model: await tinyFolder(), version });
     await using engine = await AsyncSGLang.connect(server.url);
     const policy = new SGLangWrapper(engine, {
@@ -150,7 +151,9 @@ Deno.test("a wrapper that does not answer conversations is refused", () => {
   }
 });
 
-Deno.test("case 106: a wrapper knows its collector, which gives the wrapper's engine", async () => {
+// case 106
+
+Deno.test("a wrapper knows its collector, which gives the wrapper's engine", async () => {
   await using server = await EmbeddedServer.start({ model: await tinyFolder() });
   await using engine = await AsyncSGLang.connect(server.url);
   const policy = new SGLangWrapper(engine);

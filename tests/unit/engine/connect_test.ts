@@ -20,7 +20,9 @@ function routerOf(urls: readonly string[]) {
   };
 }
 
-Deno.test("case 1: connecting asks for health, server info and model info, in that order", async () => {
+// case 1
+
+Deno.test("connecting asks for health, server info and model info, in that order", async () => {
   await using server = standIn();
   await using engine = await AsyncSGLang.connect(server.url);
   assert.deepEqual(server.calls, ["GET /health", "GET /server_info", "GET /model_info"]);
@@ -33,7 +35,9 @@ Deno.test("case 1: connecting asks for health, server info and model info, in th
   );
 });
 
-Deno.test("case 2: connecting to a dead port says where nobody answers", async () => {
+// case 2
+
+Deno.test("connecting to a dead port says where nobody answers", async () => {
   const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const { port } = listener.addr;
   listener.close();
@@ -43,7 +47,9 @@ Deno.test("case 2: connecting to a dead port says where nobody answers", async (
   });
 });
 
-Deno.test("case 3: there is no engine before it is connected", () => {
+// case 3
+
+Deno.test("there is no engine before it is connected", () => {
   const construct = AsyncSGLang as unknown as new () => AsyncSGLang;
   assert.throws(() => new construct(), {
     code: "state",
@@ -51,7 +57,9 @@ Deno.test("case 3: there is no engine before it is connected", () => {
   });
 });
 
-Deno.test("case 13: the sizes are integers from 1 on", async () => {
+// case 13
+
+Deno.test("the sizes are integers from 1 on", async () => {
   await using server = standIn();
   await using engine = await AsyncSGLang.connect([server.url]);
   for (const size of [engine.getTpSize(), engine.getDpSize()]) {
@@ -59,7 +67,9 @@ Deno.test("case 13: the sizes are integers from 1 on", async () => {
   }
 });
 
-Deno.test("case 13: weights of a model that is not on this machine: the error says how to give it", async () => {
+// case 13
+
+Deno.test("weights of a model that is not on this machine: the error says how to give it", async () => {
   await using server = standIn();
   await using engine = await AsyncSGLang.connect(server.url);
   await assert.rejects(engine.getModelMetadata(), {
@@ -68,7 +78,9 @@ Deno.test("case 13: weights of a model that is not on this machine: the error sa
   });
 });
 
-Deno.test("case 14: flushing an idle server is true, an unreachable or busy one false", async () => {
+// case 14
+
+Deno.test("flushing an idle server is true, an unreachable or busy one false", async () => {
   let status = 200;
   const server = standIn({
     ...healthyServer,
@@ -82,7 +94,9 @@ Deno.test("case 14: flushing an idle server is true, an unreachable or busy one 
   assert.equal(await engine.flushCache(), false);
 });
 
-Deno.test("case 19: a restored engine connects again, owns no process, and holds no key", async () => {
+// case 19
+
+Deno.test("a restored engine connects again, owns no process, and holds no key", async () => {
   await using server = standIn();
   const options = { apiKey: "sk-a", maxConcurrency: 3, generateTimeoutMs: 1000 };
   await using engine = await AsyncSGLang.connect(server.url, options);

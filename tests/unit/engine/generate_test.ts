@@ -27,7 +27,9 @@ function generateBodies({ requests }: { requests: readonly SeenRequest[] }) {
   return requests.filter(({ path }) => path === "/generate").map(({ body }) => body!);
 }
 
-Deno.test("case 4: one prompt gives one sample, a list of one a list of one", async () => {
+// case 4
+
+Deno.test("one prompt gives one sample, a list of one a list of one", async () => {
   await using server = standIn(echoing);
   await using engine = await AsyncSGLang.connect(server.url, options);
   assert.deepEqual((await engine.generate("7")).ids, Int32Array.of(7));
@@ -36,7 +38,9 @@ Deno.test("case 4: one prompt gives one sample, a list of one a list of one", as
   assert.deepEqual((await engine.generateBatch(["7", "8"])).map(({ ids }) => ids[0]), [7, 8]);
 });
 
-Deno.test("case 5: samples come in the order of the prompts, whichever is done first", async () => {
+// case 5
+
+Deno.test("samples come in the order of the prompts, whichever is done first", async () => {
   const held = Promise.withResolvers<void>();
   await using server = standIn({
     ...echoing,
@@ -51,7 +55,9 @@ Deno.test("case 5: samples come in the order of the prompts, whichever is done f
   assert.deepEqual(samples.map(({ ids }) => ids[0]), [0, 1, 2]);
 });
 
-Deno.test("case 6: ids go as input_ids, flat ids are one prompt, nested ids a list", async () => {
+// case 6
+
+Deno.test("ids go as input_ids, flat ids are one prompt, nested ids a list", async () => {
   await using server = standIn(echoing);
   await using engine = await AsyncSGLang.connect(server.url, options);
   const one = await engine.generate({ inputIds: [1, 2] });
@@ -63,7 +69,9 @@ Deno.test("case 6: ids go as input_ids, flat ids are one prompt, nested ids a li
   assert.deepEqual(generateBodies(server)[0]?.input_ids, [1, 2]);
 });
 
-Deno.test("case 7: both kinds of prompt or none are refused", async () => {
+// case 7
+
+Deno.test("both kinds of prompt or none are refused", async () => {
   await using server = standIn(echoing);
   await using engine = await AsyncSGLang.connect(server.url, options);
   const both = { text: "a", inputIds: [1] };
@@ -77,7 +85,9 @@ Deno.test("case 7: both kinds of prompt or none are refused", async () => {
   });
 });
 
-Deno.test("case 8: no prompts give no samples and send nothing", async () => {
+// case 8
+
+Deno.test("no prompts give no samples and send nothing", async () => {
   await using server = standIn(echoing);
   await using engine = await AsyncSGLang.connect(server.url, options);
   assert.deepEqual(await engine.generate([]), []);
@@ -85,7 +95,9 @@ Deno.test("case 8: no prompts give no samples and send nothing", async () => {
   assert.equal(generateBodies(server).length, 0);
 });
 
-Deno.test("case 10: request fields among the options go to the top level, under SGLang's names too", async () => {
+// case 10
+
+Deno.test("request fields among the options go to the top level, under SGLang's names too", async () => {
   const logProbs = { output_token_logprobs: [[-1, 1, null]] };
   await using server = standIn({
     ...healthyServer,
@@ -118,14 +130,18 @@ Deno.test("case 10: request fields among the options go to the top level, under 
   assert.equal(sglang?.return_text_in_logprobs, true);
 });
 
-Deno.test("case 10: stream true is refused with the method to use", async () => {
+// case 10
+
+Deno.test("stream true is refused with the method to use", async () => {
   await using server = standIn(echoing);
   await using engine = await AsyncSGLang.connect(server.url, options);
   const streamed = { stream: true } as GenerateOptions;
   await assert.rejects(engine.generate("1", streamed), /use stream\(\)/);
 });
 
-Deno.test("case 24: parameters given directly win over samplingParams", async () => {
+// case 24
+
+Deno.test("parameters given directly win over samplingParams", async () => {
   await using server = standIn(echoing);
   await using engine = await AsyncSGLang.connect(server.url, options);
   await engine.generate("1", { samplingParams: { temperature: 0.1, topP: 0.5 }, temperature: 0.9 });
@@ -133,7 +149,9 @@ Deno.test("case 24: parameters given directly win over samplingParams", async ()
   assert.deepEqual([sent.temperature, sent.top_p], [0.9, 0.5]);
 });
 
-Deno.test("case 31: an unknown option is refused with the nearest and nothing is sent", async () => {
+// case 31
+
+Deno.test("an unknown option is refused with the nearest and nothing is sent", async () => {
   await using server = standIn(echoing);
   await using engine = await AsyncSGLang.connect(server.url, options);
   const wrong = { returnLogprob: true, maxNewTokns: 1 };

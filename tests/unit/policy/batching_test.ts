@@ -7,7 +7,9 @@ import { bytes, wrap } from "./support.ts";
 const prompts = (...texts: string[]) => ({ text: texts });
 const texts = (output: PolicyOutput) => output.tokens.get("prompt").map((ids) => bytes.decode(ids));
 
-Deno.test("case 74: callers are served in one pass and get their own rows back", async () => {
+// case 74
+
+Deno.test("callers are served in one pass and get their own rows back", async () => {
   const { wrapper, engine } = wrap({ inputMode: "text", minBatchSize: 4 });
   const outputs = await Promise.all([
     wrapper.call(prompts("a", "b")),
@@ -17,7 +19,9 @@ Deno.test("case 74: callers are served in one pass and get their own rows back",
   assert.deepEqual(outputs.map(texts), [["a", "b"], ["c", "d"]]);
 });
 
-Deno.test("case 75: callers of 1, 3 and 2 rows get their own prompts back", async () => {
+// case 75
+
+Deno.test("callers of 1, 3 and 2 rows get their own prompts back", async () => {
   const { wrapper, engine } = wrap({ inputMode: "text", minBatchSize: 5 });
   const outputs = await Promise.all([
     wrapper.call(prompts("a")),
@@ -42,7 +46,9 @@ Deno.test("callers beyond the maximum go into another batch, samples stay with t
   assert.equal(engine.calls.length, 2);
 });
 
-Deno.test("case 76: a lone caller is served after the timeout", async () => {
+// case 76
+
+Deno.test("a lone caller is served after the timeout", async () => {
   const clock = new FakeClock();
   const { wrapper, engine } = wrap({
     inputMode: "text",
@@ -71,7 +77,9 @@ Deno.test("a row that fails in a batch is its caller's alone", async () => {
   assert.match(String((b as PromiseRejectedResult).reason), /b is too long/);
 });
 
-Deno.test("case 77: a failed batch rejects its callers, the next one is served", async () => {
+// case 77
+
+Deno.test("a failed batch rejects its callers, the next one is served", async () => {
   let isBroken = true;
   const { wrapper, engine } = wrap({ inputMode: "text", minBatchSize: 2 }, {
     before: () => {
@@ -86,7 +94,9 @@ Deno.test("case 77: a failed batch rejects its callers, the next one is served",
   assert.deepEqual(engine.calls.at(-1)!.prompts.text, ["c", "d"]);
 });
 
-Deno.test("case 78: cleaning up rejects who waits and leaves nothing behind", async () => {
+// case 78
+
+Deno.test("cleaning up rejects who waits and leaves nothing behind", async () => {
   const { wrapper, engine } = wrap({ inputMode: "text", minBatchSize: 4 });
   const call = wrapper.call(prompts("a"));
   const rejected = assert.rejects(call, AbortedError);
@@ -98,7 +108,9 @@ Deno.test("case 78: cleaning up rejects who waits and leaves nothing behind", as
   assert.equal(engine.calls.length, 0);
 });
 
-Deno.test("case 78: cleaning up with flush serves who waits", async () => {
+// case 78
+
+Deno.test("cleaning up with flush serves who waits", async () => {
   const { wrapper } = wrap({ inputMode: "text", minBatchSize: 4 });
   const call = wrapper.call(prompts("a"));
   while (!isWaiting(wrapper.getBatchingState())) await Promise.resolve();
@@ -110,7 +122,9 @@ function isWaiting(state: { batchingEnabled: boolean; queueSize?: number }): boo
   return state.queueSize === 1;
 }
 
-Deno.test("case 79: the state of the queue is told", async () => {
+// case 79
+
+Deno.test("the state of the queue is told", async () => {
   assert.deepEqual(wrap().wrapper.getBatchingState(), { batchingEnabled: false });
   const { wrapper } = wrap({ inputMode: "text", minBatchSize: 4, maxBatchSize: 8 });
   const call = wrapper.call(prompts("a"));

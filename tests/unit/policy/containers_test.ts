@@ -23,7 +23,9 @@ function batch(prompt: number[][], response: number[][]) {
   return { tokens, masks, logProbs };
 }
 
-Deno.test("case 62: padding as documented, and as TorchRL does it", () => {
+// case 62
+
+Deno.test("padding as documented, and as TorchRL does it", () => {
   const { tokens, masks } = batch([[7, 8, 9], [7]], [[0], [0, 1]]);
   const left = tokens.pad({ padId: 256 });
   assert.deepEqual(lists(left.full), [[7, 8, 9, 0, 256], [256, 256, 7, 0, 1]]);
@@ -45,7 +47,8 @@ const rows = fc.array(
 );
 
 for (const layout of ["left", "upstream"] as const) {
-  Deno.test(`case 61: ids, masks and log-probs keep one shape when padded (${layout})`, () => {
+  // case 61
+  Deno.test(`ids, masks and log-probs keep one shape when padded (${layout})`, () => {
     fc.assert(fc.property(rows, (pairs) => {
       const { tokens, masks, logProbs } = batch(pairs.map(([p]) => p), pairs.map(([, r]) => r));
       const plan = tokens.paddingPlan(layout);
@@ -59,7 +62,9 @@ for (const layout of ["left", "upstream"] as const) {
     }));
   });
 
-  Deno.test(`case 60: the assistant mask selects the response, padded or not (${layout})`, () => {
+  // case 60
+
+  Deno.test(`the assistant mask selects the response, padded or not (${layout})`, () => {
     fc.assert(fc.property(rows, (pairs) => {
       const { tokens, masks } = batch(pairs.map(([p]) => p), pairs.map(([, r]) => r));
       const padded = tokens.pad({ padId: 0, layout });
@@ -82,7 +87,9 @@ for (const layout of ["left", "upstream"] as const) {
   });
 }
 
-Deno.test("case 59: unpadded rows have masks as long as prompt and response", () => {
+// case 59
+
+Deno.test("unpadded rows have masks as long as prompt and response", () => {
   const { tokens, masks } = batch([[1, 2], [3]], [[4], [5, 6, 7]]);
   assert.deepEqual(lists(masks.allAttentionMask), [[1, 1, 1], [1, 1, 1, 1]]);
   assert.deepEqual(lists(masks.allAssistantMask), [[0, 0, 1], [0, 1, 1, 1]]);
@@ -129,7 +136,9 @@ Deno.test("columns that are absent or of the wrong length are refused by name", 
   assert.throws(() => text.reshape([3]), /needs 3 rows/);
 });
 
-Deno.test("case 46: a history of single messages in a batch becomes conversations, with a warning", () => {
+// case 46
+
+Deno.test("a history of single messages in a batch becomes conversations, with a warning", () => {
   const warnings: string[] = [];
   const logger = { debug() {}, info() {}, error() {}, warn: (text: string) => warnings.push(text) };
   const messages = History.fromChats([

@@ -28,7 +28,9 @@ async function goldenText(name: string): Promise<string> {
   return pythonText((await golden("history", name)).match(/^\['(.*)'\]/s)![1]!);
 }
 
-Deno.test("case 111: chatml renders as TorchRL, with and without the generation prompt", async () => {
+// case 111
+
+Deno.test("chatml renders as TorchRL, with and without the generation prompt", async () => {
   const history = History.fromChats([CHAT]);
   const options = { chatTemplateName: "chatml_format" };
   const [plain] = history.applyChatTemplate({ ...options, addGenerationPrompt: false });
@@ -38,7 +40,8 @@ Deno.test("case 111: chatml renders as TorchRL, with and without the generation 
 });
 
 for (const name of ["qwen", "dialogpt", "falcon", "deepseek", "llama"]) {
-  Deno.test(`case 112: ${name} renders as TorchRL`, async () => {
+  // case 112
+  Deno.test(`${name} renders as TorchRL`, async () => {
     const tokenizer = named("x", {
       specialTokens: { ...bytes.specialTokens, bosToken: "<|bos|>" },
     });
@@ -50,7 +53,9 @@ for (const name of ["qwen", "dialogpt", "falcon", "deepseek", "llama"]) {
   });
 }
 
-Deno.test("case 112: qwen keeps a system message that is first and lists tools", () => {
+// case 112
+
+Deno.test("qwen keeps a system message that is first and lists tools", () => {
   const history = History.fromChats([{ role: "system", content: "S" }, ...CHAT]);
   const [text] = history.applyChatTemplate({
     chatTemplateName: "qwen",
@@ -81,7 +86,9 @@ Deno.test("the model's own template is the default; a guess looks at the last na
   );
 });
 
-Deno.test("case 113: the template is chosen by the model's name, custom keywords first", async () => {
+// case 113
+
+Deno.test("the template is chosen by the model's name, custom keywords first", async () => {
   for (const model of ["Qwen/Q", "microsoft/DialoGPT", "tiiuae/falcon", "deepseek-ai/x"]) {
     const [text] = History.fromChats([CHAT]).applyChatTemplate({
       tokenizer: named(model),
@@ -104,7 +111,8 @@ Deno.test("case 113: the template is chosen by the model's name, custom keywords
 });
 
 for (const name of ["chatml_format", "qwen", "dialogpt", "falcon", "deepseek", "llama"]) {
-  Deno.test(`case 114: the assistant mask of ${name} holds every assistant's content and its end`, async () => {
+  // case 114
+  Deno.test(`the assistant mask of ${name} holds every assistant's content and its end`, async () => {
     const chat = [...CHAT, { role: "user", content: "Hi there! again" }, {
       role: "assistant",
       content: "Bye",
@@ -125,7 +133,9 @@ for (const name of ["chatml_format", "qwen", "dialogpt", "falcon", "deepseek", "
   });
 }
 
-Deno.test("case 114: without an assistant the mask is all zero", async () => {
+// case 114
+
+Deno.test("without an assistant the mask is all zero", async () => {
   const { masks } = await historyToTokens(History.fromChats(CHAT.slice(0, 1)), {
     tokenizer: qwenTiny,
   });
@@ -154,7 +164,9 @@ Deno.test("assistant masks are found for templates that trim contents", async ()
   assert.equal(bytes.decode(masked(tokens.only("full"), masks.only("allAssistantMask"))), "a b");
 });
 
-Deno.test("case 115: end markers tell complete messages; empty contents and white space are fine", () => {
+// case 115
+
+Deno.test("end markers tell complete messages; empty contents and white space are fine", () => {
   const text =
     "<|im_start|>user\n  a <|im_end|>\n<|im_start|>assistant\n<|endoftext|><|im_start|>user\nb";
   for (const chatTemplateName of ["qwen", "chatml_format"]) {
@@ -167,7 +179,9 @@ Deno.test("case 115: end markers tell complete messages; empty contents and whit
   }
 });
 
-Deno.test("case 116: tool calls are parsed, and a parsed turn renders as it was", () => {
+// case 116
+
+Deno.test("tool calls are parsed, and a parsed turn renders as it was", () => {
   const text =
     `<|im_start|>system\nI am.<|im_end|>\n<|im_start|>assistant\nLet me.\n${TOOL_CALL}<|im_end|>\n`;
   const history = History.fromText(text, { chatTemplateName: "qwen" });
@@ -178,14 +192,18 @@ Deno.test("case 116: tool calls are parsed, and a parsed turn renders as it was"
   }
 });
 
-Deno.test("case 116: a call that is not JSON stays in the content", () => {
+// case 116
+
+Deno.test("a call that is not JSON stays in the content", () => {
   const text = "<|im_start|>assistant\n<tool_call>\n{bad}\n</tool_call><|im_end|>";
   const [message] = History.fromText(text, { chatTemplateName: "qwen" }).messages;
   assert.equal(message!.toolCalls, null);
   assert.equal(message!.content, "<tool_call>\n{bad}\n</tool_call>");
 });
 
-Deno.test("case 116: tool calls and responses given as data render once", () => {
+// case 116
+
+Deno.test("tool calls and responses given as data render once", () => {
   const [text] = History.fromChats([
     { role: "user", content: "q" },
     { role: "assistant", content: "", toolCalls: [{ name: "calc", arguments: { e: "2+2" } }] },
@@ -198,7 +216,9 @@ Deno.test("case 116: tool calls and responses given as data render once", () => 
   ));
 });
 
-Deno.test("case 117: text without a message and unknown templates are refused with a hint", () => {
+// case 117
+
+Deno.test("text without a message and unknown templates are refused with a hint", () => {
   assert.throws(
     () => History.fromText("nothing here", { chatTemplateName: "qwen" }),
     (error) => error instanceof ValidationError && /special tokens/.test(error.message),
@@ -209,7 +229,9 @@ Deno.test("case 117: text without a message and unknown templates are refused wi
   );
 });
 
-Deno.test("case 118: append takes one dimension less, extend the same, in place or not", () => {
+// case 118
+
+Deno.test("append takes one dimension less, extend the same, in place or not", () => {
   const message = History.message({ role: "user", content: "m" });
   assert.throws(() => message.append(message), /unsqueeze/);
   const chat = message.unsqueeze();
@@ -236,7 +258,9 @@ Deno.test('case 119: messages of role "<none>" are not rendered', () => {
   assert.equal(text, "<|im_start|>user\nHello<|im_end|>\n");
 });
 
-Deno.test("case 119: uneven responses are filled up, a prompt-only text gives an empty one", () => {
+// case 119
+
+Deno.test("uneven responses are filled up, a prompt-only text gives an empty one", () => {
   const prompt = History.fromChats([
     [{ role: "user", content: "a" }],
     [{ role: "user", content: "b" }],
@@ -261,11 +285,15 @@ Deno.test("case 119: uneven responses are filled up, a prompt-only text gives an
   assert.deepEqual([none.roles, none.contents], [[["assistant"], ["assistant"]], [[""], [""]]]);
 });
 
-Deno.test("case 120: a custom template needs a generation block", () => {
+// case 120
+
+Deno.test("a custom template needs a generation block", () => {
   assert.throws(() => addChatTemplate("case120", { template: "{{ x }}" }), /generation/);
 });
 
-Deno.test("case 121: text and tokens of a chat are split at the end of the prompt", async () => {
+// case 121
+
+Deno.test("text and tokens of a chat are split at the end of the prompt", async () => {
   const chat = new ChatHistory({
     prompt: History.fromChats([CHAT.slice(0, 1)]),
     full: History.fromChats([CHAT]),
@@ -286,13 +314,16 @@ Deno.test("case 121: text and tokens of a chat are split at the end of the promp
   assert.throws(() => chatToText(other, options), /Full text does not start with prompt text/);
 });
 
-Deno.test("case 122: padded tokens have no text", async () => {
+// case 122
+
+Deno.test("padded tokens have no text", async () => {
   const tokens = new Tokens({ full: [Int32Array.of(1), Int32Array.of(1, 2)] }).pad({ padId: 0 });
   await assert.rejects(tokensToText(tokens, { tokenizer: bytes }), /Padded tokens/);
 });
 
 for (const batchShape of [[2], [2, 2]]) {
-  Deno.test(`case 123: history to text and tokens and back keeps contents, batch (${batchShape})`, async () => {
+  // case 123
+  Deno.test(`history to text and tokens and back keeps contents, batch (${batchShape})`, async () => {
     const chats = Array.from({ length: batchShape.reduce((a, b) => a * b) }, (_, i) => [
       { role: "user", content: `question ${i}` },
       { role: "assistant", content: `answer ${i}` },
@@ -314,7 +345,9 @@ for (const batchShape of [[2], [2, 2]]) {
   });
 }
 
-Deno.test("case 124: a chat cut by ten characters has as many messages, the last incomplete", () => {
+// case 124
+
+Deno.test("a chat cut by ten characters has as many messages, the last incomplete", () => {
   const [text] = History.fromChats(CHAT).applyChatTemplate({
     chatTemplateName: "chatml_format",
     addGenerationPrompt: false,

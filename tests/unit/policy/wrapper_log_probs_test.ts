@@ -20,7 +20,9 @@ async function answered(
 
 const withMeta = (meta: Record<string, unknown>) => () => answer([5, 6], meta);
 
-Deno.test("case 63: triples and bare numbers both become float32", async () => {
+// case 63
+
+Deno.test("triples and bare numbers both become float32", async () => {
   const triples = await answered(withMeta({
     output_token_logprobs: [[-0.1, 5, null], [-0.2, 6, "x"]],
   }));
@@ -30,7 +32,9 @@ Deno.test("case 63: triples and bare numbers both become float32", async () => {
   }
 });
 
-Deno.test("case 64: log-probs are found in all three places", async () => {
+// case 64
+
+Deno.test("log-probs are found in all three places", async () => {
   const values = [[-0.1, 5, null], [-0.2, 6, null]];
   const outputs = await Promise.all([
     answered(withMeta({ output_token_logprobs: values })),
@@ -40,7 +44,9 @@ Deno.test("case 64: log-probs are found in all three places", async () => {
   for (const { logProbs } of outputs) assert.equal(logProbs!.get("response")[0]!.length, 2);
 });
 
-Deno.test("case 65: a wrong count is refused with both counts", async () => {
+// case 65
+
+Deno.test("a wrong count is refused with both counts", async () => {
   await assert.rejects(
     answered(withMeta({ output_token_logprobs: [[-0.1, 5, null]] })),
     (error) => error instanceof ProtocolError && /1.*2|2.*1/.test(error.message),
@@ -49,7 +55,9 @@ Deno.test("case 65: a wrong count is refused with both counts", async () => {
   await assert.rejects(wrapper.call({ history: [{ role: "user", content: "a" }] }), /1 log-prob/);
 });
 
-Deno.test("case 66: NaN, infinite and null log-probs are refused", async () => {
+// case 66
+
+Deno.test("NaN, infinite and null log-probs are refused", async () => {
   await assert.rejects(
     answered(withMeta({ output_token_logprobs: [[null, 5, null], [-1, 6, null]] })),
     ProtocolError,
@@ -65,14 +73,18 @@ Deno.test("case 66: NaN, infinite and null log-probs are refused", async () => {
   }
 });
 
-Deno.test("case 67: full is zeros for the prompt and then the response", async () => {
+// case 67
+
+Deno.test("full is zeros for the prompt and then the response", async () => {
   const output = await answered(withMeta({
     output_token_logprobs: [[-0.1, 5, null], [-0.2, 6, null]],
   }));
   assert.deepEqual(output.logProbs!.get("full")[0], Float32Array.of(0, 0, 0, -0.1, -0.2));
 });
 
-Deno.test("case 68: an empty response is a row of length zero, alone or among others", async () => {
+// case 68
+
+Deno.test("an empty response is a row of length zero, alone or among others", async () => {
   const { wrapper } = wrap({ inputMode: "tokens" }, {
     sample: (_, index) => index === 0 ? new Int32Array() : Int32Array.of(9),
   });
@@ -82,7 +94,9 @@ Deno.test("case 68: an empty response is a row of length zero, alone or among ot
   assert.deepEqual(lists(output.masks.allAssistantMask), [[0, 0], [0, 1]]);
 });
 
-Deno.test("case 69: log-probs that were asked for and are absent are an error", async () => {
+// case 69
+
+Deno.test("log-probs that were asked for and are absent are an error", async () => {
   await assert.rejects(answered((body) => body), ProtocolError);
   const { wrapper } = wrap({ inputMode: "tokens" }, {
     change: (_, index) => index === 1 ? { logProbs: null } : {},
@@ -90,7 +104,9 @@ Deno.test("case 69: log-probs that were asked for and are absent are an error", 
   await assert.rejects(wrapper.call({ tokens: [[1], [2]] }), /row 1 came without/);
 });
 
-Deno.test("case 69: a server that does not return prompt ids nor tokenises is told apart", async () => {
+// case 69
+
+Deno.test("a server that does not return prompt ids nor tokenises is told apart", async () => {
   const { wrapper } = wrap({ inputMode: "tokens", generate: false }, {
     change: () => ({ promptLogProbs: Float32Array.of(NaN, NaN) }),
   });

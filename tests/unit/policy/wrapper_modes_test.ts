@@ -31,7 +31,8 @@ function goldenLengths(column: unknown): number[] {
 }
 
 for (const isPadded of [false, true]) {
-  Deno.test(`case 51: history mode gives TorchRL's rows, pad_output ${isPadded}`, async () => {
+  // case 51
+  Deno.test(`history mode gives TorchRL's rows, pad_output ${isPadded}`, async () => {
     const expected = await goldenRows(`wrap history pad=${isPadded ? "True" : "False"}`);
     const { wrapper } = wrap({ padOutput: isPadded, generateKwargs: { maxNewTokens: 4 } });
     const output = await wrapper.call({ history: [HI, HELLO] });
@@ -52,7 +53,9 @@ for (const isPadded of [false, true]) {
   });
 }
 
-Deno.test("case 50: the prompt is rendered with the generation prompt, one request row each", async () => {
+// case 50
+
+Deno.test("the prompt is rendered with the generation prompt, one request row each", async () => {
   const { wrapper, engine } = wrap();
   const output = await wrapper.call({ history: [HI, HELLO] });
   const prompt = output.text!.get("prompt");
@@ -60,7 +63,9 @@ Deno.test("case 50: the prompt is rendered with the generation prompt, one reque
   assert.deepEqual(engine.lastIds.map((ids) => bytes.decode(ids)), prompt);
 });
 
-Deno.test("case 52: the full ids decode to the full text, without an end marker of the template", async () => {
+// case 52
+
+Deno.test("the full ids decode to the full text, without an end marker of the template", async () => {
   const output = await wrap().wrapper.call({ history: [HI] });
   const full = bytes.decode(output.tokens.get("full")[0]!);
   assert.equal(full, output.text!.get("full")[0]);
@@ -71,7 +76,9 @@ Deno.test("case 52: the full ids decode to the full text, without an end marker 
   assert.equal(again, full + "<|im_end|>\n");
 });
 
-Deno.test("case 53: given prompt ids are sent as they are, end-of-sequence ids included", async () => {
+// case 53
+
+Deno.test("given prompt ids are sent as they are, end-of-sequence ids included", async () => {
   const { wrapper, engine } = wrap({ inputMode: "text" });
   const eos = bytes.idOf("<|endoftext|>")!;
   const ids = [1, 2, eos, 3];
@@ -83,7 +90,9 @@ Deno.test("case 53: given prompt ids are sent as they are, end-of-sequence ids i
   assert.deepEqual(lists(engine.lastIds), [ids, lists([bytes.encode("b")])[0]]);
 });
 
-Deno.test("case 53: padded prompt ids lose their pads and nothing else", async () => {
+// case 53
+
+Deno.test("padded prompt ids lose their pads and nothing else", async () => {
   const { wrapper, engine } = wrap({ inputMode: "tokens" });
   const eos = bytes.idOf("<|endoftext|>")!;
   const prompt = [Int32Array.of(1, 2, eos, 3), Int32Array.of(eos)];
@@ -91,7 +100,9 @@ Deno.test("case 53: padded prompt ids lose their pads and nothing else", async (
   assert.deepEqual(lists(engine.lastIds), [[1, 2, eos, 3], [eos]]);
 });
 
-Deno.test("case 54: without prompt ids those of the turn before are extended, else the text's", async () => {
+// case 54
+
+Deno.test("without prompt ids those of the turn before are extended, else the text's", async () => {
   const { wrapper, engine } = wrap();
   const first = await wrapper.call({ history: [HI] });
   const before = first.tokens.get("full")[0]!;
@@ -106,7 +117,9 @@ Deno.test("case 54: without prompt ids those of the turn before are extended, el
   assert.equal(bytes.decode(engine.lastIds[0]!), first.text!.get("prompt")[0]);
 });
 
-Deno.test("case 55: text is sent unchanged and comes back with ids, masks and log-probs", async () => {
+// case 55
+
+Deno.test("text is sent unchanged and comes back with ids, masks and log-probs", async () => {
   const expected = await goldenRows("wrap text pad=False");
   const { wrapper, engine } = wrap({ inputMode: "text" });
   const output = await wrapper.call({ text: ["Hi", "Hello there"] });
@@ -120,14 +133,18 @@ Deno.test("case 55: text is sent unchanged and comes back with ids, masks and lo
   assert.equal(output.history, undefined);
 });
 
-Deno.test("case 55: a server that returns no prompt ids is asked to tokenise first", async () => {
+// case 55
+
+Deno.test("a server that returns no prompt ids is asked to tokenise first", async () => {
   const { wrapper, engine } = wrap({ inputMode: "text" }, { returnsPromptIds: false });
   const output = await wrapper.call({ text: ["Hi"] });
   assert.deepEqual(lists(output.tokens.prompt), lists([bytes.encode("Hi")]));
   assert.deepEqual(lists(engine.lastIds), lists([bytes.encode("Hi")]));
 });
 
-Deno.test("case 56: the exact ids are sent, pads under the attention mask are not", async () => {
+// case 56
+
+Deno.test("the exact ids are sent, pads under the attention mask are not", async () => {
   const { wrapper, engine } = wrap({ inputMode: "tokens", inplace: false });
   const output = await wrapper.call({
     tokens: { prompt: [[0, 0, 5], [4, 5, 6]] },
@@ -143,7 +160,8 @@ Deno.test("case 56: the exact ids are sent, pads under the attention mask are no
 });
 
 for (const inputMode of ["history", "text", "tokens"] as const) {
-  Deno.test(`case 57: generate false scores the given tokens and samples nothing (${inputMode})`, async () => {
+  // case 57
+  Deno.test(`generate false scores the given tokens and samples nothing (${inputMode})`, async () => {
     const { wrapper, engine } = wrap({ inputMode, generate: false });
     const ids = Int32Array.of(3, 4, 5, 6);
     const input = {
@@ -169,7 +187,9 @@ for (const inputMode of ["history", "text", "tokens"] as const) {
   });
 }
 
-Deno.test("case 57: logProb scores the output of the same wrapper", async () => {
+// case 57
+
+Deno.test("logProb scores the output of the same wrapper", async () => {
   const { wrapper, engine } = wrap({ inplace: false });
   const output = await wrapper.call({ history: [HI] });
   const scores = await wrapper.logProb(output);
@@ -200,7 +220,9 @@ async function fiveTurns(
   }
 }
 
-Deno.test("case 58: next turns begin with the sampled ids (nextTurn)", async () => {
+// case 58
+
+Deno.test("next turns begin with the sampled ids (nextTurn)", async () => {
   const { wrapper } = wrap();
   await fiveTurns(
     async (output, turn) =>
@@ -209,7 +231,9 @@ Deno.test("case 58: next turns begin with the sampled ids (nextTurn)", async () 
   );
 });
 
-Deno.test("case 58: next turns begin with the sampled ids (same object, longer history)", async () => {
+// case 58
+
+Deno.test("next turns begin with the sampled ids (same object, longer history)", async () => {
   const { wrapper } = wrap();
   await fiveTurns(
     (output, turn) => {

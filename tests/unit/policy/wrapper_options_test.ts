@@ -33,7 +33,9 @@ async function wire(options: LLMWrapperOptions): Promise<Record<string, unknown>
   return sentSampling(server);
 }
 
-Deno.test("case 26: of two names of one parameter the older wins, with a warning", async () => {
+// case 26
+
+Deno.test("of two names of one parameter the older wins, with a warning", async () => {
   const warnings: string[] = [];
   const logger = { debug() {}, info() {}, error() {}, warn: (text: string) => warnings.push(text) };
   const params = await wire({ generateKwargs: { max_tokens: 20, max_new_tokens: 10 }, logger });
@@ -44,14 +46,18 @@ Deno.test("case 26: of two names of one parameter the older wins, with a warning
   assert.deepEqual(output.batchShape, [1, 2]);
 });
 
-Deno.test("case 27: the engine follows the same rule as the wrapper", async () => {
+// case 27
+
+Deno.test("the engine follows the same rule as the wrapper", async () => {
   await using server = standIn(healthyServer);
   await using engine = await AsyncSGLang.connect(server.url, { vocabSize: 1024 });
   await engine.generate("hi", { samplingParams: { max_new_tokens: 5, max_tokens: 7 } });
   assert.equal(sentSampling(server).max_new_tokens, 7);
 });
 
-Deno.test("case 28: values out of range are refused when the wrapper is made", () => {
+// case 28
+
+Deno.test("values out of range are refused when the wrapper is made", () => {
   const refused = (generateKwargs: LLMWrapperOptions["generateKwargs"], text: RegExp) =>
     assert.throws(
       () => new SGLangWrapper(new FakeEngine(), { generateKwargs }),
@@ -65,15 +71,21 @@ Deno.test("case 28: values out of range are refused when the wrapper is made", (
   refused({ do_sample: false, temperature: 0.5 }, /When do_sample=False.*temperature must be 0/);
 });
 
-Deno.test("case 29: do_sample false is temperature 0", async () => {
+// case 29
+
+Deno.test("do_sample false is temperature 0", async () => {
   assert.equal((await wire({ generateKwargs: { do_sample: false } })).temperature, 0);
 });
 
-Deno.test("case 30: stop_sequences is stop", async () => {
+// case 30
+
+Deno.test("stop_sequences is stop", async () => {
   assert.deepEqual((await wire({ generateKwargs: { stop_sequences: ["a"] } })).stop, ["a"]);
 });
 
-Deno.test("case 31: every parameter of SGLang passes through, unknown ones are refused", async () => {
+// case 31
+
+Deno.test("every parameter of SGLang passes through, unknown ones are refused", async () => {
   const params = await wire({
     generateKwargs: {
       ignore_eos: true,
@@ -94,7 +106,9 @@ Deno.test("case 31: every parameter of SGLang passes through, unknown ones are r
   );
 });
 
-Deno.test("case 32: a model given as an address is connected at the first call", async () => {
+// case 32
+
+Deno.test("a model given as an address is connected at the first call", async () => {
   await using server = standIn({
     ...healthyServer,
     "POST /generate": ({ body }) =>
@@ -124,19 +138,25 @@ Deno.test("an address that nobody answers at fails the call, and the next call t
   assert.deepEqual((await wrapper.call({ tokens: [[1]] })).batchShape, [1]);
 });
 
-Deno.test("case 33: an unknown input mode is refused", () => {
+// case 33
+
+Deno.test("an unknown input mode is refused", () => {
   const options = { inputMode: "x" } as unknown as LLMWrapperOptions;
   assert.throws(() => new SGLangWrapper(new FakeEngine(), options), /inputMode must be one of/);
 });
 
-Deno.test("case 34: scoring without log-probs is refused", () => {
+// case 34
+
+Deno.test("scoring without log-probs is refused", () => {
   assert.throws(
     () => wrap({ generate: false, returnLogProbs: false }),
     /returnLogProbs must be true/,
   );
 });
 
-Deno.test("case 35: keys read and written, by mode", () => {
+// case 35
+
+Deno.test("keys read and written, by mode", () => {
   const keys = (options: LLMWrapperOptions) => {
     const { wrapper } = wrap(options);
     return [wrapper.inKeys, wrapper.outKeys];
@@ -155,7 +175,9 @@ Deno.test("case 35: keys read and written, by mode", () => {
   ]);
 });
 
-Deno.test("case 36: a custom input key is read", async () => {
+// case 36
+
+Deno.test("a custom input key is read", async () => {
   const { wrapper, engine } = wrap({ inputMode: "tokens", inputKey: ["custom", "prompt"] });
   assert.deepEqual(wrapper.inKeys, [["custom", "prompt"]]);
   await wrapper.call({ custom: { prompt: [[7, 8]] } });
@@ -182,7 +204,9 @@ Deno.test("custom keys are written", async () => {
   ]);
 });
 
-Deno.test("case 37: in place updates the input, false and empty leave it alone", async () => {
+// case 37
+
+Deno.test("in place updates the input, false and empty leave it alone", async () => {
   const input = { history: [CHAT], extra: 1 };
   const fresh = await wrap({ inplace: false }).wrapper.call(input);
   assert.notEqual(fresh, input);
@@ -195,13 +219,17 @@ Deno.test("case 37: in place updates the input, false and empty leave it alone",
   assert.ok(same.history instanceof ChatHistory);
 });
 
-Deno.test("case 38: several samples cannot be written in place", () => {
+// case 38
+
+Deno.test("several samples cannot be written in place", () => {
   for (const inplace of [true, "empty"] as const) {
     assert.throws(() => wrap({ numSamples: 2, inplace }), /inplace must be false/);
   }
 });
 
-Deno.test("case 47: without log-probs none are asked for and none returned", async () => {
+// case 47
+
+Deno.test("without log-probs none are asked for and none returned", async () => {
   const { wrapper, engine } = wrap({ returnLogProbs: false, inplace: false });
   assert.ok(!wrapper.outKeys.includes("logProbs"));
   const output = await wrapper.call({ history: [CHAT] });
@@ -209,7 +237,9 @@ Deno.test("case 47: without log-probs none are asked for and none returned", asy
   assert.equal(engine.calls[0]!.options.returnLogProbs, false);
 });
 
-Deno.test("case 48: a new version keeps every option, overrides win", async () => {
+// case 48
+
+Deno.test("a new version keeps every option, overrides win", async () => {
   const { wrapper, engine } = wrap({
     generateKwargs: { stop: ["x"] },
     inputKey: ["my", "prompt"],
@@ -229,11 +259,15 @@ Deno.test("case 48: a new version keeps every option, overrides win", async () =
   });
 });
 
-Deno.test("case 49: there is no distribution object", () => {
+// case 49
+
+Deno.test("there is no distribution object", () => {
   assert.throws(() => wrap().wrapper.getDist(), UnsupportedError);
 });
 
-Deno.test("case 71: batch sizes must fit each other", () => {
+// case 71
+
+Deno.test("batch sizes must fit each other", () => {
   assert.doesNotThrow(() => wrap({ minBatchSize: 2, maxBatchSize: 5 }));
   assert.doesNotThrow(() => wrap({ minBatchSize: 3, maxBatchSize: 3 }));
   assert.throws(
@@ -242,12 +276,16 @@ Deno.test("case 71: batch sizes must fit each other", () => {
   );
 });
 
-Deno.test("case 72: batch sizes without batching are refused", () => {
+// case 72
+
+Deno.test("batch sizes without batching are refused", () => {
   assert.throws(() => wrap({ batching: false, minBatchSize: 2 }), ValidationError);
   assert.throws(() => wrap({ batching: false, maxBatchSize: 2 }), ValidationError);
 });
 
-Deno.test("case 73: with only a maximum the minimum is 1", async () => {
+// case 73
+
+Deno.test("with only a maximum the minimum is 1", async () => {
   const { wrapper } = wrap({ maxBatchSize: 2 });
   const state = wrapper.getBatchingState();
   assert.ok(state.batchingEnabled && state.minBatchSize === 1 && state.maxBatchSize === 2);

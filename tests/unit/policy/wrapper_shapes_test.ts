@@ -5,7 +5,9 @@ import { bytes, lists, wrap } from "./support.ts";
 
 const chat = (content: string) => [{ role: "user", content }];
 
-Deno.test("case 39: several samples are the last dimension, one request for each prompt", async () => {
+// case 39
+
+Deno.test("several samples are the last dimension, one request for each prompt", async () => {
   const { wrapper, engine } = wrap({ numSamples: 3 });
   const output = await wrapper.call({ history: [chat("a"), chat("bb")] });
   assert.deepEqual(output.batchShape, [2, 3]);
@@ -24,11 +26,15 @@ Deno.test("case 39: several samples are the last dimension, one request for each
   );
 });
 
-Deno.test("case 39: two different numbers of samples are refused", () => {
+// case 39
+
+Deno.test("two different numbers of samples are refused", () => {
   assert.throws(() => wrap({ numSamples: 2, generateKwargs: { n: 3 } }), /differs/);
 });
 
-Deno.test("case 40: a single conversation gives a batch of no dimension and single rows", async () => {
+// case 40
+
+Deno.test("a single conversation gives a batch of no dimension and single rows", async () => {
   const output = await wrap().wrapper.call({ history: chat("a") });
   assert.deepEqual(output.batchShape, []);
   assert.equal(output.text!.nested("response"), output.text!.only("response"));
@@ -37,7 +43,9 @@ Deno.test("case 40: a single conversation gives a batch of no dimension and sing
   assert.deepEqual(output.history!.full!.shape, [2]);
 });
 
-Deno.test("case 41: a batch of two dimensions keeps its shape", async () => {
+// case 41
+
+Deno.test("a batch of two dimensions keeps its shape", async () => {
   const { wrapper, engine } = wrap({ inputMode: "text" });
   const output = await wrapper.call({ text: [["a", "b"], ["c", "d"]] });
   assert.deepEqual(engine.calls[0]!.prompts.text, ["a", "b", "c", "d"]);
@@ -46,7 +54,8 @@ Deno.test("case 41: a batch of two dimensions keeps its shape", async () => {
 });
 
 for (const count of [1, 2, 3]) {
-  Deno.test(`case 42: ${count} prompts give ${count} rows everywhere`, async () => {
+  // case 42
+  Deno.test(`${count} prompts give ${count} rows everywhere`, async () => {
     const output = await wrap().wrapper.call({
       history: Array.from({ length: count }, (_, i) => chat(`${i}`)),
     });
@@ -57,7 +66,8 @@ for (const count of [1, 2, 3]) {
 }
 
 for (const inputMode of ["history", "text", "tokens"] as const) {
-  Deno.test(`case 43: a missing input is named (${inputMode})`, async () => {
+  // case 43
+  Deno.test(`a missing input is named (${inputMode})`, async () => {
     const { wrapper } = wrap({ inputMode });
     await assert.rejects(
       wrapper.call({ other: 1 }),
@@ -67,7 +77,9 @@ for (const inputMode of ["history", "text", "tokens"] as const) {
     );
   });
 
-  Deno.test(`case 45: an empty batch gives an empty result without a request (${inputMode})`, async () => {
+  // case 45
+
+  Deno.test(`an empty batch gives an empty result without a request (${inputMode})`, async () => {
     const { wrapper, engine } = wrap({ inputMode });
     const output = await wrapper.call({ [inputMode]: [] });
     assert.deepEqual([output.batchShape, output.tokens.get("full"), output.samples], [[0], [], []]);
@@ -75,7 +87,9 @@ for (const inputMode of ["history", "text", "tokens"] as const) {
   });
 }
 
-Deno.test("case 44: what is no history is refused by name", async () => {
+// case 44
+
+Deno.test("what is no history is refused by name", async () => {
   const { wrapper } = wrap();
   await assert.rejects(wrapper.call({ history: "Hi" as never }), /Expected History object/);
   await assert.rejects(
@@ -85,7 +99,9 @@ Deno.test("case 44: what is no history is refused by name", async () => {
   await assert.rejects(wrapper.call({ history: [[{ role: "user" }]] as never }), ValidationError);
 });
 
-Deno.test("case 46: a single message is taken as a conversation, with a warning", async () => {
+// case 46
+
+Deno.test("a single message is taken as a conversation, with a warning", async () => {
   const warnings: string[] = [];
   const logger = { debug() {}, info() {}, error() {}, warn: (text: string) => warnings.push(text) };
   const { wrapper } = wrap({ logger });

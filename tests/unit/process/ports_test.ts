@@ -6,7 +6,9 @@ import { FakeClock } from "../../_support/clock.ts";
 // Below the ports that Linux gives to outgoing connections, so that none of those is in the way.
 const range = { from: 10_000, to: 10_191 };
 
-Deno.test("case 18: a port that is picked is from 1 to 55535 and free", () => {
+// case 18
+
+Deno.test("a port that is picked is from 1 to 55535 and free", () => {
   for (let i = 0; i < 20; i++) {
     const port = getOpenPort();
     assert.ok(port >= 1 && port <= 55_535, `${port}`);

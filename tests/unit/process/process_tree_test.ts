@@ -20,7 +20,8 @@ test("exit code and last lines of a process that ends by itself are reported", a
   await Deno.remove(exit.logFile!);
 });
 
-test("case 17: the temporary log stays after a failure and goes after a clean end; stop works twice", async () => {
+// case 17
+test("the temporary log stays after a failure and goes after a clean end; stop works twice", async () => {
   const failed = await (await launchShell("echo why; exit 1")).wait();
   assert.ok(failed.logFile);
   assert.equal(await Deno.readTextFile(failed.logFile), "why\n");

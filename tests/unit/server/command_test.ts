@@ -14,7 +14,9 @@ function furtherArgs(options: Partial<SGLangServerOptions>): string[] {
   return argsOf(options).slice(argsOf({}).length);
 }
 
-Deno.test("case 15: the command names model, host, port and sizes first, then the other flags", () => {
+// case 15
+
+Deno.test("the command names model, host, port and sizes first, then the other flags", () => {
   const options = { model: "org/name", tpSize: 2, dpSize: 1, baseGpuId: 4, contextLength: 4096 };
   assert.deepEqual(launchArgs(options, ports), [
     ...["--model-path", "org/name"],
@@ -28,7 +30,9 @@ Deno.test("case 15: the command names model, host, port and sizes first, then th
   ]);
 });
 
-Deno.test("case 15: true gives the bare flag, false omits it, a list gives all its values", () => {
+// case 15
+
+Deno.test("true gives the bare flag, false omits it, a list gives all its values", () => {
   assert.deepEqual(furtherArgs({ disableCudaGraph: true, enableLora: false }), [
     "--disable-cuda-graph",
   ]);

@@ -72,7 +72,8 @@ test("a server is handed out once its health is good; stopping it twice is safe"
   assert.deepEqual(await leftOf([server.pid], { withinMs: 0 }), []);
 });
 
-test("case 16: a process that dies before it is ready fails at once, with code, hint and log", async (launch) => {
+// case 16
+test("a process that dies before it is ready fails at once, with code, hint and log", async (launch) => {
   await assert.rejects(launch("dies"), (error) => {
     assert.ok(error instanceof CrashedError);
     assert.equal(error.exitCode, 7);
@@ -82,7 +83,8 @@ test("case 16: a process that dies before it is ready fails at once, with code, 
   });
 });
 
-test("case 16: a deadline ends the process, then throws with its last words", async (launch) => {
+// case 16
+test("a deadline ends the process, then throws with its last words", async (launch) => {
   using clock = FakeClock.install({ skipUpToMs: 1000 });
   const heard = Promise.withResolvers<void>();
   const launching = launch("silent", { readyTimeoutMs: 3_600_000, onLog: () => heard.resolve() });

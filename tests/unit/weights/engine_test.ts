@@ -5,7 +5,9 @@ import { recordingGroups, weightsStandIn } from "../../_support/weights_stand_in
 const handlers = { "GET /health": () => new Response(null) };
 const weights = { "a.weight": { data: Float32Array.of(1, 2), shape: [2] } };
 
-Deno.test("case 20: every server joins with its rank; a refusal tells the server's words", async () => {
+// case 20
+
+Deno.test("every server joins with its rank; a refusal tells the server's words", async () => {
   await using one = weightsStandIn(handlers, { tp_size: 2 });
   await using two = weightsStandIn(handlers, { tp_size: 2 });
   await using three = weightsStandIn({
@@ -36,7 +38,9 @@ Deno.test("case 20: every server joins with its rank; a refusal tells the server
   );
 });
 
-Deno.test("case 21: updates before the group are refused", async () => {
+// case 21
+
+Deno.test("updates before the group are refused", async () => {
   await using server = weightsStandIn(handlers);
   await using engine = await AsyncSGLang.connect(server.url);
   const expected = { code: "state", message: /Weight update group not initialized/ };
@@ -47,7 +51,9 @@ Deno.test("case 21: updates before the group are refused", async () => {
   );
 });
 
-Deno.test("case 22: no weights are warned of and send nothing", async () => {
+// case 22
+
+Deno.test("no weights are warned of and send nothing", async () => {
   const warnings: string[] = [];
   const logger = {
     debug() {},

@@ -13,7 +13,9 @@ const PAUSE = "TORCHRL_SGLANG_PAUSE_GENERATION_MODE";
 const FLUSH = "TORCHRL_SGLANG_WEIGHT_SYNC_FLUSH_CACHE";
 const env = (values: Record<string, string>) => (name: string) => values[name];
 
-Deno.test("case 80: slashes trimmed, world size 1 + workers, automatic port, a receiver", async () => {
+// case 80
+
+Deno.test("slashes trimmed, world size 1 + workers, automatic port, a receiver", async () => {
   const scheme = new SGLangWeightSyncScheme({ serverUrl: `${serverUrl}//`, env: noEnv });
   assert.equal(scheme.serverUrl, serverUrl);
   assert.equal(scheme.worldSize, 2);
@@ -25,14 +27,18 @@ Deno.test("case 80: slashes trimmed, world size 1 + workers, automatic port, a r
   assert.ok(receiver instanceof SGLangWeightReceiver);
 });
 
-Deno.test("case 81: devices by index and by name", () => {
+// case 81
+
+Deno.test("devices by index and by name", () => {
   assert.deepEqual([null, "cuda:1", "cuda", 5, undefined].map(parseDevice), [0, 1, 0, 5, 0]);
   for (const device of ["cpu", "cuda:", -1, 1.5]) {
     assert.throws(() => parseDevice(device), /device must be/);
   }
 });
 
-Deno.test("case 88: flush follows the pause mode", () => {
+// case 88
+
+Deno.test("flush follows the pause mode", () => {
   const flushOf = (pauseMode: "abort" | "retract" | "in_place") =>
     new SGLangWeightSyncScheme({ serverUrl, pauseMode, env: noEnv }).flushCache;
   assert.equal(flushOf("abort"), true);
@@ -41,7 +47,9 @@ Deno.test("case 88: flush follows the pause mode", () => {
   assert.equal(flushOf("in_place"), "if_idle");
 });
 
-Deno.test("case 89: an explicit flush needs pause mode abort", () => {
+// case 89
+
+Deno.test("an explicit flush needs pause mode abort", () => {
   for (const pauseMode of ["retract", "in_place"] as const) {
     assert.throws(
       () => new SGLangWeightSyncScheme({ serverUrl, pauseMode, flushCache: true, env: noEnv }),
@@ -55,7 +63,9 @@ Deno.test("case 89: an explicit flush needs pause mode abort", () => {
   );
 });
 
-Deno.test("case 90: an explicit value wins over the variable, which warns once under retract", () => {
+// case 90
+
+Deno.test("an explicit value wins over the variable, which warns once under retract", () => {
   const warnings: string[] = [];
   const logger = {
     debug() {},
@@ -83,7 +93,9 @@ Deno.test("case 90: an explicit value wins over the variable, which warns once u
   assert.throws(() => resolve({}, { [FLUSH]: "maybe" }), /must be 1 or 0/);
 });
 
-Deno.test("case 91: the pause mode comes from the variable; an unknown one lists the three", () => {
+// case 91
+
+Deno.test("the pause mode comes from the variable; an unknown one lists the three", () => {
   const scheme = new SGLangWeightSyncScheme({ serverUrl, env: env({ [PAUSE]: "in_place" }) });
   assert.equal(scheme.pauseMode, "in_place");
   assert.throws(
@@ -95,7 +107,9 @@ Deno.test("case 91: the pause mode comes from the variable; an unknown one lists
   );
 });
 
-Deno.test("case 97: types by torch's names; an unknown one is an error", () => {
+// case 97
+
+Deno.test("types by torch's names; an unknown one is an error", () => {
   assert.deepEqual(["bfloat16", "float8_e4m3fn", "torch.bool"].map(parseDType), [
     "bfloat16",
     "float8_e4m3fn",

@@ -25,7 +25,9 @@ function schemeFor(url: string, options: GivenOptions = {}) {
   } as WeightSyncOptions);
 }
 
-Deno.test("case 82: no connection before init", async () => {
+// case 82
+
+Deno.test("no connection before init", async () => {
   await using server = weightsStandIn();
   await using sender = schemeFor(server.url).createSender();
   assert.equal(sender.checkConnection(), false);
@@ -33,7 +35,9 @@ Deno.test("case 82: no connection before init", async () => {
   assert.equal(sender.checkConnection(), true);
 });
 
-Deno.test("case 83: an update before init, and an init by another rank, are refused", async () => {
+// case 83
+
+Deno.test("an update before init, and an init by another rank, are refused", async () => {
   await using server = weightsStandIn();
   await using receiver = new SGLangWeightReceiver({ serverUrl: server.url });
   await assert.rejects(
@@ -45,7 +49,9 @@ Deno.test("case 83: an update before init, and an init by another rank, are refu
   assert.deepEqual(server.calls, []);
 });
 
-Deno.test("case 84: a sender without transport, without model, with a collected model", async () => {
+// case 84
+
+Deno.test("a sender without transport, without model, with a collected model", async () => {
   await using server = weightsStandIn();
   await using sender = schemeFor(server.url).createSender();
   await assert.rejects(sender.updateWeights(state), { message: /Transport not initialized/ });
@@ -60,7 +66,8 @@ Deno.test("case 84: a sender without transport, without model, with a collected 
   await assert.rejects(sender.updateWeights(), { message: /Model reference is no longer valid/ });
 });
 
-Deno.test("cases 85, 86, 87: pause, idle, update beside the broadcasts, resume", async () => {
+// case 85, 86, 87
+Deno.test("pause, idle, update beside the broadcasts, resume", async () => {
   let flushes = 0;
   await using server = weightsStandIn({
     // A request was on its way to the queue.
@@ -103,7 +110,9 @@ Deno.test("cases 85, 86, 87: pause, idle, update beside the broadcasts, resume",
   assert.equal(server.weightVersion, "v1");
 });
 
-Deno.test("case 86: with buckets one request carries the bytes of all in one broadcast", async () => {
+// case 86
+
+Deno.test("with buckets one request carries the bytes of all in one broadcast", async () => {
   await using server = weightsStandIn();
   const groups = recordingGroups();
   await using sender = schemeFor(server.url, { openGroup: groups.openGroup }).createSender();
@@ -119,7 +128,9 @@ Deno.test("case 86: with buckets one request carries the bytes of all in one bro
   );
 });
 
-Deno.test("case 92: a refused update tells the server's words, and generation is resumed", async () => {
+// case 92
+
+Deno.test("a refused update tells the server's words, and generation is resumed", async () => {
   await using server = weightsStandIn({
     "POST /update_weights_from_distributed": () =>
       Response.json({ success: false, message: "boom" }),
@@ -155,7 +166,9 @@ Deno.test("a server that may hold part of the weights stays paused, unless told 
   }
 });
 
-Deno.test("case 93: a failing resume is told after a good update, and hidden after a bad one", async () => {
+// case 93
+
+Deno.test("a failing resume is told after a good update, and hidden after a bad one", async () => {
   const refuse = () => new Response("no", { status: 500 });
   await using good = weightsStandIn({ "POST /continue_generation": refuse });
   await using sender = schemeFor(good.url).createSender();
@@ -171,7 +184,9 @@ Deno.test("case 93: a failing resume is told after a good update, and hidden aft
   await assert.rejects(second.updateWeights(state), /boom/);
 });
 
-Deno.test("case 94: missing and changed weights are named, extra ones stay behind", async () => {
+// case 94
+
+Deno.test("missing and changed weights are named, extra ones stay behind", async () => {
   await using server = weightsStandIn();
   const groups = recordingGroups();
   await using sender = schemeFor(server.url, { openGroup: groups.openGroup }).createSender();
@@ -193,7 +208,9 @@ Deno.test("case 94: missing and changed weights are named, extra ones stay behin
   assert.equal(report.tensors, 3);
 });
 
-Deno.test("case 95: a collector that throws does not keep the others from being told", async () => {
+// case 95
+
+Deno.test("a collector that throws does not keep the others from being told", async () => {
   await using server = weightsStandIn();
   await using sender = schemeFor(server.url).createSender();
   await sender.initAllWorkersGroup(metadata);
@@ -222,7 +239,9 @@ Deno.test("a collector is told once what syncs do with running requests", async 
   }
 });
 
-Deno.test("case 96: every group has a name of its own", async () => {
+// case 96
+
+Deno.test("every group has a name of its own", async () => {
   await using server = weightsStandIn();
   const groups = recordingGroups();
   const scheme = schemeFor(server.url, { openGroup: groups.openGroup });
@@ -237,7 +256,9 @@ Deno.test("case 96: every group has a name of its own", async () => {
   );
 });
 
-Deno.test("case 98: both strategies work, nested and flat", async () => {
+// case 98
+
+Deno.test("both strategies work, nested and flat", async () => {
   await using server = weightsStandIn();
   const nested = {
     "0": { weight: state["0.weight"], bias: state["0.bias"] },
