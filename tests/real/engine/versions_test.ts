@@ -9,6 +9,7 @@ Deno.test("no row of a replica that was killed and came back with old weights co
   const report = await runVersionsSoak(pair, { durationMs: 300_000, kills: 2, seed: 1 });
   const { kills, syncs, rows, wrongRows, lostRows, doubledRows, versionsTwice } = report;
   assert.equal(kills, 2);
+  assert.equal(report.fewestServers, 2, "one that died was forgotten");
   assert.ok(syncs > 0 && rows > 0, `${syncs} syncs, ${rows} rows`);
   assert.deepEqual({ wrongRows, lostRows, doubledRows, versionsTwice }, {
     wrongRows: 0,
