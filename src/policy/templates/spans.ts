@@ -47,7 +47,7 @@ export function renderWithSpans(
   const silent = spoken.filter(({ role }) => role === "assistant").map(saysNothing);
   const words = shownWords(messages, options, text);
   const hasBlocks = generated.length > 0 && !generated.includes(null);
-  checkShown(words, hasBlocks);
+  checkShown(words);
   if (hasBlocks) {
     checkCovered(blocks, assistants.filter((_, index) => !silent[index]), whole);
     return { text, spans: blocks };
@@ -69,20 +69,17 @@ export function renderWithSpans(
 }
 
 /**
- * Of each assistant's message a template must show something, if only its calls or its thoughts. One
- * with `{% generation %}` blocks that knows no calls may leave them out, as in transformers.
+ * Of what an assistant said a template must show something, if only its calls or its thoughts. One that
+ * knows no calls may leave them out, as transformers does: what is marked is what is shown.
  */
-function checkShown(words: readonly ShownWord[], hasBlocks: boolean): void {
+function checkShown(words: readonly ShownWord[]): void {
   const messages = Map.groupBy(words.filter((one) => one.isAssistant), ({ message }) => message);
   for (const [message, own] of messages) {
     const isShown = own.some(({ places }) => places.length > 0);
-    const isExpected = own.some(({ mayBeLeftOut, isCall }) =>
-      !mayBeLeftOut && !(isCall && hasBlocks)
-    );
-    if (isShown || !isExpected) continue;
+    if (isShown || own.every(({ mayBeLeftOut, isCall }) => mayBeLeftOut || isCall)) continue;
     throw new ValidationError(
       `The chat template shows nothing of what the assistant wrote in message ${message}, so its ` +
-        "tokens cannot be marked. It may know no calls of tools, or want contents as parts, such as " +
+        "tokens cannot be marked. It may want contents as parts, such as " +
         '[{ type: "text", text: "…" }]',
     );
   }
