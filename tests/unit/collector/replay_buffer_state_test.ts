@@ -40,7 +40,8 @@ const anyRow = fc.record({
 }).map(({ dialog, reward, logs, prompt, versions, experts, text, info }) => {
   const count = logs?.length ?? 3;
   return rowOf(dialog, {
-    reward,
+    // JSON has no -0, and a reward of -0 is one of 0.
+    reward: reward + 0,
     responseIds: Int32Array.from({ length: count }, (_, i) => i * 7 - 1),
     logProbs: logs === null ? null : Float32Array.from(logs),
     promptIds: prompt === null ? null : Int32Array.from(prompt),
