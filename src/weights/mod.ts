@@ -11,6 +11,7 @@ export type { FleetSync } from "./fleet_sync.ts";
 export { DEFAULT_DEADLINES, type WeightDeadlines } from "./deadlines.ts";
 export {
   type DiskOptions,
+  type NameCheck,
   type NcclLibraries,
   type VerifyLevel,
   type WeightEngine,
@@ -24,6 +25,7 @@ export {
 export { type ReceiverGroup, type ReceiverUpdate, SGLangWeightReceiver } from "./receiver.ts";
 export { SGLangWeightSyncScheme } from "./scheme.ts";
 export { type DeclaredMetadata, SGLangWeightSender, type UpdateWeightsOptions } from "./sender.ts";
+export type { WeightCheck } from "./sync/check.ts";
 export { metadataOf, type ModelMetadata } from "./sync/names.ts";
 export {
   type OnProgress,

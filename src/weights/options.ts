@@ -14,6 +14,9 @@ export type WeightStrategy = "tensordict" | "state_dict";
 /** What is asked of the servers before a sync counts as done. */
 export type VerifyLevel = "version" | "sample" | "checksum" | "off";
 
+/** What the names of weights are compared with: see the option `nameCheck`. */
+export type NameCheck = "servers" | "where_possible" | "off";
+
 /** A server to update. */
 export interface WeightWorker {
   /** Address of the server itself, not of a router. */
@@ -95,8 +98,12 @@ export interface WeightSyncFields {
   readonly flushCache?: boolean | undefined;
   /** What proves the landing. Default `"version"`. */
   readonly verify?: VerifyLevel | undefined;
-  /** What the names are checked with when none are declared. Default `"servers"`. */
-  readonly nameCheck?: "servers" | "off" | undefined;
+  /**
+   * What the names are checked with when none are declared. `"servers"`: the checkpoint that the
+   * servers have, which must be readable here; `"where_possible"`: the same, but a model whose folder
+   * is not here is a warning to `logger`; `"off"`: nothing. Default `"servers"`.
+   */
+  readonly nameCheck?: NameCheck | undefined;
   /**
    * Your word that weights share memory: tied name to kept name. A tied one may stay behind when the
    * kept one is sent. Default: `lm_head` with the embedding, if the config of the servers' model says

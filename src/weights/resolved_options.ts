@@ -10,6 +10,7 @@ import type {
   DiskOptions,
   FieldsOfTransport,
   GivenOptions,
+  NameCheck,
   NcclLibraries,
   VerifyLevel,
   WeightStrategy,
@@ -100,7 +101,7 @@ export interface ResolvedOptions {
   /** `undefined`: always in mode abort, else if idle. */
   readonly flushCache: boolean | undefined;
   readonly verify: VerifyLevel;
-  readonly nameCheck: "servers" | "off";
+  readonly nameCheck: NameCheck;
   readonly tiedWeights: ReadonlyMap<string, string> | undefined;
   /** `"where_possible"`: weights in memory of a GPU are let through, and the report says so. */
   readonly finite: boolean | "where_possible";
@@ -139,7 +140,7 @@ export function resolveOptions(options: GivenOptions): ResolvedOptions {
   }
   requireOneOf("verify", options.verify, ["version", "sample", "checksum", "off"]);
   const verify = options.verify ?? "version";
-  requireOneOf("nameCheck", options.nameCheck, ["servers", "off"]);
+  requireOneOf("nameCheck", options.nameCheck, ["servers", "where_possible", "off"]);
   requireOneOf("whenBusy", options.whenBusy, ["wait", "throw"]);
   requireOneOf("whenUnreachable", options.whenUnreachable, ["throw", "skip"]);
   requireOneOf("whenMissed", options.whenMissed, ["keep_paused", "resume"]);

@@ -13,6 +13,7 @@ import { onAllSettled } from "./fleet/on_all.ts";
 import type { ResolvedOptions } from "./resolved_options.ts";
 import type { WeightSource } from "./source/source.ts";
 import { stepFailed } from "./sync/failure.ts";
+import { checkSource, type WeightCheck } from "./sync/check.ts";
 import type { ModelMetadata } from "./sync/names.ts";
 import { type OnProgress, Steps } from "./sync/progress.ts";
 import type { WeightSyncReport } from "./sync/report.ts";
@@ -189,6 +190,28 @@ export class SGLangWeightSender implements AsyncDisposable {
     });
     await tellCollectors(this.#collectors, report.version, settings.logger);
     return report;
+  }
+
+  /**
+   * Compares weights with the servers' models, as {@linkcode SGLangWeightSender.updateWeights} would,
+   * and sends nothing. Only names, types and shapes are looked at.
+   *
+   * @param weights Default: those of the registered model.
+   * @throws {ValidationError} The weights do not fit.
+   * @throws {WeightSyncError} A server failed in phase `"probe"` or `"check"`.
+   */
+  async checkWeights(weights?: ModelInput, call: ReceiverCall = {}): Promise<WeightCheck> {
+    this.#requireOpen();
+    const options = optionsOf(this.#receiver);
+    const plain = toSource(weights ?? this.#model.get(), options.strategy);
+    const source = options.castFloat32To === undefined ? plain : castToBFloat16(plain);
+    using _turn = await this.#takeTurn("checkWeights", call.signal);
+    const signal = this.#untilClosed(call.signal);
+    await this.#receiver.probe({ signal });
+    const servers = fleetOf(this.#receiver).participants;
+    const { name: transport } = await this.#transportFor(servers);
+    const check = { source, declared: this.#declared, options, servers, signal };
+    return { transport, ...await checkSource(check) };
   }
 
   /** Lets those who look see how far a sync is. */

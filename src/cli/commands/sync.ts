@@ -1,10 +1,11 @@
 import { Option } from "commander";
 import type { Command } from "commander";
-import { openCheckpoint, tensorSizeBytes } from "../../checkpoint/mod.ts";
 import { SGLangClient } from "../../client/mod.ts";
 import { SGLangError, ValidationError } from "../../errors.ts";
+import { type Logger, silentLogger } from "../../internal/logger.ts";
 import { safetensors } from "../../weights/source/mod.ts";
 import {
+  type NameCheck,
   type SGLangWeightSender,
   SGLangWeightSyncScheme,
   type VerifyLevel,
@@ -12,6 +13,7 @@ import {
   type WeightSyncOptions,
   type WeightSyncReport,
 } from "../../weights/mod.ts";
+import { UnreadableModelError } from "../../weights/sync/names.ts";
 import type { TransportName } from "../../weights/transport/mod.ts";
 import type { PauseMode } from "../../client/types.ts";
 import { defaultControlPort, tellSynced } from "../control_client.ts";
@@ -27,6 +29,7 @@ import {
 } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
 import { jsonLine } from "../json_lines.ts";
+import { messageOf } from "../../internal/thrown.ts";
 import type { CommandContext } from "../program.ts";
 import { ProgressLine } from "../progress.ts";
 import { checkpointBefore } from "../rollback.ts";
@@ -36,6 +39,7 @@ interface Options extends FleetOptions {
   readonly serversSeeDevice?: boolean;
   readonly pauseMode: PauseMode;
   readonly verify: VerifyLevel;
+  readonly nameCheck: NameCheck;
   readonly weightVersion?: string | undefined;
   readonly bucketMb: number;
   readonly masterAddress?: string | undefined;
@@ -61,7 +65,11 @@ The version is the checkpoint's name, such as step-20; a name that the servers h
 suffix. With --watch, CHECKPOINT may be a folder of checkpoints: the newest complete one is pushed,
 and every newer one when it has been written. Newer is the higher number in its name, then what a
 "latest" file or link names, then the later time. A push that fails is reported and the next one is
-tried.`;
+tried.
+
+The names of the weights are compared with the model's folder that the servers tell, because a server
+ignores unknown names without a word. Where that folder is not on this machine, the push goes on with
+a warning; with --name-check servers it does not, with --name-check off the folder is not looked at.`;
 
 /** Adds `sync`. */
 export function addSync(program: Command, { io }: CommandContext): void {
@@ -82,6 +90,10 @@ export function addSync(program: Command, { io }: CommandContext): void {
     .addOption(
       new Option("--verify <level>", "what proves that the weights landed")
         .choices(["version", "sample", "checksum", "off"]).default("version"),
+    )
+    .addOption(
+      new Option("--name-check <how>", "compare the weights' names with the servers' model folder")
+        .choices(["servers", "where_possible", "off"]).default("where_possible"),
     )
     .option("--weight-version <name>", "version to set (default: the checkpoint's name)")
     .option("--bucket-mb <size>", "limit of a bucket, in MiB", wholeNumber(1), 512)
@@ -107,6 +119,39 @@ export function addSync(program: Command, { io }: CommandContext): void {
 }
 
 async function sync(given: string, options: Options, io: CliIo): Promise<void> {
+  try {
+    await syncOnce(given, options, io);
+  } catch (error) {
+    throw inOptions(error);
+  }
+}
+
+/** The same error, told by the options of this command and not by those of the library. */
+function inOptions(error: unknown): unknown {
+  if (!(error instanceof UnreadableModelError)) return error;
+  return new ValidationError(
+    `${error.problem}. Mount it at the same path, or give --name-check where_possible to push all ` +
+      "the same",
+    { cause: error },
+  );
+}
+
+/** Warnings on the error output, each once. */
+function warnings(io: CliIo): Logger {
+  const told = new Set<string>();
+  return {
+    ...silentLogger,
+    warn(message) {
+      if (told.has(message)) return;
+      // A watch may run for months.
+      if (told.size >= 100) told.clear();
+      told.add(message);
+      io.err(`${io.isTerminal ? "\r\x1b[K" : ""}warning: ${message}\n`);
+    },
+  };
+}
+
+async function syncOnce(given: string, options: Options, io: CliIo): Promise<void> {
   if (options.watch && (options.rollback !== undefined || options.dryRun)) {
     throw new ValidationError("--watch goes with neither --rollback nor --dry-run");
   }
@@ -118,6 +163,8 @@ async function sync(given: string, options: Options, io: CliIo): Promise<void> {
     serversSeeDevice: options.serversSeeDevice,
     pauseMode: options.pauseMode,
     verify: options.verify,
+    nameCheck: options.nameCheck,
+    logger: warnings(io),
     bucketBytes: options.bucketMb * 2 ** 20,
     masterAddress: options.masterAddress,
     ...(options.diskFolder === undefined ? {} : { disk: { folder: options.diskFolder } }),
@@ -133,7 +180,7 @@ async function sync(given: string, options: Options, io: CliIo): Promise<void> {
     steps: options.rollback === true ? 1 : options.rollback,
     signal: io.signal,
   });
-  if (options.dryRun) return await tellPlan({ checkpoint, servers, versions, options, io });
+  if (options.dryRun) return await tellPlan(sender, { checkpoint, servers, versions, options, io });
   await sender.initAllWorkersGroup(undefined, { signal: io.signal });
   if (!options.watch) return await push(sender, { checkpoint, options, io });
   io.err(`Watching ${checkpoint}; Ctrl-C ends it\n`);
@@ -149,7 +196,7 @@ async function sync(given: string, options: Options, io: CliIo): Promise<void> {
       await push(sender, { checkpoint: folder, options, io });
     } catch (error) {
       if (io.signal.aborted || !(error instanceof SGLangError)) throw error;
-      io.err(`error: ${folder} was not pushed: ${error.message}\n`);
+      io.err(`error: ${folder} was not pushed: ${messageOf(inOptions(error))}\n`);
     }
   }
 }
@@ -174,25 +221,30 @@ interface Plan {
   readonly io: CliIo;
 }
 
-/** What a sync would do; the checkpoint's headers are read. */
-async function tellPlan({ checkpoint, servers, versions, options, io }: Plan): Promise<void> {
-  await using opened = await openCheckpoint(checkpoint, { signal: io.signal });
-  const sizes = [...opened.tensors.values()].map(tensorSizeBytes);
+/** What a sync would do; the checkpoint's headers are read, and compared as the sync would. */
+async function tellPlan(
+  sender: SGLangWeightSender,
+  { checkpoint, servers, versions, options, io }: Plan,
+): Promise<void> {
+  const check = await sender.checkWeights(safetensors(checkpoint), { signal: io.signal });
   const plan = {
     checkpoint,
     version: options.weightVersion ?? checkpointName(checkpoint),
-    tensors: sizes.length,
-    sizeBytes: sizes.reduce((sum, size) => sum + size, 0),
-    servers: servers.map(({ url, tpSize }, i) => ({ url, tpSize, weightVersion: versions[i] })),
+    ...check,
+    servers: servers.map(({ url, tpSize }, i) => ({
+      server: url,
+      tpSize,
+      weightVersion: versions[i],
+    })),
   };
   if (options.json) return io.out(jsonLine(plan));
   io.out(
     `would push ${plan.checkpoint} as ${plan.version}: ${plan.tensors} tensors, ${
       (plan.sizeBytes / 1e6).toFixed(1)
-    } MB\n`,
+    } MB by ${plan.transport}\n`,
   );
-  for (const { url, weightVersion } of plan.servers) {
-    io.out(`  to ${url}, which has ${weightVersion ?? "no version"}\n`);
+  for (const { server, weightVersion } of plan.servers) {
+    io.out(`  to ${server}, which has ${weightVersion ?? "no version"}\n`);
   }
 }
 

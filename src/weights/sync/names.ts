@@ -194,17 +194,20 @@ export async function referencesOf(
       tied: tiedWeights ?? new Map(),
     }];
   }
-  if (nameCheck === "off") {
-    return [{
-      reference: asMetadata(open),
-      referenceLabel: "the source itself",
-      kind: "declared",
-      tied: new Map(),
-    }];
-  }
+  const unchecked: CheckOptions = {
+    reference: asMetadata(open),
+    referenceLabel: "the source itself",
+    kind: "declared",
+    tied: new Map(),
+  };
+  if (nameCheck === "off") return [unchecked];
   const models = await servedModels(servers, { ...request.options.deadlines, signal });
-  return await Promise.all(models.map(async ({ modelPath, tokenizerPath, dtype, url }) => {
-    const model = await readModel(modelPath, tokenizerPath, signal);
+  const found = await Promise.all(models.map(async ({ modelPath, tokenizerPath, dtype, url }) => {
+    const model = await readModel(modelPath, tokenizerPath, signal).catch((error) => {
+      if (nameCheck !== "where_possible" || !(error instanceof UnreadableModelError)) throw error;
+      request.options.logger.warn(`${error.problem}; they are sent unchecked`);
+    });
+    if (model === undefined) return undefined;
     return {
       reference: await withServedTypes(model.names, { modelPath, tokenizerPath, dtype, signal }),
       referenceLabel: models.length === 1
@@ -214,6 +217,26 @@ export async function referencesOf(
       tied: tiedWeights ?? tiedHead(model, open),
     } as const;
   }));
+  const readable = found.filter((model) => model !== undefined);
+  return readable.length === 0 ? [unchecked] : readable;
+}
+
+/** The folder of the servers' model is not here, so the names cannot be compared with it. */
+export class UnreadableModelError extends ValidationError {
+  /** What could not be done and why, without what to do about it. */
+  readonly problem: string;
+  /** Makes the error. */
+  constructor(modelPath: string, cause: Error) {
+    const problem = "The names of the weights could not be checked, because the servers' model " +
+      `"${modelPath}" cannot be read here (${cause.message}); a server ignores unknown names ` +
+      "without a word";
+    super(
+      `${problem}. Give the expected weights to initAllWorkersGroup(), for example ` +
+        'await metadataOf(safetensors(folder)), or set nameCheck: "where_possible" or "off"',
+      { cause },
+    );
+    this.problem = problem;
+  }
 }
 
 /** A model, and the first server that has it. */
@@ -317,13 +340,9 @@ async function readModel(
       ? undefined
       : await readFolder(tokenizerPath, signal).catch(() => undefined);
     if (second !== undefined) return second;
-    throw new ValidationError(
-      `The names of the weights could not be checked, because the servers' model "${modelPath}" ` +
-        `cannot be read here (${cause.message}); a server ignores unknown names without a word. ` +
-        `Give the expected weights to initAllWorkersGroup(), for example ` +
-        `await metadataOf(safetensors(folder)), or set nameCheck: "off"`,
-      { cause },
-    );
+    // Whether it is here is not known before it may be read.
+    if (cause.code === "permission") throw cause;
+    throw new UnreadableModelError(modelPath, cause);
   }
 }
 

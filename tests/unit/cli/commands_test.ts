@@ -235,7 +235,11 @@ Deno.test("sync --rollback goes back by step, past what is not whole; --dry-run 
     assert.equal(planned.code, 0, planned.err);
     const [plan] = jsonLines(planned.out);
     assert.equal(plan!.checkpoint, join(folder, "step-2"));
-    assert.deepEqual(plan!.servers, [{ url: server.url, tp_size: 1, weight_version: "step-10" }]);
+    assert.deepEqual(plan!.servers, [{
+      server: server.url,
+      tp_size: 1,
+      weight_version: "step-10",
+    }]);
     assert.equal(server.stats.weightVersion, "step-10");
     assert.equal((await sync(folder, "--rollback", "2")).code, 0);
     assert.equal(server.stats.weightVersion, "step-1");

@@ -42,12 +42,27 @@ Deno.test("sync needs the network of this machine and the checkpoint", async () 
   const next = await tinyCheckpoint({ seed: 1 });
   const args = ["sync", next, "-s", server.url];
   const net = "--allow-net=127.0.0.1";
-  const { code, err } = await process([net], args);
-  assert.notEqual(code, 0);
-  assert.ok(err.includes("--allow-read"), err);
   // The checkpoint that the server reports is read too: its names are compared before anything is sent.
-  const done = await process([net, `--allow-read=${next},${await tinyCheckpoint()}`], args);
-  assert.equal(done.code, 0, done.err);
+  const model = await tinyCheckpoint();
+  for (
+    const [allowed, missing] of [[[net], next], [[net, `--allow-read=${next}`], model]] as const
+  ) {
+    for (const more of [[], ["--dry-run"]]) {
+      const { code, err } = await process(allowed, [...args, ...more]);
+      assert.equal(code, 4, err);
+      assert.ok(err.includes(`--allow-read=${missing}`), err);
+    }
+  }
+  const unchecked = [...args, "--name-check", "off"];
+  for (
+    const [read, call] of [[`--allow-read=${next},${model}`, args], [
+      `--allow-read=${next}`,
+      unchecked,
+    ]] as const
+  ) {
+    const done = await process([net, read], call);
+    assert.equal(done.code, 0, done.err);
+  }
 });
 
 /** The command line in a shell, so that pipes are real. */
