@@ -113,7 +113,8 @@ export abstract class FleetEngine extends RLSGLangEngine {
 
   /**
    * Takes a server out of rotation until a sync or {@linkcode FleetEngine.refitWorker} reached it,
-   * whatever it says of its weights, and also with `quarantine: false`.
+   * whatever it says of its weights, and also with `quarantine: false`. One that is started again is
+   * judged by its weights.
    *
    * @throws {StateError} It is not there.
    */

@@ -163,6 +163,8 @@ export class Member implements SGLangWorker {
   /** It was started again: what a sync once gave it is gone. */
   startedAnew(versionBefore: string | null): void {
     this.#syncedTo = undefined;
+    // Held was the process that is gone; of the new one its weights decide.
+    this.#isHeld = false;
     if (this.#weightVersion !== versionBefore) this.#fellBackTo = this.#weightVersion;
   }
 

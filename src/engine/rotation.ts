@@ -51,6 +51,8 @@ export class Rotation {
   #routerStarts = 0;
   /** Syncs that run: until they end, servers rightly say odd things. */
   #syncs = 0;
+  /** What the last server that served without a sync of ours said; the weights are the fleet's. */
+  #lastServed: string | undefined;
 
   constructor(options: RotationOptions) {
     this.#options = options;
@@ -157,7 +159,14 @@ export class Rotation {
     // Whoever took it out meanwhile knew more.
     if (!member.isSynced || this.#decisions.get(member) !== decision) return;
     member.admit(reason);
+    this.#served(member);
     pool.changed();
+  }
+
+  /** Notes what the fleet serves, as long as no sync of ours says it. */
+  #served({ weightVersion }: Member): void {
+    if (this.#options.ledger.current !== undefined || weightVersion === null) return;
+    this.#lastServed = weightVersion;
   }
 
   /** Gives a server the adapters that the others have; without them it does not serve. */
@@ -255,7 +264,7 @@ export class Rotation {
       else await this.admit(member, "it was given its adapters");
     } else if (member.state === "quarantined" && !member.isHeld) {
       await this.admit(member, "it has the fleet's weights");
-    }
+    } else if (member.isServing) this.#served(member);
   }
 
   #isSuspicious(version: string): boolean {
@@ -268,14 +277,21 @@ export class Rotation {
   /** Before the first sync the servers' own versions are all there is to compare. */
   #objectionBeforeSyncs(member: Member): string | undefined {
     const { weightVersion: said, fellBackTo, state } = member;
+    const { ledger } = this.#options;
     if (fellBackTo !== undefined && fellBackTo === said) {
       return `it was started again and says that its weights are "${said}"`;
     }
     if (state === "serving") return undefined;
     const others = this.#options.pool.serving.filter((one) => one !== member);
-    if (others.length === 0 || others.some(({ weightVersion }) => weightVersion === said)) {
-      return undefined;
+    if (others.length === 0) {
+      // Who comes back first, when all were gone, brings old weights unless somebody gave it new ones.
+      const last = this.#lastServed;
+      if (last === undefined || said === last || ledger.standingOf(said) !== "older") {
+        return undefined;
+      }
+      return `its weights are "${said}", those that the fleet served last "${last}"`;
     }
+    if (others.some(({ weightVersion }) => weightVersion === said)) return undefined;
     return `its weights are "${said}", the others' "${others[0]!.weightVersion}"`;
   }
 

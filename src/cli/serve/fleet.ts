@@ -37,12 +37,17 @@ export interface StartOptions {
   readonly controlPort: number | undefined;
 }
 
+/** The last sync that this process was told of, and what its files looked like then. */
+interface LastSync {
+  last: SyncedFleet & { readonly fingerprint: string | undefined } | undefined;
+}
+
 /** Starts the servers, and the router in front of several. */
 export async function startFleet(options: StartOptions): Promise<Started> {
   const { model, launch, io, isSupervised, minHealthy } = options;
   const failed = Promise.withResolvers<Error>();
   await using stack = new AsyncDisposableStack();
-  const synced: { last: SyncedFleet | undefined } = { last: undefined };
+  const synced: LastSync = { last: undefined };
   const made: { engine?: AsyncSGLang } = {};
   const onEvent = (event: FleetEvent) => {
     const { servers = [], router } = made.engine?.supervisor ?? {};
@@ -138,7 +143,7 @@ export function shown({ told }: Started): string {
 function startControl(
   engine: AsyncSGLang,
   { controlPort, launch, io }: StartOptions,
-  synced: { last: SyncedFleet | undefined },
+  synced: LastSync,
 ): FleetControl | undefined {
   const { supervisor } = engine;
   if (supervisor === undefined) return undefined;
@@ -149,7 +154,8 @@ function startControl(
       return router?.url === url ? router : servers.find((server) => server.url === url);
     },
     onSynced: async (sync: SyncedFleet) => {
-      synced.last = sync;
+      const fingerprint = await safetensors(sync.checkpoint).fingerprint?.().catch(() => undefined);
+      synced.last = { ...sync, fingerprint };
       await engine.refreshWorkers();
     },
   };
@@ -170,7 +176,7 @@ async function refit(
   engine: AsyncSGLang,
   { url, last, launch, signal }: {
     url: string;
-    last: SyncedFleet | undefined;
+    last: LastSync["last"];
     launch: FromPretrainedOptions;
     signal: AbortSignal;
   },
@@ -180,10 +186,19 @@ async function refit(
     worker.url !== url && worker.state === "serving"
   );
   if (others.some(({ weightVersion }) => weightVersion !== last.version)) return false;
+  const source = safetensors(last.checkpoint);
+  const { fingerprint } = last;
+  // The same name must mean the same weights on every server.
+  if (fingerprint === undefined || await source.fingerprint?.({ signal }) !== fingerprint) {
+    const why = fingerprint === undefined ? "could not be read here" : "changed";
+    throw new StateError(
+      `${last.checkpoint} ${why} since it was synced as "${last.version}"; sync the fleet again`,
+    );
+  }
   const { apiKey, adminApiKey } = launch;
   const scheme = new SGLangWeightSyncScheme({ workers: [url], apiKey, adminApiKey });
   await using sender = scheme.createSender();
   await sender.initAllWorkersGroup(undefined, { signal });
-  await sender.updateWeights(safetensors(last.checkpoint), { version: last.version, signal });
+  await sender.updateWeights(source, { version: last.version, signal });
   return true;
 }

@@ -77,7 +77,9 @@ export function killing(fleet: () => Fleet): void {
   });
 
   Deno.test("with every server gone nothing waits", async () => {
-    kill(fleet().members[0]!);
+    const [last] = fleet().members;
+    kill(last!);
+    await untilRefused(last!.url);
     await fails(
       "every server is gone",
       { code: "weight_sync", message: /phase "probe"/, afterwards: "nobody is left" },
@@ -89,6 +91,19 @@ export function killing(fleet: () => Fleet): void {
 function kill(member: Member): void {
   if (member.pid === undefined) throw new Error("These tests need servers of their own");
   Deno.kill(member.pid, "SIGKILL");
+}
+
+/** A process that was killed may take a connection for some milliseconds more. */
+async function untilRefused(url: string): Promise<void> {
+  const { hostname, port } = new URL(url);
+  for (;;) {
+    try {
+      (await Deno.connect({ hostname, port: Number(port) })).close();
+    } catch {
+      return;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
 }
 
 /** A gloo group that does something just before its first bytes. */

@@ -121,6 +121,21 @@ Deno.test("serve outlives a replica: killed with -9 it is back with the synced w
   assert.match((await order("logs", victim)).out, /Ready at/);
 });
 
+Deno.test("serve brings the synced weights also when all replicas die at once, but not from files that changed", async () => {
+  await using scene = await startServe();
+  const { folder, servers, control } = scene;
+  const step = join(folder, "step-1");
+  const synced = await run(["sync", step, "-s", servers.join(","), "--control", control]);
+  assert.equal(synced.code, 0, synced.err);
+  for (const { pid } of await scene.fleet()) Deno.kill(pid!, "SIGKILL");
+  for (const _ of servers) await scene.told(/ healthy: /);
+  assert.deepEqual((await scene.fleet()).map((one) => one.weightVersion), ["step-1", "step-1"]);
+
+  await makeTinyCheckpoint(step, { seed: 2 });
+  Deno.kill((await scene.fleet())[0]!.pid!, "SIGKILL");
+  await scene.told(/ was not refitted: .*step-1 changed since it was synced as "step-1"/);
+});
+
 Deno.test("serve --no-supervise ends with 1 with the first server that dies, and takes the others along", async () => {
   await using scene = await startServe("--no-supervise");
   const { stdout } = await new Deno.Command("pgrep", {
