@@ -87,7 +87,9 @@ async function ask(
       return { servers: answer.servers, router: answer.router ?? null };
     }
     const said = answer?.error ?? text.slice(0, 200);
-    throw new HttpError(`${url} answered ${endpoint} with ${status}: ${said}`, {
+    // 409: it was understood and cannot be done now, which the answer tells in full.
+    const message = status === 409 ? said : `${url} answered ${endpoint} with ${status}: ${said}`;
+    throw new HttpError(message, {
       status,
       endpoint,
       serverMessage: said,

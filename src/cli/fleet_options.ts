@@ -148,6 +148,13 @@ export function wholeNumber(least: number): (value: string) => number {
   };
 }
 
+/** An option's value as a port to listen on. */
+export function portNumber(value: string): number {
+  const port = Number(value);
+  if (/^\d{1,5}$/.test(value) && port >= 1 && port <= 65_535) return port;
+  throw new InvalidArgumentError("It takes a port from 1 to 65535.");
+}
+
 /** An option's value as a number of at least `least`. */
 export function numberFrom(least: number): (value: string) => number {
   return (value) => {

@@ -108,6 +108,9 @@ export class EmbeddedServer implements AsyncDisposable {
   static async start(options: EmbeddedServerOptions): Promise<EmbeddedServer> {
     checkOptionNames(options, OPTION_NAMES, "EmbeddedServer.start()");
     const { version = "0.5.16", port = 0, hostname = "127.0.0.1" } = options;
+    if (!Number.isInteger(port) || port < 0 || port > 65_535) {
+      throw new ValidationError(`port must be a whole number from 0 to 65535, but is ${port}`);
+    }
     const emulated = emulatedVersions[version];
     if (emulated === undefined) {
       const known = Object.keys(emulatedVersions).join(", ");

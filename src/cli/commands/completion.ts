@@ -28,8 +28,12 @@ interface Words {
 
 function wordsOf(program: Command): Words {
   const { commands } = program;
+  const names = commands.map((command) => command.name());
   return {
-    commands: commands.map((command) => [command.name(), command.description()]),
+    commands: [
+      ...commands.map((command) => [command.name(), command.description()] as const),
+      ["help", "Show the help of a command."],
+    ],
     ofCommand: commands.map((command) => {
       const options = [...command.options, ...program.options, { long: "--help", short: "-h" }];
       const flags = options.flatMap(({ short, long }) => [short, long])
@@ -37,12 +41,16 @@ function wordsOf(program: Command): Words {
       const choices = command.registeredArguments.flatMap(({ argChoices }) => argChoices ?? []);
       return [command.name(), [...new Set([...flags, ...choices])].join(" ")];
     }),
-    ofOption: commands.flatMap((command) =>
-      command.options.flatMap(({ short, long, argChoices }) =>
-        argChoices === undefined ? [] : [short, long].filter((flag) => typeof flag === "string")
-          .map((flag) => [`${command.name()} ${flag}`, argChoices.join(" ")] as const)
-      )
-    ),
+    ofOption: [
+      // Files are no commands, so what follows is a list as after such an option.
+      ["help help", names.join(" ")] as const,
+      ...commands.flatMap((command) =>
+        command.options.flatMap(({ short, long, argChoices }) =>
+          argChoices === undefined ? [] : [short, long].filter((flag) => typeof flag === "string")
+            .map((flag) => [`${command.name()} ${flag}`, argChoices.join(" ")] as const)
+        )
+      ),
+    ],
   };
 }
 

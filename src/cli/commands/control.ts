@@ -1,6 +1,8 @@
 import type { Command } from "commander";
-import { ValidationError } from "../../errors.ts";
+import { HttpError, ValidationError } from "../../errors.ts";
+import type { ControlledServer } from "../../fleet/mod.ts";
 import { sleep } from "../../internal/deadline.ts";
+import { retold } from "../../internal/retold.ts";
 import {
   type ControlCall,
   controlledFleet,
@@ -33,7 +35,8 @@ Examples:
   sglang-rl drain http://127.0.0.1:30001           no new requests; returns when none runs
   sglang-rl drain http://127.0.0.1:30001 --undo    brings it up to date and lets it serve again
 
-The last server that serves is not drained.`;
+The addresses are those that serve printed; "sglang-rl status --router URL" lists them later. The
+last server that serves is not drained.`;
 
 const restartExamples = `
 Examples:
@@ -100,21 +103,31 @@ async function steer(
   given: string,
   { what, options, io }: { what: "drain" | "undrain" | "restart"; options: Options; io: CliIo },
 ): Promise<void> {
-  const url = given.replace(/\/+$/, "");
-  const fleet = await order(callOf(options, io), what, { url, force: options.force === true });
-  const server = membersOf(fleet).find((one) => one.url === url);
+  const call = callOf(options, io);
+  const before = await controlledFleet(call);
+  // The router is restarted, too, but nobody drains it.
+  const { url } = memberAt(given, what === "restart" ? membersOf(before) : before.servers);
+  const fleet = await order(call, what, { url, force: options.force === true }).catch((error) => {
+    if (!(error instanceof HttpError)) throw error;
+    throw retold(error, error.message.replace(/\bgive force\b/, "give --force"), error.cause);
+  });
+  const { url: server, ...state } = memberAt(url, membersOf(fleet));
   const done = { drain: "drained", undrain: "comes back", restart: "restarted" }[what];
-  io.out(options.json ? jsonLine(server ?? { url }) : `${url}: ${done}\n`);
+  io.out(options.json ? jsonLine({ server, ...state }) : `${url}: ${done}\n`);
+}
+
+/** The member at an address, however its end is written. */
+function memberAt(given: string, members: readonly ControlledServer[]): ControlledServer {
+  const url = given.replace(/\/+$/, "");
+  const member = members.find((one) => one.url === url);
+  if (member !== undefined) return member;
+  const known = members.map((one) => one.url).join(", ");
+  throw new ValidationError(`${given} is not of that fleet; these are: ${known}`);
 }
 
 async function logs(given: string | undefined, options: Options, io: CliIo): Promise<void> {
   const members = membersOf(await controlledFleet(callOf(options, io)));
-  const url = given?.replace(/\/+$/, "");
-  const chosen = members.filter((one) => url === undefined || one.url === url);
-  if (chosen.length === 0) {
-    const known = members.map((one) => one.url).join(", ");
-    throw new ValidationError(`${given} is not of that fleet; these are: ${known}`);
-  }
+  const chosen = given === undefined ? members : [memberAt(given, members)];
   const tails = new Map(chosen.map((member) => [member.url, new LogTail(member)]));
   const isOne = tails.size === 1;
   const show = (tail: LogTail, text: string) => {

@@ -23,7 +23,8 @@ Examples:
   sglang-rl doctor -s http://127.0.0.1:30000 --json
   sglang-rl doctor -r http://127.0.0.1:30010        the router and every server behind it
 
-The exit code is 1 when something is broken; a warning alone leaves it at 0.`;
+The exit code is 3 when a server or the router does not answer, 1 when something else is broken; a
+note alone leaves it at 0.`;
 
 /** Adds `doctor`. */
 export function addDoctor(program: Command, { io, exitWith }: CommandContext): void {
@@ -48,9 +49,11 @@ async function doctor(options: Options, io: CliIo): Promise<ExitCode> {
   const python = options.python ?? io.env("SGLANG_PYTHON") ?? "python3";
   const routerPython = options.routerPython ?? io.env("SGLANG_ROUTER_PYTHON") ?? python;
   let isBroken = false;
+  let isUnreachable = false;
   const report = (findings: readonly Finding[]) => {
     for (const finding of findings) {
       isBroken ||= finding.state === "broken";
+      isUnreachable ||= finding.isUnreachable;
       io.out(options.json ? jsonLine(finding) : shown(finding));
     }
   };
@@ -66,6 +69,7 @@ async function doctor(options: Options, io: CliIo): Promise<ExitCode> {
   report(behind.findings);
   const urls = [...new Set([...options.server, ...behind.workers])];
   report(await checkServers(urls, { ...access, keyName: options.apiKeyEnv, signal }));
+  if (isUnreachable) return exitCodes.unreachable;
   return isBroken ? exitCodes.failed : exitCodes.ok;
 }
 

@@ -1,7 +1,7 @@
 import { type Command, Option } from "commander";
 import { ValidationError } from "../../errors.ts";
 import { kubernetesManifests, slurmScript } from "../../fleet/launch/mod.ts";
-import { collect, wholeNumber } from "../fleet_options.ts";
+import { collect, portNumber, wholeNumber } from "../fleet_options.ts";
 import type { CommandContext } from "../program.ts";
 
 interface Options {
@@ -47,7 +47,7 @@ export function addLaunch(program: Command, { io }: CommandContext): void {
     .option("--nnodes <count>", "machines of each server", wholeNumber(1), 1)
     .option("--gpus-per-node <count>", "GPUs of each machine", wholeNumber(0), 1)
     .option("--tp <count>", "tensor-parallel ranks (default: all GPUs of a server)", wholeNumber(1))
-    .option("-p, --port <port>", "port of each server", wholeNumber(1), 30_000)
+    .option("-p, --port <port>", "port of each server", portNumber, 30_000)
     .option("--partition <name>", "Slurm: partition")
     .option("--time <time>", "Slurm: longest run")
     .option("--cpus-per-task <count>", "Slurm: CPUs of each machine", wholeNumber(1))

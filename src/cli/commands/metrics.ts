@@ -4,6 +4,7 @@ import { serveHttp } from "../../internal/serve_http.ts";
 import { messageOf } from "../../internal/thrown.ts";
 import { serverGauge, serverGauges, serverInfo } from "../../telemetry/families.ts";
 import { type Family, PROMETHEUS_TYPE, prometheusText } from "../../telemetry/mod.ts";
+import { type ExitCode, exitCodes } from "../exit_codes.ts";
 import { accessOf, addFleetOptions, type FleetOptions, serverUrls } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
 import { addressFrom, type ListenAddress } from "../listen_address.ts";
@@ -18,30 +19,36 @@ Examples:
 
 It prints what the servers say now, in Prometheus's text format, and ends; with --listen it answers
 at /metrics until Ctrl-C, and asks the servers anew for each scrape. Servers started with
---enable-metrics have more at their own /metrics.`;
+--enable-metrics have more at their own /metrics. The exit code is 3 when none of them answers.`;
 
 interface Options extends FleetOptions {
   readonly listen?: ListenAddress | undefined;
 }
 
 /** Adds `metrics`. */
-export function addMetrics(program: Command, { io }: CommandContext): void {
+export function addMetrics(program: Command, { io, exitWith }: CommandContext): void {
   addFleetOptions(
     program.command("metrics").description("Print the fleet's state in Prometheus's text format."),
   )
     .option("--listen <[host:]port>", "answer scrapes at /metrics until Ctrl-C", addressFrom)
     .addHelpText("after", examples)
-    .action((options: Options) => metrics(options, io));
+    .action(async (options: Options) => exitWith(await metrics(options, io)));
 }
 
-async function metrics(options: Options, io: CliIo): Promise<void> {
+async function metrics(options: Options, io: CliIo): Promise<ExitCode> {
   await using stack = new AsyncDisposableStack();
   const clients = (await serverUrls(options, io)).map((url) =>
     stack.use(new SGLangClient({ url, ...accessOf(options, io) }))
   );
-  const text = async () => prometheusText(families(await lookAt(clients, io.signal)));
-  if (options.listen === undefined) io.out(await text());
-  else await answerScrapes(options.listen, text, io);
+  const look = () => lookAt(clients, io.signal);
+  if (options.listen !== undefined) {
+    await answerScrapes(options.listen, async () => prometheusText(families(await look())), io);
+    return exitCodes.ok;
+  }
+  const fleet = await look();
+  io.out(prometheusText(families(fleet)));
+  const isDead = fleet.every(({ health }) => health === "unreachable");
+  return isDead ? exitCodes.unreachable : exitCodes.ok;
 }
 
 async function answerScrapes(

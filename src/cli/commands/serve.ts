@@ -4,7 +4,7 @@ import { ValidationError } from "../../errors.ts";
 import { asPermissionError } from "../../internal/permission.ts";
 import { flagKeys } from "../../server/options.ts";
 import { defaultControlPort } from "../control_client.ts";
-import { collect, keysOf, wholeNumber } from "../fleet_options.ts";
+import { collect, keysOf, portNumber, wholeNumber } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
 import { jsonLine } from "../json_lines.ts";
 import type { CommandContext } from "../program.ts";
@@ -56,7 +56,7 @@ export function addServe(program: Command, { io }: CommandContext): void {
     .option("-n, --replicas <count>", "number of servers", wholeNumber(1), 1)
     .option("--router", "put the router in front, even of one server")
     .option("--no-router", "no router in front of several servers")
-    .option("-p, --port <port>", "port of the router, or of the only server", wholeNumber(1))
+    .option("-p, --port <port>", "port of the router, or of the only server", portNumber)
     .option("--host <address>", "address to listen on (default: 127.0.0.1)")
     .option("--tp <count>", "tensor-parallel ranks of each server", wholeNumber(1), 1)
     .option("--device <name>", '"cuda" or "cpu" (default: what SGLang finds)')
@@ -65,7 +65,7 @@ export function addServe(program: Command, { io }: CommandContext): void {
     .option("--supervise", "start servers that die again, with the fleet's weights", true)
     .option("--no-supervise", "end with the first server that dies")
     .option("--min-healthy <count>", "tell when fewer servers are healthy", wholeNumber(0), 1)
-    .option("--control-port <port>", controlHelp, wholeNumber(1))
+    .option("--control-port <port>", controlHelp, portNumber)
     .option("--python <path>", "Python that has SGLang (default: $SGLANG_PYTHON, python3)")
     .option("--router-python <path>", "Python that has the router (default: the same)")
     .option("--arg <name=value>", "further flag of SGLang; may be repeated", collect, [])

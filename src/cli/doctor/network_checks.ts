@@ -63,7 +63,7 @@ export async function checkServers(
           `set ${options.keyName} to its --api-key, or name another variable with --api-key-env`,
         );
       }
-      return broken(what, messageOf(error), serverAdvice);
+      return broken(what, messageOf(error), serverAdvice, error);
     }
   }));
 }
@@ -95,7 +95,7 @@ export async function checkRouter(
       );
     return { findings: [finding], workers: urls };
   } catch (error) {
-    const finding = broken(what, messageOf(error), "is it a router, and does it run?");
+    const finding = broken(what, messageOf(error), "is it a router, and does it run?", error);
     return { findings: [finding], workers: [] };
   }
 }

@@ -212,7 +212,8 @@ Deno.test("doctor: each finding tells what to do, and a dead server is broken", 
     assert.ok(state === "fine" || advice.length > 0, `${what} has no advice`);
   }
   const bad = await run(["doctor", "-s", "http://127.0.0.1:10999", "--port", "60000"]);
-  assert.equal(bad.code, 1);
+  assert.equal(bad.code, 3);
+  assert.equal((await run(["doctor", "--port", "60000"])).code, 1);
   assert.match(bad.out, /BROKEN {2}port 60000: .*\n +-> take one of at most 55535/);
   assert.match(bad.out, /BROKEN {2}server http:\/\/127\.0\.0\.1:10999/);
 });

@@ -7,6 +7,7 @@ const typed: readonly (readonly [line: string, called: string])[] = [
   ["sglang-rl gen\t", "generate"],
   ["sglang-rl sync --dis\t", "sync --disk-folder"],
   ["sglang-rl sync --transport g\t", "sync --transport gloo"],
+  ["sglang-rl help gen\t", "help generate"],
   ["sglang-rl completion ba\t", "completion bash"],
   ["sglang-rl sync one-f\t", "sync one-file"],
   ["sglang-rl serve --pyt\t/bin/python", "serve --python /bin/python"],
@@ -96,6 +97,7 @@ Deno.test("bash completes commands, options, their values and files", async () =
       assert.deepEqual(await complete(before), [last]);
     }
     assert.ok(commandNames().every((name) => script.includes(name)));
+    assert.deepEqual(await complete("sglang-rl help "), commandNames());
     // Where a value has a list, files are none.
     assert.ok((await complete("sglang-rl sync one")).includes("one-file"));
     assert.ok(!(await complete("sglang-rl sync --transport ")).includes("one-file"));

@@ -180,6 +180,15 @@ Deno.test("metrics are Prometheus's text: one family each, labels escaped", asyn
   assert.match(out, /sglang_rl_server_info\{.*weight_version="default".*\} 1/);
 });
 
+Deno.test("metrics of servers of which none answers end with 3, and are printed all the same", async () => {
+  await using server = await startTiny();
+  const dead = "http://127.0.0.1:10999";
+  const { code, out } = await run(["metrics", "-s", dead]);
+  assert.equal(code, 3);
+  assert.ok(out.includes(`sglang_rl_server_up{server="${dead}"} 0\n`));
+  assert.equal((await run(["metrics", "-s", `${dead},${server.url}`])).code, 0);
+});
+
 Deno.test("metrics --listen answers scrapes until it is ended, each with what the servers say now", async () => {
   await using server = await startTiny();
   const stop = new AbortController();
@@ -232,6 +241,16 @@ Deno.test("a port in use is named", async () => {
   assert.match(err, new RegExp(`Port ${port} of 127\\.0\\.0\\.1 is taken`));
 });
 
+Deno.test("a port that is none ends serve with 2", async () => {
+  for (const port of ["0", "65536", "99999", "1.5", "-1", "x", "0x50"]) {
+    for (const option of ["port", "control-port"]) {
+      const { code, err } = await run(["serve", "--embedded", `--${option}=${port}`]);
+      assert.equal(code, 2);
+      assert.match(err, /a port from 1 to 65535/);
+    }
+  }
+});
+
 Deno.test("serve refuses a flag that has an option of its own, by the name of that option", async () => {
   for (
     const [flag, option] of [["host=0.0.0.0", "--host"], ["port=1", "--port"], [
@@ -260,5 +279,6 @@ Deno.test("doctor tells which server wants a key, and names the variable", async
   assert.match(wrong.out, /does not take the key of MINE/);
   const router = await run(["doctor", "-r", url], { env: { SGLANG_API_KEY: "right" } });
   assert.match(router.out, /BROKEN {2}router .* sends nothing to http:\/\/127\.0\.0\.1:1\n/);
-  assert.equal(router.code, 1);
+  // The server behind it does not answer.
+  assert.equal(router.code, 3);
 });

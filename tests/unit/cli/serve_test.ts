@@ -119,6 +119,20 @@ Deno.test("serve outlives a replica: killed with -9 it is back with the synced w
   assert.notEqual((await state()).pid, after.pid);
   assert.equal((await state()).weightVersion, "step-1");
   assert.match((await order("logs", victim)).out, /Ready at/);
+  for (const command of ["drain", "restart", "logs"]) {
+    const { code, err } = await order(command, "foo");
+    assert.equal(code, 2);
+    for (const server of servers) assert.ok(err.includes(server), err);
+  }
+  const drained = await order("drain", `${victim}/`, "--json");
+  assert.equal(drained.code, 0, drained.err);
+  const [told] = jsonLines(drained.out);
+  assert.deepEqual({ server: told!.server, url: told!.url }, { server: victim, url: undefined });
+  const last = await order("drain", other);
+  assert.deepEqual([last.code, last.err], [1, `error: ${other} is the last server that serves\n`]);
+  const needed = await order("restart", other);
+  assert.equal(needed.code, 1);
+  assert.match(needed.err, /is needed.*or give --force\n$/);
 });
 
 Deno.test("serve brings the synced weights also when all replicas die at once, but not from files that changed", async () => {

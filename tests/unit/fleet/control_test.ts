@@ -46,7 +46,10 @@ Deno.test("drain and undrain are obeyed; what cannot be done is refused with the
     const { servers: drained } = await order(call(url), "drain", { url: a });
     assert.equal(drained[0]!.isDrained, true);
     assert.deepEqual(fleet.serving, [b]);
-    await assert.rejects(order(call(url), "drain", { url: b }), /409: http:\/\/b:1 is the last/);
+    await assert.rejects(
+      order(call(url), "drain", { url: b }),
+      /^HttpError: http:\/\/b:1 is the last/,
+    );
     await assert.rejects(order(call(url), "restart", { url: b }), /not started here/);
     await assert.rejects(order(call(url), "drain", { url: "http://c:1" }), /not supervised/);
     await assert.rejects(order(call(url), "drain", {}), /400: "url" must be a text/);
