@@ -1,5 +1,5 @@
 /** The options by which commands find running servers. */
-import { type Command, InvalidArgumentError } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import { SGLangClient } from "../client/mod.ts";
 import { AsyncSGLang, type ConnectOptions } from "../engine/mod.ts";
 import { UnreachableError, ValidationError } from "../errors.ts";
@@ -24,11 +24,13 @@ export interface FleetOptions {
 /** Adds the options by which a command finds its servers. */
 export function addFleetOptions(command: Command): Command {
   return command
-    .option(
-      "-s, --server <url>",
-      "address of a server; may be repeated, or several with commas",
-      collectAddresses,
-      [],
+    .addOption(
+      new Option(
+        "-s, --server <url>",
+        "address of a server; may be repeated, or several with commas",
+      )
+        .argParser(collectAddresses)
+        .default([], "none"),
     )
     .option("-r, --router <url>", "address of the router in front of them")
     .option("--api-key-env <name>", "variable that holds the servers' key", "SGLANG_API_KEY")
@@ -164,7 +166,9 @@ export function numberFrom(least: number): (value: string) => number {
   };
 }
 
-/** Collects an option that may be given several times. */
-export function collect(value: string, before: readonly string[] = []): string[] {
-  return [...before, value];
+/** An option that may be given several times. */
+export function repeatable(flags: string, description: string): Option {
+  return new Option(flags, description)
+    .argParser((value: string, before: readonly string[]) => [...before, value])
+    .default([], "none");
 }

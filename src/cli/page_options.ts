@@ -1,7 +1,8 @@
 /** The options of commands that serve a page. */
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import { ValidationError } from "../errors.ts";
 import { isLoopback } from "../internal/hostname.ts";
+import { requireSendableKey } from "../internal/same_secret.ts";
 import type { CliIo } from "./io.ts";
 import { addressFrom, type ListenAddress } from "./listen_address.ts";
 
@@ -17,7 +18,11 @@ const SHORTEST_KEY = 16;
 /** Adds where a page is, and its key. */
 export function addPageOptions(command: Command, defaultPort: string): Command {
   return command
-    .option("--listen <[host:]port>", "where the page is", addressFrom, addressFrom(defaultPort))
+    .addOption(
+      new Option("--listen <[host:]port>", "where the page is")
+        .argParser(addressFrom)
+        .default(addressFrom(defaultPort), `127.0.0.1:${defaultPort}`),
+    )
     .option("--key-env <name>", "variable with the page's key", "SGLANG_RL_DASHBOARD_KEY");
 }
 
@@ -27,6 +32,7 @@ export function pageAccess(
   io: CliIo,
 ): { readonly hostname: string; readonly port: number; readonly key: string | undefined } {
   const key = io.env(keyEnv);
+  requireSendableKey(`$${keyEnv}`, key);
   if (key !== undefined && key.length < SHORTEST_KEY) {
     throw new ValidationError(`$${keyEnv} must have at least ${SHORTEST_KEY} characters`);
   }

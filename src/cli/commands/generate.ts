@@ -5,10 +5,10 @@ import { ValidationError } from "../../errors.ts";
 import { namingPermission } from "../../internal/permission.ts";
 import {
   addFleetOptions,
-  collect,
   connectFleet,
   type FleetOptions,
   numberFrom,
+  repeatable,
   wholeNumber,
 } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
@@ -50,7 +50,7 @@ export function addGenerate(program: Command, { io }: CommandContext): void {
     .option("--top-p <number>", "nucleus mass", numberFrom(0), 1)
     .option("--top-k <count>", "likeliest tokens kept; -1 for all", wholeNumber(-1), -1)
     .option("--seed <number>", "seed of the sampling", wholeNumber(0))
-    .option("--stop <text>", "stop string; may be repeated", collect, [])
+    .addOption(repeatable("--stop <text>", "stop string; may be repeated"))
     .option("--log-probs", "ask for log-probabilities; shown with --json")
     .option("--stream", "show the text as it comes; one prompt only")
     .option("--json", "one JSON object on a line for each sample")

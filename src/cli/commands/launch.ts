@@ -1,7 +1,7 @@
 import { type Command, Option } from "commander";
 import { ValidationError } from "../../errors.ts";
 import { kubernetesManifests, slurmScript } from "../../fleet/launch/mod.ts";
-import { collect, portNumber, wholeNumber } from "../fleet_options.ts";
+import { portNumber, repeatable, wholeNumber } from "../fleet_options.ts";
 import type { CommandContext } from "../program.ts";
 
 interface Options {
@@ -59,7 +59,7 @@ export function addLaunch(program: Command, { io }: CommandContext): void {
     .option("--no-router", "Kubernetes: no router")
     .option("--models-claim <name>", "Kubernetes: volume claim to mount at /models")
     .option("--keys-secret <name>", "Kubernetes: secret with api-key and admin-api-key")
-    .option("--arg <word>", "further argument of SGLang; may be repeated", collect, [])
+    .addOption(repeatable("--arg <word>", "further argument of SGLang; may be repeated"))
     .addHelpText("after", examples)
     .action((model: string, options: Options) => io.out(launchFile(model, options)));
 }

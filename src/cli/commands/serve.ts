@@ -4,7 +4,7 @@ import { ValidationError } from "../../errors.ts";
 import { asPermissionError } from "../../internal/permission.ts";
 import { flagKeys } from "../../server/options.ts";
 import { defaultControlPort } from "../control_client.ts";
-import { collect, keysOf, portNumber, wholeNumber } from "../fleet_options.ts";
+import { keysOf, portNumber, repeatable, wholeNumber } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
 import { jsonLine } from "../json_lines.ts";
 import type { CommandContext } from "../program.ts";
@@ -68,7 +68,7 @@ export function addServe(program: Command, { io }: CommandContext): void {
     .option("--control-port <port>", controlHelp, portNumber)
     .option("--python <path>", "Python that has SGLang (default: $SGLANG_PYTHON, python3)")
     .option("--router-python <path>", "Python that has the router (default: the same)")
-    .option("--arg <name=value>", "further flag of SGLang; may be repeated", collect, [])
+    .addOption(repeatable("--arg <name=value>", "further flag of SGLang; may be repeated"))
     .option("--embedded", "the test double instead of SGLang: no Python, no GPU")
     .option("--embedded-version <version>", "what the test double behaves like", "0.5.16")
     .option("--api-key-env <name>", "variable that holds the key to set", "SGLANG_API_KEY")

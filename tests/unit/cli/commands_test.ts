@@ -10,6 +10,7 @@ Deno.test("help: every command shows examples and ends with 0", async () => {
     const { code, out } = await run([command, "--help"]);
     assert.equal(code, 0);
     assert.match(out, /Examples:\n {2}\S/, command);
+    assert.doesNotMatch(out, /default: [{[]/, `${command} shows what nobody could type`);
   }
 });
 
