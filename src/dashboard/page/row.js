@@ -200,15 +200,16 @@ function tree(turns, row, open) {
     for (let next = parent; next !== undefined;) {
       const found = children.get(next) ?? [];
       children.delete(next);
+      // Each branch is a list of its own within the turn that it goes on from.
+      const isFork = found.length > 1 && depth < DEEPEST;
+      if (isFork && next === -1) place.append(make("li"));
+      const fork = place.lastElementChild;
       for (const one of found) {
-        place.append(make("li", {}, [entry(one, row, open)]));
+        const own = isFork ? make("ul", { className: "tree" }) : place;
+        if (isFork) fork.append(own);
+        own.append(make("li", {}, [entry(one, row, open)]));
         if (found.length === 1 || !children.has(one.turn)) continue;
-        let inner = place;
-        if (depth < DEEPEST) {
-          inner = make("ul", { className: "tree" });
-          place.append(make("li", {}, [inner]));
-        }
-        open_.push({ parent: one.turn, place: inner, depth: depth + 1 });
+        open_.push({ parent: one.turn, place: own, depth: depth + 1 });
       }
       next = found.length === 1 ? found[0].turn : undefined;
     }
