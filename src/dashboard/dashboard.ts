@@ -1,6 +1,7 @@
 import { LimitError, ValidationError } from "../errors.ts";
 import { type Clock, systemClock } from "../internal/clock.ts";
 import { inBrackets, isLoopback } from "../internal/hostname.ts";
+import { requireSendableKey } from "../internal/same_secret.ts";
 import { serveHttp } from "../internal/serve_http.ts";
 import { messageOf } from "../internal/thrown.ts";
 import type { RolloutFile } from "../rollout_file/mod.ts";
@@ -34,7 +35,7 @@ export interface DashboardOptions {
   readonly hostname?: string | undefined;
   /** Default 0: a free one. */
   readonly port?: number | undefined;
-  /** Who has it may use the buttons; where others can connect, also read. At least 16 characters. */
+  /** Who has it may use the buttons; where others can connect, also read. At least 16 visible ASCII characters. */
   readonly key?: string | undefined;
   /** Milliseconds between two states. Default 1,000. */
   readonly everyMs?: number | undefined;
@@ -64,7 +65,8 @@ export interface Dashboard extends AsyncDisposable {
  *
  * Needs `--allow-net` of its address.
  *
- * @throws {ValidationError} It listens where others can connect, and has no key or a short one.
+ * @throws {ValidationError} It listens where others can connect, and has no key; or the key is short, or
+ *   holds what a header cannot carry.
  * @throws {PermissionError} Deno may not listen there.
  * @throws {StateError} The port is taken.
  *
@@ -134,6 +136,7 @@ async function openTrajectories(
 }
 
 function checkKey(hostname: string, key: string | undefined): void {
+  requireSendableKey("The key of a dashboard", key);
   if (key === undefined && isLoopback(hostname)) return;
   if (key !== undefined && key.length >= 16) return;
   throw new ValidationError(

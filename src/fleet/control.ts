@@ -1,6 +1,6 @@
 import { SGLangError, StateError, ValidationError } from "../errors.ts";
 import { asPermissionError } from "../internal/permission.ts";
-import { hasBearerKey } from "../internal/same_secret.ts";
+import { hasBearerKey, requireSendableKey } from "../internal/same_secret.ts";
 import { messageOf } from "../internal/thrown.ts";
 import type { SupervisedServer } from "./supervised.ts";
 import type { FleetSupervisor } from "./supervisor.ts";
@@ -59,11 +59,13 @@ export class FleetControl implements AsyncDisposable {
   /**
    * Begins to listen.
    *
+   * @throws {ValidationError} The key holds what a header cannot carry.
    * @throws {StateError} The port is taken.
    * @throws {PermissionError} Deno may not listen.
    */
   static start(supervisor: FleetSupervisor, options: FleetControlOptions = {}): FleetControl {
     const { port = 0 } = options;
+    requireSendableKey("The key of the control endpoint", options.key);
     const hostname = "127.0.0.1";
     try {
       const server = Deno.serve(
@@ -127,7 +129,8 @@ function fleetOf(
 
 /** Who may not ask: pages in a browser, other machines under a borrowed name, wrong keys. */
 function refuse(request: Request, key: string | undefined): Response | undefined {
-  const { hostname } = new URL(request.url);
+  // A `Host` that is none makes no address.
+  const hostname = URL.parse(request.url)?.hostname;
   if (hostname !== "127.0.0.1" && hostname !== "localhost") {
     return problem(403, "Call it as 127.0.0.1");
   }

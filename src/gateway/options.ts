@@ -2,6 +2,7 @@ import type { PolicyVersion } from "../collector/policy_version.ts";
 import type { RolloutRow } from "../collector/row.ts";
 import { ValidationError } from "../errors.ts";
 import type { Clock } from "../internal/clock.ts";
+import { requireSendableKey } from "../internal/same_secret.ts";
 import type { Logger } from "../internal/logger.ts";
 import { checkOptionNames, onlyGiven, type OptionNames } from "../internal/option_names.ts";
 import type { LLMWrapperOptions } from "../policy/wrapper/options.ts";
@@ -189,6 +190,7 @@ export function checkGatewayOptions(options: GatewayOptions): {
 } {
   checkOptionNames(options, OPTION_NAMES, "RecordingGateway.listen()");
   const { adminKey, defaultMaxTokens } = options;
+  requireSendableKey("adminKey", adminKey);
   if (adminKey !== undefined && adminKey.length < 8) {
     throw new ValidationError("adminKey must have at least 8 characters");
   }

@@ -13,6 +13,9 @@ export interface ServeHttpOptions {
   readonly onError?: ((error: unknown) => void) | undefined;
 }
 
+/** To who sent a `Host` that is none, such as one with a space. */
+const noAddress = () => new Response("The Host header is no host\n", { status: 400 });
+
 /**
  * Answers HTTP requests, with errors of ours where that cannot begin.
  *
@@ -34,7 +37,7 @@ export function serveHttp(options: ServeHttpOptions): Deno.HttpServer<Deno.NetAd
           status: 500,
         });
       },
-    }, handler);
+    }, (request) => URL.canParse(request.url) ? handler(request) : noAddress());
   } catch (error) {
     if (error instanceof Deno.errors.NotCapable) {
       throw asPermissionError(error, `--allow-net=${address}`, `listen on ${address}`);

@@ -1,5 +1,6 @@
 import { ValidationError } from "../errors.ts";
 import { checkOptionNames } from "../internal/option_names.ts";
+import { requireSendableKey } from "../internal/same_secret.ts";
 import { flagName, flagsToArgs } from "../process/mod.ts";
 import { ROUTER_OPTION_NAMES, routerPolicies, type SGLangRouterOptions } from "./options.ts";
 import { normalUrl } from "./worker.ts";
@@ -91,6 +92,7 @@ export function checkRouterOptions(options: SGLangRouterOptions): void {
   for (const name of ["attempts", "healthFailureThreshold"] as const) {
     checkRange(name, options[name], Number.MAX_SAFE_INTEGER);
   }
+  requireSendableKey("`apiKey`", options.apiKey);
 }
 
 function checkRange(name: string, value: number | undefined, most: number): void {

@@ -1,5 +1,6 @@
 import { ValidationError } from "../errors.ts";
 import { checkOptionNames } from "../internal/option_names.ts";
+import { requireSendableKey } from "../internal/same_secret.ts";
 import { flagName, flagsToArgs, type FlagValue, pastProxy } from "../process/mod.ts";
 import { flagKeys, SERVER_OPTION_NAMES, type SGLangServerOptions } from "./options.ts";
 
@@ -130,6 +131,8 @@ export function checkServerOptions(options: SGLangServerOptions): void {
         `it is ${options[name]}`,
     );
   }
+  requireSendableKey("`apiKey`", options.apiKey);
+  requireSendableKey("`adminApiKey`", options.adminApiKey);
   checkGpus(options);
 }
 

@@ -8,6 +8,8 @@ export interface ServerLook {
   readonly answers: boolean | null;
   /** Where the engine has it, such as `serving`. */
   readonly state: string | null;
+  /** Whether this program paused it and has not resumed it. */
+  readonly isPaused: boolean;
   /** Why it stands there. */
   readonly reason: string | null;
   /** Weight version that it last told, or was given. */
@@ -102,6 +104,7 @@ function lookOf(
     url: worker.url,
     answers,
     state: worker.state ?? null,
+    isPaused: worker.client?.isPaused ?? false,
     reason: worker.reason ?? null,
     weightVersion: worker.weightVersion ?? null,
     sglang: worker.version ?? null,

@@ -34,6 +34,8 @@ export interface WatchedServer {
   readonly modelPath?: string;
   /** Calls to it. */
   readonly client?: {
+    /** Whether this program paused it and has not resumed it. */
+    readonly isPaused?: boolean;
     load(options: { timeoutMs: number; signal: AbortSignal | undefined }): Promise<{
       readonly running: number;
       readonly waiting: number;

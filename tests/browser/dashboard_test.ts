@@ -13,6 +13,7 @@ import { openBrowser, openPage, textOf } from "./_browser.ts";
 interface PageElement {
   readonly textContent: string;
   value: string;
+  getBoundingClientRect(): { readonly x: number };
 }
 declare const document: {
   querySelector(selector: string): PageElement | null;
@@ -93,6 +94,8 @@ Deno.test("a run is seen as it goes: fleet, sync, rollouts, curves, events, butt
   await page.click("#buttons button");
   await page.waitForFunction(() => document.querySelector("#said")!.textContent === "pause: done");
   assert.ok(training.servers.every(({ stats }) => stats.paused));
+  await page.waitForFunction(() => document.querySelectorAll("#servers li.paused").length === 2);
+  assert.match(await textOf(page, "#servers li"), /paused.*\(serving\)/);
   await page.click("#buttons button:nth-child(2)");
   await page.waitForFunction(() => document.querySelector("#said")!.textContent === "resume: done");
   await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "dark" }]);
@@ -207,6 +210,13 @@ Deno.test("trajectories: filters, hover, tree, groups, and a script in an answer
       "turn 2, branch 1, reward 1, 2 tokens, goes on from turn 0",
     ],
   );
+  const [fork, first, second] = await page.$$eval(
+    "#row .tree button",
+    (all) =>
+      all.map((one) => Math.round((one as unknown as PageElement).getBoundingClientRect().x)),
+  );
+  assert.ok(fork! < first!, "the branches of the first fork stand further in");
+  assert.equal(first, second);
   await show(page, "#row .tree");
   await picture(page, "tree");
   await page.type('[name="group"]', "3");
@@ -401,9 +411,29 @@ Deno.test("where others can connect nothing is shown without the key", async () 
   }
   await using opened = await openBrowser();
   const { page } = await openPage(opened.browser, url);
-  await page.waitForSelector("#key-form:not([hidden])");
-  await page.type("#key", key);
-  await page.click("#key-form button");
+  const give = async (key: string) => {
+    await page.waitForSelector("#key-form:not([hidden])");
+    await page.type("#key", key);
+    await page.click("#key-form button");
+  };
+  const isTold = (word: string) =>
+    page.waitForFunction(
+      (word) => document.querySelector("#key-told")!.textContent.includes(word),
+      {},
+      word,
+    );
+  for (const bad of ["ключ-от-страницы", "a key with spaces", "ÿÿÿÿÿÿÿÿÿÿÿÿÿÿÿÿÿ", "🔑", "  "]) {
+    await give(bad);
+    await isTold(bad.trim() === "" ? "Give the key" : "ASCII");
+    assert.equal(await page.evaluate(() => sessionStorage.getItem("key")), null);
+  }
+  await give("another-key-than-that");
+  await isTold("not the key");
+  assert.equal(await page.evaluate(() => sessionStorage.getItem("key")), null);
+  // One that was kept before the page refused such keys does not lock it out.
+  await page.evaluate(() => sessionStorage.setItem("key", "ключ"));
+  await page.reload({ waitUntil: "domcontentloaded" });
+  await give(`${key} `);
   await page.waitForFunction(() =>
     document.querySelector("#events")!.textContent.includes("a secret of the run")
   );

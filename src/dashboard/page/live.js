@@ -89,10 +89,12 @@ function drawServers({ servers }) {
   for (const server of servers) {
     const { tile, lines, button } = tiles.get(server.url) ?? newTile(server.url);
     const isDown = server.answers === false;
-    const state = isDown ? "down" : server.state ?? (server.answers === null ? "asked" : "up");
+    const stands = server.state ?? (server.answers === null ? "asked" : "up");
+    // One that is paused answers nothing, whatever it is for the rotation.
+    const state = isDown ? "down" : server.isPaused ? "paused" : stands;
     const texts = [
       `${state}${server.reason === null ? "" : `: ${server.reason}`}` +
-      (isDown && server.state !== null ? ` (${server.state})` : ""),
+      (state !== stands && server.state !== null ? ` (${server.state})` : ""),
       `weights ${server.weightVersion ?? "–"}`,
       `${short(server.running)} running, ${short(server.waiting)} waiting, ` +
       `${short(server.tokensPerSecond)} tokens/s`,

@@ -33,12 +33,27 @@ export function say(element, text) {
   if (element.textContent !== words) element.textContent = words;
 }
 
+/** A header carries these characters and no others; the program has no other keys either. */
+const isKey = (text) => /^[\x21-\x7e]+$/.test(text);
+
+function keptKey() {
+  const key = sessionStorage.getItem("key");
+  if (key === null || isKey(key)) return key;
+  sessionStorage.removeItem("key");
+  return null;
+}
+
 /** Asks the program; with the key, when there is one. */
 export async function ask(path, options = {}) {
-  const key = sessionStorage.getItem("key");
+  const key = keptKey();
   const headers = key === null ? {} : { authorization: `Bearer ${key}` };
   const answer = await fetch(path, { ...options, headers });
-  if (answer.status === 401) byId("key-form").hidden = false;
+  if (answer.status === 401) {
+    // One that is wrong is not kept: nothing would go before another is given.
+    if (sessionStorage.getItem("key") === key) sessionStorage.removeItem("key");
+    if (key !== null) say(byId("key-told"), "That is not the key.");
+    byId("key-form").hidden = false;
+  }
   return answer;
 }
 
@@ -83,8 +98,21 @@ for (const tab of tabs) {
 
 byId("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  sessionStorage.setItem("key", byId("key").value);
+  // Spaces and line ends come along when it is copied.
+  const key = byId("key").value.trim();
   byId("key").value = "";
+  if (!isKey(key)) {
+    say(
+      byId("key-told"),
+      key === ""
+        ? "Give the key."
+        : "A key has letters a to z, digits and signs of ASCII, and no spaces. Is the keyboard " +
+          "set to another language?",
+    );
+    return;
+  }
+  say(byId("key-told"), "");
+  sessionStorage.setItem("key", key);
   byId("key-form").hidden = true;
   start();
 });
@@ -107,7 +135,7 @@ async function start() {
   const wanted = location.hash.slice(1);
   const first = about.live ? "live" : "rows";
   show(wanted === "live" && about.live || wanted === "rows" && about.file ? wanted : first);
-  if (about.actions.length > 0 && sessionStorage.getItem("key") === null) {
+  if (about.actions.length > 0 && keptKey() === null) {
     byId("key-form").hidden = false;
   }
   if (about.live) startLive(about);

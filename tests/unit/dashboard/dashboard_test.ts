@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import fc from "fast-check";
 import { openDashboard } from "../../../src/dashboard/mod.ts";
 import { pageFiles } from "../../../src/dashboard/page/mod.ts";
 import { StateError, ValidationError } from "../../../src/errors.ts";
@@ -344,15 +345,28 @@ Deno.test("without a key there are no buttons, and beyond this machine no page",
   await assert.rejects(openDashboard({ key: "short" }), ValidationError);
 });
 
-Deno.test("a name of another site that leads here is refused", async () => {
+Deno.test("a key that a header cannot carry is refused before the page is there", async () => {
+  const unsendable = fc.tuple(
+    fc.string({ minLength: 8, unit: "binary" }),
+    fc.constantFrom(" ", "\n", "\r", "\t", "\0", "\x7f", "\u00e9", "к", "🔑"),
+    fc.string({ minLength: 8, unit: "binary" }),
+  );
+  await fc.assert(fc.asyncProperty(unsendable, async (parts) => {
+    await assert.rejects(openDashboard({ key: parts.join("") }), ValidationError);
+  }));
+});
+
+Deno.test("a name of another site that leads here is refused, and so is what is no name", async () => {
   await using page = await openDashboard();
   const { port } = new URL(page.url);
-  using connection = await Deno.connect({ port: Number(port) });
-  const request =
-    `GET /api/about HTTP/1.1\r\nHost: evil.example:${port}\r\nConnection: close\r\n\r\n`;
-  await connection.write(new TextEncoder().encode(request));
-  const text = await new Response(connection.readable).text();
-  assert.match(text, /^HTTP\/1.1 403/);
+  const hosts = [[`evil.example:${port}`, 403], ["a b", 400], ["[", 400], ["a:b:c", 400]] as const;
+  for (const [host, status] of hosts) {
+    using connection = await Deno.connect({ port: Number(port) });
+    const request = `GET /api/about HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`;
+    await connection.write(new TextEncoder().encode(request));
+    const text = await new Response(connection.readable).text();
+    assert.match(text, new RegExp(`^HTTP/1.1 ${status}`), host);
+  }
 });
 
 Deno.test("the state goes to all who look, once each interval, and the servers are asked only then", async () => {

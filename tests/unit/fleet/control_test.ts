@@ -1,6 +1,7 @@
 /** The control endpoint of a fleet: what it does, and for whom. */
 import assert from "node:assert/strict";
 import { controlledFleet, order, tellSynced } from "../../../src/cli/control_client.ts";
+import { ValidationError } from "../../../src/errors.ts";
 import {
   FleetControl,
   type FleetControlOptions,
@@ -75,6 +76,18 @@ Deno.test("browsers, borrowed names and wrong keys are refused", async () => {
     const json = { authorization, "content-type": "application/json" };
     assert.equal(await status({ headers: json, body: "[" }), 400);
     assert.equal(await status({ headers: json, body: `"${"x".repeat(70_000)}"` }), 400);
+  });
+});
+
+Deno.test("a key that nobody could send, and a host that is none, are refused", async () => {
+  for (const key of ["ключ", "a key", "line\n", ""]) {
+    await assert.rejects(withControl({ key }, () => Promise.resolve()), ValidationError);
+  }
+  await withControl({}, async (url) => {
+    using connection = await Deno.connect({ port: Number(new URL(url).port) });
+    const request = "GET /fleet HTTP/1.1\r\nHost: a b\r\nConnection: close\r\n\r\n";
+    await connection.write(new TextEncoder().encode(request));
+    assert.match(await new Response(connection.readable).text(), /^HTTP\/1.1 403/);
   });
 });
 

@@ -1,7 +1,9 @@
 /** Agents that mean no good: they get a clear error, and harm no other session. */
 import assert from "node:assert/strict";
 import { FakeClock, until } from "../../_support/clock.ts";
+import { ValidationError } from "../../../src/errors.ts";
 import { EventStream } from "../../../src/gateway/event_stream.ts";
+import { checkGatewayOptions } from "../../../src/gateway/options.ts";
 import { setup } from "./_support.ts";
 
 const ask = { model: "m", messages: [{ role: "user", content: "a" }] };
@@ -38,6 +40,12 @@ Deno.test("bodies that are too long, too deep or no JSON are refused, and anothe
   }
   assert.equal(bad.turns.length, 0);
   assert.equal((await good.end()).rows.length, cases.length);
+});
+
+Deno.test("an admin key that nobody could send is refused before anybody asks", () => {
+  for (const adminKey of ["ключ-для-сеансов", "a key with spaces", "admin-key-1\n"]) {
+    assert.throws(() => checkGatewayOptions({ adminKey }), ValidationError);
+  }
 });
 
 Deno.test("neither a wrong key, nor another's session, nor a trick with the path gets anywhere", async () => {

@@ -124,6 +124,19 @@ Deno.test("an option that does not exist is refused with the nearest that does",
   });
 });
 
+Deno.test("a key that no client could send is refused before anything starts, and not shown", () => {
+  for (const name of ["apiKey", "adminApiKey"]) {
+    for (const key of ["ключ", "a key", "key\n", "k\u00e9y"]) {
+      assert.throws(
+        () => checkServerOptions({ model: "m", [name]: key }),
+        (error: Error) =>
+          error instanceof ValidationError && error.message.includes(name) &&
+          !error.message.includes(key),
+      );
+    }
+  }
+});
+
 Deno.test("sizes, ports and GPUs that cannot be are refused before anything starts", () => {
   const refused: [Partial<SGLangServerOptions>, RegExp][] = [
     [{ model: "" }, /`model` must be a folder or a Hugging Face name/],
