@@ -50,8 +50,12 @@ export class FakeClock implements Clock {
   schedule(delayMs: number, callback: () => void): () => void {
     const timer = { at: this.#now + delayMs, callback };
     this.#timers.add(timer);
-    if (delayMs <= this.#skipUpToMs) setTimeout(() => this.#skipTo(timer), 0);
-    return () => this.#timers.delete(timer);
+    const skip = delayMs <= this.#skipUpToMs ? setTimeout(() => this.#skipTo(timer), 0) : undefined;
+    return () => {
+      this.#timers.delete(timer);
+      // A real timer must not outlive a test that ends just now.
+      clearTimeout(skip);
+    };
   }
 
   #skipTo(timer: { at: number; callback: () => void }): void {

@@ -76,6 +76,7 @@ async function collectInStorm(
     }
   }
   await collector.shutdown();
+  assert.equal(clock.pending, 0);
   return { batches, stats: collector.stats, staleness };
 }
 
