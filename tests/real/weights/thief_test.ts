@@ -1,6 +1,7 @@
 /** Another user of the machine while weights are sent. `deno task test:thief` is the long form. */
 import assert from "node:assert/strict";
 import { SGLangClient } from "../../../src/client/mod.ts";
+import { readLines } from "../../../src/internal/lines.ts";
 import { SGLangWeightSyncScheme } from "../../../src/weights/mod.ts";
 import { safetensors } from "../../../src/weights/source/mod.ts";
 import { modelPath, startForks, startRealServer } from "../../_support/real.ts";
@@ -25,7 +26,7 @@ Deno.test("whoever joins without the secret gets no weights, and no sync fails",
     stdin: "piped",
     stdout: "piped",
   }).spawn();
-  const said = watching.stdout.pipeThrough(new TextDecoderStream())[Symbol.asyncIterator]();
+  const said = readLines(watching.stdout);
   assert.equal((await said.next()).value!.trim(), "watching");
   const given: string[] = [];
   for (let join = 0; join < JOINS; join++) {
@@ -44,6 +45,7 @@ Deno.test("whoever joins without the secret gets no weights, and no sync fails",
   }
   await watching.stdin.close();
   const [connections, offers, stolen] = (await said.next()).value!.trim().split(" ").map(Number);
+  await said.next();
   await watching.status;
   // deno-lint-ignore no-console -- the figures are what the long form is run for
   console.log(JSON.stringify({ joins: given.length, connections, offers, stolen }));
