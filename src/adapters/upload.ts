@@ -1,6 +1,7 @@
 import type { SGLangClient } from "../client/client.ts";
 import type { CallOptions } from "../client/types.ts";
 import { CheckpointError, HttpError, LimitError, UnsupportedError } from "../errors.ts";
+import { hostOf, isLoopback } from "../internal/hostname.ts";
 import { stampOf } from "../internal/regular_file.ts";
 import { flattenedByValue } from "../weights/ipc/by_value.ts";
 import { CONFIG_FILE, type ReadAdapter, TENSOR_FILE } from "./adapter.ts";
@@ -72,7 +73,7 @@ export function uploadBest(
     },
     async load(target, name, call) {
       const { url } = target.client;
-      const isNear = LOOPBACK.test(new URL(url).hostname) && !unseeing.has(url) &&
+      const isNear = isLoopback(hostOf(url)) && !unseeing.has(url) &&
         await handover.isPossible();
       let isRefused = false;
       if (isNear) {
@@ -91,8 +92,6 @@ export function uploadBest(
     },
   };
 }
-
-const LOOPBACK = /^(127\.|localhost$|\[::1\]$)/;
 
 function describe(adapter: ReadAdapter, matrices: Matrices) {
   const { rank, alpha } = adapter.settings;

@@ -2,6 +2,7 @@ import type { DeviceExporter } from "../../../ffi/mod.ts";
 import type { GatheredPart } from "../../collective/group.ts";
 import { UnsupportedError } from "../../errors.ts";
 import { withDeadline } from "../../internal/deadline.ts";
+import { hostOf, isLoopback } from "../../internal/hostname.ts";
 import { BEYOND_ANY_STEP_MS, onAll } from "../fleet/on_all.ts";
 import { flattenedPayload, namedPayload } from "../ipc/payload.ts";
 import type { ResolvedOptions } from "../resolved_options.ts";
@@ -130,8 +131,7 @@ function refuseUnfit(server: TransportServer): void {
   if (server.isCpu) {
     throw new UnsupportedError(`transport "cuda-ipc" needs servers on a GPU; ${url} has a CPU`);
   }
-  const { hostname } = new URL(url);
-  if (!/^(127\.|localhost$|\[::1\]$)/.test(hostname)) {
+  if (!isLoopback(hostOf(url))) {
     throw new UnsupportedError(
       `transport "cuda-ipc" needs servers on this host, by a loopback address; ${url} is none. ` +
         `Use transport "nccl"`,

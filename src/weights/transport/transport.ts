@@ -5,6 +5,7 @@ import { UnsupportedError } from "../../errors.ts";
 import type { FleetServer, ServerGroup } from "../fleet/server.ts";
 import type { ResolvedOptions } from "../resolved_options.ts";
 import type { WeightDeadlines } from "../deadlines.ts";
+import { hostOf, isLoopback } from "../../internal/hostname.ts";
 import type { Logger } from "../../internal/logger.ts";
 import type { OpenWeightSource, WeightSource } from "../source/source.ts";
 import type { PlannedBucket } from "../sync/plan.ts";
@@ -199,14 +200,10 @@ export function chooseTransport(
     );
   }
   // Not chosen unasked: whether the devices can map each other's memory shows only in trying.
-  const hint = servers.every(({ url }) => isLoopback(url))
+  const hint = servers.every(({ url }) => isLoopback(hostOf(url)))
     ? '; they run on this host, where "cuda-ipc" is faster'
     : "";
   return { transport: "nccl", reason: `the servers compute on GPUs${hint}` };
-}
-
-function isLoopback(url: string): boolean {
-  return /^(127\.|localhost$|\[::1\]$)/.test(new URL(url).hostname);
 }
 
 /** Makes the transport of a choice. */

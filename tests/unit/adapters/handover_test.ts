@@ -95,6 +95,7 @@ Deno.test("servers that do not see the folder, and those elsewhere, get the matr
   };
   assert.deepEqual(await load("http://127.0.0.1:1", true), ["path", "path"]);
   assert.deepEqual(await load("http://10.0.0.1:1", true), ["tensors", "tensors"]);
+  assert.deepEqual(await load("http://127.example.org:1", true), ["tensors", "tensors"]);
   assert.deepEqual(await load("http://localhost:2", false), ["tensors", "path", "tensors"]);
   assert.deepEqual(await load("http://localhost:2", false), ["tensors", "tensors"], "tried once");
 });

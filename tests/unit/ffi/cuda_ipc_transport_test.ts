@@ -17,6 +17,7 @@ Deno.test("CUDA IPC is refused for servers that cannot read our memory, and says
     const [unfit, reason] of [
       [server("http://127.0.0.1:1", "0.5.16", true), /a CPU/],
       [server("http://10.0.0.5:1", "0.5.16"), /loopback/],
+      [server("http://127.example.org:1", "0.5.16"), /loopback/],
       [server("http://localhost:1", "0.5.9"), /0\.5\.16 to 0\.5\.23.*runs 0\.5\.9/],
       [server("http://127.0.0.1:1", "0.6.0"), /runs 0\.6\.0/],
     ] as const
