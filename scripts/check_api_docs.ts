@@ -43,7 +43,7 @@ async function findCrowded(): Promise<string[]> {
  * What `deno doc --lint` says, without what it says of types of packages: whoever imports a model for
  * a framework has the framework, and with it the names of its types.
  */
-async function ownFaults(told: string): Promise<string[]> {
+async function ownFaults(told: string, success: boolean): Promise<string[]> {
   const blocks = told.split(/^(?=error)/m).filter((block) => block.startsWith("error["));
   const own: string[] = [];
   for (const block of blocks) {
@@ -56,12 +56,12 @@ async function ownFaults(told: string): Promise<string[]> {
     }
     own.push(block);
   }
-  // Something else than faults of documentation, for example a module that is not found.
-  if (blocks.length === 0 && told.includes("error")) own.push(told);
+  // Something else than faults of documentation, for example a module that is not found, or a kill.
+  if (blocks.length === 0 && !success) own.push(told || "deno doc --lint ended without a word");
   return own;
 }
 
-const { stderr } = await new Deno.Command(Deno.execPath(), {
+const { success, stderr } = await new Deno.Command(Deno.execPath(), {
   args: ["doc", "--quiet", "--lint", ...entries],
   cwd: root,
   env: { NO_COLOR: "1" },
@@ -70,7 +70,7 @@ const { stderr } = await new Deno.Command(Deno.execPath(), {
   stderr: "piped",
 }).output();
 const faults = [
-  ...await ownFaults(new TextDecoder().decode(stderr)),
+  ...await ownFaults(new TextDecoder().decode(stderr), success),
   ...await findCrowded(),
   ...await findThrowsFaults(root),
 ];
