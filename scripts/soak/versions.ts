@@ -5,6 +5,7 @@ import { AsyncSGLang } from "../../src/engine/mod.ts";
 import { SGLangWrapper } from "../../src/policy/mod.ts";
 import { safetensors } from "../../src/weights/source/mod.ts";
 import { SGLangWeightSyncScheme } from "../../src/weights/mod.ts";
+import { median } from "../../tests/_support/median.ts";
 
 /** Two servers that can be killed, and the checkpoints that they are synced to. */
 export interface KillablePair extends AsyncDisposable {
@@ -205,18 +206,12 @@ export async function runVersionsSoak(
     minutes: Math.round((performance.now() - startedMs) / 6_000) / 10,
     ...count,
     fewestServers,
-    syncMs: { median: quantile(syncTimes, 0.5), longest: quantile(syncTimes, 1) },
+    syncMs: { median: Math.round(median(syncTimes)), longest: Math.round(Math.max(...syncTimes)) },
     staleRows: stats.rowsStale,
     lostRows: stats.turns - stats.rowsStale - stats.rowsUnused - count.rows,
     versionsTwice,
     failedDialogs: stats.dialogsFailed,
   };
-}
-
-/** The value below which that share of the values lies, rounded. */
-function quantile(values: readonly number[], share: number): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return Math.round(sorted[Math.floor(share * (sorted.length - 1))] ?? 0);
 }
 
 /** Numbers in [0, 1) that are the same again for the same seed (mulberry32). */
