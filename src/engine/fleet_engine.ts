@@ -11,7 +11,6 @@ import type {
   ServerInfo,
 } from "../client/types.ts";
 import { StateError } from "../errors.ts";
-import type { FleetSync, VersionLedger } from "../weights/mod.ts";
 import { RLSGLangEngine, type WorkerLoad } from "./engine.ts";
 import type { EngineFleet } from "./fleet.ts";
 import type { Member, WorkerEvent } from "./member.ts";
@@ -21,7 +20,13 @@ import { EngineSleep, type SleepOptions, type WakeOptions } from "./sleep.ts";
 import { EngineWeights, type WeightUpdateGroupOptions } from "./weights.ts";
 import type { SGLangWorker } from "./workers.ts";
 import type { ModelInput } from "../weights/source/mod.ts";
-import type { ReceiverUpdate, UpdateWeightsOptions, WeightSyncReport } from "../weights/mod.ts";
+import type {
+  FleetSync,
+  ReceiverUpdate,
+  UpdateWeightsOptions,
+  VersionLedger,
+  WeightSyncReport,
+} from "../weights/mod.ts";
 
 /**
  * An engine whose servers come and go: what {@linkcode AsyncSGLang} can do with the list of its

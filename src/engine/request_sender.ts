@@ -43,7 +43,6 @@ export interface RequestSenderOptions {
   readonly isHealing: () => boolean;
   /** Told how each request went that was sent to a server directly. */
   readonly report: (url: string, outcome: "served" | "failed") => void;
-  /** Most requests in flight. */
   readonly logger: Logger;
   readonly clock: Clock;
 }

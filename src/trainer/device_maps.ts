@@ -1,4 +1,4 @@
-import { type TensorInfo, tensorSizeBytes } from "../checkpoint/dtype.ts";
+import { itemSizeBytes, type TensorInfo, tensorSizeBytes } from "../checkpoint/dtype.ts";
 import type { DeviceMemory } from "../collective/group.ts";
 import { ProtocolError } from "../errors.ts";
 import { Semaphore } from "../internal/semaphore.ts";
@@ -70,7 +70,7 @@ export function readMemory(
       if (place === null) return undefined;
       const { name, dtype } = tensors[i]!;
       const byteLength = tensorSizeBytes(tensors[i]!);
-      const itemBytes = tensorSizeBytes({ dtype, shape: [1] });
+      const itemBytes = itemSizeBytes(dtype);
       const isSharded = Array.isArray(place) && Array.isArray(place[0]);
       const given: unknown[] = isSharded ? place : [asPiece(place, byteLength)];
       const pieces = given.length <= MAX_PIECES
