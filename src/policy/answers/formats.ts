@@ -207,7 +207,7 @@ function cohereCalls(body: string): Found[] {
   });
 }
 
-/** Calls between two marks in Python's syntax: marks in its texts are those kinds. */
+/** Calls between two marks in Python's syntax: marks in its texts are those texts. */
 function pythonic(
   name: ToolCallFormat,
   [open, close]: readonly [open: string, close: string],
@@ -230,7 +230,7 @@ function pythonic(
   };
 }
 
-/** Gemma 4: marks in its texts are those kinds. */
+/** Gemma 4: marks in its texts are those texts. */
 const gemma: CallFormat = {
   name: "gemma4",
   opens: ["<|tool_call>"],

@@ -131,7 +131,7 @@ export class TagReader {
     return null;
   }
 
-  /** What stands from here to a mark outside of kinds. */
+  /** What stands from here to a mark outside of texts. */
   json(close: string, opens: readonly string[]): string {
     const { body, end } = jsonBlock(this.#scanner, this.at, { close, opens });
     this.at = end;
