@@ -1,4 +1,5 @@
 /** Token ids to text, byte for byte as Hugging Face's `tokenizers` does. */
+import { characterOfByte } from "./token_encoder/characters.ts";
 import { textWithinTime } from "./watchdog.ts";
 
 /** What `tokenizer.json` says of tokens. */
@@ -49,17 +50,9 @@ function stepsOf(decoder: unknown): Step[] | null {
 const utf8 = new TextEncoder();
 
 /** GPT-2's way to write bytes as characters. */
-function byteOfCharacter(): ReadonlyMap<string, number> {
-  const bytes = new Map<string, number>();
-  let next = 256;
-  for (let byte = 0; byte < 256; byte++) {
-    const isShown = byte >= 33 && byte <= 126 || byte >= 161 && byte <= 172 || byte >= 174;
-    bytes.set(String.fromCharCode(isShown ? byte : next++), byte);
-  }
-  return bytes;
-}
-
-const characterBytes = byteOfCharacter();
+const characterBytes: ReadonlyMap<string, number> = new Map(
+  characterOfByte.map((character, byte) => [character, byte]),
+);
 
 class ByteLevelDecoder implements TokenDecoder {
   readonly #files: DecoderFiles;
