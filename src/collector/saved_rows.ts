@@ -1,6 +1,6 @@
 import { ValidationError } from "../errors.ts";
 import { openSource } from "../internal/byte_source.ts";
-import { isRecord, isTooDeep } from "../internal/json.ts";
+import { isCount, isRecord, parseRecord } from "../internal/json.ts";
 import { findLines } from "../internal/line_index.ts";
 import { asPermissionError } from "../internal/permission.ts";
 import { writeAll } from "../internal/write_all.ts";
@@ -93,7 +93,7 @@ export async function* readRows(
 }
 
 function headOf(line: string | undefined, path: string): SavedHead {
-  const { schema, rows, added } = line === undefined ? {} as Json : parsed(line, path);
+  const { schema, rows, added } = line === undefined ? {} as Json : parseRecord(line, path);
   if (schema === SAVED_ROWS_SCHEMA && isCount(rows) && isCount(added) && added >= rows) {
     return { rows, added };
   }
@@ -122,7 +122,7 @@ function lineOf(row: RolloutRow): string {
 }
 
 function rowOf(line: string, where: string): RolloutRow {
-  const plain: Record<string, unknown> = { ...parsed(line, where) };
+  const plain: Record<string, unknown> = parseRecord(line, where);
   for (const [name, List] of Object.entries(lists)) {
     plain[name] = listOf(plain[name], List, { name, where });
   }
@@ -144,18 +144,6 @@ function rowOf(line: string, where: string): RolloutRow {
   throw new ValidationError(`${where} is no whole row: the file was changed or is damaged`);
 }
 
-function parsed(line: string, where: string): Json {
-  if (isTooDeep(line)) throw new ValidationError(`${where} is nested too deep`);
-  let value: unknown;
-  try {
-    value = JSON.parse(line);
-  } catch (cause) {
-    throw new ValidationError(`${where} is not JSON`, { cause });
-  }
-  if (isRecord(value)) return value;
-  throw new ValidationError(`${where} is no JSON object`);
-}
-
 function base64(list: Int32Array | Float32Array | null): string | null {
   if (list === null) return null;
   return new Uint8Array(list.buffer, list.byteOffset, list.byteLength).toBase64();
@@ -172,8 +160,4 @@ function listOf(
     if (bytes.byteLength % 4 === 0) return new List(bytes.buffer, 0, bytes.byteLength / 4);
   } catch { /* Told below. */ }
   throw new ValidationError(`${where}: ${name} is no list of numbers in base64`);
-}
-
-function isCount(value: unknown): value is number {
-  return Number.isSafeInteger(value) && (value as number) >= 0;
 }

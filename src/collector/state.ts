@@ -1,4 +1,5 @@
 import { ValidationError } from "../errors.ts";
+import { isCount } from "../internal/json.ts";
 import type { VersionsState } from "./policy_version.ts";
 import { type CollectorStats, emptyStats, type MutableStats } from "./stats.ts";
 
@@ -49,10 +50,6 @@ export function checkState(state: CollectorState, membersPerGroup: number): void
   for (const name of Object.keys(emptyStats()) as (keyof MutableStats)[]) {
     if (!isCount(state.stats?.[name])) refuse(`stats.${name} is no whole number`);
   }
-}
-
-function isCount(value: unknown): value is number {
-  return Number.isSafeInteger(value) && (value as number) >= 0;
 }
 
 function refuse(reason: string): never {

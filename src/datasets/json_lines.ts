@@ -1,6 +1,5 @@
-import { ValidationError } from "../errors.ts";
 import { openSource } from "../internal/byte_source.ts";
-import { isRecord, isTooDeep } from "../internal/json.ts";
+import { parseRecord } from "../internal/json.ts";
 import { findLines } from "../internal/line_index.ts";
 import { Dataset, type RowStore } from "./dataset.ts";
 import { type DatasetOptions, type DatasetRow, settingsOf } from "./options.ts";
@@ -40,7 +39,7 @@ export async function jsonLinesStore(
       async at(index) {
         const [line] = await lines.read(index, index + 1);
         if (line instanceof Error) throw line;
-        return parseRow(line!, lines.nameOf(index));
+        return parseRecord(line!, lines.nameOf(index));
       },
       close: () => source.close(),
     };
@@ -48,16 +47,4 @@ export async function jsonLinesStore(
     source.close();
     throw error;
   }
-}
-
-function parseRow(line: string, where: string): DatasetRow {
-  if (isTooDeep(line)) throw new ValidationError(`${where} is nested too deep`);
-  let value: unknown;
-  try {
-    value = JSON.parse(line);
-  } catch (cause) {
-    throw new ValidationError(`${where} is not JSON`, { cause });
-  }
-  if (isRecord(value)) return value;
-  throw new ValidationError(`${where} is no JSON object`);
 }

@@ -1,6 +1,7 @@
 import { brotliDecompressSync, gunzipSync, zstdDecompressSync } from "node:zlib";
 import { LimitError, SGLangError, UnsupportedError, ValidationError } from "../errors.ts";
 import { type ByteSource, openSource } from "../internal/byte_source.ts";
+import { isCount } from "../internal/json.ts";
 import { Semaphore } from "../internal/semaphore.ts";
 import { messageOf } from "../internal/thrown.ts";
 import { Dataset, type RowStore } from "./dataset.ts";
@@ -70,7 +71,6 @@ async function readGroups(source: ByteSource, maxRows: number): Promise<readonly
     rows: Number(group.num_rows),
     bytes: Number(group.total_byte_size),
   }));
-  const isCount = (value: number) => Number.isSafeInteger(value) && value >= 0;
   const count = groups.reduce((sum, { rows }) => sum + rows, 0);
   if (!groups.every(({ rows, bytes }) => isCount(rows) && isCount(bytes)) || !isCount(count)) {
     throw new ValidationError("its row groups have impossible sizes");

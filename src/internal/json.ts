@@ -1,4 +1,4 @@
-import { ProtocolError } from "../errors.ts";
+import { ProtocolError, ValidationError } from "../errors.ts";
 
 /** Deepest nesting that is read: what walks over a value must not overflow the stack. */
 const MAX_DEPTH = 256;
@@ -8,6 +8,29 @@ const QUOTE = 34, BACKSLASH = 92, OPEN_LIST = 91, CLOSE_LIST = 93, OPEN_MAP = 12
 /** Whether a JSON value is an object, not a list. */
 export function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** Whether a JSON value is a whole number of at least 0. */
+export function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+/**
+ * Parses a JSON object of a file.
+ *
+ * @param where Where it stands, for the error: `rows.jsonl, line 3`.
+ * @throws {ValidationError} When it is none, or nested deeper than 256.
+ */
+export function parseRecord(text: string, where: string): Record<string, unknown> {
+  if (isTooDeep(text)) throw new ValidationError(`${where} is nested too deep`);
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new ValidationError(`${where} is not JSON`, { cause });
+  }
+  if (isRecord(value)) return value;
+  throw new ValidationError(`${where} is no JSON object`);
 }
 
 /**
