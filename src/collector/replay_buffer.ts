@@ -187,10 +187,7 @@ export class ReplayBuffer implements BatchSink<null> {
    * ```
    */
   async save(path: string, options: { signal?: AbortSignal } = {}): Promise<void> {
-    const { length, capacity } = this;
-    const oldest = length < capacity ? 0 : this.#next;
-    const rows = [...this.#rows.slice(oldest), ...this.#rows.slice(0, oldest)];
-    await writeRows(path, rows, { added: this.#added, signal: options.signal });
+    await writeRows(path, this.#oldestFirst(), { added: this.#added, signal: options.signal });
   }
 
   /**
@@ -213,9 +210,14 @@ export class ReplayBuffer implements BatchSink<null> {
       else read.extend([item]);
     }
     requireEmpty();
-    this.extend(read.#rows.slice(read.length < this.capacity ? 0 : read.#next));
-    if (read.length === this.capacity) this.extend(read.#rows.slice(0, read.#next));
+    this.extend(read.#oldestFirst());
     this.#added = added;
+  }
+
+  /** A copy of its rows, in the order in which they came. */
+  #oldestFirst(): RolloutRow[] {
+    const oldest = this.length < this.capacity ? 0 : this.#next;
+    return [...this.#rows.slice(oldest), ...this.#rows.slice(0, oldest)];
   }
 
   #refuse(waiter: Waiter): void {
