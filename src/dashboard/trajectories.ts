@@ -1,6 +1,7 @@
 import { ValidationError } from "../errors.ts";
 
 import { throwIfAborted } from "../internal/deadline.ts";
+import { firstWhere } from "../internal/first_where.ts";
 
 import type { RolloutEntry, RolloutFile, RolloutRecord } from "../rollout_file/mod.ts";
 import { rowLine } from "../rollout_file/row_line.ts";
@@ -107,14 +108,8 @@ export class Trajectories implements AsyncDisposable {
   /** Where a row stands among some rows; -1 when it is not there. */
   placeOf(row: number, rows: Int32Array): number {
     this.#checkRow(row);
-    let low = 0;
-    let high = rows.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (rows[middle]! < row) low = middle + 1;
-      else high = middle;
-    }
-    return rows[low] === row ? low : -1;
+    const place = firstWhere(rows.length, (at) => rows[at]! >= row);
+    return rows[place] === row ? place : -1;
   }
 
   /** What one row is, without its tokens and with the beginnings of its texts. */

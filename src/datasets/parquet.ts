@@ -1,6 +1,7 @@
 import { brotliDecompressSync, gunzipSync, zstdDecompressSync } from "node:zlib";
 import { LimitError, SGLangError, UnsupportedError, ValidationError } from "../errors.ts";
 import { type ByteSource, openSource } from "../internal/byte_source.ts";
+import { firstWhere } from "../internal/first_where.ts";
 import { isCount } from "../internal/json.ts";
 import { Semaphore } from "../internal/semaphore.ts";
 import { messageOf } from "../internal/thrown.ts";
@@ -108,7 +109,7 @@ class ParquetRows implements RowStore<DatasetRow> {
   }
 
   async at(index: number): Promise<DatasetRow> {
-    const group = firstAbove(this.#ends, index);
+    const group = firstWhere(this.#ends.length, (at) => this.#ends[at]! > index);
     const rows = await this.#rowsOf(group);
     return rows[index - (this.#ends[group - 1] ?? 0)]!;
   }
@@ -165,17 +166,6 @@ class ParquetRows implements RowStore<DatasetRow> {
       sum -= this.#groups[held]!.bytes;
     }
   }
-}
-
-/** The first place of a rising list whose number is above `value`. */
-function firstAbove(ends: readonly number[], value: number): number {
-  let low = 0;
-  for (let high = ends.length; low < high;) {
-    const middle = (low + high) >> 1;
-    if (ends[middle]! > value) high = middle;
-    else low = middle + 1;
-  }
-  return low;
 }
 
 interface BytesOfFile {

@@ -1,5 +1,6 @@
 import { LimitError, ValidationError } from "../errors.ts";
 import type { ByteSource } from "./byte_source.ts";
+import { firstWhere } from "./first_where.ts";
 
 /** How lines are looked for. */
 export interface LineSettings {
@@ -117,14 +118,8 @@ class Gaps {
 
   /** Number of a line, from 1. */
   lineOf(index: number): number {
-    let low = 0;
-    let high = this.#after.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.#after[middle]! <= index) low = middle + 1;
-      else high = middle;
-    }
-    return index + 1 + (this.#lines[low - 1] ?? 0);
+    const behind = firstWhere(this.#after.length, (at) => this.#after[at]! > index);
+    return index + 1 + (this.#lines[behind - 1] ?? 0);
   }
 }
 

@@ -1,4 +1,5 @@
 import { ValidationError } from "../../errors.ts";
+import { firstWhere } from "../../internal/first_where.ts";
 import { type Message, NO_ROLE, textOf } from "../message.ts";
 import { type Openings, openings } from "./openings.ts";
 import { type RenderedMessages, renderMessages, type RenderOptions } from "./render.ts";
@@ -88,14 +89,7 @@ function checkShown(words: readonly ShownWord[]): void {
 /** Words of assistants must be marked where they are shown, those of others must not. */
 function checkWords(words: readonly ShownWord[], spans: readonly Span[]): void {
   const isMarked = (place: number) => {
-    let low = 0;
-    let high = spans.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (spans[middle]!.end <= place) low = middle + 1;
-      else high = middle;
-    }
-    const span = spans[low];
+    const span = spans[firstWhere(spans.length, (at) => spans[at]!.end > place)];
     return span !== undefined && span.start <= place;
   };
   for (const { message, isAssistant, places } of words) {
