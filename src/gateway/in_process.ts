@@ -1,3 +1,4 @@
+import { readLines } from "../internal/lines.ts";
 import type { RecordingGateway } from "./gateway.ts";
 import type { GatewaySession } from "./gateway_session.ts";
 
@@ -134,29 +135,26 @@ function told(response: Response): Omit<Answered<never>, "answer"> {
   return { ignored, headers };
 }
 
+/** An event has all ids of an answer, and comes from this process. */
+const ANY_LENGTH = { name: "event", maxBytes: Infinity };
+
 async function* chunksOf(
   response: Response,
   { signal, refuse }: ChatCallOptions,
 ): AsyncGenerator<ChatChunk, void, void> {
-  const decoder = new TextDecoder();
-  let held = "";
   // What leaves the loop cancels the body, which ends the generation.
-  for await (const bytes of response.body!) {
+  for await (const line of readLines(response.body!, ANY_LENGTH)) {
     signal?.throwIfAborted();
-    held += decoder.decode(bytes, { stream: true });
-    const events = held.split("\n\n");
-    held = events.pop()!;
-    for (const event of events) {
-      const data = event.split("\n").find((line) => line.startsWith("data:"))?.slice(5).trim();
-      if (data === undefined || data === "[DONE]") continue;
-      const chunk: ChatChunk = JSON.parse(data);
-      if (chunk.error !== undefined) {
-        const { message } = chunk.error;
-        const { headers } = told(response);
-        throw refuse({ message, url: response.url, status: 500, body: data, headers });
-      }
-      yield chunk;
+    // The gateway writes the data of an event as one line.
+    if (!line.startsWith("data: ") || line === "data: [DONE]") continue;
+    const data = line.slice("data: ".length);
+    const chunk: ChatChunk = JSON.parse(data);
+    if (chunk.error !== undefined) {
+      const { message } = chunk.error;
+      const { headers } = told(response);
+      throw refuse({ message, url: response.url, status: 500, body: data, headers });
     }
+    yield chunk;
   }
   signal?.throwIfAborted();
 }

@@ -18,6 +18,7 @@ import {
   streamChat,
 } from "../gateway/in_process.ts";
 import { GatewayRefusal, type GatewaySession, type RecordingGateway } from "../gateway/mod.ts";
+import { isRecord } from "../internal/json.ts";
 import { chatMessagesOf } from "./messages.ts";
 
 type Json = Readonly<Record<string, unknown>>;
@@ -183,9 +184,7 @@ function refuse({ message, status, headers }: ChatRefusal): GatewayRefusal {
 
 function argumentsOf({ function: { arguments: json } }: ChatCall): Record<string, unknown> {
   const value: unknown = JSON.parse(json);
-  return typeof value === "object" && value !== null && !Array.isArray(value)
-    ? { ...value }
-    : { value };
+  return isRecord(value) ? value : { value };
 }
 
 function thoughts(
