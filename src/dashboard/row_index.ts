@@ -1,5 +1,12 @@
 import { ValidationError } from "../errors.ts";
-import type { DamagedRow, RolloutEntry, RolloutFile, RolloutRecord } from "../rollout_file/mod.ts";
+import type {
+  DamagedRow,
+  FinishName,
+  RolloutEntry,
+  RolloutFile,
+  RolloutRecord,
+} from "../rollout_file/mod.ts";
+import { finishNames } from "../rollout_file/record.ts";
 import { groupAdvantages } from "../training/mod.ts";
 
 /** Which rows are wanted; what is left out does not matter. */
@@ -44,7 +51,6 @@ export interface TreeTurn {
   readonly tokens: number;
 }
 
-const finishes = ["stop", "length", "abort"] as const;
 const STALE = 1;
 const DAMAGED = 2;
 /** Damaged rows whose reason is held; of the others it is read again when they are looked at. */
@@ -132,7 +138,7 @@ export class RowIndex {
   filter({ group, dialog, minReward, maxReward, finish, stale, damaged }: RowFilter): Int32Array {
     const wantedFinish = finish === undefined
       ? undefined
-      : finishes.indexOf(finish as typeof finishes[number]);
+      : finishNames.indexOf(finish as FinishName);
     const asksNumbers = [group, dialog, minReward, maxReward, finish, stale]
       .some((one) => one !== undefined);
     const rows = new Int32Array(this.length);
@@ -163,7 +169,7 @@ export class RowIndex {
       branch: this.#branch[row]!,
       tokens: this.#tokens[row]!,
       reward: this.#reward[row]!,
-      finish: finishes[this.#finish[row]!]!,
+      finish: finishNames[this.#finish[row]!]!,
       stale: (this.#flags[row]! & STALE) !== 0,
     };
   }
@@ -231,7 +237,7 @@ export class RowIndex {
     this.#branch[row] = record.branch;
     this.#tokens[row] = record.responseIds.length;
     this.#reward[row] = record.reward;
-    this.#finish[row] = finishes.indexOf(record.finishReason);
+    this.#finish[row] = finishNames.indexOf(record.finishReason);
     this.#flags[row] = record.stale ? STALE : 0;
     this.#try[row] = this.#tries.add(record);
     // A file of safetensors would have to be read for the size of a row.

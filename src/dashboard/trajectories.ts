@@ -1,8 +1,6 @@
 import { ValidationError } from "../errors.ts";
-
 import { throwIfAborted } from "../internal/deadline.ts";
 import { firstWhere } from "../internal/first_where.ts";
-
 import type { RolloutEntry, RolloutFile, RolloutRecord } from "../rollout_file/mod.ts";
 import { rowLine } from "../rollout_file/row_line.ts";
 import { beginningOf, type RowFilter as NumberFilter, RowIndex } from "./row_index.ts";

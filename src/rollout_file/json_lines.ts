@@ -4,7 +4,13 @@ import { isRecord, isTooDeep } from "../internal/json.ts";
 import { findLines, type LineIndex } from "../internal/line_index.ts";
 import { messageOf } from "../internal/thrown.ts";
 import { Fields } from "./fields.ts";
-import { type RolloutRecord, type RolloutSchema, rolloutSchemas, textOfContent } from "./record.ts";
+import {
+  finishNames,
+  type RolloutRecord,
+  type RolloutSchema,
+  rolloutSchemas,
+  textOfContent,
+} from "./record.ts";
 import { type DamagedRow, orDamaged, type ReadSettings, type RowReader } from "./row_reader.ts";
 
 /** Rows that are tried for the file's schema before it is taken for something else. */
@@ -99,7 +105,7 @@ function toRecord(line: string, where: string, isLast: boolean): RolloutRecord {
     done: fields.flag("done"),
     truncated: fields.flag("truncated"),
     stale: fields.flag("stale"),
-    finishReason: fields.oneOf("finish_reason", ["stop", "length", "abort"]),
+    finishReason: fields.oneOf("finish_reason", finishNames),
     info: fields.object("info"),
   };
 }

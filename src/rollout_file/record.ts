@@ -14,6 +14,9 @@ export type RolloutSchema = typeof rolloutSchemas[number];
 /** Why a generation ended. */
 export type FinishName = "stop" | "length" | "abort";
 
+/** The reasons in the order in which columns of tensors number them. */
+export const finishNames: readonly FinishName[] = ["stop", "length", "abort"];
+
 /** One row of a rollout file: a turn of a dialog, with `P` ids of its prompt and `R` sampled ones. */
 export interface RolloutRecord {
   /** Number of the dialog. */

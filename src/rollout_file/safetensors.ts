@@ -8,13 +8,10 @@ import {
 import { type DType, itemSizeBytes } from "../checkpoint/dtype.ts";
 import { CheckpointError, LimitError, ValidationError } from "../errors.ts";
 import type { ByteSource } from "../internal/byte_source.ts";
-import { isTooDeep } from "../internal/json.ts";
-import { isRecord } from "../internal/json.ts";
+import { isRecord, isTooDeep } from "../internal/json.ts";
 import { Fields, isSpans } from "./fields.ts";
-import { type FinishName, type RolloutRecord, rolloutSchemas, versionOf } from "./record.ts";
+import { finishNames, type RolloutRecord, rolloutSchemas, versionOf } from "./record.ts";
 import { type DamagedRow, orDamaged, type ReadSettings, type RowReader } from "./row_reader.ts";
-
-const finishNames: readonly FinishName[] = ["stop", "length", "abort"];
 
 /** Columns of one value a row, and whether files of schema /1 have them. */
 const plainColumns: Readonly<

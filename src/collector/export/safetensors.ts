@@ -5,11 +5,11 @@ import {
   writeSafetensors,
 } from "../../checkpoint/writer.ts";
 import { ValidationError } from "../../errors.ts";
+import { finishNames } from "../../rollout_file/record.ts";
 import type { RolloutBatch } from "../batch.ts";
 import type { RolloutRow } from "../row.ts";
 import { ROLLOUT_SCHEMA } from "./json_lines.ts";
 
-const FINISH_REASONS = ["stop", "length", "abort"] as const;
 /** Bytes that are put together before they are written. */
 const PIECE_BYTES = 1 << 20;
 
@@ -45,7 +45,7 @@ export function toTensors(batch: RolloutBatch): TensorToWrite[] {
     column(
       "finish_reason",
       "uint8",
-      Uint8Array.from(rows, (row) => FINISH_REASONS.indexOf(row.finishReason.type)),
+      Uint8Array.from(rows, (row) => finishNames.indexOf(row.finishReason.type)),
     ),
     column("dialog", "int64", BigInt64Array.from(rows, (row) => BigInt(row.dialog))),
     column("group", "int64", BigInt64Array.from(rows, (row) => BigInt(row.group))),
@@ -82,7 +82,7 @@ function metadataOf(batch: RolloutBatch): Record<string, string> {
     shape: JSON.stringify(batch.shape),
     version_names: JSON.stringify(batch.versionNames),
     version_index: String(batch.versionIndex ?? ""),
-    finish_reasons: JSON.stringify(FINISH_REASONS),
+    finish_reasons: JSON.stringify(finishNames),
   };
 }
 
