@@ -8,7 +8,6 @@
  * the stand-ins (`ulimit -n`), as do idle connections.
  */
 // deno-lint-ignore-file no-console
-import process from "node:process";
 import { parseArgs } from "node:util";
 import { EnvironmentPool } from "../src/collector/environments/mod.ts";
 import { LLMCollector } from "../src/collector/mod.ts";
@@ -18,6 +17,7 @@ import { readLines } from "../src/internal/lines.ts";
 import { SGLangWrapper } from "../src/policy/mod.ts";
 import { SGLangWeightSyncScheme } from "../src/weights/mod.ts";
 import { safetensors } from "../src/weights/source/mod.ts";
+import { usedMs, watchWork } from "../tests/_support/processor_time.ts";
 
 const { values } = parseArgs({
   options: {
@@ -30,16 +30,11 @@ const numbers = (list: string) => list === "" ? [] : list.split(",").map(Number)
 const folder = await Deno.makeTempDir();
 await makeTinyCheckpoint(folder, { seed: 0 });
 
-function used(): number {
-  const { user, system } = process.cpuUsage();
-  return (user + system) / 1000;
-}
-
 /** Time of the processor and of the clock, in milliseconds, and what came back. */
 async function timed<T>(run: () => Promise<T>): Promise<{ ms: number; clock: number; value: T }> {
-  const [ms, clock] = [used(), performance.now()];
+  const [ms, clock] = [usedMs(), performance.now()];
   const value = await run();
-  return { ms: used() - ms, clock: performance.now() - clock, value };
+  return { ms: usedMs() - ms, clock: performance.now() - clock, value };
 }
 
 async function start(count: number, answerMs: number) {
@@ -107,12 +102,8 @@ async function dialogs(count: number): Promise<void> {
     step: ({ turn }) => ({ reward: 1, done: turn === 1 }),
   }), { size: count });
   const before = Deno.memoryUsage().rss;
-  let [most, mostFiles, rows, work, last] = [0, 0, 0, 0, used()];
-  const timer = setInterval(() => {
-    const now = used();
-    work = Math.max(work, now - last);
-    last = now;
-  }, 2);
+  let [most, mostFiles, rows] = [0, 0, 0];
+  const work = watchWork();
   const looking = setInterval(() => {
     most = Math.max(most, Deno.memoryUsage().rss);
     mostFiles = Math.max(mostFiles, files());
@@ -125,7 +116,7 @@ async function dialogs(count: number): Promise<void> {
     });
     for await (const batch of collector) rows += batch.rows.length;
   });
-  clearInterval(timer);
+  work.stop();
   clearInterval(looking);
   console.log(
     `${count} dialogs at once: ${(ms / rows).toFixed(2)} ms a row of ${rows} (clock ` +
@@ -133,7 +124,7 @@ async function dialogs(count: number): Promise<void> {
       `${
         ((most - before) / count / 1024).toFixed(1)
       } KiB a dialog; ${mostFiles} files; most work ` +
-      `between two timers of 2 ms ${work.toFixed(0)} ms`,
+      `between two timers of 2 ms ${work.mostMs.toFixed(0)} ms`,
   );
 }
 

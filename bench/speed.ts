@@ -7,7 +7,6 @@
  * server is needed. `deno task bench:check` compares a run with the last one of the same machine.
  */
 // deno-lint-ignore-file no-console
-import process from "node:process";
 import { parseArgs } from "node:util";
 import { float32ToBFloat16 } from "../src/checkpoint/mod.ts";
 import { SGLangClient } from "../src/client/mod.ts";
@@ -15,6 +14,7 @@ import { AsyncSGLang } from "../src/engine/mod.ts";
 import { readLines } from "../src/internal/lines.ts";
 import type { SpeedRow } from "../scripts/bench/compare.ts";
 import { median } from "../tests/_support/median.ts";
+import { usedMs, watchWork } from "../tests/_support/processor_time.ts";
 import { pythonOf } from "../tests/_support/real.ts";
 
 const { values } = parseArgs({
@@ -26,12 +26,6 @@ const { values } = parseArgs({
   },
 });
 const here = (name: string) => new URL(`speed/${name}`, import.meta.url).pathname;
-
-/** Time of the processor of this process, in milliseconds. */
-function used(): number {
-  const { user, system } = process.cpuUsage();
-  return (user + system) / 1000;
-}
 
 await using server = new Deno.Command(Deno.execPath(), {
   args: ["run", "--allow-net=127.0.0.1", "--allow-env", here("server.ts")],
@@ -70,9 +64,9 @@ async function drive({ concurrency, requests }: Load, one: () => Promise<unknown
   const worker = async () => {
     while (left-- > 0) await one();
   };
-  const started = used();
+  const started = usedMs();
   await Promise.all(Array.from({ length: concurrency }, worker));
-  return used() - started;
+  return usedMs() - started;
 }
 
 const optionsOf = ({ tokens }: Load) => ({ maxNewTokens: tokens, temperature: 1 });
@@ -147,9 +141,9 @@ async function compare(load: Load, unit: string): Promise<void> {
 /** A fixed piece of work: what a figure without anything beside it is divided by. */
 function yardstick(): number {
   const made = Array.from({ length: 2000 }, (_, i) => ({ id: i, text: "x".repeat(i % 50) }));
-  const started = used();
+  const started = usedMs();
   for (let i = 0; i < 50; i++) JSON.parse(JSON.stringify(made));
-  return used() - started;
+  return usedMs() - started;
 }
 
 /** A call of many prompts: when its first answer comes and the longest time in which nothing else ran. */
@@ -159,26 +153,23 @@ async function manyPrompts(count: number): Promise<void> {
   const prompts = Array.from({ length: count }, (_, i) => `prompt number ${i}`);
   await ordinary.generate(prompts.slice(0, 1000), { maxNewTokens: 4 });
   const base = median([yardstick(), yardstick(), yardstick()]);
-  // A gap by the clock tells of the machine's other work too, by the processor only of ours.
-  let [longest, lastUsed, first] = [0, used(), 0];
+  let first = 0;
+  const work = watchWork();
   const began = performance.now();
-  const timer = setInterval(() => {
-    const now = used();
-    longest = Math.max(longest, now - lastUsed);
-    lastUsed = now;
-  }, 2);
-  const startedAt = used();
+  const startedAt = usedMs();
   await ordinary.generate(prompts, {
     maxNewTokens: 4,
     onProgress: () => first ||= performance.now() - began,
   });
-  const ms = used() - startedAt;
-  clearInterval(timer);
+  const ms = usedMs() - startedAt;
+  work.stop();
   tell({
     name: `${name} / fixed work, each prompt`,
     ratio: ms / count / base * 100,
     figures: `${(ms / count * 1000).toFixed(0)} us a prompt, first answer after ` +
-      `${first.toFixed(0)} ms, most work between two timers of 2 ms ${longest.toFixed(0)} ms, ` +
+      `${first.toFixed(0)} ms, most work between two timers of 2 ms ${
+        work.mostMs.toFixed(0)
+      } ms, ` +
       `RSS ${(Deno.memoryUsage().rss / 2 ** 20).toFixed(0)} MiB`,
   });
 }
@@ -191,9 +182,9 @@ async function cast(): Promise<void> {
   float32ToBFloat16(source, target);
   const [own, beside]: [number[], number[]] = [[], []];
   for (let round = 0; round < Number(values.rounds); round++) {
-    const started = used();
+    const started = usedMs();
     float32ToBFloat16(source, target);
-    own.push(used() - started);
+    own.push(usedMs() - started);
     beside.push(await inPython({ cast: count }));
   }
   const rate = (ms: number) => `${(count * 4 / ms / 1e6).toFixed(1)} GB/s`;

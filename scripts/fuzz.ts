@@ -4,9 +4,9 @@
  *
  *     deno task fuzz [--runs 100000] [--only WORD]
  */
-import process from "node:process";
 import fc from "fast-check";
 import { SGLangError } from "../src/errors.ts";
+import { usedMs } from "../tests/_support/processor_time.ts";
 import { targets } from "../tests/fuzz/targets.ts";
 
 /** A template may take a second; what the processor does beside it counts too. */
@@ -21,11 +21,6 @@ function option(name: string): string | undefined {
 const runs = Number(option("--runs") ?? 100_000);
 const only = option("--only") ?? "";
 let slowest = 0;
-/** Time of the processor, so that a busy machine makes nothing slow. */
-const usedMs = () => {
-  const { user, system } = process.cpuUsage();
-  return (user + system) / 1000;
-};
 const check = async (run: () => unknown) => {
   const started = usedMs();
   try {
