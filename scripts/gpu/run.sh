@@ -85,7 +85,7 @@ for part in $parts; do
   most=$((left < seconds[$part] ? left : seconds[$part]))
   say "$part, at most $most s"
   if [ "$part" = python ]; then
-    PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH} timeout -k 5 "$most" "$GPU_PYTHON" -W ignore \
+    PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH} timeout -k 5 "$most" "$GPU_PYTHON" -B -W ignore \
       tests/gpu/support/python_rank0.py "$GPU_SERVER" "$models" >"$logs/$part.log" 2>&1
     status=$?
     grep '^{"name"' "$logs/$part.log" | tee -a "$GPU_RESULTS"

@@ -233,7 +233,7 @@ for part in $parts; do
         curl -sf -o /dev/null "${GPU_FLEET_Q05B%% *}/health" && break
         sleep 1
       done
-      PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH} run_part python 45 "$GPU_PYTHON" -W ignore \
+      PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH} run_part python 45 "$GPU_PYTHON" -B -W ignore \
         tests/gpu/support/python_rank0.py "${GPU_FLEET_Q05B%% *}" "$models" no-ipc
       grep '^{"name"' "$logs/python.log" | tee -a "$GPU_RESULTS"
       ;;

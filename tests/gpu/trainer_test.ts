@@ -140,6 +140,7 @@ for (const kind of (Deno.env.get("GPU_TRAINER_KINDS") ?? "q05b q7b").split(" ") 
       const script = new URL("./support/torch_alone.py", import.meta.url).pathname;
       const { success, stdout } = await new Deno.Command(python, {
         args: [
+          "-B",
           "-W",
           "ignore",
           script,

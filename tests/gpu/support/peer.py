@@ -1,4 +1,4 @@
-"""A rank of a weight update group, in torch, built as SGLang's init_custom_process_group builds it.
+"""A rank of a weight update group, in torch, built as SGLang builds it.
 
 Reads one JSON command a line from stdin and answers each with one JSON line on stdout:
   {"cmd": "join", "port": P, "group": G, "world": W, "rank": R}
@@ -15,14 +15,7 @@ import time
 
 import torch
 import torch.distributed as dist
-from torch.distributed.distributed_c10d import (
-    Backend,
-    PrefixStore,
-    _new_process_group_helper,
-    _world,
-    default_pg_timeout,
-    rendezvous,
-)
+from torch_group import join_group
 
 group = None
 buffers = {}
@@ -30,20 +23,7 @@ buffers = {}
 
 def join(port, name, world, rank):
     global group
-    address = f"tcp://127.0.0.1:{port}"
-    store, rank, world = next(rendezvous(address, rank, world, timeout=default_pg_timeout))
-    store.set_timeout(default_pg_timeout)
-    group, _ = _new_process_group_helper(
-        world,
-        rank,
-        [],
-        Backend("nccl"),
-        PrefixStore(name, store),
-        group_name=name,
-        backend_options=None,
-        timeout=default_pg_timeout,
-    )
-    _world.pg_group_ranks[group] = {i: i for i in range(world)}
+    group = join_group(port, name, world, rank)
     return {}
 
 

@@ -35,7 +35,7 @@ export class TorchPeer implements AsyncDisposable {
     hostId: string | null = "peer",
   ): Promise<TorchPeer> {
     const child = new Deno.Command(python, {
-      args: ["-W", "ignore", script],
+      args: ["-B", "-W", "ignore", script],
       env: {
         ...(hostId === null ? {} : { NCCL_HOSTID: hostId }),
         NCCL_DEBUG: "WARN",

@@ -6,7 +6,6 @@ Prints one JSON line for each way: {"name": ..., "value": {...}}. Each update is
 """
 import concurrent.futures
 import json
-import socket
 import statistics
 import sys
 import time
@@ -15,14 +14,7 @@ import requests
 import torch
 import torch.distributed as dist
 from safetensors.torch import load_file
-from torch.distributed.distributed_c10d import (
-    Backend,
-    PrefixStore,
-    _new_process_group_helper,
-    _world,
-    default_pg_timeout,
-    rendezvous,
-)
+from torch_group import free_port, join_group
 
 url, folder = sys.argv[1:3]
 with_ipc = sys.argv[3:] != ["no-ipc"]
@@ -42,9 +34,7 @@ def checksum():
 
 
 def open_group():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     body = {
         "master_address": "127.0.0.1",
         "master_port": port,
@@ -54,19 +44,7 @@ def open_group():
         "backend": "nccl",
     }
     joined = pool.submit(post, "/init_weights_update_group", body)
-    address = f"tcp://127.0.0.1:{port}"
-    store, rank, world = next(rendezvous(address, 0, 2, timeout=default_pg_timeout))
-    group, _ = _new_process_group_helper(
-        world,
-        rank,
-        [],
-        Backend("nccl"),
-        PrefixStore(name, store),
-        group_name=name,
-        backend_options=None,
-        timeout=default_pg_timeout,
-    )
-    _world.pg_group_ranks[group] = {0: 0, 1: 1}
+    group = join_group(port, name, 2, 0)
     joined.result()
     return group
 

@@ -9,7 +9,6 @@ import concurrent.futures
 import glob
 import json
 import os
-import socket
 import statistics
 import sys
 import time
@@ -18,14 +17,7 @@ import requests
 import torch
 import torch.distributed as dist
 from safetensors.torch import load_file
-from torch.distributed.distributed_c10d import (
-    Backend,
-    PrefixStore,
-    _new_process_group_helper,
-    _world,
-    default_pg_timeout,
-    rendezvous,
-)
+from torch_group import free_port, join_group
 
 folder, *given = sys.argv[1:]
 servers = [(url, int(size or 1)) for url, _, size in (one.partition("*") for one in given)]
@@ -53,9 +45,7 @@ def checksums():
 
 
 def open_group():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     world = 1 + sum(size for _, size in servers)
     joined, offset = [], 1
     for url, size in servers:
@@ -69,18 +59,7 @@ def open_group():
         }
         joined.append(pool.submit(post, url, "/init_weights_update_group", body))
         offset += size
-    store, rank, size = next(rendezvous(f"tcp://127.0.0.1:{port}", 0, world, timeout=default_pg_timeout))
-    group, _ = _new_process_group_helper(
-        size,
-        rank,
-        [],
-        Backend("nccl"),
-        PrefixStore(name, store),
-        group_name=name,
-        backend_options=None,
-        timeout=default_pg_timeout,
-    )
-    _world.pg_group_ranks[group] = {i: i for i in range(world)}
+    group = join_group(port, name, world, 0)
     for one in joined:
         one.result()
     return group
