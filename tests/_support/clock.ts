@@ -1,3 +1,4 @@
+import { HttpPool } from "../../src/http/mod.ts";
 import { type Clock, systemClock } from "../../src/internal/clock.ts";
 
 /** Lets the event loop turn, so that what is ready (sockets, timers, messages) runs. */
@@ -100,14 +101,14 @@ export class FakeClock implements Clock {
   }
 }
 
-/** Counts the calls of `fetch` that have not been answered, until it is disposed of. */
+/** Counts the requests of this package whose answer has not begun, until it is disposed of. */
 export function openCalls(): Disposable & { readonly count: number } {
-  const real = globalThis.fetch;
+  const real = HttpPool.prototype.send;
   let count = 0;
-  globalThis.fetch = async (...args) => {
+  HttpPool.prototype.send = async function (...args) {
     count++;
     try {
-      return await real(...args);
+      return await real.apply(this, args);
     } finally {
       count--;
     }
@@ -117,7 +118,7 @@ export function openCalls(): Disposable & { readonly count: number } {
       return count;
     },
     [Symbol.dispose]() {
-      globalThis.fetch = real;
+      HttpPool.prototype.send = real;
     },
   };
 }

@@ -244,6 +244,9 @@ for (const hang of ["stage 1", "stage 2", "send 1", "send 2"] as const) {
       // once the first has been sent.
       const last = hang === "stage 2" ? "sent 1" : hang;
       await until(() => group.events.includes(hang) && group.events.includes(last));
+      // Bytes and their request go out side by side; cancelled is what the server was asked for.
+      const asked = "POST /update_weights_from_distributed";
+      await until(() => hang === "stage 1" || server.calls.includes(asked));
       if (isCancelled) cancel.abort();
       await clock.pass(update, { ms: STEP_MS, isStuck: () => calls.count === 0 });
       ok(group.events.includes("abort"));
