@@ -1,21 +1,35 @@
 /** How a prompt opens an assistant's turn. */
 import { ValidationError } from "../../errors.ts";
-import type { Message } from "../message.ts";
+import { type Message, NO_ROLE } from "../message.ts";
 import { type RenderedMessages, renderMessages, type RenderOptions } from "./render.ts";
 
 /** Openings of the n-th assistant's turn, as a prompt ends with them; its stretch begins at `start`. */
 export type Openings = (assistant: number, start: number) => readonly string[];
+
+/** The messages of a conversation, and the places of assistants among them. */
+export interface Speakers {
+  /** Messages, without those of role `<none>`. */
+  readonly spoken: readonly Message[];
+  /** For the n-th assistant the index of its message. */
+  readonly places: readonly number[];
+}
+
+/** Who speaks in a conversation. */
+export function speakersOf(messages: readonly Message[]): Speakers {
+  const spoken = messages.filter(({ role }) => role !== NO_ROLE);
+  const places = spoken.flatMap(({ role }, index) => role === "assistant" ? [index] : []);
+  return { spoken, places };
+}
 
 /**
  * How a prompt opens an assistant's turn: what the template adds when it is asked to. It may depend
  * on who spoke before, so it is asked once for each such role.
  */
 export function openings(
-  spoken: readonly Message[],
+  { spoken, places }: Speakers,
   text: string,
   options: RenderOptions,
 ): Openings {
-  const places = spoken.flatMap(({ role }, index) => role === "assistant" ? [index] : []);
   const known = new Map<string, readonly string[]>();
   return (assistant, start) => {
     const place = places[assistant]!;

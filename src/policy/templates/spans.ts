@@ -1,7 +1,7 @@
 import { ValidationError } from "../../errors.ts";
 import { firstWhere } from "../../internal/first_where.ts";
-import { type Message, NO_ROLE, textOf } from "../message.ts";
-import { type Openings, openings } from "./openings.ts";
+import { type Message, textOf } from "../message.ts";
+import { type Openings, openings, speakersOf } from "./openings.ts";
 import { type RenderedMessages, renderMessages, type RenderOptions } from "./render.ts";
 import { type ShownWord, shownWords } from "./shown_words.ts";
 import { type OwnStretches, ownStretches } from "./tool_answers.ts";
@@ -44,8 +44,9 @@ export function renderWithSpans(
   const assistants = roles.flatMap((role, index) => role === "assistant" ? [index] : []);
   if (assistants.length === 0) return { text, spans: [] };
   const blocks = generated.filter((block) => block !== null && block.end > block.start) as Span[];
-  const spoken = messages.filter(({ role }) => role !== NO_ROLE);
-  const silent = spoken.filter(({ role }) => role === "assistant").map(saysNothing);
+  const speakers = speakersOf(messages);
+  const { spoken, places } = speakers;
+  const silent = places.map((place) => saysNothing(spoken[place]!));
   const words = shownWords(messages, options, text);
   const hasBlocks = generated.length > 0 && !generated.includes(null);
   checkShown(words);
@@ -54,11 +55,10 @@ export function renderWithSpans(
     return { text, spans: blocks };
   }
   let contents: readonly (Span | null)[] | undefined;
-  const places = spoken.flatMap(({ role }, index) => role === "assistant" ? [index] : []);
-  const openingOf = openings(spoken, text, options);
+  const openingOf = openings(speakers, text, options);
   const spans = turnSpans(assistants, whole, {
     openingOf,
-    ownOf: ownStretches(spoken, whole, { ...options, openingOf }),
+    ownOf: ownStretches(speakers, whole, { ...options, openingOf }),
     goesOn: (assistant) => spoken[places[assistant]! - 1]?.role === "assistant",
     isSilent: (assistant) => silent[assistant] ?? false,
     contentOf: (assistant) =>
@@ -273,11 +273,18 @@ function beforeGlue({ start, end }: Span, text: string): number | null {
   return endToken.test(trimmed.slice(-64)) ? start + trimmed.length : null;
 }
 
-/** Models that end a turn with the opening of the next one sample that token too. */
+/**
+ * Models that end a turn with the opening of the next one sample that token too. Others do not: a
+ * template may open a tool's answer behind the calls, as Gemma 4's do with `<|tool_response>`.
+ */
 function withEndTokens(spans: readonly Span[], text: string, options: RenderOptions): Span[] {
   const ends = options.specialTokens?.endTokens ?? [];
-  return spans.map(({ start, end }) => {
-    if (ends.some((token) => text.slice(start, end).endsWith(token))) return { start, end };
+  return spans.map(({ start, end: last }) => {
+    const written = text.slice(start, last);
+    if (ends.some((token) => written.endsWith(token))) return { start, end: last };
+    const opened = /<\|(\w+)>$/.exec(written.slice(-64));
+    const isClosed = opened !== null && options.template.includes(`<${opened[1]}|>`);
+    const end = isClosed ? last - opened[0].length : last;
     const next = ends.find((token) => text.startsWith(token, end));
     return { start, end: end + (next?.length ?? 0) };
   });

@@ -1,6 +1,5 @@
 /** Answers of tools that a template writes where it writes the calls. */
-import type { Message } from "../message.ts";
-import { type Openings, rendered, startedToken } from "./openings.ts";
+import { type Openings, rendered, type Speakers, startedToken } from "./openings.ts";
 import type { RenderedMessages, RenderOptions } from "./render.ts";
 import type { Span } from "./spans.ts";
 
@@ -14,7 +13,7 @@ export type OwnStretches = (assistant: number, span: Span) => readonly [Span, ..
  * another way than the last one, then of the conversation up to this turn.
  */
 export function ownStretches(
-  spoken: readonly Message[],
+  { spoken, places }: Speakers,
   { text, turns, roles }: RenderedMessages,
   { openingOf, ...options }: RenderOptions & { readonly openingOf: Openings },
 ): OwnStretches {
@@ -28,7 +27,6 @@ export function ownStretches(
     const isShown = own !== undefined && own.end > own.start;
     return !isShown || speaker !== undefined && own.start < speaker.end;
   });
-  const places = spoken.flatMap(({ role }, index) => role === "assistant" ? [index] : []);
   const closed = { ...options, addGenerationPrompt: false };
   let unanswered: ReadonlyMap<number, string> | undefined;
   return (assistant, span) => {
