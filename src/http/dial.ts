@@ -53,16 +53,23 @@ async function secured(
   { address, caCerts = [] }: DialOptions,
   signal: AbortSignal,
 ): Promise<Deno.Conn> {
-  const onAbort = () => socket.close();
+  // The one that is open: encryption takes the plain one over.
+  let open: Deno.Conn = socket;
+  const onAbort = () => closeQuietly(open);
   signal.addEventListener("abort", onAbort, { once: true });
   try {
     return await closingOnFailure(socket, async () => {
+      signal.throwIfAborted();
       const secure = await Deno.startTls(socket, {
         hostname: address.hostname,
         caCerts: [...caCerts],
         alpnProtocols: ["http/1.1"],
       });
-      await closingOnFailure(secure, () => secure.handshake());
+      open = secure;
+      await closingOnFailure(secure, async () => {
+        signal.throwIfAborted();
+        await secure.handshake();
+      });
       return secure;
     });
   } finally {
@@ -77,9 +84,10 @@ async function tunnel(
   signal: AbortSignal,
 ): Promise<void> {
   const target = `${inBrackets(address.hostname)}:${address.port}`;
-  const onAbort = () => socket.close();
+  const onAbort = () => closeQuietly(socket);
   signal.addEventListener("abort", onAbort, { once: true });
   try {
+    signal.throwIfAborted();
     const head = encodeHead({
       method: "CONNECT",
       target,

@@ -89,6 +89,11 @@ export class HttpPool implements Disposable {
     signal.throwIfAborted();
     const bytes = this.#encode(request);
     const socket = await this.#take(request.isFresh ?? false, signal);
+    if (signal.aborted) {
+      // It fired between the connection and here, where nobody listened to it.
+      this.#giveBack(socket, false);
+      throw signal.reason;
+    }
     const endpoint = `${request.method} ${request.path.split("?")[0]}`;
     const where = { endpoint, origin: this.address.origin };
     const onAbort = () => socket[Symbol.dispose]();

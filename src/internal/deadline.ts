@@ -21,7 +21,8 @@ export interface WaitOptions {
 
 /**
  * Runs `work` with a signal that fires at the deadline or with the caller's signal. The result
- * rejects at that moment, even when `work` ignores its signal.
+ * rejects at that moment, even when `work` ignores its signal; what `work` still opens is disposed
+ * then, since nobody else ever sees it.
  */
 export async function withDeadline<T>(
   options: WaitOptions,
@@ -41,15 +42,28 @@ export async function withDeadline<T>(
     end(new TimeoutError({ phase, timeoutMs, peer, lastHeard: options.lastHeard?.(), hint }));
   });
   signal?.addEventListener("abort", onAbort, { once: true });
+  let result: PromiseLike<T> | undefined;
   try {
-    return await Promise.race([work(inner.signal), ended.promise]);
+    result = work(inner.signal);
+    return await Promise.race([result, ended.promise]);
   } catch (error) {
+    if (inner.signal.aborted) result?.then(disposeOf, () => {});
     // Work that rejects because of our signal may wrap it: the deadline's own error says more.
     throw inner.signal.aborted ? inner.signal.reason : error;
   } finally {
     cancel();
     signal?.removeEventListener("abort", onAbort);
   }
+}
+
+/** Closes what came too late, where it is something to close. */
+async function disposeOf(late: unknown): Promise<void> {
+  const owner = late as Partial<Disposable & AsyncDisposable> | null | undefined;
+  if (typeof owner !== "object" || owner === null) return;
+  try {
+    if (owner[Symbol.asyncDispose] !== undefined) await owner[Symbol.asyncDispose]!();
+    else owner[Symbol.dispose]?.();
+  } catch { /* Nobody is left who could be told. */ }
 }
 
 /** @throws {AbortedError} When the signal has fired. */

@@ -322,3 +322,29 @@ Deno.test("calls on fresh connections leave no more open than calls at a time", 
   listener.close();
   await accepting;
 });
+
+Deno.test("a call that is aborted at any moment after connecting leaves no connection open", async () => {
+  const { connect } = Deno;
+  // Never answers: what is left open would stay so.
+  await using server = rawServer(async (connection) => {
+    while (await connection.read(new Uint8Array(64)) !== null);
+  });
+  using pool = poolOf(server.url);
+  try {
+    for (let steps = 0; steps < 40; steps++) {
+      const stop = new AbortController();
+      Deno.connect = (async (options: Deno.ConnectOptions) => {
+        const socket = await connect(options);
+        (async () => {
+          for (let i = 0; i < steps; i++) await Promise.resolve();
+          stop.abort(new Error(`after ${steps}`));
+        })();
+        return socket;
+      }) as typeof Deno.connect;
+      const sent = pool.send({ method: "POST", path: "/", body: "{}" }, stop.signal);
+      await assert.rejects(sent, { message: `after ${steps}` });
+    }
+  } finally {
+    Deno.connect = connect;
+  }
+});

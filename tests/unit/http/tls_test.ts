@@ -2,6 +2,8 @@
 import assert from "node:assert/strict";
 import { SGLangClient, type SGLangClientOptions } from "../../../src/client/mod.ts";
 import type { UnreachableError } from "../../../src/errors.ts";
+import { HttpPool } from "../../../src/http/mod.ts";
+import { systemClock } from "../../../src/internal/clock.ts";
 import { standIn } from "../../_support/http_stand_in.ts";
 import { rawServer, send } from "../../_support/raw_server.ts";
 
@@ -115,5 +117,31 @@ Deno.test("caCerts that are no certificates are refused before anything is opene
       () => new SGLangClient({ url: "https://a", caCerts: caCerts as string[] }),
       { code: "validation", message: /caCerts/ },
     );
+  }
+});
+
+Deno.test("a call that is aborted while a silent peer should encrypt leaves nothing open", async () => {
+  for (const when of ["at once", "in the handshake"]) {
+    const greeted = Promise.withResolvers<void>();
+    using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    const peer = (async () => {
+      using connection = await listener.accept();
+      greeted.resolve();
+      while (await connection.read(new Uint8Array(4096)) !== null);
+    })();
+    const stop = new AbortController();
+    using pool = new HttpPool({
+      url: `https://127.0.0.1:${listener.addr.port}`,
+      clock: systemClock,
+    });
+    const sent = pool.send({ method: "GET", path: "/" }, stop.signal);
+    if (when === "in the handshake") await greeted.promise;
+    stop.abort(new Error(when));
+    await assert.rejects(sent, { message: when });
+    if (when === "in the handshake") await peer;
+    else {
+      listener.close();
+      await peer.catch(() => {});
+    }
   }
 });

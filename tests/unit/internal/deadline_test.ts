@@ -52,3 +52,28 @@ Deno.test("withDeadline() tells the work to stop at the deadline", async () => {
   await checked;
   equal(stopped, true);
 });
+
+Deno.test("withDeadline() disposes what was opened too late, and only then", async () => {
+  for (const name of [Symbol.dispose, Symbol.asyncDispose] as const) {
+    const clock = new FakeClock();
+    let closed = 0;
+    const owner = { [name]: () => void closed++ };
+    equal(
+      await withDeadline({ phase: "p", timeoutMs: 5, clock }, () => Promise.resolve(owner)),
+      owner,
+    );
+    equal(closed, 0);
+
+    const late = Promise.withResolvers<typeof owner>();
+    const checked = rejects(
+      withDeadline({ phase: "p", timeoutMs: 5, clock }, () => late.promise),
+      TimeoutError,
+    );
+    await clock.advance(5);
+    await checked;
+    late.resolve(owner);
+    await late.promise;
+    await Promise.resolve();
+    equal(closed, 1);
+  }
+});
