@@ -1,14 +1,10 @@
 import type { PauseMode } from "../client/types.ts";
 import { AbortedError, StateError } from "../errors.ts";
-import { systemClock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
-import { silentLogger } from "../internal/logger.ts";
-import { tell } from "../internal/observe.ts";
 import { Semaphore } from "../internal/semaphore.ts";
-import { asError } from "../internal/thrown.ts";
 import type { RolloutBatch } from "./batch.ts";
-import { ChangeSignal } from "./change_signal.ts";
-import { type CollectorStats, emptyStats } from "./stats.ts";
+import type { RolloutOptions } from "./batch_wait.ts";
+import { Collection } from "./collection.ts";
 import {
   type CollectorPlan,
   type EnvironmentSource,
@@ -16,36 +12,14 @@ import {
   planCollection,
   type PolicySource,
 } from "./options.ts";
-import { bindPolicy } from "./bind_policy.ts";
-import { BatchQueue } from "./batch_queue.ts";
-import { type EnvironmentSlots, environmentSlots } from "./environment_slots.ts";
+import { OutgoingBatch } from "./outgoing_batch.ts";
 import type { CollectorPolicy } from "./policy.ts";
-import { UNKNOWN_VERSION, type VersionEntry } from "./policy_version.ts";
-import type { RolloutRow } from "./row.ts";
-import { Scheduler } from "./scheduler.ts";
-import { checkState, COLLECTOR_STATE_SCHEMA, type CollectorState } from "./state.ts";
-import { TaskQueue } from "./tasks.ts";
+import type { VersionEntry } from "./policy_version.ts";
+import { pump } from "./pump.ts";
+import type { CollectorState } from "./state.ts";
+import type { CollectorStats } from "./stats.ts";
 import { watchBatch } from "./watched.ts";
-
-const DEFAULT_TURN_TIMEOUT_MS = 600_000;
-const DEFAULT_ENVIRONMENT_TIMEOUT_MS = 60_000;
-const SHUTDOWN_TIMEOUT_MS = 30_000;
-const MOST_WARNINGS = 1_000;
-
-/** Options of a single wait for a batch. */
-export interface RolloutOptions {
-  /** Ends the wait; rows collected so far stay for the next call. */
-  readonly signal?: AbortSignal | undefined;
-  /** Deadline in milliseconds. Default 3 600 000; rows stay for the next call. */
-  readonly timeoutMs?: number | undefined;
-  /**
-   * Told when it begins to wait and whenever something changed: the elements that are collected, those
-   * of a batch, and the dialogs that run.
-   */
-  readonly onProgress?:
-    | ((progress: { collected: number; wanted: number; running: number }) => void)
-    | undefined;
-}
+import { bindPolicy } from "./wrapper_policy.ts";
 
 /**
  * Runs a policy in environments and gives out batches of turns.
@@ -72,23 +46,11 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
   readonly #options: LLMCollectorOptions<Item>;
   readonly #plan: CollectorPlan;
   readonly #policy: CollectorPolicy;
-  readonly #queue: BatchQueue;
-  readonly #scheduler: Scheduler;
-  readonly #stats = emptyStats();
-  readonly #tasks: TaskQueue;
-  readonly #warnedOf = new Set<string>();
-  readonly #stopping = new AbortController();
-  readonly #changes = new ChangeSignal();
+  readonly #collection: Collection;
   readonly #turn = new Semaphore(1);
   readonly #unlinkSignal: () => void;
   readonly #shutdown = new AbortController();
-  #postproc: LLMCollectorOptions<Item>["postproc"];
-  /** A batch whose `postproc` failed: the next call tries it again. */
-  #held: RolloutBatch | null = null;
-  /** The state before the batch that is on its way to who gets it. */
-  #before: CollectorState | null = null;
-  readonly #membersPerGroup: number;
-  #started: Promise<void> | null = null;
+  readonly #outgoing: OutgoingBatch;
   #isShutDown = false;
   #pump: Promise<void> | null = null;
 
@@ -108,26 +70,19 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
       collector: this,
       partialRollouts: this.#plan.partialRollouts,
     });
-    this.#postproc = options.postproc;
-    const slots = environmentSlots(environments);
-    const { totalDialogs, groups } = this.#plan;
-    this.#membersPerGroup = (groups?.size ?? 1) + (groups?.spares ?? 0);
-    const tasks = this.#tasks = new TaskQueue({
-      groups: totalDialogs / (groups?.size ?? 1),
-      membersPerGroup: this.#membersPerGroup,
-    });
-    this.#queue = new BatchQueue({
+    this.#outgoing = new OutgoingBatch(options.postproc, this.#shutdown.signal);
+    this.#collection = new Collection(environments, {
+      collector: this,
+      policy: this.#policy,
       plan: this.#plan,
-      perBatch: options.dialogTurnsPerBatch,
-      environments: slots.size,
-      tasks,
-      stats: this.#stats,
-      abandonGroup: (group) => this.#scheduler.abandonGroup(group),
-      beforeTake: () => this.#before = this.#queue.givesWholeDialogs ? this.#present() : null,
+      options: this.#options,
+      beforeTake: () => {
+        const { givesWholeDialogs } = this.#collection.queue;
+        this.#outgoing.before = givesWholeDialogs ? this.#collection.state() : null;
+      },
     });
-    this.#scheduler = this.#makeScheduler(slots, tasks);
     const onAbort = () => {
-      this.#stopping.abort(options.signal?.reason);
+      this.#collection.abort(options.signal?.reason);
       this.#shutdown.abort(options.signal?.reason);
     };
     options.signal?.addEventListener("abort", onAbort, { once: true });
@@ -147,12 +102,12 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
 
   /** Whether collecting has begun. */
   get isInitialized(): boolean {
-    return this.#started !== null;
+    return this.#collection.isStarted;
   }
 
   /** What was done so far. */
   get stats(): CollectorStats {
-    return { ...this.#stats, retriesWaiting: this.#tasks.waitingAgain };
+    return this.#collection.stats;
   }
 
   /**
@@ -165,24 +120,8 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
    *   with; use `yieldCompletedTrajectories` or `groupSize`.
    */
   state(): CollectorState {
-    this.#needWholeDialogs();
-    return this.#before ?? this.#present();
-  }
-
-  #present(): CollectorState {
-    const { rowsYielded, rowsStale, turns } = this.#stats;
-    const { dialogsStarted, dialogsCompleted, dialogsFailed } = this.#stats;
-    return {
-      schema: COLLECTOR_STATE_SCHEMA,
-      membersPerGroup: this.#membersPerGroup,
-      ...this.#queue.state(),
-      stats: {
-        ...this.#stats,
-        dialogsAbandoned: dialogsStarted - dialogsCompleted - dialogsFailed,
-        rowsUnused: turns - rowsYielded - rowsStale,
-      },
-      versions: this.#plan.versions?.state() ?? null,
-    };
+    this.#collection.needWholeDialogs();
+    return this.#outgoing.before ?? this.#collection.state();
   }
 
   /**
@@ -193,24 +132,17 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
    * @throws {ValidationError} For a state of other groups or of another form.
    */
   restore(state: CollectorState): void {
-    this.#needWholeDialogs();
-    if (this.#started !== null) {
-      throw new StateError("Cannot restore: collecting has begun; call restore() before it");
-    }
-    checkState(state, this.#membersPerGroup);
-    if (state.versions !== null) this.#plan.versions?.restore(state.versions);
-    this.#queue.restore(state);
-    Object.assign(this.#stats, state.stats);
+    this.#collection.restore(state);
   }
 
   /** Dialogs that run at this moment. */
   get running(): number {
-    return this.#scheduler.running;
+    return this.#collection.scheduler.running;
   }
 
   /** Elements that are collected and wait for the reader. */
   get waiting(): number {
-    return this.#queue.waiting;
+    return this.#collection.queue.waiting;
   }
 
   /** The present policy version; `null` without a tracker. */
@@ -239,7 +171,7 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
    */
   incrementVersion(weightVersion?: string): void {
     this.#plan.versions?.increment(weightVersion);
-    this.#changed();
+    this.#collection.changed();
   }
 
   /**
@@ -262,7 +194,7 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
 
   /** Replaces what is applied to every batch before it is given out. */
   setPostproc(postproc: NonNullable<LLMCollectorOptions["postproc"]>): void {
-    this.#postproc = postproc;
+    this.#outgoing.postproc = postproc;
   }
 
   /**
@@ -273,35 +205,28 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
    */
   async rollout(options: RolloutOptions = {}): Promise<RolloutBatch | null> {
     const batch = await this.#collect(options);
-    this.#before = null;
+    this.#outgoing.arrived();
     return batch;
   }
 
   async #collect(options: RolloutOptions): Promise<RolloutBatch | null> {
     using _turn = await this.#turn.acquire(options.signal);
-    if (this.#held !== null) return await this.#processed(this.#held, options);
-    if (this.#queue.isClosed) return this.#afterEnd();
-    await this.#start();
-    if (this.#options.resetAtEachIter) this.#scheduler.restartAll();
-    this.#queue.hasReader = true;
-    try {
-      const batch = await watchBatch(this, () => this.#nextBatch(options));
-      return batch === null ? null : await this.#processed(batch, options);
-    } finally {
-      this.#queue.hasReader = false;
-      if (this.#queue.isClosed) await this.#stop("the collector reached its end");
+    const { signal } = options;
+    if (this.#outgoing.held !== null) {
+      return await this.#outgoing.process(this.#outgoing.held, signal);
     }
-  }
-
-  async #processed(batch: RolloutBatch, { signal }: RolloutOptions): Promise<RolloutBatch> {
-    if (this.#postproc === undefined) return batch;
-    const { signal: ending } = this.#shutdown;
-    this.#held = batch;
-    const processed = await this.#postproc(batch, {
-      signal: signal === undefined ? ending : AbortSignal.any([signal, ending]),
-    });
-    this.#held = null;
-    return processed;
+    const { queue, scheduler } = this.#collection;
+    if (queue.isClosed) return this.#afterEnd();
+    await this.#collection.start();
+    if (this.#options.resetAtEachIter) scheduler.restartAll();
+    queue.hasReader = true;
+    try {
+      const batch = await watchBatch(this, () => this.#collection.wait(options));
+      return batch === null ? null : await this.#outgoing.process(batch, signal);
+    } finally {
+      queue.hasReader = false;
+      if (queue.isClosed) await this.#stop("the collector reached its end");
+    }
   }
 
   /** The batches, or what the sink answers to each. Leaving the loop keeps the rest collected. */
@@ -314,10 +239,10 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
         yield batch as Item;
         continue;
       }
-      const accepted = sink.accept(batch, { signal: this.#stopping.signal });
+      const accepted = sink.accept(batch, { signal: this.#collection.stopping });
       // A sink that takes at once has the batch now, not some moments later.
       const item = accepted instanceof Promise ? await accepted : accepted;
-      this.#before = null;
+      this.#outgoing.arrived();
       yield item;
     }
   }
@@ -329,10 +254,11 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
    * @throws {StateError} Without a sink.
    */
   start(): void {
-    if (this.#options.replayBuffer === undefined && this.#options.queue === undefined) {
+    const sink = this.#options.replayBuffer ?? this.#options.queue;
+    if (sink === undefined) {
       throw new StateError("Cannot start in the background: give a replayBuffer or a queue");
     }
-    this.#pump ??= this.#run();
+    this.#pump ??= pump(this, sink, this.#collection.stopping);
     // The reader of `finished()` or `asyncShutdown()` gets the error; here it must not be unhandled.
     this.#pump.catch(() => {});
   }
@@ -350,9 +276,8 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
    * whose `postproc` failed comes first, as it was before it.
    */
   drain(): RolloutBatch | null {
-    const batch = this.#held ?? this.#queue.drain();
-    this.#held = null;
-    this.#before = null;
+    const batch = this.#outgoing.takeHeld() ?? this.#collection.queue.drain();
+    this.#outgoing.arrived();
     return batch;
   }
 
@@ -385,174 +310,14 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
     }
   }
 
-  async #run(): Promise<void> {
-    const sink = this.#options.replayBuffer ?? this.#options.queue;
-    sink?.begin?.();
-    try {
-      for await (const _item of this) { /* The sink has it. */ }
-    } catch (error) {
-      // A shutdown is an end, not a failure.
-      if (this.#stopping.signal.aborted && error instanceof AbortedError) sink?.end?.();
-      else sink?.end?.(asError(error));
-      throw error;
-    }
-    sink?.end?.();
-  }
-
   /** What came when everything was given out: errors and failures are not lost for that. */
   #afterEnd(): RolloutBatch | null {
-    if (!this.#isShutDown) this.#queue.throwPending();
-    return this.#isShutDown ? null : this.#queue.takeFailures();
-  }
-
-  #needWholeDialogs(): void {
-    if (this.#queue.givesWholeDialogs) return;
-    throw new StateError(
-      "Only a collector that gives out whole dialogs has a state to go on from: use groupSize, " +
-        "yieldCompletedTrajectories or yieldOnlyLastSteps",
-    );
-  }
-
-  #start(): Promise<void> {
-    this.#started ??= this.#begin();
-    return this.#started;
-  }
-
-  async #begin(): Promise<void> {
-    const versions = this.#plan.versions;
-    const { logger = silentLogger } = this.#options;
-    if (versions !== null && this.#policy.weightVersions !== undefined) {
-      try {
-        const names = await withDeadline({
-          phase: "reading the servers' weight version",
-          timeoutMs: 10_000,
-          signal: this.#stopping.signal,
-          clock: this.#options.clock,
-        }, (signal) => this.#policy.weightVersions!({ signal }));
-        versions.begin(names);
-        if (versions.currentIndex > 0) this.#warnOfMixed(names);
-      } catch (error) {
-        logger.warn(`The servers' weight version is not known: ${error}`);
-      }
-    }
-    this.#scheduler.start();
-  }
-
-  async #nextBatch(options: RolloutOptions): Promise<RolloutBatch | null> {
-    const { signal, timeoutMs = 3_600_000 } = options;
-    const stopping = this.#stopping.signal;
-    return await withDeadline({
-      phase: "collect batch",
-      timeoutMs,
-      signal: signal === undefined ? stopping : AbortSignal.any([signal, stopping]),
-      clock: this.#options.clock,
-      lastHeard: () => `${this.waiting} elements collected, ${this.running} dialogs running`,
-    }, async (waitSignal) => {
-      while (!waitSignal.aborted) {
-        const changed = this.#changes.next;
-        this.#scheduler.update();
-        options.onProgress?.({
-          collected: this.waiting,
-          wanted: this.dialogTurnsPerBatch,
-          running: this.running,
-        });
-        const batch = this.#queue.take(false) ?? this.#takeLast();
-        if (batch !== null || this.#queue.isClosed) return batch;
-        // Taking may have sent stale dialogs back to be run again, for which nobody else rings.
-        this.#scheduler.update();
-        await changed;
-      }
-      return null;
-    });
-  }
-
-  /** The rest when no dialog can follow; closes the queue when nothing is left. */
-  #takeLast(): RolloutBatch | null {
-    // Stalled: places in step wait for others, which have no dialogs left to catch up with.
-    if (!this.#scheduler.isExhausted && !this.#scheduler.isStalled) return null;
-    const last = this.#queue.take(true);
-    // Taking may have sent stale dialogs back to be run again.
-    if (last !== null || !this.#scheduler.isExhausted) return last;
-    this.#queue.close();
-    return this.#queue.takeFailures();
-  }
-
-  #warnOfMixed(names: readonly string[]): void {
-    this.#options.logger?.warn(
-      `The servers have different weights at the start (${names.join(", ")}); they count as ` +
-        `different versions, of which the present one is ${this.policyVersion}`,
-    );
-  }
-
-  /** Takes a turn; rows of unknown weights are logged once for each server. */
-  #onRow(row: RolloutRow): void {
-    this.#queue.addRow(row);
-    tell({ name: "row", subject: this, value: row });
-    if (row.tokenVersions?.includes(UNKNOWN_VERSION) !== true) return;
-    const names = row.weightVersions?.map(({ version }) => version).join(", ");
-    const key = `${row.server} ${names}`;
-    if (this.#warnedOf.has(key)) return;
-    // Enough for any fleet; a server with ever new names must not fill the memory.
-    if (this.#warnedOf.size >= MOST_WARNINGS) return;
-    this.#warnedOf.add(key);
-    this.#options.logger?.warn(
-      `${row.server ?? "A server"} made tokens with weights "${names}", which no sync announced: ` +
-        "they count as stale",
-    );
-  }
-
-  #changed(): void {
-    this.#changes.announce();
-    this.#scheduler.update();
+    if (!this.#isShutDown) this.#collection.queue.throwPending();
+    return this.#isShutDown ? null : this.#collection.queue.takeFailures();
   }
 
   async #stop(reason: string): Promise<void> {
-    this.#queue.close();
     this.#unlinkSignal();
-    this.#stopping.abort(new StateError(`Stopped: ${reason}`));
-    const { clock } = this.#options;
-    await withDeadline(
-      { phase: "ending dialogs", timeoutMs: SHUTDOWN_TIMEOUT_MS, clock },
-      () => this.#scheduler.stopped(),
-    );
-    this.#stats.dialogsAbandoned += this.#tasks.forgetAgain();
-    this.#queue.forgetGroups();
-  }
-
-  #makeScheduler(slots: EnvironmentSlots, tasks: TaskQueue): Scheduler {
-    const options = this.#options;
-    const { clock = systemClock, logger = silentLogger } = options;
-    return new Scheduler({
-      collector: this,
-      slots: slots.size,
-      openEnvironment: slots.open,
-      ownsEnvironments: slots.owned,
-      tasks,
-      dialogRetries: options.dialogRetries ?? 0,
-      setting: {
-        policy: this.#policy,
-        versions: this.#plan.versions,
-        maxTurns: options.maxTurns ?? Infinity,
-        turnTimeoutMs: options.turnTimeoutMs ?? DEFAULT_TURN_TIMEOUT_MS,
-        environmentTimeoutMs: options.environmentTimeoutMs ?? DEFAULT_ENVIRONMENT_TIMEOUT_MS,
-        environmentCalls: new Semaphore(slots.maxConcurrency),
-        clock,
-      },
-      stats: this.#stats,
-      logger,
-      clock,
-      signal: this.#stopping.signal,
-      events: {
-        wants: (request) => this.#queue.wants(request),
-        // Those that go in step wait each for the others.
-        wantsDiffer: this.#plan.grouping === "grid",
-        onRow: (row) => this.#onRow(row),
-        onDiscard: (rows) => this.#queue.discard(rows),
-        onTrajectory: (trajectory) => this.#queue.addTrajectory(trajectory),
-        onFailure: (task, error) => this.#queue.addFailure(task, error),
-        onCrash: (error) => this.#queue.fail(error),
-        onChange: () => this.#changed(),
-      },
-    });
+    await this.#collection.stop(reason);
   }
 }

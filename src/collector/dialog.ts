@@ -1,15 +1,19 @@
 import { ContextOverflowError, SGLangError, ValidationError } from "../errors.ts";
-import type { Clock } from "../internal/clock.ts";
+import { type Clock, systemClock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
-import type { Semaphore } from "../internal/semaphore.ts";
+import { Semaphore } from "../internal/semaphore.ts";
 import { goesOn } from "../rollout/rows.ts";
+import { messageOf } from "../internal/thrown.ts";
 import type { Environment, EnvironmentReset, EnvironmentStep } from "./environment.ts";
+import type { LLMCollectorOptions } from "./options.ts";
 import type { CollectorPolicy, PolicyRequest, PreparedTurn } from "./policy.ts";
 import type { PolicyVersion } from "./policy_version.ts";
 import type { RolloutRow } from "./row.ts";
 import { tokenVersions, wholeSpan } from "./token_versions.ts";
-import { messageOf } from "../internal/thrown.ts";
 import { watchTurn } from "./watched.ts";
+
+const DEFAULT_TURN_TIMEOUT_MS = 600_000;
+const DEFAULT_ENVIRONMENT_TIMEOUT_MS = 60_000;
 
 /** What every dialog of a collector shares. */
 export interface DialogSetting {
@@ -24,6 +28,26 @@ export interface DialogSetting {
   /** Limits calls into environments. */
   readonly environmentCalls: Semaphore;
   readonly clock: Clock;
+}
+
+/** What the dialogs of a collector share, from its options. */
+export function dialogSetting(
+  options: Pick<
+    LLMCollectorOptions<unknown>,
+    "maxTurns" | "turnTimeoutMs" | "environmentTimeoutMs" | "clock"
+  >,
+  { maxConcurrency, ...parts }: Pick<DialogSetting, "policy" | "versions"> & {
+    readonly maxConcurrency: number;
+  },
+): DialogSetting {
+  return {
+    ...parts,
+    maxTurns: options.maxTurns ?? Infinity,
+    turnTimeoutMs: options.turnTimeoutMs ?? DEFAULT_TURN_TIMEOUT_MS,
+    environmentTimeoutMs: options.environmentTimeoutMs ?? DEFAULT_ENVIRONMENT_TIMEOUT_MS,
+    environmentCalls: new Semaphore(maxConcurrency),
+    clock: options.clock ?? systemClock,
+  };
 }
 
 /** One dialog to run. */

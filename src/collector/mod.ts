@@ -26,7 +26,8 @@ export type { CollectorState } from "./state.ts";
 export type { IncompleteGroups } from "./groups.ts";
 export type { OnStale } from "./staleness.ts";
 export type { BatchSink, EnvironmentSource, LLMCollectorOptions, PolicySource } from "./options.ts";
-export { LLMCollector, type RolloutOptions } from "./collector.ts";
+export { LLMCollector } from "./collector.ts";
+export type { RolloutOptions } from "./batch_wait.ts";
 export {
   jsonLines,
   ROLLOUT_SCHEMA,

@@ -1,5 +1,6 @@
 import { ValidationError } from "../errors.ts";
 import type { Environment } from "./environment.ts";
+import type { EnvironmentSource } from "./options.ts";
 
 /** Options of {@linkcode EnvironmentPool}. */
 export interface EnvironmentPoolOptions {
@@ -56,4 +57,28 @@ export class EnvironmentPool {
 function requirePositive(name: string, value: number): void {
   if (Number.isInteger(value) && value > 0) return;
   throw new ValidationError(`Cannot make a pool: ${name} must be a whole number above 0: ${value}`);
+}
+
+/** The environments of a collector, whatever they were given as. */
+export interface EnvironmentSlots {
+  readonly size: number;
+  readonly maxConcurrency: number;
+  /** Whether the collector made them, and closes them. */
+  readonly owned: boolean;
+  readonly open: (index: number) => Environment | Promise<Environment>;
+}
+
+/** Brings the ways of giving environments to one form. */
+export function environmentSlots(source: EnvironmentSource): EnvironmentSlots {
+  if (source instanceof EnvironmentPool) {
+    const { size, maxConcurrency, make } = source;
+    return { size, maxConcurrency, owned: true, open: make };
+  }
+  const list: readonly Environment[] = "reset" in source ? [source] : source;
+  return {
+    size: list.length,
+    maxConcurrency: list.length,
+    owned: false,
+    open: (index) => list[index]!,
+  };
 }

@@ -27,6 +27,28 @@ export interface CollectorState {
   readonly versions: VersionsState | null;
 }
 
+/** The state of a collector whose running dialogs, and waiting rows, do not count. */
+export function stateOf({ membersPerGroup, queue, stats, versions }: {
+  readonly membersPerGroup: number;
+  readonly queue: Pick<CollectorState, "settled" | "delivered">;
+  readonly stats: MutableStats;
+  readonly versions: VersionsState | null;
+}): CollectorState {
+  const { dialogsStarted, dialogsCompleted, dialogsFailed } = stats;
+  const { rowsYielded, rowsStale, turns } = stats;
+  return {
+    schema: COLLECTOR_STATE_SCHEMA,
+    membersPerGroup,
+    ...queue,
+    stats: {
+      ...stats,
+      dialogsAbandoned: dialogsStarted - dialogsCompleted - dialogsFailed,
+      rowsUnused: turns - rowsYielded - rowsStale,
+    },
+    versions,
+  };
+}
+
 /**
  * Checks a state that comes from a file.
  *

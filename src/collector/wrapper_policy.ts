@@ -1,9 +1,10 @@
 import { ValidationError } from "../errors.ts";
 import { partSeed } from "../internal/sample_seed.ts";
-import type { AnyLLMWrapper } from "../policy/wrapper/base.ts";
+import { type AnyLLMWrapper, LLMWrapperBase } from "../policy/wrapper/base.ts";
 import type { LLMWrapperOptions } from "../policy/wrapper/options.ts";
 import { SGLangWrapper } from "../policy/wrapper/sglang_wrapper.ts";
 import { prepareTurn, sampleTurn, type Turn, type TurnPrompt } from "../rollout/turn.ts";
+import type { PolicySource } from "./options.ts";
 import { ResumingEngine } from "./partial/resuming_engine.ts";
 import type { CollectorPolicy, PolicyRequest, PolicySample, PreparedTurn } from "./policy.ts";
 
@@ -124,4 +125,21 @@ function seedOf(
   if (seed === undefined) return { samplingSeed: undefined };
   // From 1, so that turn 1 of dialog 0 is not turn 0 of dialog 1.
   return { samplingSeed: partSeed(partSeed(seed, dialog + 1), turn + 1) };
+}
+
+/** Makes the policy when a factory is given, and tells it about its collector. */
+export function bindPolicy(
+  source: PolicySource,
+  options: { collector: object; partialRollouts: PartialRollouts },
+): CollectorPolicy {
+  const made = typeof source === "function" ? source() : source;
+  const policy = made instanceof LLMWrapperBase ? new WrapperPolicy(made, options) : made;
+  if (typeof policy?.call !== "function") {
+    throw new ValidationError(
+      "Cannot make an LLMCollector: the policy has no call(); give an SGLangWrapper or an object " +
+        "with call(request, { signal })",
+    );
+  }
+  policy.registerCollector?.(options.collector);
+  return policy;
 }
