@@ -1,13 +1,14 @@
 import type { SGLangClient } from "../client/client.ts";
-import { AdapterSyncError, HttpError, StateError, ValidationError } from "../errors.ts";
+import { AdapterSyncError, HttpError, StateError } from "../errors.ts";
 import { type Clock, systemClock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
 import { type Logger, silentLogger } from "../internal/logger.ts";
 import { Semaphore } from "../internal/semaphore.ts";
 import { asError, messageOf } from "../internal/thrown.ts";
-import { AdapterNames, NEWEST, parseAdapterName } from "./names.ts";
+import { AdapterNames } from "./names.ts";
 import { adapterFactsOf, type AdapterServerFacts } from "./server_facts.ts";
 import type { AdapterUpload, AdapterVia } from "./upload.ts";
+import { type AdapterVersion, AdapterVersions, type LoadedAdapter } from "./versions.ts";
 
 /** A server that adapters are loaded on. */
 export interface AdapterWorker {
@@ -70,23 +71,6 @@ export interface AdapterSyncReport {
   readonly durationMs: number;
 }
 
-/** One version on its way through the fleet. */
-interface Version {
-  readonly name: string;
-  readonly policy: string;
-  readonly number: number;
-  readonly upload: AdapterUpload;
-  readonly loadMs: number;
-  readonly unloadMs: number;
-  /** Servers that have it, by address. */
-  readonly on: Set<string>;
-  state: "loading" | "ready" | "retired" | "unloading";
-  /** An unload failed: it is tried again with the next sync. */
-  isStuck: boolean;
-  /** Calls that use it. */
-  leases: number;
-}
-
 /**
  * The adapters of a fleet: which every server has, which are asked for, which may go. It belongs to
  * the engine, so that one that joins gets them before it serves.
@@ -97,8 +81,7 @@ export class FleetAdapters {
   readonly #options: FleetAdaptersOptions;
   readonly #logger: Logger;
   readonly #clock: Clock;
-  readonly #versions = new Map<string, Version>();
-  readonly #newest = new Map<string, string>();
+  readonly #versions = new AdapterVersions();
   readonly #facts = new Map<string, AdapterServerFacts>();
   readonly #turn = new Semaphore(1);
   readonly #unloads = new Set<Promise<void>>();
@@ -113,25 +96,17 @@ export class FleetAdapters {
 
   /** Names that may be asked for, oldest first. */
   get ready(): readonly string[] {
-    return this.#inOrder("ready").map(({ name }) => name);
+    return this.#versions.ready;
   }
 
   /** Everything that some server may still have, with the calls that use it. */
-  get loaded(): readonly {
-    readonly name: string;
-    readonly uses: number;
-    readonly servers: number;
-  }[] {
-    return [...this.#versions.values()].map(({ name, leases, on }) => ({
-      name,
-      uses: leases,
-      servers: on.size,
-    }));
+  get loaded(): readonly LoadedAdapter[] {
+    return this.#versions.loaded;
   }
 
   /** The newest version of each policy. */
   get newest(): ReadonlyMap<string, string> {
-    return this.#newest;
+    return this.#versions.newest;
   }
 
   /**
@@ -142,29 +117,7 @@ export class FleetAdapters {
    * @throws {ValidationError} There are several policies, and `"newest"` does not say which.
    */
   resolve(lora: string): string {
-    if (lora === NEWEST) {
-      const [first, ...others] = this.#newest.values();
-      if (first === undefined) {
-        throw new StateError(
-          `There is no adapter yet: call updateAdapter() before lora: "${NEWEST}"`,
-        );
-      }
-      if (others.length === 0) return first;
-      const policies = [...this.#newest.keys()].join(", ");
-      throw new ValidationError(
-        `lora: "${NEWEST}" does not say of which policy: there are ${policies}. Give its name`,
-      );
-    }
-    const newest = this.#newest.get(lora);
-    if (newest !== undefined) return newest;
-    const parsed = parseAdapterName(lora);
-    if (parsed === undefined || !this.#newest.has(parsed.policy)) return lora;
-    if (this.#versions.get(lora)?.state === "ready") return lora;
-    const known = this.ready.filter((name) => parseAdapterName(name)?.policy === parsed.policy);
-    throw new StateError(
-      `The adapter "${lora}" is no longer there, or not yet: of "${parsed.policy}" there are ` +
-        `${known.join(", ")}. keep of LoraSyncScheme says how many stay`,
-    );
+    return this.#versions.resolve(lora);
   }
 
   /** Whether this fleet gave the name. */
@@ -174,18 +127,7 @@ export class FleetAdapters {
 
   /** Keeps an adapter loaded until disposed, for a call that uses it. */
   lease(name: string | undefined): Disposable {
-    const version = name === undefined ? undefined : this.#versions.get(name);
-    if (version === undefined) return { [Symbol.dispose]() {} };
-    version.leases++;
-    let hasEnded = false;
-    return {
-      [Symbol.dispose]: () => {
-        if (hasEnded) return;
-        hasEnded = true;
-        version.leases--;
-        this.#unloadIdle();
-      },
-    };
+    return this.#versions.lease(name, () => this.#unloadIdle());
   }
 
   /** What the servers take; asked once of each. */
@@ -212,7 +154,7 @@ export class FleetAdapters {
     const startedMs = this.#clock.now();
     const { loadMs, unloadMs, signal, onAnnounce } = options;
     const reserved = this.names.reserve(options.name);
-    const version: Version = {
+    const version: AdapterVersion = {
       ...reserved,
       upload,
       loadMs,
@@ -222,7 +164,7 @@ export class FleetAdapters {
       isStuck: false,
       leases: 0,
     };
-    this.#versions.set(version.name, version);
+    this.#versions.add(version);
     onAnnounce?.(version.name);
     const servers: { url: string; durationMs: number }[] = [];
     const leftOut: { url: string; problem: string }[] = [];
@@ -233,10 +175,8 @@ export class FleetAdapters {
       throw error;
     }
     // Nothing is waited for between the last look at the list of servers and this.
-    version.state = "ready";
-    this.#newest.set(version.policy, version.name);
-    const ofPolicy = this.#inOrder("ready").filter(({ policy }) => policy === version.policy);
-    for (const old of ofPolicy.slice(0, -options.keep)) this.#retire(old);
+    this.#versions.publish(version);
+    for (const old of this.#versions.olderThan(version.policy, options.keep)) this.#retire(old);
     this.#unloadIdle();
     this.#options.onPublished?.();
     return {
@@ -257,12 +197,11 @@ export class FleetAdapters {
   async look(worker: AdapterWorker, signal?: AbortSignal): Promise<readonly string[]> {
     if (this.#versions.size === 0) return [];
     const loaded = new Set(await worker.client.loadedLoras({ signal }));
-    for (const version of this.#versions.values()) {
-      if (version.state !== "ready") continue;
+    for (const version of this.#versions.inState("ready")) {
       if (loaded.has(version.name)) version.on.add(worker.url);
       else version.on.delete(worker.url);
     }
-    return this.#missing(worker.url).map(({ name }) => name);
+    return this.#versions.missing(worker.url).map(({ name }) => name);
   }
 
   /** Loads on a server what it lacks; a server that has just joined or come back has nothing. */
@@ -271,13 +210,15 @@ export class FleetAdapters {
     // It may have been started anew, and then takes other things than before.
     this.#facts.delete(worker.url);
     await this.look(worker, signal);
-    for (const version of this.#missing(worker.url)) await this.#load(version, worker, signal);
+    for (const version of this.#versions.missing(worker.url)) {
+      await this.#load(version, worker, signal);
+    }
   }
 
   /** Forgets a server that has left. */
   forget(url: string): void {
     this.#facts.delete(url);
-    for (const version of this.#versions.values()) version.on.delete(url);
+    this.#versions.forget(url);
     this.#unloadIdle();
   }
 
@@ -288,16 +229,13 @@ export class FleetAdapters {
 
   /** Unloads everything from all servers that nothing runs with. */
   async clear(): Promise<void> {
-    this.#newest.clear();
-    for (const version of this.#versions.values()) {
-      if (version.state === "ready") version.state = "retired";
-    }
+    this.#versions.retireAll();
     this.#unloadIdle({ retries: true });
     await this.idle();
   }
 
   async #loadOnAll(
-    version: Version,
+    version: AdapterVersion,
     told: {
       readonly servers: { url: string; durationMs: number }[];
       readonly leftOut: { url: string; problem: string }[];
@@ -329,7 +267,7 @@ export class FleetAdapters {
 
   /** A server that refuses an adapter, or a fleet that nobody could be reached of, ends the sync. */
   #throwIfLost(
-    version: Version,
+    version: AdapterVersion,
     failed: ReadonlyMap<string, Error>,
     signal: AbortSignal | undefined,
   ): void {
@@ -354,7 +292,7 @@ export class FleetAdapters {
   }
 
   async #load(
-    version: Version,
+    version: AdapterVersion,
     worker: AdapterWorker,
     signal: AbortSignal | undefined,
   ): Promise<void> {
@@ -367,7 +305,7 @@ export class FleetAdapters {
       if (!loaded.includes(name)) {
         throw new StateError(`${worker.url} says that it loaded "${name}", and does not list it`);
       }
-      this.#believe(worker.url, loaded);
+      this.#versions.believe(worker.url, loaded);
     } catch (error) {
       // A load whose answer was lost may have come through: it is unloaded with the others.
       if (!(error instanceof HttpError)) version.on.add(worker.url);
@@ -377,14 +315,14 @@ export class FleetAdapters {
 
   /** A server that keeps only so many drops the one that was longest unused: it must not come to that. */
   async #untilRoom(
-    version: Version,
+    version: AdapterVersion,
     worker: AdapterWorker,
     signal: AbortSignal | undefined,
   ): Promise<AdapterServerFacts> {
     const facts = await this.#factsOf(worker, signal);
     const { maxLoaded } = facts;
     if (maxLoaded === null) return facts;
-    const count = () => [...this.#versions.values()].filter(({ on }) => on.has(worker.url)).length;
+    const count = () => this.#versions.countOn(worker.url);
     if (count() < maxLoaded) return facts;
     await withDeadline({
       phase: `wait until ${worker.url} has room for an adapter`,
@@ -397,13 +335,6 @@ export class FleetAdapters {
       while (!inner.aborted && count() >= maxLoaded) await this.#changed.promise;
     });
     return facts;
-  }
-
-  /** What a server lists is what it has. */
-  #believe(url: string, loaded: readonly string[]): void {
-    for (const version of this.#versions.values()) {
-      if (version.state === "ready" && !loaded.includes(version.name)) version.on.delete(url);
-    }
   }
 
   async #factsOf(
@@ -419,24 +350,15 @@ export class FleetAdapters {
     return facts;
   }
 
-  #missing(url: string): Version[] {
-    return this.#inOrder("ready").filter(({ on }) => !on.has(url));
-  }
-
-  #inOrder(state: Version["state"]): Version[] {
-    return [...this.#versions.values()].filter((version) => version.state === state)
-      .sort((a, b) => a.number - b.number);
-  }
-
-  #retire(version: Version): void {
+  #retire(version: AdapterVersion): void {
     version.state = "retired";
     this.#unloadIdle();
   }
 
   /** Unloads what is retired and not used, in the background of the calls. */
   #unloadIdle({ retries = false } = {}): void {
-    for (const version of this.#versions.values()) {
-      if (version.state !== "retired" || version.leases > 0) continue;
+    for (const version of this.#versions.inState("retired")) {
+      if (version.leases > 0) continue;
       if (version.isStuck && !retries) continue;
       version.state = "unloading";
       const unload = this.#unload(version).finally(() => {
@@ -448,7 +370,7 @@ export class FleetAdapters {
     }
   }
 
-  async #unload(version: Version): Promise<void> {
+  async #unload(version: AdapterVersion): Promise<void> {
     const { name, on, unloadMs } = version;
     const present = this.workers.filter(({ url }) => on.has(url));
     on.clear();
@@ -464,6 +386,6 @@ export class FleetAdapters {
     }));
     version.isStuck = on.size > 0;
     if (version.isStuck) version.state = "retired";
-    else this.#versions.delete(name);
+    else this.#versions.delete(version);
   }
 }

@@ -74,6 +74,14 @@ export function asRefusal(error: unknown): GatewayRefusal {
   });
 }
 
+/** What a request of another method is told. */
+export function wrongMethod(method: string, wanted: string): GatewayRefusal {
+  return new GatewayRefusal(`Use ${wanted} here, not ${method}`, {
+    status: 405,
+    reason: "method_not_allowed",
+  });
+}
+
 function ofServer(error: HttpError): GatewayRefusal {
   const { status, serverMessage } = error;
   if (status === 429 || status === 503) {

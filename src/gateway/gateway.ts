@@ -13,10 +13,10 @@ import { completions } from "./apis/completions.ts";
 import { countTokens, messages } from "./apis/messages.ts";
 import { openAIError } from "./apis/openai_error.ts";
 import { responses } from "./apis/responses.ts";
-import { asRefusal, GatewayRefusal } from "./fault.ts";
+import { asRefusal, GatewayRefusal, wrongMethod } from "./fault.ts";
+import type { GatewaySession } from "./gateway_session.ts";
 import { type GatewayRequest, HttpServer } from "./http_server.ts";
 import { newKey } from "./ids.ts";
-import { GatewayModel } from "./model.ts";
 import {
   checkGatewayOptions,
   type GatewayLimits,
@@ -28,16 +28,9 @@ import {
   type SessionOptions,
 } from "./options.ts";
 import { readBody } from "./request_body.ts";
-import type { GatewaySession } from "./gateway_session.ts";
+import { ServedModels } from "./served_models.ts";
 import { OpenSession } from "./session.ts";
-import {
-  checkNothingAsked,
-  endedSession,
-  giveReward,
-  openedSession,
-  records,
-  sessionOptionsOf,
-} from "./session_routes.ts";
+import { answerRoute, openedSession, sessionOptionsOf } from "./session_routes.ts";
 
 /** The APIs by path. */
 const apis: Readonly<Record<string, Api>> = {
@@ -75,8 +68,7 @@ export class RecordingGateway implements AsyncDisposable {
   readonly #sessionLimits: SessionLimits;
   readonly #clock: Clock;
   readonly #logger: Logger;
-  readonly #models = new Map<string, GatewayModel>();
-  readonly #only: GatewayModel | null;
+  readonly #models: ServedModels;
   readonly #wrapper: AnySGLangWrapper;
   readonly #ownsWrapper: boolean;
   readonly #byKey = new Map<string, OpenSession>();
@@ -100,11 +92,8 @@ export class RecordingGateway implements AsyncDisposable {
     this.#wrapper = source instanceof SGLangWrapper
       ? source
       : new SGLangWrapper(source, options.policy);
-    const given = Object.entries(models ?? { default: this.#wrapper });
-    for (const [name, wrapper] of given) {
-      this.#models.set(name, new GatewayModel(name, wrapper, { defaultMaxTokens }));
-    }
-    this.#only = models === undefined ? this.#models.get("default")! : null;
+    const served = { models, wrapper: this.#wrapper, defaultMaxTokens };
+    this.#models = new ServedModels(served);
     this.#adminKey = options.adminKey ?? (isLoopback(hostname) ? null : newKey("sk-admin"));
   }
 
@@ -265,7 +254,7 @@ export class RecordingGateway implements AsyncDisposable {
     if (path === "/v1/models" || path.startsWith("/v1/models/")) {
       if (method !== "GET") throw wrongMethod(method, "GET");
       this.#sessionOf(key);
-      return this.#listModels(path.slice("/v1/models/".length));
+      return Response.json(this.#models.listed(path.slice("/v1/models/".length)));
     }
     if (path === "/health") return Response.json({ status: "ok", ...this.stats });
     if (path === "/sessions") {
@@ -310,7 +299,7 @@ export class RecordingGateway implements AsyncDisposable {
         param: "n",
       });
     }
-    const model = this.#modelOf(asked.model);
+    const model = this.#models.named(asked.model);
     if (api === countTokens) {
       const tokens = await session.countTokens(asked, model, request.signal);
       return Response.json({ input_tokens: tokens });
@@ -349,20 +338,7 @@ export class RecordingGateway implements AsyncDisposable {
       });
     }
     const { method } = request;
-    if (action === undefined || action === "rows") {
-      if (method !== "GET") throw wrongMethod(method, "GET");
-      return Response.json(
-        action === "rows"
-          ? { id, rows: records(session.batch()) }
-          : { id, turns: session.turns.length, running: session.running },
-      );
-    }
-    if (method !== "POST") throw wrongMethod(method, "POST");
-    const body = await this.#body(request);
-    if (action === "reward") return Response.json(giveReward(session, body));
-    checkNothingAsked(body);
-    const ended = await (action === "end" ? session.end() : session.abort());
-    return Response.json(endedSession(ended));
+    return await answerRoute(session, { method, action, body: () => this.#body(request) });
   }
 
   #body(request: GatewayRequest): Promise<Record<string, unknown>> {
@@ -396,45 +372,6 @@ export class RecordingGateway implements AsyncDisposable {
       reason: "invalid_api_key",
     });
   }
-
-  #modelOf(name: string): GatewayModel {
-    const model = this.#only ?? this.#models.get(name);
-    if (model !== undefined) return model;
-    const known = [...this.#models.keys()].join(", ");
-    throw new GatewayRefusal(`There is no model "${name.slice(0, 200)}"; there are ${known}`, {
-      status: 404,
-      reason: "model_not_found",
-      param: "model",
-    });
-  }
-
-  #listModels(name: string): Response {
-    const list = [...this.#models.keys()].map((id) => ({
-      id,
-      object: "model",
-      created: 0,
-      owned_by: "sglang-rl",
-    }));
-    if (name === "") return Response.json({ object: "list", data: list });
-    const { name: id } = this.#modelOf(decoded(name));
-    return Response.json(list.find((one) => one.id === id));
-  }
 }
 
 async function* nothing(): AsyncGenerator<Uint8Array> {}
-
-/** A part of a path as text; what is none is no name either. */
-function decoded(part: string): string {
-  try {
-    return decodeURIComponent(part);
-  } catch {
-    return part;
-  }
-}
-
-function wrongMethod(method: string, wanted: string): GatewayRefusal {
-  return new GatewayRefusal(`Use ${wanted} here, not ${method}`, {
-    status: 405,
-    reason: "method_not_allowed",
-  });
-}

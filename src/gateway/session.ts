@@ -6,25 +6,22 @@ import type { Clock } from "../internal/clock.ts";
 import { partSeed } from "../internal/sample_seed.ts";
 import { opensThoughts } from "../policy/answers/answer.ts";
 import type { Message } from "../policy/message.ts";
-import type { ChatModel } from "../rollout/chat_model.ts";
-import { beginsWith } from "../rollout/ids.ts";
-import { endTurn, prepareTurn, type TurnPrompt } from "../rollout/turn.ts";
+import { endTurn } from "../rollout/turn.ts";
 import type { AnswerHistory } from "./apis/response_items.ts";
 import type { Asked } from "./asked.ts";
 import { assistantMessage } from "./assistant_message.ts";
-import { Conversations } from "./conversations.ts";
+import { EarlierTurns } from "./earlier_turns.ts";
 import { eitherSignal } from "./either_signal.ts";
 import { GatewayRefusal } from "./fault.ts";
 import type { GatewaySession } from "./gateway_session.ts";
 import { newId, newKey } from "./ids.ts";
-import type { ChatSetting, GatewayModel } from "./model.ts";
+import type { GatewayModel } from "./model.ts";
 import type { EndedSession, SessionEnd, SessionLimits, SessionOptions } from "./options.ts";
 import type { RecordedTurn } from "./recorded_turn.ts";
 import { rowsOf } from "./rows.ts";
 import { sampleAnswer } from "./sample_answer.ts";
 import { showAnswer } from "./shown_answer.ts";
 import { type Shown, TextGate } from "./text_gate.ts";
-import { TEXT_ROLE } from "./text_model.ts";
 
 /** A part of an answer that can be shown while it is made. */
 export interface AnswerPart {
@@ -69,8 +66,7 @@ export class OpenSession implements GatewaySession {
   /** Resolves with its rows when it has ended. */
   readonly ended: Promise<EndedSession>;
   readonly #parts: SessionParts;
-  readonly #conversations = new Conversations();
-  readonly #texts: RecordedTurn[] = [];
+  readonly #earlier = new EarlierTurns();
   readonly #turns: RecordedTurn[] = [];
   /** Answers by id, with the conversation as their agent saw it. */
   readonly #byId = new Map<string, { record: RecordedTurn; asked: readonly Message[] }>();
@@ -165,7 +161,7 @@ export class OpenSession implements GatewaySession {
   /** How many ids the prompt of a request has. */
   async countTokens(asked: Asked, model: GatewayModel, signal: AbortSignal): Promise<number> {
     this.#refuseBeyond(0);
-    const { prompt } = await this.#prepare(asked, await model.setting(asked), signal);
+    const { prompt } = await this.#earlier.prompt(asked, await model.setting(asked), signal);
     return prompt.ids.length;
   }
 
@@ -208,7 +204,7 @@ export class OpenSession implements GatewaySession {
     const leave = either.signal;
     const stamp = this.#parts.options.versions?.currentIndex ?? null;
     const [setting, engine] = await Promise.all([model.setting(asked), model.engine()]);
-    const { prompt, parent } = await this.#prepare(asked, setting, leave);
+    const { prompt, parent } = await this.#earlier.prompt(asked, setting, leave);
     const sampling = model.sampling(asked);
     const isThinking = opensThoughts(prompt.text);
     const one = async (index: number): Promise<RecordedTurn> => {
@@ -275,57 +271,15 @@ export class OpenSession implements GatewaySession {
     return await Promise.all(samples);
   }
 
-  async #prepare(
-    asked: Asked,
-    { model }: ChatSetting,
-    signal: AbortSignal,
-  ): Promise<{ prompt: TurnPrompt; parent: RecordedTurn | null }> {
-    const { input } = asked;
-    if (input.kind === "ids") return this.#promptOfIds(input.ids, model);
-    if (input.kind === "text") {
-      const messages = [{ role: TEXT_ROLE, content: input.text }];
-      const parent = this.#findText(({ turn }) =>
-        input.text.startsWith(turn.prompt.text + turn.message.content)
-      );
-      const options = { parent: parent?.turn ?? null, signal };
-      return { prompt: await prepareTurn(model, messages, options), parent };
-    }
-    const { messages, parent } = this.#conversations.find(input.messages);
-    const options = { parent: parent?.turn ?? null, signal };
-    return { prompt: await prepareTurn(model, messages, options), parent };
-  }
-
-  async #promptOfIds(
-    ids: Int32Array,
-    model: ChatModel,
-  ): Promise<{ prompt: TurnPrompt; parent: RecordedTurn | null }> {
-    const parent = this.#findText(({ turn: { prompt, sample } }) =>
-      beginsWith(ids, prompt.ids) && beginsWith(ids.subarray(prompt.ids.length), sample.ids)
-    );
-    const text = await model.tokenizer.decode(ids);
-    const messages: Message[] = [{ role: TEXT_ROLE, content: text }];
-    const base = { model, messages, text, ids, textIds: ids, drift: null, branch: null };
-    const kind = parent === null ? "start" : "append";
-    const prompt: TurnPrompt = { ...base, kind, parent: parent?.turn ?? null, givenMask: null };
-    return { prompt, parent };
-  }
-
-  #findText(fits: (record: RecordedTurn) => boolean): RecordedTurn | null {
-    const longest = this.#texts.filter(fits).toSorted((a, b) =>
-      b.turn.prompt.ids.length - a.turn.prompt.ids.length
-    );
-    return longest[0] ?? null;
-  }
-
   #record(record: RecordedTurn, { input }: Asked): RecordedTurn {
     this.#turns.push(record);
     this.#parts.counts.turns++;
     this.#tokens += record.turn.prompt.ids.length + record.turn.sample.ids.length;
+    this.#earlier.add(record, input);
     if (input.kind === "chat") {
-      this.#conversations.add(record, input.messages);
       this.#byId.set(record.id, { record, asked: input.messages });
       for (const { id } of record.shown.calls) this.#byCall.set(id, record);
-    } else this.#texts.push(record);
+    }
     return record;
   }
 

@@ -1,11 +1,11 @@
 import { jsonLines } from "../collector/export/json_lines.ts";
 import { RolloutBatch } from "../collector/batch.ts";
-import { isRecord } from "../internal/json.ts";
 import { onlyGiven } from "../internal/option_names.ts";
 import { Fields, ignoredFields } from "./apis/fields.ts";
-import { GatewayRefusal, invalid } from "./fault.ts";
+import { GatewayRefusal, invalid, wrongMethod } from "./fault.ts";
 import type { EndedSession, SessionLimits, SessionOptions } from "./options.ts";
 import type { GatewaySession } from "./gateway_session.ts";
+import type { OpenSession } from "./session.ts";
 
 /** What `POST /sessions` may give. */
 export function sessionOptionsOf(body: Readonly<Record<string, unknown>>): SessionOptions {
@@ -29,6 +29,31 @@ const LIMITS: Readonly<Record<keyof SessionLimits, string>> = {
   idleMs: "idle_ms",
 };
 
+/** Answers a request for a session that is open: for what it has so far, its reward or its end. */
+export async function answerRoute(
+  session: OpenSession,
+  { method, action, body }: {
+    readonly method: string;
+    readonly action: string | undefined;
+    readonly body: () => Promise<Record<string, unknown>>;
+  },
+): Promise<Response> {
+  const { id } = session;
+  if (action === undefined || action === "rows") {
+    if (method !== "GET") throw wrongMethod(method, "GET");
+    return Response.json(
+      action === "rows"
+        ? { id, rows: records(session.batch()) }
+        : { id, turns: session.turns.length, running: session.running },
+    );
+  }
+  if (method !== "POST") throw wrongMethod(method, "POST");
+  const given = await body();
+  if (action === "reward") return Response.json(giveReward(session, given));
+  ignoredFields(given, { used: [], ignored: [] });
+  return Response.json(endedSession(await (action === "end" ? session.end() : session.abort())));
+}
+
 /** What a session that was opened is told as. */
 export function openedSession(session: GatewaySession): unknown {
   const { id, key, baseUrl } = session;
@@ -43,7 +68,7 @@ export function pathUrl({ baseUrl, key }: Pick<GatewaySession, "baseUrl" | "key"
 }
 
 /** Takes a reward in. */
-export function giveReward(
+function giveReward(
   session: GatewaySession,
   body: Readonly<Record<string, unknown>>,
 ): unknown {
@@ -60,16 +85,11 @@ export function giveReward(
 }
 
 /** A session that ended, with its rows in the form of `sglang-rl.rollout/2`. */
-export function endedSession({ id, end, reward, rows }: EndedSession): unknown {
+function endedSession({ id, end, reward, rows }: EndedSession): unknown {
   return { id, end, reward, rows: records(new RolloutBatch({ rows, shape: [rows.length] })) };
 }
 
 /** Rows in the form of `sglang-rl.rollout/2`. */
-export function records(batch: RolloutBatch): unknown[] {
+function records(batch: RolloutBatch): unknown[] {
   return [...jsonLines(batch)].map((line) => JSON.parse(line));
-}
-
-/** Whether a value of a body asks for something; an empty body asks for nothing. */
-export function checkNothingAsked(body: unknown): void {
-  if (isRecord(body)) ignoredFields(body, { used: [], ignored: [] });
 }

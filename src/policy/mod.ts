@@ -12,12 +12,7 @@ export {
   type SpecialTokens,
   type Tokenizer,
 } from "./tokenizer.ts";
-export {
-  type AnyLLMWrapper,
-  LLMWrapperBase,
-  type PolicyCallOptions,
-  type SamplerOptions,
-} from "./wrapper/base.ts";
+export { type AnyLLMWrapper, LLMWrapperBase } from "./wrapper/base.ts";
 export type { BatchingState } from "./wrapper/batcher.ts";
 export {
   type MarkedText,
@@ -31,7 +26,9 @@ export type {
   DriftAction,
   InputMode,
   LLMWrapperOptions,
+  PolicyCallOptions,
   RequestOptions,
+  SamplerOptions,
   WrapperSettings,
 } from "./wrapper/options.ts";
 export type { SampleInfo } from "./wrapper/outputs.ts";

@@ -1,76 +1,27 @@
-import type { MemoryMapper } from "./device_maps.ts";
 import type { RolloutBatch } from "../collector/batch.ts";
-import { AbortedError, StateError, ValidationError } from "../errors.ts";
-import { type Clock, systemClock } from "../internal/clock.ts";
+import { AbortedError, StateError } from "../errors.ts";
 import { sleep, withDeadline } from "../internal/deadline.ts";
-import { type Logger, silentLogger } from "../internal/logger.ts";
-import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import { orAborted } from "../internal/or_aborted.ts";
 import { asError } from "../internal/thrown.ts";
 import { writeAll } from "../internal/write_all.ts";
-import type {
-  NcclLibraries,
-  SGLangWeightSender,
-  UpdateWeightsOptions,
-  WeightSyncReport,
-} from "../weights/mod.ts";
-import { isLocal, type LinkAddress, linkAddressText, parseLinkAddress } from "./address.ts";
+import type { SGLangWeightSender, UpdateWeightsOptions, WeightSyncReport } from "../weights/mod.ts";
+import { type LinkAddress, linkAddressText, parseLinkAddress } from "./address.ts";
 import { Batches } from "./batches.ts";
-import { type PushOffer, type Ring, TrainerConnection } from "./connection.ts";
+import { TrainerConnection } from "./connection.ts";
+import type { MemoryMapper } from "./device_maps.ts";
 import { encodeMessage, FrameReader } from "./frames.ts";
-import { greet, type TrainerName, type TrainerWay, type WayOffer, WAYS } from "./greeting.ts";
-import { TrainerPush } from "./push.ts";
+import { greet, type TrainerName, type TrainerWay, type WayOffer } from "./greeting.ts";
+import {
+  checkLinkOptions,
+  type TrainerCuda,
+  type TrainerLinkOptions,
+  type TrainerLinkSettings,
+} from "./link_options.ts";
 import { listenAt, removeQuietly } from "./listen.ts";
-import { openRing } from "./ring.ts";
+import { TrainerPush } from "./push.ts";
+import type { PushOffer } from "./push_offer.ts";
+import { openRing, type Ring } from "./ring.ts";
 import { type AdapterOutcome, type AdapterReceiver, syncAdapter, syncPush } from "./sync.ts";
-
-/** Options of {@linkcode TrainerLink.listen}. */
-export interface TrainerLinkOptions {
-  /**
-   * A secret that trainers must have; it is never sent. Needed for an address that other hosts
-   * reach. Default: anybody who reaches the address may push.
-   */
-  readonly key?: string | undefined;
-  /** The ways that trainers may choose. Default: all that this process can do. */
-  readonly ways?: readonly TrainerWay[] | undefined;
-  /**
-   * Lets trainers on GPUs of this host hand over device memory (`cuda-ipc`): the device that reads it,
-   * which is the `device` of the sync scheme, and where the CUDA libraries are, as for the scheme.
-   * Default: that way is not offered.
-   */
-  readonly cuda?: TrainerCuda | undefined;
-  /** Shared memory for each trainer of this host, in bytes. Default 64 MiB. */
-  readonly ringBytes?: number | undefined;
-  /** Most trainers at once. Default 64. */
-  readonly maxTrainers?: number | undefined;
-  /** Longest time that a trainer may take to introduce itself, in milliseconds. Default 5000. */
-  readonly greetingMs?: number | undefined;
-  /** Hears who comes and goes. Default nobody. */
-  readonly logger?: Logger | undefined;
-  /** The time to use. @internal */
-  readonly clock?: Clock | undefined;
-}
-
-/** The device that reads memory of trainers. */
-export interface TrainerCuda {
-  /** Index of the device. Default 0. */
-  readonly device?: number | undefined;
-  /** Where the CUDA runtime and the driver are, as `nccl` of the sync scheme's options. */
-  readonly libraries?: NcclLibraries | undefined;
-  /** What maps the memory. Default: `DeviceImporter` of `./nccl`. */
-  readonly openMapper?: (() => Promise<MemoryMapper>) | undefined;
-}
-
-const OPTION_NAMES = {
-  key: true,
-  ways: true,
-  cuda: true,
-  ringBytes: true,
-  maxTrainers: true,
-  greetingMs: true,
-  logger: true,
-  clock: true,
-} as const satisfies OptionNames<TrainerLinkOptions>;
 
 /** A trainer that is connected. */
 export interface ConnectedTrainer {
@@ -81,10 +32,6 @@ export interface ConnectedTrainer {
   /** Why they do not travel by a better way; empty where they do. */
   readonly why: string;
 }
-
-type Given<Name extends keyof TrainerLinkOptions> = NonNullable<TrainerLinkOptions[Name]>;
-
-const DEFAULT_RING_BYTES = 64 * 2 ** 20;
 
 /**
  * The meeting place of this process, rank 0, with a trainer in another: PyTorch by
@@ -106,11 +53,7 @@ const DEFAULT_RING_BYTES = 64 * 2 ** 20;
 export class TrainerLink implements AsyncDisposable {
   readonly #listener: Deno.Listener;
   readonly #address: LinkAddress;
-  readonly #options:
-    & { readonly [Name in Exclude<keyof TrainerLinkOptions, "cuda">]-?: Given<Name> }
-    & {
-      readonly cuda: TrainerCuda | undefined;
-    };
+  readonly #options: TrainerLinkSettings;
   readonly #id = crypto.randomUUID();
   readonly #closing = new AbortController();
   /** Everybody who has connected, also before the greeting. */
@@ -126,20 +69,11 @@ export class TrainerLink implements AsyncDisposable {
   private constructor(
     listener: Deno.Listener,
     address: LinkAddress,
-    options: TrainerLinkOptions,
+    options: TrainerLinkSettings,
   ) {
     this.#listener = listener;
     this.#address = address;
-    this.#options = {
-      key: options.key ?? "",
-      ways: options.ways ?? WAYS,
-      cuda: options.cuda,
-      ringBytes: options.ringBytes ?? DEFAULT_RING_BYTES,
-      maxTrainers: options.maxTrainers ?? 64,
-      greetingMs: options.greetingMs ?? 5000,
-      logger: options.logger ?? silentLogger,
-      clock: options.clock ?? systemClock,
-    };
+    this.#options = options;
     this.#accepting = this.#accept();
   }
 
@@ -152,15 +86,14 @@ export class TrainerLink implements AsyncDisposable {
    * @throws {PermissionError} Deno refused to listen.
    */
   static async listen(address: string, options: TrainerLinkOptions = {}): Promise<TrainerLink> {
-    checkOptionNames(options, OPTION_NAMES, "a trainer link");
     const parsed = parseLinkAddress(address);
-    checkOptions(parsed, options);
+    const settings = checkLinkOptions(parsed, options);
     const listener = await listenAt(parsed);
     const { addr } = listener;
     const actual = addr.transport === "tcp" && parsed.kind === "tcp"
       ? { ...parsed, port: addr.port }
       : parsed;
-    return new TrainerLink(listener, actual, options);
+    return new TrainerLink(listener, actual, settings);
   }
 
   /** Where it listens, as a trainer takes it. */
@@ -428,24 +361,6 @@ export class TrainerLink implements AsyncDisposable {
 async function openImporter({ device, libraries }: TrainerCuda): Promise<MemoryMapper> {
   const { DeviceImporter } = await import("../../ffi/ipc/importer.ts");
   return await DeviceImporter.open({ device, ...(libraries && { libraries }) });
-}
-
-function checkOptions(address: LinkAddress, options: TrainerLinkOptions): void {
-  const { key, ways, ringBytes, maxTrainers, greetingMs } = options;
-  if (key === "") throw new ValidationError("The key of a trainer link must not be empty");
-  if (key === undefined && !isLocal(address)) {
-    throw new ValidationError(
-      `Other hosts reach ${linkAddressText(address)}: give a trainer link there a key`,
-    );
-  }
-  const unknown = ways?.find((way) => !WAYS.includes(way));
-  if (unknown !== undefined || ways?.length === 0) {
-    throw new ValidationError(`The ways of a trainer link are some of ${WAYS.join(", ")}`);
-  }
-  for (const [name, value] of Object.entries({ ringBytes, maxTrainers, greetingMs })) {
-    if (value === undefined || (Number.isSafeInteger(value) && value > 0)) continue;
-    throw new ValidationError(`${name} of a trainer link must be a positive whole number`);
-  }
 }
 
 function closeQuietly(socket: Deno.Conn): void {

@@ -5,14 +5,10 @@
  *
  * @module
  */
-export {
-  type ConnectedTrainer,
-  type TrainerCuda,
-  TrainerLink,
-  type TrainerLinkOptions,
-} from "./link.ts";
+export { type ConnectedTrainer, TrainerLink } from "./link.ts";
 export { type AdapterOutcome, type AdapterReceiver, syncAdapter, syncPush } from "./sync.ts";
 export { type PushResult, TrainerPush } from "./push.ts";
 export type { MemoryMapper } from "./device_maps.ts";
-export type { PushedAdapter } from "./connection.ts";
+export type { PushedAdapter } from "./push_offer.ts";
 export type { TrainerWay } from "./greeting.ts";
+export type { TrainerCuda, TrainerLinkOptions } from "./link_options.ts";

@@ -4,7 +4,8 @@ import { isSGLangError, WeightSyncError } from "../errors.ts";
 import { asError } from "../internal/thrown.ts";
 import type { SyncProgress } from "../weights/mod.ts";
 import type { OpenWeightSource, WeightSource } from "../weights/source/mod.ts";
-import type { PushedAdapter, PushOffer, TrainerConnection } from "./connection.ts";
+import type { TrainerConnection } from "./connection.ts";
+import type { PushedAdapter, PushOffer } from "./push_offer.ts";
 import type { MemoryMapper, OpenMaps } from "./device_maps.ts";
 import type { TrainerWay } from "./greeting.ts";
 

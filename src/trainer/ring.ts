@@ -1,5 +1,16 @@
 import { messageOf } from "../internal/thrown.ts";
-import type { Ring } from "./connection.ts";
+
+/** Shared memory that the trainer fills slot by slot. */
+export interface Ring {
+  /** Number of slots. */
+  readonly slots: number;
+  /** Bytes of each. */
+  readonly slotBytes: number;
+  /** Copies from a slot. */
+  read(slot: number, offset: number, target: Uint8Array): Promise<void>;
+  /** Lets go of the memory. */
+  close(): Promise<void>;
+}
 
 /** Bytes before the first slot, of which the first 32 are the token. */
 const HEADER_BYTES = 4096;

@@ -11,15 +11,40 @@ export async function hasProgram(name: string): Promise<boolean> {
   }
 }
 
+/** A process, as nobody else can become: numbers are given out again. */
+interface Running {
+  readonly pid: number;
+  readonly parent: number;
+  /** When it began, in ticks since the machine did. */
+  readonly began: string;
+}
+
 /** A process with all its descendants, now. */
 export async function treeOf(pid: number): Promise<number[]> {
   const children = new Map<number, number[]>();
-  for (const [child, parent] of await listProcesses()) {
-    children.set(parent, [...children.get(parent) ?? [], child]);
+  for (const { pid, parent } of await listProcesses()) {
+    children.set(parent, [...children.get(parent) ?? [], pid]);
   }
   const found = [pid];
   for (const each of found) found.push(...children.get(each) ?? []);
   return found;
+}
+
+/** Those of `pids` that are alive now. */
+export async function aliveOf(pids: readonly number[]): Promise<number[]> {
+  const alive = new Set((await listProcesses()).map(({ pid }) => pid));
+  return pids.filter((pid) => alive.has(pid));
+}
+
+/** Resolves once those of `pids` that are alive at the first look are gone. */
+export async function allGone(
+  pids: readonly number[],
+  pause: () => Promise<unknown>,
+): Promise<void> {
+  const first = (await listProcesses()).filter(({ pid }) => pids.includes(pid));
+  const isAlive = (now: readonly Running[]) =>
+    first.some(({ pid, began }) => now.some((one) => one.pid === pid && one.began === began));
+  while (isAlive(await listProcesses())) await pause();
 }
 
 /** Those of `pids` that are still alive once all are gone or the time is up. */
@@ -29,26 +54,28 @@ export async function leftOf(
 ): Promise<number[]> {
   const end = performance.now() + options.withinMs;
   for (;;) {
-    const alive = new Set((await listProcesses()).map(([pid]) => pid));
-    const left = pids.filter((pid) => alive.has(pid));
+    const left = await aliveOf(pids);
     if (left.length === 0 || performance.now() > end) return left;
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
 }
 
 /**
- * Process and parent of all that run; a zombie runs no more. By the shell, because Deno reads /proc
- * with all permissions only, and slim machines have no `ps`.
+ * All processes that run. A zombie runs no more, and where nobody collects it, as in a container
+ * whose first process does not, it stays for ever. By the shell, because Deno reads /proc with all
+ * permissions only, and slim machines have no `ps`.
  */
-async function listProcesses(): Promise<[number, number][]> {
+async function listProcesses(): Promise<Running[]> {
   const { stdout } = await new Deno.Command("sh", {
     args: ["-c", "cat /proc/[0-9]*/stat 2>/dev/null; true"],
   }).output();
-  return new TextDecoder().decode(stdout).trim().split("\n").map((line) => {
+  return new TextDecoder().decode(stdout).trim().split("\n").flatMap((line) => {
     // The command in brackets may hold anything, brackets too.
-    const [state, parent] = line.slice(line.lastIndexOf(")") + 2).split(" ");
-    return { pid: parseInt(line), state, parent: Number(parent) };
-  }).filter(({ state }) => state !== "Z").map(({ pid, parent }) => [pid, parent]);
+    const fields = line.slice(line.lastIndexOf(")") + 2).split(" ");
+    const [state, parent] = fields;
+    if (state === "Z" || state === "X") return [];
+    return [{ pid: parseInt(line), parent: Number(parent), began: fields[19]! }];
+  });
 }
 
 /** Arguments and environments of all processes that this user may look at, in one text. */

@@ -7,35 +7,24 @@ import {
 import { withDeadline } from "../../internal/deadline.ts";
 import type { Sampler } from "../../rollout/chat_model.ts";
 import { checkedLogProbs } from "../../rollout/sample.ts";
-import { padIdOf, type Tokenizer } from "../tokenizer.ts";
+import type { Tokenizer } from "../tokenizer.ts";
 import { Batcher, type BatchingState } from "./batcher.ts";
 import { TemplateChatModel } from "./chat_model.ts";
 import type { PolicyInput } from "./inputs.ts";
+import { keyedOutput } from "./keyed_output.ts";
 import { type FollowingMessages, nextInput } from "./next_input.ts";
 import {
   checkOptions,
   type InputMode,
   type LLMWrapperOptions,
+  type PolicyCallOptions,
+  type SamplerOptions,
   type WrapperSettings,
 } from "./options.ts";
 import { generatedOutputs, type OutputParts, scoredOutputs } from "./outputs.ts";
 import type { DefaultOutput, PolicyOutput, UnknownKeys } from "./policy_output.ts";
 import { idsRow, type PromptRow, type RowOutcome, rowsWithSeeds } from "./prompt_row.ts";
 import { readPrompts } from "./read_prompts.ts";
-
-/** Options of {@linkcode LLMWrapperBase.sampler}. */
-export interface SamplerOptions {
-  /** Seed in place of the one in `generateKwargs`. */
-  readonly samplingSeed?: number | undefined;
-}
-
-/** Options of a call of a wrapper. */
-export interface PolicyCallOptions {
-  /** Cancels the call and what it asked of the servers. */
-  readonly signal?: AbortSignal | undefined;
-  /** Deadline of the whole call in milliseconds, waiting for a batch included. Default none but the engine's own. */
-  readonly timeoutMs?: number | undefined;
-}
 
 /** Any wrapper, whatever it reads and gives out. */
 export type AnyLLMWrapper = LLMWrapperBase<InputMode, UnknownKeys>;
@@ -241,20 +230,8 @@ export abstract class LLMWrapperBase<
   async chatModel(options: { signal?: AbortSignal | undefined } = {}): Promise<TemplateChatModel> {
     const tokenizer = await this.tokenizer(options);
     if (this.#chatModel?.tokenizer.inner === tokenizer) return this.#chatModel;
-    const { chatTemplate, chatTemplateName, chatTemplateOrder, readAnswer, logger } = this.settings;
-    const { tokenizerKwargs: variables, templateLimits, toolCallFormats } = this.settings;
-    const model = {
-      tokenizer,
-      chatTemplate,
-      chatTemplateName,
-      chatTemplateOrder,
-      readAnswer,
-      toolCallFormats,
-      templateLimits,
-      variables,
-      logger,
-    };
-    return this.#chatModel = new TemplateChatModel(model);
+    const { tokenizerKwargs: variables } = this.settings;
+    return this.#chatModel = new TemplateChatModel({ ...this.settings, tokenizer, variables });
   }
 
   /**
@@ -411,35 +388,8 @@ export abstract class LLMWrapperBase<
   /** The outputs under their keys, in a new object or in the given one. */
   async #output(parts: OutputParts, into: PolicyInput | null): Promise<PolicyOutput<Mode, Given>> {
     const { settings } = this;
-    const { tokens, masks, logProbs } = settings.padOutput ? await this.#padded(parts) : parts;
-    const output: Record<string, unknown> = {
-      batchShape: parts.batchShape,
-      ...(parts.text && { [settings.textKey]: parts.text }),
-      [settings.masksKey]: masks,
-      [settings.tokensKey]: tokens,
-      ...(logProbs && { [settings.logProbsKey]: logProbs }),
-      ...(parts.history && { [settings.historyKey]: parts.history }),
-      samples: parts.samples,
-      weightVersion: parts.samples.map(({ weightVersion }) => weightVersion),
-    };
-    if (into === null) return output as PolicyOutput<Mode, Given>;
-    const target = into as Record<string, unknown>;
-    // These ids were the prompt's; the next call of the same object must find its own.
-    delete target.keepTokens;
-    delete target.prompts;
-    return Object.assign(target, output) as PolicyOutput<Mode, Given>;
-  }
-
-  async #padded(parts: OutputParts): Promise<Pick<OutputParts, "tokens" | "masks" | "logProbs">> {
-    const { padId, padLayout } = this.settings;
-    const plan = parts.tokens.paddingPlan(padLayout);
-    return {
-      tokens: parts.tokens.pad({
-        padId: padId ?? padIdOf(await this.tokenizer()) ?? 0,
-        layout: padLayout,
-      }),
-      masks: parts.masks.pad(plan),
-      logProbs: parts.logProbs?.pad(plan) ?? null,
-    };
+    const findTokenizer = () => this.tokenizer();
+    const output = await keyedOutput(parts, { settings, findTokenizer, into });
+    return output as PolicyOutput<Mode, Given>;
   }
 }

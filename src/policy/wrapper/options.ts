@@ -179,6 +179,20 @@ const OPTION_NAMES = {
   clock: true,
 } as const satisfies OptionNames<LLMWrapperOptions>;
 
+/** Options of {@linkcode LLMWrapperBase.sampler}. */
+export interface SamplerOptions {
+  /** Seed in place of the one in `generateKwargs`. */
+  readonly samplingSeed?: number | undefined;
+}
+
+/** Options of a call of a wrapper. */
+export interface PolicyCallOptions {
+  /** Cancels the call and what it asked of the servers. */
+  readonly signal?: AbortSignal | undefined;
+  /** Deadline of the whole call in milliseconds, waiting for a batch included. Default none but the engine's own. */
+  readonly timeoutMs?: number | undefined;
+}
+
 /** Options with their defaults, checked. */
 export interface WrapperSettings extends LLMWrapperOptions {
   /** What is read. */

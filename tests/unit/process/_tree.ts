@@ -1,4 +1,4 @@
-import { hasProgram } from "../../_support/processes.ts";
+import { allGone as processesGone, hasProgram } from "../../_support/processes.ts";
 import { ProcessTree, type ProcessTreeOptions } from "../../../src/process/mod.ts";
 import { turns, until } from "../../_support/clock.ts";
 
@@ -7,22 +7,9 @@ export function hasPython(): Promise<boolean> {
   return hasProgram("python3");
 }
 
-/** Those of `pids` that are alive now. */
-export async function aliveOf(pids: readonly number[]): Promise<number[]> {
-  const { stdout } = await new Deno.Command("sh", {
-    args: [
-      "-c",
-      "for p; do kill -0 $p 2>/dev/null && echo $p; done; true",
-      "sh",
-      ...pids.map(String),
-    ],
-  }).output();
-  return new TextDecoder().decode(stdout).split("\n").filter(Boolean).map(Number);
-}
-
-/** Resolves once none of `pids` is alive; a process that stays hangs the test with its name. */
-export async function allGone(pids: readonly number[]): Promise<void> {
-  while ((await aliveOf(pids)).length > 0) await turns(20);
+/** Resolves once none of `pids` is alive. */
+export function allGone(pids: readonly number[]): Promise<void> {
+  return processesGone(pids, () => turns(20));
 }
 
 /** Runs a shell script as a tree. */

@@ -1,17 +1,9 @@
 import assert from "node:assert/strict";
 import { readLines } from "../../../src/internal/lines.ts";
+import { treeOf } from "../../_support/processes.ts";
 import { allGone, hasPython } from "./_tree.ts";
 
 const owner = new URL("_owner.ts", import.meta.url).pathname;
-
-/** The first child of a process, whichever of its threads started it. */
-async function childOf(pid: number): Promise<number> {
-  const { stdout } = await new Deno.Command("sh", {
-    args: ["-c", `cat /proc/${pid}/task/*/children`],
-  }).output();
-  const [child] = new TextDecoder().decode(stdout).split(/\s+/).filter(Boolean);
-  return Number(child);
-}
 
 /** Does something to a running tree's owner, guard or keeper; returns its processes. */
 async function harm(
@@ -26,18 +18,25 @@ async function harm(
     stderr: "null",
   }).spawn();
   const pids: number[] = [];
-  for await (const line of readLines(child.stdout)) {
-    pids.push(...line.split(" ").map(Number));
-    const guard = await childOf(child.pid);
-    const keeper = await childOf(guard);
-    pids.push(guard, keeper);
-    const chosen = { guard: [guard], keeper: [keeper], both: [keeper, guard] }[who];
-    for (const pid of chosen) Deno.kill(pid, signal);
-    if (ownerDies) child.kill("SIGKILL");
+  try {
+    for await (const line of readLines(child.stdout)) {
+      pids.push(...line.split(" ").map(Number));
+      // The owner's only child is the guard, whose only child is the keeper.
+      const [, guard, keeper] = await treeOf(child.pid);
+      assert.ok(guard !== undefined && keeper !== undefined, "guard and keeper run");
+      pids.push(guard, keeper);
+      const chosen = { guard: [guard], keeper: [keeper], both: [keeper, guard] }[who];
+      for (const pid of chosen) Deno.kill(pid, signal);
+      if (ownerDies) child.kill("SIGKILL");
+    }
+    await child.status;
+    await allGone(pids);
+    return pids;
+  } catch (error) {
+    // What is left goes with its owner; otherwise it would wait for ever.
+    child.kill("SIGKILL");
+    throw error;
   }
-  await child.status;
-  await allGone(pids);
-  return pids;
 }
 
 Deno.test({

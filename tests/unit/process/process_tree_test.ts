@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { AbortedError, CrashedError, ValidationError } from "../../../src/errors.ts";
 import { ProcessTree } from "../../../src/process/mod.ts";
-import { aliveOf, allGone, firstLine, hasPython, launchShell } from "./_tree.ts";
+import { aliveOf } from "../../_support/processes.ts";
+import { allGone, firstLine, hasPython, launchShell } from "./_tree.ts";
 
 const ignore = !await hasPython();
 
