@@ -23,3 +23,4 @@ export {
 } from "./scheme.ts";
 export type { AdapterServerFacts } from "./server_facts.ts";
 export type { AdapterUpload, AdapterVia, UploadTarget } from "./upload.ts";
+export type { LoadedAdapter } from "./versions.ts";

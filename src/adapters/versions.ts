@@ -21,6 +21,7 @@ export interface AdapterVersion {
 
 /** An adapter that some server may have. */
 export interface LoadedAdapter {
+  /** Its name. */
   readonly name: string;
   /** Calls that use it. */
   readonly uses: number;

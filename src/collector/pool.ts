@@ -61,10 +61,13 @@ function requirePositive(name: string, value: number): void {
 
 /** The environments of a collector, whatever they were given as. */
 export interface EnvironmentSlots {
+  /** How many there are. */
   readonly size: number;
+  /** Most calls into them that run at once. */
   readonly maxConcurrency: number;
   /** Whether the collector made them, and closes them. */
   readonly owned: boolean;
+  /** The environment at a place. */
   readonly open: (index: number) => Environment | Promise<Environment>;
 }
 
