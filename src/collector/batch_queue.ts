@@ -112,6 +112,11 @@ export class BatchQueue {
     return this.waiting < prefetchBatches * this.#perBatch;
   }
 
+  /** Runs a dialog as a part of its group. */
+  withinGroup<T>(group: number, dialog: () => T): T {
+    return this.#groups === null ? dialog() : this.#groups.within(group, dialog);
+  }
+
   /** Takes a turn. */
   addRow(row: RolloutRow): void {
     this.#assembler.addRow(row);

@@ -192,6 +192,7 @@ export class Collection {
         wants: (request) => this.queue.wants(request),
         // Those that go in step wait each for the others.
         wantsDiffer: grouping === "grid",
+        withinGroup: (group, dialog) => this.queue.withinGroup(group, dialog),
         onRow: (row) => this.#onRow(row),
         onDiscard: (rows) => this.queue.discard(rows),
         onTrajectory: (trajectory) => this.queue.addTrajectory(trajectory),

@@ -1,4 +1,4 @@
-import { beginObserved, type Watch } from "../internal/observe.ts";
+import { beginObserved, isObserved, type Watch } from "../internal/observe.ts";
 import type { RolloutRow, Trajectory } from "./row.ts";
 import type { Task, TaskQueue } from "./tasks.ts";
 
@@ -34,16 +34,10 @@ export type MemberOutcome =
   };
 
 interface OpenGroup {
-  readonly watch: Watch;
   readonly done: Map<number, readonly RolloutRow[]>;
   /** Members that have not ended. */
   alive: number;
   refills: number;
-}
-
-/** A group as traces see it: from the first member that ended to the last. */
-function beginGroup(group: number): Watch {
-  return beginObserved({ name: "group", subject: undefined, facts: { group } });
 }
 
 /** Options of {@linkcode Groups}. */
@@ -60,9 +54,21 @@ export interface GroupsOptions {
 export class Groups {
   readonly #options: GroupsOptions;
   readonly #open = new Map<number, OpenGroup>();
+  /** Groups as those see them who look: from their first member's begin to their end. */
+  readonly #watches = new Map<number, Watch>();
 
   constructor(options: GroupsOptions) {
     this.#options = options;
+  }
+
+  /** Runs a member so that what it does belongs to its group, for those who look. */
+  within<T>(group: number, member: () => T): T {
+    if (!isObserved()) return member();
+    const known = this.#watches.get(group);
+    const watch = known ??
+      beginObserved({ name: "group", subject: undefined, facts: { group } });
+    if (known === undefined) this.#watches.set(group, watch);
+    return watch.within!(member);
   }
 
   /** Takes a dialog that came to its end; gives its group when that is whole. */
@@ -98,19 +104,15 @@ export class Groups {
   /** Takes a group back whose members are all run again. */
   reopen(group: WholeGroup): void {
     const rows = group.map((dialog) => dialog[0]!);
-    this.#open.set(rows[0]!.group, {
-      watch: beginGroup(rows[0]!.group),
-      done: new Map(),
-      alive: rows.length,
-      refills: 0,
-    });
+    this.#open.set(rows[0]!.group, { done: new Map(), alive: rows.length, refills: 0 });
     for (const row of rows) this.#options.tasks.again(row);
   }
 
   /** Lets go of the groups that are not whole; gives the dialogs that they had. */
   forget(): WholeGroup {
     const left = [...this.#open.values()].flatMap(({ done }) => [...done.values()]);
-    for (const { watch } of this.#open.values()) watch.end();
+    for (const watch of this.#watches.values()) watch.end();
+    this.#watches.clear();
     this.#open.clear();
     return left;
   }
@@ -119,7 +121,7 @@ export class Groups {
     const known = this.#open.get(group);
     if (known !== undefined) return known;
     const { size, spares } = this.#options.plan;
-    const made = { watch: beginGroup(group), done: new Map(), alive: size + spares, refills: 0 };
+    const made = { done: new Map(), alive: size + spares, refills: 0 };
     this.#open.set(group, made);
     return made;
   }
@@ -134,7 +136,8 @@ export class Groups {
 
   #close(group: number, open: OpenGroup): void {
     this.#open.delete(group);
-    open.watch.end();
+    this.#watches.get(group)?.end();
+    this.#watches.delete(group);
     if (open.alive === 0) return;
     this.#options.abandon(group);
   }

@@ -17,6 +17,8 @@ export interface SchedulerEvents {
   wants(request: TurnRequest): boolean;
   /** Whether what is wanted of one environment may not be wanted of another. */
   readonly wantsDiffer: boolean;
+  /** Runs a dialog as a part of its group. */
+  withinGroup<T>(group: number, dialog: () => T): T;
   /** A turn was taken. */
   onRow(row: RolloutRow): void;
   /** A dialog came to its end. */
@@ -153,8 +155,14 @@ export class Scheduler {
         const { task, ending } = booking;
         try {
           environment ??= await this.#open(index);
+          // Its group may have come to its end meanwhile.
+          throwIfAborted(ending.signal, `dialog ${task.dialog}`);
           const run = { ...task, index, environment, signal: ending.signal };
-          await watchDialog(this.#options.collector, run, () => this.#runTask(run));
+          const { collector, events } = this.#options;
+          await events.withinGroup(
+            task.group,
+            () => watchDialog(collector, run, () => this.#runTask(run)),
+          );
         } catch (error) {
           if (error instanceof EnvironmentFault && !signal.aborted) {
             environment = await this.#replace(environment);

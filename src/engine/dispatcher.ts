@@ -1,6 +1,7 @@
 import type { Generation, GenerationDelta } from "../client/types.ts";
 import { AbortedError, HttpError, StateError, TimeoutError } from "../errors.ts";
 import { sleep } from "../internal/deadline.ts";
+import type { Facts } from "../internal/observe.ts";
 import { Semaphore } from "../internal/semaphore.ts";
 import type { GenerateOptions } from "./engine.ts";
 import { type BegunRequest, GenerateCall, OpenCall } from "./generate_call.ts";
@@ -8,7 +9,7 @@ import { type GeneratePlan, type PlannedRequest, samplesOf } from "./generate_pl
 import { droppedSample, madeBy } from "./make_generation.ts";
 import { type OpenRequest, OpenRequests } from "./open_requests.ts";
 import { RequestSender, type RequestSenderOptions } from "./request_sender.ts";
-import { watchRequest, watchStream } from "./watched_request.ts";
+import { type WatchedModel, watchRequest, watchStream } from "./watched_request.ts";
 
 /** How often an abort is sent while a request still runs, and how far apart. */
 const ABORT_ROUNDS = 3;
@@ -52,6 +53,12 @@ export class Dispatcher {
     this.#options = options;
     this.#sender = new RequestSender(options);
     this.#requests = new OpenRequests(options.maxConcurrency);
+  }
+
+  /** Who generates, as traces and metrics know it. */
+  get #watched(): WatchedModel {
+    const { engine, pool } = this.#options;
+    return { engine, model: pool.workers[0]?.modelPath };
   }
 
   /** Changes how many requests may be in flight. */
@@ -124,14 +131,30 @@ export class Dispatcher {
     using _rid = this.#requests.reserve(new Set([planned.request.rid]));
     using open = this.#requests.register(planned, call);
     const sending = { signal: open.signal, timeoutMs: options.timeoutMs };
+    yield* watchStream(
+      this.#watched,
+      planned,
+      (facts) => this.#streamInTurn(planned, { open, sending, facts }),
+    );
+  }
+
+  async *#streamInTurn(
+    planned: PlannedRequest,
+    { open, sending, facts }: {
+      readonly open: OpenRequest;
+      readonly sending: { readonly signal: AbortSignal; readonly timeoutMs: number | undefined };
+      readonly facts: Facts;
+    },
+  ): AsyncGenerator<GenerationDelta, void, undefined> {
+    const begunAt = this.#options.clock.now();
     using permit = await this.#requests.enter(open, this.#line.acquire(open.signal), true);
+    facts.queuedMs = this.#options.clock.now() - begunAt;
     if (permit === undefined) {
       const final = droppedSample(planned, this.#sender.address);
       yield { text: "", ids: final.ids, logProbs: final.logProbs, final };
       return;
     }
-    const deltas = this.#sender.stream(planned, sending);
-    yield* watchStream(this.#options.engine, planned, deltas);
+    yield* this.#sender.stream(planned, sending);
   }
 
   /**
@@ -187,11 +210,11 @@ export class Dispatcher {
   }
 
   #run(call: GenerateCall, begun: Begun, n: number): BegunRequest & { open: OpenRequest } {
-    const { engine, clock } = this.#options;
+    const { clock } = this.#options;
     const { planned, plan, place, begunAt } = begun;
     const open = this.#requests.register(planned, call);
     const permit = this.#requests.enter(open, place, false);
-    const samples = watchRequest(engine, planned, async (facts) => {
+    const samples = watchRequest(this.#watched, planned, async (facts) => {
       using _open = open;
       using permitted = await permit;
       facts.queuedMs = clock.now() - begunAt;

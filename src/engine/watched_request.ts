@@ -10,13 +10,20 @@ import {
 } from "../internal/observe.ts";
 import { type PlannedRequest, samplesOf } from "./generate_plan.ts";
 
+/** Who generates, as traces and metrics know it. */
+export interface WatchedModel {
+  readonly engine: object;
+  /** The model as its servers name it; `undefined` while there is none. */
+  readonly model: string | undefined;
+}
+
 /** Sends one request as an operation that traces and metrics see. */
 export function watchRequest(
-  engine: object,
+  { engine, model }: WatchedModel,
   planned: PlannedRequest,
   send: (facts: Facts) => Promise<Generation[]>,
 ): Promise<Generation[]> {
-  return observed("generate", engine, factsOf(planned, false), async (facts) => {
+  return observed("generate", engine, factsOf(planned, model, false), async (facts) => {
     const samples = await send(facts);
     if (isObserved()) tellSamples(facts, samples);
     return samples;
@@ -25,18 +32,20 @@ export function watchRequest(
 
 /** The same for a stream; what is sampled before its end is lost to it where the reader leaves. */
 export async function* watchStream(
-  engine: object,
+  { engine, model }: WatchedModel,
   planned: PlannedRequest,
-  deltas: AsyncIterable<GenerationDelta>,
+  open: (facts: Facts) => AsyncIterable<GenerationDelta>,
 ): AsyncGenerator<GenerationDelta, void, undefined> {
-  if (!isObserved()) return yield* deltas;
-  const facts = factsOf(planned, true);
+  if (!isObserved()) return yield* open({});
+  const facts = factsOf(planned, model, true);
   const startedAt = systemClock.now();
   const watch = beginObserved({ name: "generate", subject: engine, facts });
   let failure: unknown;
   try {
-    for await (const delta of readWithin(watch, deltas)) {
-      facts.firstTokenMs ??= systemClock.now() - startedAt;
+    for await (const delta of readWithin(watch, open(facts))) {
+      // From when it was sent; the wait for its turn is told apart.
+      facts.firstTokenSeconds ??= (systemClock.now() - startedAt - Number(facts.queuedMs ?? 0)) /
+        1000;
       if (delta.final !== null) tellSamples(facts, [delta.final]);
       yield delta;
     }
@@ -64,18 +73,33 @@ function readWithin<T>({ within }: Watch, items: AsyncIterable<T>): AsyncIterabl
   };
 }
 
-function factsOf(planned: PlannedRequest, isStream: boolean): Facts {
+function factsOf(
+  { request: { rid }, body, ...planned }: PlannedRequest,
+  model: string | undefined,
+  isStream: boolean,
+): Facts {
   if (!isObserved()) return {};
-  const { max_new_tokens, temperature, top_p, sampling_seed } = samplingIn(planned.body);
+  const sampling = samplingIn(body);
+  const samples = samplesOf({ request: { rid }, body, ...planned });
   return {
-    rid: planned.request.rid,
-    samples: samplesOf(planned),
-    isStream,
-    maxNewTokens: numberOr(max_new_tokens),
-    temperature: numberOr(temperature),
-    topP: numberOr(top_p),
-    seed: numberOr(sampling_seed),
+    model: modelName(model, body.lora_path),
+    rid,
+    // The conventions leave out what is as ever.
+    samples: samples === 1 ? undefined : samples,
+    isStream: isStream || undefined,
+    maxNewTokens: numberOr(sampling.max_new_tokens),
+    temperature: numberOr(sampling.temperature),
+    topP: numberOr(sampling.top_p),
+    topK: numberOr(sampling.top_k),
+    frequencyPenalty: numberOr(sampling.frequency_penalty),
+    presencePenalty: numberOr(sampling.presence_penalty),
+    seed: numberOr(sampling.sampling_seed),
   };
+}
+
+/** With an adapter as SGLang names the two together. */
+function modelName(model: string | undefined, adapter: unknown): string | undefined {
+  return typeof adapter === "string" && model !== undefined ? `${model}:${adapter}` : model;
 }
 
 function tellSamples(facts: Facts, samples: readonly Generation[]): void {

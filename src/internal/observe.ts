@@ -37,7 +37,7 @@ export interface Watch {
 
 /** Something that happened at one moment. */
 export interface Happening {
-  readonly name: "sync.progress" | "row";
+  readonly name: "sync.begins" | "sync.progress" | "row";
   /** The engine, collector or sender in which it happened. */
   readonly subject: object;
   readonly value: unknown;

@@ -4,25 +4,31 @@ import type { Facts, Operation, OperationName } from "../internal/observe.ts";
 
 /** Facts of a request, by the conventions for generative AI. */
 const generateNames: Readonly<Record<string, string>> = {
+  model: "gen_ai.request.model",
   rid: "sglang_rl.request.id",
   samples: "gen_ai.request.choice.count",
   isStream: "gen_ai.request.stream",
   maxNewTokens: "gen_ai.request.max_tokens",
   temperature: "gen_ai.request.temperature",
   topP: "gen_ai.request.top_p",
+  topK: "gen_ai.request.top_k",
+  frequencyPenalty: "gen_ai.request.frequency_penalty",
+  presencePenalty: "gen_ai.request.presence_penalty",
   seed: "gen_ai.request.seed",
   id: "gen_ai.response.id",
   promptTokens: "gen_ai.usage.input_tokens",
   cachedTokens: "gen_ai.usage.cache_read.input_tokens",
   outputTokens: "gen_ai.usage.output_tokens",
-  firstTokenMs: "sglang_rl.request.first_token_ms",
+  firstTokenSeconds: "gen_ai.response.time_to_first_chunk",
   queuedMs: "sglang_rl.request.queued_ms",
   weightVersion: "sglang_rl.weight_version",
 };
 
 /** What the operation is called in a trace. */
 export function spanNameOf({ name, facts }: Operation): string {
-  if (name === "generate") return "generate_content";
+  if (name === "generate") {
+    return facts.model === undefined ? "generate_content" : `generate_content ${facts.model}`;
+  }
   if (name === "sync.step") return `sync ${facts.step}`;
   return `sglang_rl.${name}`;
 }

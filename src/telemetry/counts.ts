@@ -1,4 +1,4 @@
-import { Histogram, secondsEnds } from "./histogram.ts";
+import { Histogram, secondsEnds, stalenessEnds } from "./histogram.ts";
 
 /** What a {@linkcode Monitor} counted so far; it grows only by the number of servers and steps. */
 export class Counts {
@@ -35,7 +35,7 @@ export class Counts {
   /** Seconds of their steps, by name. */
   readonly syncStepSeconds: Map<string, Histogram> = new Map();
   /** Versions that the oldest token of a batch is behind. */
-  readonly staleness: Histogram = new Histogram([0, 1, 2, 4, 8, 16]);
+  readonly staleness: Histogram = new Histogram(stalenessEnds);
   /** How often each server left the rotation. */
   readonly lost: Map<string, number> = new Map();
   /** Sum of the rewards of whole dialogs. */

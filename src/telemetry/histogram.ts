@@ -56,3 +56,6 @@ export const secondsEnds: readonly number[] = [
   120,
   600,
 ];
+
+/** Versions that something is behind. */
+export const stalenessEnds: readonly number[] = [0, 1, 2, 4, 8, 16];

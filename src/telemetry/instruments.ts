@@ -1,6 +1,29 @@
 import { type Attributes, type Counter, type Histogram, metrics } from "@opentelemetry/api";
 import type { Operation } from "../internal/observe.ts";
 import { addressOf } from "./attributes.ts";
+import { secondsEnds, stalenessEnds } from "./histogram.ts";
+
+// The ends of buckets that the conventions ask for; the SDKs' own are for milliseconds.
+const requestEnds = Array.from({ length: 14 }, (_, i) => 0.01 * 2 ** i);
+const tokenEnds = Array.from({ length: 14 }, (_, i) => 4 ** i);
+const firstChunkEnds = [
+  0.001,
+  0.005,
+  0.01,
+  0.02,
+  0.04,
+  0.06,
+  0.08,
+  0.1,
+  0.25,
+  0.5,
+  0.75,
+  1,
+  2.5,
+  5,
+  7.5,
+  10,
+];
 
 /** The library's OpenTelemetry metrics; docs/telemetry.md lists them. */
 export class Instruments {
@@ -16,16 +39,22 @@ export class Instruments {
   /** Makes the instruments. */
   constructor(scope: string) {
     const meter = metrics.getMeter(scope);
-    const seconds = (name: string, description: string) =>
-      meter.createHistogram(name, { unit: "s", description });
-    this.#requestSeconds = seconds("gen_ai.client.operation.duration", "Time of a request.");
+    const seconds = (name: string, description: string, ends = secondsEnds) =>
+      meter.createHistogram(name, { unit: "s", description, advice: bucketsAt(ends) });
+    this.#requestSeconds = seconds(
+      "gen_ai.client.operation.duration",
+      "Time of a request.",
+      requestEnds,
+    );
     this.#tokens = meter.createHistogram("gen_ai.client.token.usage", {
       unit: "{token}",
       description: "Tokens of a request.",
+      advice: bucketsAt(tokenEnds),
     });
     this.#firstTokenSeconds = seconds(
       "gen_ai.client.operation.time_to_first_chunk",
       "Time to a stream's first tokens.",
+      firstChunkEnds,
     );
     this.#seconds = seconds("sglang_rl.operation.duration", "Time of an operation, by its name.");
     this.#rewards = meter.createHistogram("sglang_rl.dialog.reward", {
@@ -35,6 +64,7 @@ export class Instruments {
     this.#staleness = meter.createHistogram("sglang_rl.batch.staleness", {
       unit: "{version}",
       description: "Versions that a batch's oldest token is behind.",
+      advice: bucketsAt(stalenessEnds),
     });
     this.#rows = meter.createCounter("sglang_rl.rows", {
       unit: "{row}",
@@ -61,11 +91,12 @@ export class Instruments {
     const attributes: Attributes = {
       "gen_ai.operation.name": "generate_content",
       "gen_ai.provider.name": "sglang",
+      ...(typeof facts.model === "string" ? { "gen_ai.request.model": facts.model } : {}),
       ...(typeof facts.server === "string" ? addressOf(facts.server) : {}),
     };
     this.#requestSeconds.record(seconds, { ...attributes, ...error });
-    if (typeof facts.firstTokenMs === "number") {
-      this.#firstTokenSeconds.record(facts.firstTokenMs / 1000, attributes);
+    if (typeof facts.firstTokenSeconds === "number") {
+      this.#firstTokenSeconds.record(facts.firstTokenSeconds, attributes);
     }
     for (const [kind, count] of [["input", facts.promptTokens], ["output", facts.outputTokens]]) {
       if (typeof count !== "number") continue;
@@ -76,4 +107,8 @@ export class Instruments {
 
 function labelOf(name: string, step: unknown): string {
   return step === undefined ? name : `${name}.${step}`;
+}
+
+function bucketsAt(ends: readonly number[]): { explicitBucketBoundaries: number[] } {
+  return { explicitBucketBoundaries: [...ends] };
 }

@@ -180,7 +180,6 @@ export class Monitor implements Disposable {
   #begin(operation: Operation) {
     if (!this.#isOurs(operation)) return undefined;
     const startedAt = systemClock.now();
-    if (operation.name === "sync") this.#beginSync(operation.facts);
     let hasEnded = false;
     return {
       end: (error?: unknown) => {
@@ -269,11 +268,16 @@ export class Monitor implements Disposable {
     this.#note("sync", "info", `Sync of ${this.#sync.source} begins`);
   }
 
-  #endSync(facts: Facts, seconds: number, error: unknown): void {
+  #endSync(facts: Facts, secondsInAll: number, error: unknown): void {
     const counts = this.#counts;
     counts.syncs++;
     if (error !== undefined) counts.syncsFailed++;
-    else counts.syncSeconds.add(seconds);
+    // One that did not begin leaves alone what is shown of another.
+    if (typeof facts.queuedMs !== "number") {
+      return this.#note("sync", "error", `A sync did not begin: ${messageOf(error)}`);
+    }
+    const seconds = secondsInAll - facts.queuedMs / 1000;
+    if (error === undefined) counts.syncSeconds.add(seconds);
     if (typeof facts.pausedMs === "number") counts.syncPausedSeconds.add(facts.pausedMs / 1000);
     for (const [fact, value] of Object.entries(facts)) {
       if (!fact.startsWith("stepMs.") || typeof value !== "number") continue;
@@ -307,7 +311,9 @@ export class Monitor implements Disposable {
       this.#changed();
       return;
     }
-    if (subject !== this.#watched.sender || this.#sync === null) return;
+    if (subject !== this.#watched.sender) return;
+    if (name === "sync.begins") return this.#beginSync(value as Facts);
+    if (this.#sync === null) return;
     const { phase, message, bytesDone, bytesTotal, elapsedMs } = value as {
       phase: string;
       message: string;

@@ -159,6 +159,20 @@ export class SGLangWeightSender implements AsyncDisposable {
     weights?: ModelInput,
     options: UpdateWeightsOptions = {},
   ): Promise<WeightSyncReport> {
+    // From the call on: one that never gets its turn is a sync that failed, too.
+    return await observed(
+      "sync",
+      this,
+      {},
+      (facts) => this.#updateWeights(weights, options, facts),
+    );
+  }
+
+  async #updateWeights(
+    weights: ModelInput | undefined,
+    options: UpdateWeightsOptions,
+    facts: Facts,
+  ): Promise<WeightSyncReport> {
     this.#requireOpen();
     if (!this.#isReady) {
       throw new StateError("Transport not initialized: call initAllWorkersGroup() first");
@@ -167,27 +181,30 @@ export class SGLangWeightSender implements AsyncDisposable {
     checkName(options.version);
     const plain = toSource(weights ?? this.#model.get(), settings.strategy);
     const source = settings.castFloat32To === undefined ? plain : castToBFloat16(plain);
+    facts.source = source.label;
+    const { clock } = settings;
+    const askedAt = clock.now();
     using _turn = await this.#takeTurn("updateWeights", options.signal);
+    facts.queuedMs = clock.now() - askedAt;
+    facts.servers = this.servers.length;
+    tell({ name: "sync.begins", subject: this, value: facts });
     const signal = this.#untilClosed(options.signal);
     const onProgress = this.#watched(options.onProgress);
-    const facts: Facts = { servers: this.servers.length, source: source.label };
-    const report = await observed("sync", this, facts, async (facts) => {
-      const report = await this.#withEngine(plain, signal, (versions, onAnnounce) =>
-        runSync({
-          fleet: fleetOf(this.#receiver),
-          options: settings,
-          source,
-          declared: this.#declared,
-          version: options.version,
-          versions,
-          onAnnounce,
-          owner: this.#owner,
-          signal,
-          onProgress,
-          openTransport: () => this.#transportFor(fleetOf(this.#receiver).participants),
-        }));
-      return tellReport(facts, report);
-    });
+    const report = await this.#withEngine(plain, signal, (versions, onAnnounce) =>
+      runSync({
+        fleet: fleetOf(this.#receiver),
+        options: settings,
+        source,
+        declared: this.#declared,
+        version: options.version,
+        versions,
+        onAnnounce,
+        owner: this.#owner,
+        signal,
+        onProgress,
+        openTransport: () => this.#transportFor(fleetOf(this.#receiver).participants),
+      }));
+    tellReport(facts, report);
     await tellCollectors(this.#collectors, report.version, settings.logger);
     return report;
   }
@@ -333,7 +350,7 @@ export class SGLangWeightSender implements AsyncDisposable {
 }
 
 /** What traces and metrics know of a sync. */
-function tellReport(facts: Facts, report: WeightSyncReport): WeightSyncReport {
+function tellReport(facts: Facts, report: WeightSyncReport): void {
   facts.version = report.version;
   facts.syncId = report.syncId;
   facts.transport = report.transport;
@@ -342,7 +359,6 @@ function tellReport(facts: Facts, report: WeightSyncReport): WeightSyncReport {
   facts.pausedMs = report.pausedMs;
   facts.skipped = report.skipped.length;
   for (const [step, ms] of Object.entries(report.phasesMs)) facts[`stepMs.${step}`] = ms;
-  return report;
 }
 
 /** What the source's files are; who cannot be asked cannot be read again either. */

@@ -76,6 +76,48 @@ Deno.test("a failed sync is counted, told and shown", async () => {
   assert.equal(metrics.get('sglang_rl_syncs_total{outcome="done"}'), 0);
 });
 
+Deno.test("a sync that never gets its turn is counted as failed and told, and the one that runs is shown on", async () => {
+  await using training = await openTraining();
+  using monitor = new Monitor(training);
+  const { sender, weights } = training;
+  const stop = new AbortController();
+  const running = sender.updateWeights(weights, {
+    onProgress: () => stop.abort(new Error("not needed any more")),
+  });
+  const waiting = sender.updateWeights(weights, { signal: stop.signal });
+  const early = sender.updateWeights(weights, { signal: AbortSignal.abort() });
+  await Promise.all([
+    assert.rejects(early, { code: "aborted" }),
+    assert.rejects(waiting, { code: "aborted" }),
+  ]);
+  assert.equal(monitor.sync?.state, "running");
+  const failed = 'sglang_rl_syncs_total{outcome="failed"}';
+  assert.equal(parsePrometheus(await monitor.metrics()).get(failed), 2);
+  assert.equal(
+    monitor.events.filter(({ level, kind, text }) =>
+      level === "error" && kind === "sync" && text.startsWith("A sync did not begin: ")
+    ).length,
+    2,
+  );
+  await running;
+  assert.equal(monitor.sync?.state, "done");
+  await assert.rejects(sender.updateWeights({} as never));
+  const metrics = parsePrometheus(await monitor.metrics());
+  assert.equal(metrics.get(failed), 3);
+  assert.equal(metrics.get('sglang_rl_syncs_total{outcome="done"}'), 1);
+  assert.equal(metrics.get("sglang_rl_sync_seconds_count"), 1);
+});
+
+Deno.test("a stream that is given up while it waits for its turn is a request that failed", async () => {
+  await using training = await openTraining();
+  using monitor = new Monitor(training);
+  await assert.rejects(
+    Array.fromAsync(training.engine.stream("Hi", { signal: AbortSignal.abort() })),
+    { code: "aborted" },
+  );
+  assert.deepEqual([monitor.counts.requests, monitor.counts.requestsFailed], [1, 1]);
+});
+
 Deno.test("names of recorded values are checked, and there are at most 100", () => {
   using monitor = new Monitor({});
   for (const name of ["", "A", "1a", "a b", "a".repeat(65), "a\n"]) {

@@ -10,6 +10,7 @@ interface Span {
   readonly parentSpanId: string;
   readonly traceId: string;
   readonly name: string;
+  readonly startTimeUnixNano: string;
   readonly kind: number;
   readonly attributes: readonly Attribute[];
   readonly status: { readonly code?: number };
@@ -18,6 +19,7 @@ interface Span {
 interface Metric {
   readonly name: string;
   readonly unit: string;
+  readonly histogram?: { readonly dataPoints: readonly { readonly explicitBounds: number[] }[] };
 }
 
 /** What Deno's own exporter sent of a run, taken in by a collector of OTLP. */
@@ -61,7 +63,7 @@ Deno.test("Deno exports a run as OTLP: what belongs together hangs together, by 
   const named = (name: string) => spans.filter((span) => span.name === name);
   const parentOf = (span: Span) => spans.find(({ spanId }) => spanId === span.parentSpanId);
 
-  const requests = named("generate_content");
+  const requests = spans.filter(({ name }) => name.startsWith("generate_content "));
   const turns = named("sglang_rl.turn");
   assert.ok(turns.length >= 4);
   for (const turn of turns) {
@@ -71,6 +73,9 @@ Deno.test("Deno exports a run as OTLP: what belongs together hangs together, by 
     const [request] = ours;
     assert.equal(request!.kind, 3, "a client's span");
     assert.equal(attribute(request!, "gen_ai.provider.name"), "sglang");
+    const model = attribute(request!, "gen_ai.request.model");
+    assert.match(String(model), /\/model$/);
+    assert.equal(request!.name, `generate_content ${model}`);
     assert.equal(attribute(request!, "gen_ai.request.max_tokens"), 4);
     assert.equal(
       attribute(request!, "gen_ai.usage.output_tokens"),
@@ -96,7 +101,22 @@ Deno.test("Deno exports a run as OTLP: what belongs together hangs together, by 
   }
   assert.equal(named("sglang_rl.batch").length, 1);
   assert.equal(attribute(named("sglang_rl.batch")[0]!, "sglang_rl.batch.rows"), 4);
-  assert.ok(named("sglang_rl.group").length >= 2);
+  const groups = named("sglang_rl.group");
+  assert.ok(groups.length >= 2);
+  for (const dialog of named("sglang_rl.dialog")) {
+    const group = parentOf(dialog);
+    assert.equal(group?.name, "sglang_rl.group", "a dialog belongs to its group");
+    assert.equal(
+      attribute(group!, "sglang_rl.group.group"),
+      attribute(dialog, "sglang_rl.dialog.group"),
+    );
+    assert.equal(dialog.traceId, group!.traceId);
+    assert.ok(BigInt(dialog.startTimeUnixNano) >= BigInt(group!.startTimeUnixNano));
+  }
+  for (const group of groups) {
+    const members = named("sglang_rl.dialog").filter((one) => one.parentSpanId === group.spanId);
+    assert.equal(members.length, 2, "each group has gathered its members");
+  }
   const [refit] = named("sglang_rl.refit");
   assert.equal(attribute(refit!, "sglang_rl.refit.version"), "1");
   assert.equal(attribute(refit!, "server.address"), "127.0.0.1");
@@ -112,6 +132,7 @@ Deno.test("Deno exports a run as OTLP: what belongs together hangs together, by 
     1,
     "a stream's request carries its context, too",
   );
+  assert.ok(Number(attribute(stream!, "gen_ai.response.time_to_first_chunk")) > 0);
   const failed = requests.filter(({ status }) => status.code === 2);
   assert.equal(failed.length, 1);
   assert.equal(attribute(failed[0]!, "error.type"), "timeout");
@@ -119,6 +140,11 @@ Deno.test("Deno exports a run as OTLP: what belongs together hangs together, by 
   const units = new Map(metrics.map(({ name, unit }) => [name, unit]));
   assert.equal(units.get("gen_ai.client.operation.duration"), "s");
   assert.equal(units.get("gen_ai.client.token.usage"), "{token}");
+  const bounds = (name: string) =>
+    metrics.find((one) => one.name === name)?.histogram?.dataPoints[0]?.explicitBounds;
+  assert.deepEqual(bounds("gen_ai.client.operation.duration")?.slice(0, 3), [0.01, 0.02, 0.04]);
+  assert.deepEqual(bounds("gen_ai.client.token.usage")?.slice(0, 3), [1, 4, 16]);
+  assert.equal(bounds("sglang_rl.operation.duration")?.at(-1), 600, "seconds, not milliseconds");
   assert.equal(units.get("sglang_rl.operation.duration"), "s");
   assert.equal(units.get("sglang_rl.rows"), "{row}");
   assert.equal(units.get("sglang_rl.sync.paused"), "s");
