@@ -73,7 +73,7 @@ export async function connectFleet(options: FleetOptions, io: CliIo): Promise<As
 const waitPauseMs = 200;
 
 /** With `--wait`: until every named address takes a connection, or the time is over. */
-async function untilSomebodyAnswers(options: FleetOptions, io: CliIo): Promise<void> {
+export async function untilSomebodyAnswers(options: FleetOptions, io: CliIo): Promise<void> {
   const { server, router, wait } = options;
   if (wait === undefined || wait === 0) return;
   const urls = router === undefined ? server : [router, ...server];
@@ -90,7 +90,7 @@ async function untilSomebodyAnswers(options: FleetOptions, io: CliIo): Promise<v
   }));
 }
 
-function missingServers(): ValidationError {
+export function missingServers(): ValidationError {
   return new ValidationError("Give the servers with --server URL (or the router with --router)");
 }
 

@@ -6,8 +6,12 @@ export interface DashboardActions {
   readonly resume?: (() => Promise<void>) | undefined;
   /** Lets one server go, after its requests. */
   readonly drain?: ((server: string) => Promise<void>) | undefined;
+  /** Lets a drained server come back. */
+  readonly undrain?: ((server: string) => Promise<void>) | undefined;
   /** Ends the sync that runs. */
   readonly abortSync?: (() => Promise<void>) | undefined;
+  /** What the buttons do here, or why one is missing; stands beside them. */
+  readonly explained?: string | undefined;
 }
 
 /** What the buttons need of an engine; ours has it. */
@@ -18,6 +22,11 @@ export interface ActingEngine {
   resume(): Promise<void>;
   /** Lets a server go. */
   removeWorker?(url: string): Promise<void>;
+  /** Who starts the servers again; knows who is drained. */
+  readonly supervisor?: {
+    drain(url: string): Promise<void>;
+    undrain(url: string): void;
+  } | undefined;
 }
 
 /** Buttons for an engine, and for the sync of a sender where `abortSync` is given. */
@@ -28,9 +37,25 @@ export function actionsOf(
   return {
     pause: () => engine.pause("in_place"),
     resume: () => engine.resume(),
-    ...(engine.removeWorker === undefined
-      ? {}
-      : { drain: (server: string) => engine.removeWorker!(server) }),
+    ...drainOf(engine),
     ...more,
   };
 }
+
+/** A supervisor would bring back who is only removed. */
+function drainOf(engine: ActingEngine): Pick<DashboardActions, "drain" | "undrain" | "explained"> {
+  const { supervisor } = engine;
+  if (supervisor !== undefined) {
+    return {
+      explained,
+      drain: (server) => supervisor.drain(server),
+      undrain: (server) => Promise.resolve(supervisor.undrain(server)),
+    };
+  }
+  if (engine.removeWorker === undefined) return {};
+  return { explained, drain: (server) => engine.removeWorker!(server) };
+}
+
+const explained =
+  "Drain: this program, and the router that it goes by, send the server no more requests; other " +
+  "programs that use it do not know.";

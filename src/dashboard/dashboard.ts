@@ -7,10 +7,20 @@ import { messageOf } from "../internal/thrown.ts";
 import type { RolloutFile } from "../rollout_file/mod.ts";
 import { Monitor, PROMETHEUS_TYPE } from "../telemetry/mod.ts";
 import type { DashboardActions } from "./actions.ts";
-import { refuse, refuseStranger, refuseWithoutKey, respond, respondInTime } from "./guard.ts";
+import {
+  refuse,
+  refuseStranger,
+  refuseWithoutKey,
+  respond,
+  respondInParts,
+  respondInTime,
+} from "./guard.ts";
 import { LiveFeed } from "./live.ts";
 import { pageFiles } from "./page/mod.ts";
 import { type RowFilter, Trajectories } from "./trajectories.ts";
+
+const actionNames = ["pause", "resume", "drain", "undrain", "abortSync"] as const;
+type ActionName = typeof actionNames[number];
 
 /** Characters of a text that is searched for. */
 const LONGEST_SEARCH = 200;
@@ -188,6 +198,7 @@ class Page {
 
   async #data(request: Request, path: string, query: URLSearchParams): Promise<Response> {
     const { feed, monitor, options } = this.#parts;
+    const isThere = (name: ActionName) => options.actions?.[name] !== undefined;
     if (path.startsWith("/api/do/")) {
       return await this.#act(request, path.slice("/api/do/".length), query);
     }
@@ -199,7 +210,8 @@ class Page {
         return respond(JSON.stringify({
           live: options.monitor !== undefined,
           file: this.#parts.trajectories?.describe() ?? null,
-          actions: options.key === undefined ? [] : Object.keys(options.actions ?? {}),
+          actions: options.key === undefined ? [] : actionNames.filter(isThere),
+          explained: options.actions?.explained ?? null,
         }));
       case "/api/state":
         return respond(JSON.stringify(await feed.state()));
@@ -212,12 +224,22 @@ class Page {
     const { trajectories } = this.#parts;
     if (trajectories === undefined) return refuse(404, "There is no such page");
     if (path === "/api/export") {
-      const rows = await trajectories.filter(filterOf(query));
-      const lines = ReadableStream.from(trajectories.jsonLines(rows));
-      return respond(lines.pipeThrough(new TextEncoderStream()), {
+      const filter = filterOf(query);
+      const lines = async function* (signal: AbortSignal) {
+        yield* trajectories.jsonLines(await trajectories.filter(filter, { signal }), { signal });
+      };
+      return respondInParts(lines, {
         type: "application/jsonl",
         headers: { "content-disposition": 'attachment; filename="selection.jsonl"' },
       });
+    }
+    if (path === "/api/place") {
+      const filter = filterOf(query);
+      const row = required("row", countOf(query, "row"));
+      trajectories.requireRow(row);
+      return respondInTime(async (signal) => ({
+        at: trajectories.placeOf(row, await trajectories.filter(filter, { signal })),
+      }));
     }
     if (path === "/api/rows") {
       const filter = filterOf(query);
@@ -243,10 +265,6 @@ class Page {
     const from = countOf(query, "from") ?? 0;
     const count = countOf(query, "count");
     switch (path) {
-      case "/api/place": {
-        const rows = await trajectories.filter(filterOf(query));
-        return { at: trajectories.placeOf(required("row", row), rows) };
-      }
       case "/api/row":
         return await trajectories.row(required("row", row));
       case "/api/messages":
@@ -275,9 +293,8 @@ class Page {
     const { hostname, key, actions = {} } = options;
     const refused = refuseWithoutKey(request, { hostname, key });
     if (refused !== undefined) return refused;
-    const action = Object.hasOwn(actions, name)
-      ? actions[name as keyof DashboardActions]
-      : undefined;
+    const known = actionNames.find((one) => one === name);
+    const action = known === undefined ? undefined : actions[known];
     if (action === undefined) return refuse(404, "There is no such button");
     try {
       await action(query.get("server") ?? "");

@@ -33,19 +33,37 @@ export function respond(
 
 /** An answer that takes its time; the work ends when whoever asked has left. */
 export function respondInTime(work: (signal: AbortSignal) => Promise<unknown>): Response {
+  return respondInParts(async function* (signal) {
+    yield JSON.stringify(await work(signal));
+  });
+}
+
+/** An answer of several texts, each made when it is wanted; the work ends with whoever asked, too. */
+export function respondInParts(
+  parts: (signal: AbortSignal) => AsyncGenerator<string>,
+  init: NonNullable<Parameters<typeof respond>[1]> = {},
+): Response {
   const leaving = new AbortController();
+  const texts = parts(leaving.signal);
+  const encoder = new TextEncoder();
   const body = new ReadableStream<Uint8Array>({
-    async start(controller) {
+    async pull(controller) {
       try {
-        controller.enqueue(new TextEncoder().encode(JSON.stringify(await work(leaving.signal))));
-        controller.close();
+        const { done, value } = await texts.next();
+        if (leaving.signal.aborted) return;
+        if (done) controller.close();
+        else controller.enqueue(encoder.encode(value));
       } catch (error) {
         if (!leaving.signal.aborted) controller.error(error);
       }
     },
-    cancel: () => leaving.abort(),
+    async cancel(reason) {
+      // First: a generator that waits hears of nothing else.
+      leaving.abort(reason);
+      await texts.return(undefined).catch(() => {});
+    },
   });
-  return respond(body);
+  return respond(body, init);
 }
 
 /** An error as the page reads it. */

@@ -57,7 +57,8 @@ export class LiveFeed implements Disposable {
 
   /** What the page shows of the run. */
   async state(): Promise<unknown> {
-    return this.#stateWith(await this.#monitor.servers());
+    await this.#askServers();
+    return this.#stateWith(this.#servers.looks);
   }
 
   #stateWith(servers: readonly ServerLook[]): unknown {

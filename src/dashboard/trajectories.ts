@@ -2,7 +2,6 @@ import { ValidationError } from "../errors.ts";
 import { throwIfAborted } from "../internal/deadline.ts";
 import { firstWhere } from "../internal/first_where.ts";
 import type { RolloutEntry, RolloutFile, RolloutRecord } from "../rollout_file/mod.ts";
-import { rowLine } from "../rollout_file/row_line.ts";
 import { beginningOf, type RowFilter as NumberFilter, RowIndex } from "./row_index.ts";
 
 /** Which rows are wanted; what is left out does not matter. */
@@ -79,6 +78,7 @@ export class Trajectories implements AsyncDisposable {
     if (this.#last?.key === key) return this.#last.rows;
     const { text, ...numbers } = filter;
     let rows = this.#index.filter(numbers);
+    throwIfAborted(options.signal, "filter");
     if (text !== undefined && text !== "") rows = await this.#byText(rows, text, options.signal);
     this.#last = { key, rows };
     return rows;
@@ -105,7 +105,7 @@ export class Trajectories implements AsyncDisposable {
 
   /** Where a row stands among some rows; -1 when it is not there. */
   placeOf(row: number, rows: Int32Array): number {
-    this.#checkRow(row);
+    this.requireRow(row);
     const place = firstWhere(rows.length, (at) => rows[at]! >= row);
     return rows[place] === row ? place : -1;
   }
@@ -186,7 +186,7 @@ export class Trajectories implements AsyncDisposable {
 
   /** The turns of the dialog of a row, as the tree of its branches needs them. */
   turns(row: number, from: number, count: number = windows.turns) {
-    this.#checkRow(row);
+    this.requireRow(row);
     return partOfList(this.#index.turnsOf(row), from, Math.min(count, windows.turns));
   }
 
@@ -216,10 +216,17 @@ export class Trajectories implements AsyncDisposable {
     };
   }
 
-  /** Rows as JSON lines, one text each; those that cannot be read are left out. */
-  async *jsonLines(rows: Int32Array): AsyncGenerator<string> {
-    for await (const { record } of this.#read(rows)) {
-      if (record !== undefined) yield toLine(record);
+  /** Rows as JSON lines, some at a time, as the file has them; what cannot be read is left out. */
+  async *jsonLines(
+    rows: Int32Array,
+    options: { readonly signal?: AbortSignal | undefined } = {},
+  ): AsyncGenerator<string> {
+    const readable = rows.filter((row) => !this.#index.isDamaged(row));
+    for (const { start, end } of stretchesOf(readable)) {
+      for await (const lines of this.#file.jsonLines(start, end)) {
+        throwIfAborted(options.signal, "export");
+        yield lines;
+      }
     }
   }
 
@@ -228,14 +235,15 @@ export class Trajectories implements AsyncDisposable {
     await this.#file[Symbol.asyncDispose]();
   }
 
-  #checkRow(row: number): void {
+  /** Refuses the number of no row. */
+  requireRow(row: number): void {
     if (Number.isInteger(row) && row >= 0 && row < this.#index.length) return;
     throw new ValidationError(`There is no row ${row}: the file has ${this.#index.length}`);
   }
 
   /** One row; it is asked for several windows one after the other, so the last one is held. */
   async #record(row: number): Promise<RolloutRecord> {
-    this.#checkRow(row);
+    this.requireRow(row);
     if (this.#lastRow?.row === row) return this.#lastRow.record;
     const [record] = await this.#file.rows(row, row + 1);
     this.#lastRow = { row, record: record! };
@@ -258,12 +266,7 @@ export class Trajectories implements AsyncDisposable {
 
   /** Reads rows, given in order; those that lie together are read together. */
   async *#read(rows: Int32Array): AsyncGenerator<RolloutEntry> {
-    for (let at = 0; at < rows.length;) {
-      let end = at + 1;
-      while (end < rows.length && rows[end] === rows[end - 1]! + 1) end++;
-      yield* this.#file.entries(rows[at]!, rows[end - 1]! + 1);
-      at = end;
-    }
+    for (const { start, end } of stretchesOf(rows)) yield* this.#file.entries(start, end);
   }
 
   #messageCount({ messages }: RolloutRecord): number {
@@ -277,16 +280,39 @@ export class Trajectories implements AsyncDisposable {
   }
 }
 
+/** Rows, given in order, as stretches that lie together. */
+function* stretchesOf(
+  rows: Int32Array,
+): Generator<{ readonly start: number; readonly end: number }> {
+  for (let at = 0; at < rows.length;) {
+    let next = at + 1;
+    while (next < rows.length && rows[next] === rows[next - 1]! + 1) next++;
+    yield { start: rows[at]!, end: rows[next - 1]! + 1 };
+    at = next;
+  }
+}
+
 /** A message as texts: what it says, and everything else that it has. */
 function textsOf(
   message: NonNullable<RolloutRecord["response"]>,
 ): { role: string; text: string; more: string } {
   const { role, content, ...rest } = message;
+  const parts = Array.isArray(content) ? content : [];
+  // Of a part that is more than a text its name stands in the text, and all of it below.
+  const others = parts.filter((part) =>
+    typeof part.text !== "string" ||
+    Object.keys(part).some((key) => key !== "type" && key !== "text")
+  );
+  const more = { ...rest, ...(others.length === 0 ? {} : { content: others }) };
   return {
     role,
-    text: typeof content === "string" ? content : content == null ? "" : JSON.stringify(content),
-    more: Object.keys(rest).length === 0 ? "" : JSON.stringify(rest, null, 1),
+    text: typeof content === "string" ? content : parts.map(textOfPart).join("\n"),
+    more: Object.keys(more).length === 0 ? "" : JSON.stringify(more, null, 1),
   };
+}
+
+function textOfPart({ type, text }: { readonly type?: unknown; readonly text?: string }): string {
+  return text ?? `[${typeof type === "string" ? type : "part"}]`;
 }
 
 function hasText(record: RolloutRecord, wanted: string): boolean {
@@ -329,15 +355,4 @@ function partOfList<T>(items: readonly T[], from: number, count: number): Part<T
 /** A number for JSON, which has no form for what is not finite. */
 function shown(value: number): number | string {
   return Number.isFinite(value) ? value : String(value);
-}
-
-/** A row in the form in which a file has it, so that the selection can be opened again. */
-function toLine(row: RolloutRecord): string {
-  // Files of safetensors have no messages.
-  const { messages, response } = row;
-  return rowLine({
-    ...row,
-    messages: messages ?? [],
-    response: response ?? { role: "assistant", content: row.responseText },
-  }, JSON.stringify(row.tokenVersions));
 }

@@ -42,6 +42,7 @@ export class Fields {
   real(name: string): number {
     const value = this.#value(name);
     if (typeof value === "number") return value;
+    if (value === "NaN") return NaN;
     throw this.wrong(name, "a number");
   }
 
@@ -88,10 +89,10 @@ export class Fields {
     const values = new Float32Array(length);
     for (let i = 0; i < length; i++) {
       const value = list[i];
-      if (value !== null && typeof value !== "number") {
+      if (value !== null && typeof value !== "number" && value !== "NaN") {
         throw this.wrong(`${name}[${i}]`, "a number or null");
       }
-      values[i] = value ?? -Infinity;
+      values[i] = value === null ? -Infinity : Number(value);
     }
     return values;
   }

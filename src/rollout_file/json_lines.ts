@@ -13,8 +13,8 @@ import {
 } from "./record.ts";
 import { type DamagedRow, orDamaged, type ReadSettings, type RowReader } from "./row_reader.ts";
 
-/** Rows that are tried for the file's schema before it is taken for something else. */
-const TRIED_FOR_SCHEMA = 1000;
+/** Rows that are looked at together for the file's schema. */
+const TRIED_AT_ONCE = 64;
 
 /** Rows of JSON lines: the places of the lines are in memory (8 bytes each), the lines are not. */
 export async function openJsonLines(
@@ -24,10 +24,16 @@ export async function openJsonLines(
   const lines = await findLines(source, { ...options, keepsLongLines: true });
   return {
     form: "json-lines",
-    schema: await schemaOf(lines),
+    schema: await schemaOf(lines, options.signal),
     length: lines.length,
     versionNames: null,
     sizeOf: (start, end) => lines.sizeOf(start, end),
+    async lines(start, end) {
+      return (await lines.read(start, end)).map((text) => {
+        if (text instanceof Error) throw text;
+        return `${text.trim()}\n`;
+      }).join("");
+    },
     async rows(start, end) {
       const texts = await lines.read(start, end);
       return texts.map((text, i) => {
@@ -41,16 +47,23 @@ export async function openJsonLines(
 }
 
 /** That of the first row that can be read. */
-async function schemaOf(lines: LineIndex): Promise<RolloutSchema> {
+async function schemaOf(
+  lines: LineIndex,
+  signal: AbortSignal | undefined,
+): Promise<RolloutSchema> {
   let first: DamagedRow | undefined;
-  for (let at = 0; at < Math.min(lines.length, TRIED_FOR_SCHEMA); at++) {
-    const [text] = await lines.read(at, at + 1);
-    const where = lines.nameOf(at);
-    const schema = text instanceof Error
-      ? text
-      : orDamaged(() => new Fields(parse(text!, where), where).oneOf("schema", rolloutSchemas));
-    if (!(schema instanceof Error)) return schema;
-    first ??= schema;
+  // The first one tells, as a rule: a window of large rows is not read for it.
+  for (let start = 0, end = 1; start < lines.length; start = end, end += TRIED_AT_ONCE) {
+    signal?.throwIfAborted();
+    const texts = await lines.read(start, Math.min(end, lines.length));
+    for (const [i, text] of texts.entries()) {
+      const where = lines.nameOf(start + i);
+      const schema = text instanceof Error
+        ? text
+        : orDamaged(() => new Fields(parse(text, where), where).oneOf("schema", rolloutSchemas));
+      if (!(schema instanceof Error)) return schema;
+      first ??= schema;
+    }
   }
   if (first !== undefined) throw first;
   return "sglang-rl.rollout/2";

@@ -148,6 +148,29 @@ export class RolloutFile implements AsyncDisposable {
     }
   }
 
+  /**
+   * Rows `start` up to and without `end` as JSON lines, some at a time, each with everything that the
+   * file has of it: of a file of JSON lines the very line, of safetensors also columns that no schema
+   * knows.
+   *
+   * @throws {ValidationError} For a damaged row, and.
+   * @throws {LimitError} For one of more than `maxWindowBytes`.
+   */
+  async *jsonLines(start = 0, end = this.length): AsyncGenerator<string, void, void> {
+    if (!isPlace(start) || !isPlace(end)) {
+      throw new ValidationError(`Cannot read rows ${start} to ${end} of ${this.#source.name}`);
+    }
+    const last = Math.min(end, this.length);
+    for (let at = start; at < last;) {
+      if (this.#isClosed) throw new StateError(`${this.#source.name} is closed: open it again`);
+      const next = await this.#windowEnd(at, last);
+      const tooLarge = await this.#tooLarge(at, next);
+      if (tooLarge !== undefined) throw tooLarge;
+      yield await this.#reader.lines(at, next);
+      at = next;
+    }
+  }
+
   /** About how many bytes some rows take; 0 when a column is too damaged to tell. */
   async bytesOf(start: number, end: number): Promise<number> {
     try {

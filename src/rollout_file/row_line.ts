@@ -12,8 +12,9 @@ export interface RowOfLine
  * than copied into plain arrays, which would be garbage of several times the size of the row.
  *
  * @param tokenVersions The versions of the sampled ids, as JSON.
+ * @param further What stands behind all else, as JSON: `,"name":value` for each.
  */
-export function rowLine(row: RowOfLine, tokenVersions: string): string {
+export function rowLine(row: RowOfLine, tokenVersions: string, further = ""): string {
   const ids = row.promptIds === null ? "null" : `[${row.promptIds.join()}]`;
   const before = JSON.stringify({
     schema: ROLLOUT_SCHEMA,
@@ -33,15 +34,17 @@ export function rowLine(row: RowOfLine, tokenVersions: string): string {
     weight_versions: row.weightVersions,
     ...routedFields(row.routedExperts),
     server: row.server,
-    reward: row.reward,
+  });
+  const end = JSON.stringify({
     done: row.done,
     truncated: row.truncated,
     finish_reason: row.finishReason,
     stale: row.stale,
-    info: row.info,
   });
   return `${before.slice(0, -1)},"prompt_ids":${ids},"response_ids":[${row.responseIds.join()}],` +
-    `"log_probs":${realList(row.logProbs)},"token_versions":${tokenVersions},${after.slice(1)}\n`;
+    `"log_probs":${realList(row.logProbs)},"token_versions":${tokenVersions},` +
+    `${after.slice(1, -1)},"reward":${realText(row.reward)},${end.slice(1, -1)},` +
+    `"info":${infoText(row.info)}${further}}\n`;
 }
 
 /** The experts as base64 of int32, little-endian, `(tokens, layers, top-k)`; nothing where unknown. */
@@ -52,9 +55,28 @@ function routedFields(experts: RolloutRecord["routedExperts"]): Record<string, u
   return { routed_experts: { start, tokens, per_token: perToken, data: bytes.toBase64() } };
 }
 
-/** Numbers of JSON; what it has no form for is `null`. */
+/** A number that reads back as what it is: JSON's own readers take `1e999` for infinity. */
+export function realText(value: number): string {
+  if (Number.isFinite(value)) return String(value);
+  return Number.isNaN(value) ? '"NaN"' : value > 0 ? "1e999" : "-1e999";
+}
+
+/** Numbers of JSON; a log-probability of -Infinity is `null`. */
 function realList(values: Float32Array | null): string {
   if (values === null) return "null";
   if (values.every(Number.isFinite)) return `[${values.join()}]`;
-  return JSON.stringify(Array.from(values));
+  return `[${Array.from(values, (one) => one === -Infinity ? "null" : realText(one)).join()}]`;
+}
+
+const { rawJSON } = JSON as unknown as { rawJSON?: (text: string) => unknown };
+
+/** What the environment kept, infinities too. */
+export function infoText(info: unknown): string {
+  const text = JSON.stringify(info);
+  // The slower way only where something may have become `null`.
+  if (rawJSON === undefined || !text.includes("null")) return text;
+  return JSON.stringify(
+    info,
+    (_key, value) => value === Infinity || value === -Infinity ? rawJSON(realText(value)) : value,
+  );
 }

@@ -45,6 +45,8 @@ export interface RowReader {
   sizeOf(start: number, end: number): number | Promise<number>;
   /** `0 <= start <= end <= length`; a damaged row is an error and does not cost the others. */
   rows(start: number, end: number): Promise<(RolloutRecord | DamagedRow)[]>;
+  /** The same rows as JSON lines, with all that the file has of them; none may be damaged. */
+  lines(start: number, end: number): Promise<string>;
 }
 
 /** A row, or the error that says why it is none. */

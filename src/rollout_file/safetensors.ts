@@ -10,7 +10,9 @@ import { CheckpointError, LimitError, ValidationError } from "../errors.ts";
 import type { ByteSource } from "../internal/byte_source.ts";
 import { isRecord, isTooDeep } from "../internal/json.ts";
 import { Fields, isSpans } from "./fields.ts";
+import { columnText, type FurtherColumn, furtherColumns } from "./further_columns.ts";
 import { finishNames, type RolloutRecord, rolloutSchemas, versionOf } from "./record.ts";
+import { rowLine } from "./row_line.ts";
 import { type DamagedRow, orDamaged, type ReadSettings, type RowReader } from "./row_reader.ts";
 
 /** Columns of one value a row, and whether files of schema /1 have them. */
@@ -50,6 +52,11 @@ const raggedColumns: Readonly<
   routed_experts: { dtype: "int32", offsets: "routed_experts_offsets", isOptional: true },
 };
 
+function isKnown(name: string): boolean {
+  return Object.hasOwn(plainColumns, name) || Object.hasOwn(raggedColumns, name) ||
+    Object.values(raggedColumns).some(({ offsets }) => offsets === name);
+}
+
 /** Rows of a safetensors file: of each column just the part that is asked for is read. */
 export async function openSafetensors(
   source: ByteSource,
@@ -70,20 +77,35 @@ export async function openSafetensors(
   const versionNames = nameList(header.metadata.version_names, `${source.name}: version_names`);
   const reasons = nameList(header.metadata.finish_reasons, `${source.name}: finish_reasons`);
   const versions = versionNames.map(versionOf);
+  const take = (window: Window, i: number, row: number) =>
+    toRecord(window, i, { versions, reasons, where: `${source.name}, row ${row}` });
   return {
     form: "safetensors",
     schema,
     length,
     versionNames,
     sizeOf: (start, end) => file.sizeOf(start, end),
-    rows: (start, end) =>
-      readRows(
-        file,
-        { start, end },
-        (window, i, row) =>
-          toRecord(window, i, { versions, reasons, where: `${source.name}, row ${row}` }),
-      ),
+    rows: (start, end) => readRows(file, { start, end }, take),
+    async lines(start, end) {
+      const [rows, further] = await Promise.all([
+        readRows(file, { start, end }, take),
+        file.further(start, end),
+      ]);
+      return rows.map((row, i) => {
+        if (row instanceof Error) throw row;
+        return toLine(row, further[i]!);
+      }).join("");
+    },
   };
+}
+
+/** A row of which the file has no messages. */
+function toLine(row: RolloutRecord, further: string): string {
+  return rowLine(
+    { ...row, messages: [], response: { role: "assistant", content: row.responseText } },
+    JSON.stringify(row.tokenVersions),
+    further,
+  );
 }
 
 /** Reads rows together; where a column is damaged, in smaller parts, to find the rows it costs. */
@@ -130,10 +152,29 @@ type Window = ReadonlyMap<
 class ColumnFile {
   readonly #source: ByteSource;
   readonly #places: ReadonlyMap<string, TensorPlace>;
+  readonly #further: readonly FurtherColumn[];
 
   constructor(source: ByteSource, { tensors }: Header) {
     this.#source = source;
     this.#places = new Map(tensors.map((tensor) => [tensor.name, tensor]));
+    this.#further = furtherColumns(this.#places, isKnown, this.rowCount());
+  }
+
+  /** What the columns that no schema knows have of some rows, each as JSON: `,"name":value` for each. */
+  async further(start: number, end: number): Promise<string[]> {
+    const lines = Array.from({ length: end - start }, () => "");
+    for (const column of this.#further) {
+      const ends = column.offsets === undefined
+        ? Array.from({ length: end - start + 1 }, (_, i) => start + i)
+        : await this.#offsets(column.offsets, start, end);
+      const first = ends[0]!;
+      const bytes = await this.#slice(column.name, first, ends.at(-1)!);
+      lines.forEach((_line, i) => {
+        const part = { start: ends[i]! - first, end: ends[i + 1]! - first };
+        lines[i] += `,${JSON.stringify(column.name)}:${columnText(column, bytes, part)}`;
+      });
+    }
+    return lines;
   }
 
   rowCount(): number {
@@ -209,7 +250,8 @@ class ColumnFile {
     if (end > place.shape[0]!) {
       throw this.#wrong(`column ${name} has ${place.shape[0]} values, its offsets name ${end}`);
     }
-    const size = itemSizeBytes(place.dtype);
+    const width = place.shape.slice(1).reduce((product, size) => product * size, 1);
+    const size = itemSizeBytes(place.dtype) * width;
     return await this.#source.read(place.byteOffset + start * size, (end - start) * size);
   }
 

@@ -6,7 +6,14 @@ import type { ServerLook } from "./server_look.ts";
 /** What is counted of a server, by whoever asked it. */
 export type ServerNumbers = Pick<
   ServerLook,
-  "url" | "answers" | "running" | "waiting" | "tokensPerSecond" | "kvUsage" | "cacheHits"
+  | "url"
+  | "answers"
+  | "isReady"
+  | "running"
+  | "waiting"
+  | "tokensPerSecond"
+  | "kvUsage"
+  | "cacheHits"
 >;
 
 /** The numbers of the servers of a fleet; what a server does not tell is left out. */
@@ -18,6 +25,11 @@ export function serverGauges(servers: readonly ServerNumbers[]): Family[] {
       "up",
       "Whether the server answers.",
       ({ answers }) => answers === null ? null : Number(answers),
+    ),
+    gauge(
+      "ready",
+      "Whether the server takes requests; a paused one does not.",
+      ({ isReady }) => isReady === null ? null : Number(isReady),
     ),
     gauge("requests_running", "Requests that run.", ({ running }) => running),
     gauge("requests_waiting", "Requests that wait.", ({ waiting }) => waiting),
@@ -32,7 +44,7 @@ export function serverGauges(servers: readonly ServerNumbers[]): Family[] {
 }
 
 /** One number of each server, by address. */
-export function serverGauge(
+function serverGauge(
   name: string,
   help: string,
   values: readonly (readonly [url: string, value: number | null])[],

@@ -9,8 +9,10 @@ export { Monitor, type MonitorEvent, type MonitorOptions } from "./monitor.ts";
 export type { CurvePoint } from "./curve.ts";
 export type { ServerLook } from "./server_look.ts";
 export type {
+  WatchedCall,
   WatchedCollector,
   WatchedEngine,
+  WatchedEvent,
   WatchedSender,
   WatchedServer,
   WatchedSync,

@@ -1,15 +1,17 @@
-import type { WatchedEngine, WatchedServer } from "./watched.ts";
+import type { WatchedCall, WatchedEngine, WatchedServer } from "./watched.ts";
 
 /** How a server does at one moment; what it does not tell is `null`. */
 export interface ServerLook {
   /** Address of the server. */
   readonly url: string;
-  /** Whether it answered when it was asked last; `null` while the first answer is awaited. */
+  /** Whether it answered when it was asked last; `null` while the first answer is awaited, or unasked. */
   readonly answers: boolean | null;
   /** Where the engine has it, such as `serving`. */
   readonly state: string | null;
   /** Whether this program paused it and has not resumed it. */
   readonly isPaused: boolean;
+  /** Whether it takes requests; one that another program paused does not. `null` while not known. */
+  readonly isReady: boolean | null;
   /** Why it stands there. */
   readonly reason: string | null;
   /** Weight version that it last told, or was given. */
@@ -31,26 +33,46 @@ export interface ServerLook {
 }
 
 const TIMEOUT_MS = 3000;
+/** A server that cannot tell whether it takes requests is let make a token, every so many looks. */
+const LOOKS_PER_TOKEN = 10;
+const TOKEN_TIMEOUT_MS = 5000;
 
-type Load = Awaited<ReturnType<NonNullable<WatchedServer["client"]>["load"]>>;
+type Client = NonNullable<WatchedServer["client"]>;
+type Load = Awaited<ReturnType<Client["load"]>>;
+
+/** What a server told last; `undefined` while the first answer is awaited, `null` for none. */
+interface Told {
+  readonly load: Load | null | undefined;
+  readonly isReady: boolean | null;
+}
 
 /** Asks every server of a fleet for its load, all at once. */
 export async function lookAtServers(
   engine: WatchedEngine | undefined,
   { signal }: { readonly signal?: AbortSignal | undefined },
 ): Promise<ServerLook[]> {
-  return await Promise.all((engine?.workers ?? []).map(async (worker) => {
-    const load = await loadOf(worker, signal);
-    return lookOf(worker, { load, answers: load !== null });
-  }));
+  await engine?.lookAround?.({ timeoutMs: TIMEOUT_MS, signal });
+  return await Promise.all(
+    serversOf(engine).map(async (server) => {
+      const call = { timeoutMs: TIMEOUT_MS, signal };
+      const [load, isReady = null] = await Promise.all([
+        loadOf(server, call),
+        readinessOf(server, call),
+      ]);
+      return lookOf(server, { load, isReady });
+    }),
+  );
 }
 
 /** What the servers of a fleet told last, each asked at its own pace: none waits for another. */
 export class ServerWatch implements Disposable {
   readonly #engine: WatchedEngine | undefined;
-  readonly #told = new Map<string, Load | null>();
+  readonly #loads = new Map<string, Load | null>();
+  readonly #ready = new Map<string, boolean | null>();
+  /** Questions that are open, by what is asked and of whom. */
   readonly #asked = new Set<string>();
   readonly #stop = new AbortController();
+  #looks = 0;
 
   constructor(engine: WatchedEngine | undefined) {
     this.#engine = engine;
@@ -58,57 +80,103 @@ export class ServerWatch implements Disposable {
 
   /** Asks those that do not owe an answer from before; resolves when these have answered. */
   async ask(): Promise<void> {
-    const workers = this.#engine?.workers ?? [];
-    const urls = new Set(workers.map(({ url }) => url));
-    for (const url of this.#told.keys()) if (!urls.has(url)) this.#told.delete(url);
-    await Promise.all(workers.map(async (worker) => {
-      const { url } = worker;
-      if (this.#asked.has(url)) return;
-      this.#asked.add(url);
-      const load = await loadOf(worker, this.#stop.signal);
-      this.#asked.delete(url);
-      this.#told.set(url, load);
-    }));
+    // Who it finds is asked the next time.
+    void this.#engine?.lookAround?.({ timeoutMs: TIMEOUT_MS, signal: this.#stop.signal });
+    const servers = serversOf(this.#engine);
+    const urls = new Set(servers.map(({ url }) => url));
+    for (const told of [this.#loads, this.#ready]) {
+      for (const url of told.keys()) if (!urls.has(url)) told.delete(url);
+    }
+    const mayMakeToken = this.#looks++ % LOOKS_PER_TOKEN === 0;
+    const call = { timeoutMs: TIMEOUT_MS, signal: this.#stop.signal };
+    await Promise.all(servers.flatMap((server) => [
+      this.#askOnce(server.url, this.#loads, () => loadOf(server, call)),
+      this.#askOnce(server.url, this.#ready, () => readinessOf(server, call, mayMakeToken)),
+    ]));
   }
 
   /** What is known now. */
   get looks(): ServerLook[] {
-    return (this.#engine?.workers ?? []).map((worker) => {
-      const load = this.#told.get(worker.url);
-      return lookOf(worker, { load, answers: load === undefined ? null : load !== null });
-    });
+    return serversOf(this.#engine).map((server) =>
+      lookOf(server, {
+        load: this.#loads.get(server.url),
+        isReady: this.#ready.get(server.url) ?? null,
+      })
+    );
   }
 
   /** Ends the questions that are open. */
   [Symbol.dispose](): void {
     this.#stop.abort();
   }
+
+  async #askOnce<T>(
+    url: string,
+    told: Map<string, T>,
+    question: () => Promise<T | undefined>,
+  ): Promise<void> {
+    const key = `${told === (this.#loads as unknown) ? "load" : "ready"} ${url}`;
+    if (this.#asked.has(key)) return;
+    this.#asked.add(key);
+    const answer = await question();
+    this.#asked.delete(key);
+    if (answer !== undefined) told.set(url, answer);
+  }
 }
 
-async function loadOf(
-  { client }: WatchedServer,
-  signal: AbortSignal | undefined,
-): Promise<Load | null> {
+/** The servers of an engine, and those that its supervisor keeps out of it. */
+function serversOf(engine: WatchedEngine | undefined): WatchedServer[] {
+  const { workers = [], supervisor } = engine ?? {};
+  const known = new Set(workers.map(({ url }) => url));
+  const others = supervisor?.servers.filter(({ url }) => !known.has(url)) ?? [];
+  return [
+    ...workers,
+    ...others.map(({ url, state, isDrained, reason, weightVersion }) => ({
+      url,
+      state: isDrained ? "drained" : state,
+      reason,
+      weightVersion,
+    })),
+  ];
+}
+
+async function loadOf({ client }: WatchedServer, call: WatchedCall): Promise<Load | null> {
   try {
-    return await client?.load({ timeoutMs: TIMEOUT_MS, signal }) ?? null;
+    return await client?.load(call) ?? null;
   } catch {
     return null;
   }
 }
 
-function lookOf(
-  worker: WatchedServer,
-  { load, answers }: { readonly load: Load | null | undefined; readonly answers: boolean | null },
-): ServerLook {
+/** Whether a server takes requests; `undefined` where it is not asked now. */
+async function readinessOf(
+  { client }: WatchedServer,
+  call: WatchedCall,
+  mayMakeToken = false,
+): Promise<boolean | null | undefined> {
+  try {
+    const capabilities = await client?.capabilities?.(call);
+    if (capabilities === undefined) return null;
+    if (capabilities.hasReady) return await client?.ready?.(call) ?? null;
+    if (!mayMakeToken) return undefined;
+    return await client?.health?.({ ...call, timeoutMs: TOKEN_TIMEOUT_MS }) ?? null;
+  } catch {
+    return null;
+  }
+}
+
+function lookOf(server: WatchedServer, { load, isReady }: Told): ServerLook {
+  const answers = load === undefined || server.client === undefined ? null : load !== null;
   return {
-    url: worker.url,
+    url: server.url,
     answers,
-    state: worker.state ?? null,
-    isPaused: worker.client?.isPaused ?? false,
-    reason: worker.reason ?? null,
-    weightVersion: worker.weightVersion ?? null,
-    sglang: worker.version ?? null,
-    model: worker.modelPath ?? null,
+    state: server.state ?? null,
+    isPaused: server.client?.isPaused ?? false,
+    isReady: answers === true ? isReady : null,
+    reason: server.reason ?? null,
+    weightVersion: server.weightVersion ?? null,
+    sglang: server.version ?? null,
+    model: server.modelPath ?? null,
     running: load?.running ?? null,
     waiting: load?.waiting ?? null,
     tokensPerSecond: load?.tokensPerSecond ?? null,

@@ -7,15 +7,33 @@ export interface WatchedEngine {
   readonly workers: readonly WatchedServer[];
   /** Requests that the servers have, and those that wait here. */
   readonly requests?: { readonly inFlight: number; readonly queued: number };
+  /** Finds out who is there now; called while somebody looks. */
+  lookAround?(call: WatchedCall): Promise<void>;
   /** Tells when a server goes from one state to another. */
-  onWorkerEvent?(
-    listener: (event: {
+  onWorkerEvent?(listener: (event: WatchedEvent) => void): Disposable;
+  /** Who starts servers again; knows those that are out of the list, too. */
+  readonly supervisor?: {
+    /** The supervised servers. */
+    readonly servers: readonly {
       readonly url: string;
-      readonly from: string | undefined;
-      readonly to: string;
+      readonly state: string;
       readonly reason: string;
-    }) => void,
-  ): Disposable;
+      readonly isDrained: boolean;
+      readonly weightVersion: string | null;
+    }[];
+  } | undefined;
+}
+
+/** A server went from one state to another. */
+export interface WatchedEvent {
+  /** Address of the server. */
+  readonly url: string;
+  /** Where it stood; `undefined` for one that is new. */
+  readonly from: string | undefined;
+  /** Where it stands now. */
+  readonly to: string;
+  /** Why. */
+  readonly reason: string;
 }
 
 /** A server of a fleet. */
@@ -23,20 +41,26 @@ export interface WatchedServer {
   /** Address of the server. */
   readonly url: string;
   /** Where it stands, such as `serving`. */
-  readonly state?: string;
+  readonly state?: string | undefined;
   /** Why it stands there. */
-  readonly reason?: string;
+  readonly reason?: string | undefined;
   /** Weight version that it last told. */
-  readonly weightVersion?: string | null;
+  readonly weightVersion?: string | null | undefined;
   /** SGLang version. */
-  readonly version?: string;
+  readonly version?: string | undefined;
   /** Path or name of the model. */
-  readonly modelPath?: string;
+  readonly modelPath?: string | undefined;
   /** Calls to it. */
   readonly client?: {
     /** Whether this program paused it and has not resumed it. */
     readonly isPaused?: boolean;
-    load(options: { timeoutMs: number; signal: AbortSignal | undefined }): Promise<{
+    /** What it can do; asked once. */
+    capabilities?(options: WatchedCall): Promise<{ readonly hasReady: boolean }>;
+    /** Whether it takes requests now, told at once. */
+    ready?(options: WatchedCall): Promise<boolean>;
+    /** Whether it generates. */
+    health?(options: WatchedCall): Promise<boolean>;
+    load(options: WatchedCall): Promise<{
       readonly running: number;
       readonly waiting: number;
       readonly tokensPerSecond: number | null;
@@ -44,6 +68,14 @@ export interface WatchedServer {
       readonly cacheHitRate: number | null;
     }>;
   };
+}
+
+/** Deadline and cancellation of a question. */
+export interface WatchedCall {
+  /** Longest wait, in milliseconds. */
+  readonly timeoutMs: number;
+  /** Cancellation. */
+  readonly signal: AbortSignal | undefined;
 }
 
 /** Rollouts. */

@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import { SGLangClient } from "../../client/mod.ts";
 import { serveHttp } from "../../internal/serve_http.ts";
 import { messageOf } from "../../internal/thrown.ts";
-import { serverGauge, serverGauges, serverInfo } from "../../telemetry/families.ts";
+import { serverGauges, serverInfo } from "../../telemetry/families.ts";
 import { type Family, PROMETHEUS_TYPE, prometheusText } from "../../telemetry/mod.ts";
 import { type ExitCode, exitCodes } from "../exit_codes.ts";
 import { accessOf, addFleetOptions, type FleetOptions, serverUrls } from "../fleet_options.ts";
@@ -89,14 +89,10 @@ export function families(fleet: readonly ServerStatus[]): Family[] {
       ...server,
       url: server.server,
       answers: server.health !== "unreachable",
+      isReady: server.health === "ready",
       kvUsage: ratio(server.kvUsagePercent),
       cacheHits: ratio(server.cacheHitPercent),
     }))),
-    serverGauge(
-      "ready",
-      "Whether the server generates.",
-      fleet.map(({ server, health }) => [server, Number(health === "ready")]),
-    ),
     serverInfo(fleet.map((server) => ({
       server: server.server,
       sglang: server.sglang ?? "",

@@ -6,6 +6,7 @@ import {
 } from "../../checkpoint/writer.ts";
 import { ValidationError } from "../../errors.ts";
 import { finishNames } from "../../rollout_file/record.ts";
+import { infoText } from "../../rollout_file/row_line.ts";
 import type { RolloutBatch } from "../batch.ts";
 import type { RolloutRow } from "../row.ts";
 import { ROLLOUT_SCHEMA } from "./json_lines.ts";
@@ -33,7 +34,7 @@ export function toTensors(batch: RolloutBatch): TensorToWrite[] {
     ...optional("log_probs", "float32", { rows, pick: (row) => row.logProbs }),
     ...optional("token_versions", "int32", { rows, pick: (row) => row.tokenVersions }),
     ...texts("response_text", { rows, pick: textOf }),
-    ...texts("info", { rows, pick: (row) => JSON.stringify(row.info) }),
+    ...texts("info", { rows, pick: (row) => infoText(row.info) }),
     ...texts("server", { rows, pick: (row) => row.server ?? "" }),
     ...texts("weight_versions", { rows, pick: (row) => JSON.stringify(row.weightVersions) }),
     ...routed(rows),

@@ -1,4 +1,5 @@
-// The live page: a state comes each second and is drawn; a lost connection is tried again.
+// The live page: a state comes each second and is drawn.
+import { follow } from "./feed.js";
 import { ask, byId, make, say, short } from "./page.js";
 
 const words = { pause: "Pause", resume: "Resume", abortSync: "Abort sync" };
@@ -18,36 +19,8 @@ export function startLive(about) {
     byId(id).addEventListener("input", drawEvents);
   }
   byId("event-filter").addEventListener("submit", (event) => event.preventDefault());
-  void follow();
-}
-
-async function follow() {
-  for (;;) {
-    try {
-      const answer = await ask("/api/live");
-      if (!answer.ok) throw new Error((await answer.json()).error);
-      tell("live", false);
-      await read(answer.body);
-    } catch { /* It is tried again below. */ }
-    tell("connection lost, trying again", true);
-    await new Promise((resolve) => setTimeout(resolve, 1000));
-  }
-}
-
-async function read(body) {
-  let held = "";
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    held += value;
-    const events = held.split("\n\n");
-    held = events.pop();
-    for (const event of events) {
-      const data = event.split("\n").find((line) => line.startsWith("data: "));
-      if (data !== undefined) draw(JSON.parse(data.slice(6)));
-    }
-  }
+  if (actions.length > 0) say(byId("explained"), about.explained ?? "");
+  void follow(draw, tell);
 }
 
 function tell(text, isLost) {
@@ -88,13 +61,9 @@ function drawServers({ servers }) {
   }
   for (const server of servers) {
     const { tile, lines, button } = tiles.get(server.url) ?? newTile(server.url);
-    const isDown = server.answers === false;
-    const stands = server.state ?? (server.answers === null ? "asked" : "up");
-    // One that is paused answers nothing, whatever it is for the rotation.
-    const state = isDown ? "down" : server.isPaused ? "paused" : stands;
+    const { state, why } = standOf(server);
     const texts = [
-      `${state}${server.reason === null ? "" : `: ${server.reason}`}` +
-      (state !== stands && server.state !== null ? ` (${server.state})` : ""),
+      `${state}${why === null ? "" : `: ${why}`}`,
       `weights ${server.weightVersion ?? "–"}`,
       `${short(server.running)} running, ${short(server.waiting)} waiting, ` +
       `${short(server.tokensPerSecond)} tokens/s`,
@@ -102,14 +71,44 @@ function drawServers({ servers }) {
     ];
     texts.forEach((text, i) => say(lines[i], text));
     tile.className = state;
-    button.hidden = !actions.includes("drain") || isDown || server.state !== "serving";
+    const order = orderFor(server);
+    button.hidden = order === null;
+    if (order === null) continue;
+    button.dataset.order = order;
+    say(button, order === "drain" ? "Drain" : "Let serve again");
+    button.setAttribute("aria-label", `${button.textContent}: ${server.url}`);
   }
+}
+
+/** Where a server stands, in one word, and why. */
+function standOf({ answers, state, reason, isPaused, isReady }) {
+  const stands = state ?? (answers === null ? "asked" : "up");
+  if (answers === false) {
+    return { state: "down", why: state === null ? reason : `${reason} (${state})` };
+  }
+  // One that is paused answers nothing, whatever it is for the rotation.
+  if (isPaused) return { state: "paused", why: `by this program (${stands})` };
+  if (isReady === false) {
+    return {
+      state: "paused",
+      why: `it takes no requests: another program paused it, or it is not well (${stands})`,
+    };
+  }
+  return { state: stands, why: reason };
+}
+
+const serving = ["serving", "healthy", "suspect", null];
+
+/** What the button of a server's tile does now; null when there is none. */
+function orderFor({ answers, state }) {
+  if (state === "drained") return actions.includes("undrain") ? "undrain" : null;
+  return actions.includes("drain") && answers !== false && serving.includes(state) ? "drain" : null;
 }
 
 function newTile(url) {
   const lines = Array.from({ length: 4 }, () => make("div"));
-  const button = make("button", { text: "Drain", "aria-label": `Drain ${url}` });
-  button.addEventListener("click", () => act("drain", url));
+  const button = make("button");
+  button.addEventListener("click", () => act(button.dataset.order, url));
   const tile = make("li", {}, [make("b", { text: url }), ...lines, button]);
   byId("servers").append(tile);
   tiles.set(url, { tile, lines, button });

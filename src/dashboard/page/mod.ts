@@ -2,6 +2,7 @@
 import html from "./index.html" with { type: "text" };
 import script from "./page.js" with { type: "text" };
 import live from "./live.js" with { type: "text" };
+import feed from "./feed.js" with { type: "text" };
 import rows from "./rows.js" with { type: "text" };
 import row from "./row.js" with { type: "text" };
 import tokens from "./tokens.js" with { type: "text" };
@@ -22,6 +23,7 @@ export const pageFiles: Readonly<Record<string, PageFile>> = {
   "/": { type: "text/html; charset=utf-8", text: html },
   "/page.js": { type: js, text: script },
   "/live.js": { type: js, text: live },
+  "/feed.js": { type: js, text: feed },
   "/rows.js": { type: js, text: rows },
   "/row.js": { type: js, text: row },
   "/tokens.js": { type: js, text: tokens },

@@ -40,12 +40,28 @@ export function startRows(file) {
     if (line !== null) void choose(Number(line.dataset.at));
   });
   list.addEventListener("keydown", (event) => {
-    const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: 20, PageUp: -20, Home: -1e9, End: 1e9 };
-    if (!(event.key in steps)) return;
+    const at = keyPlace(event.key);
+    if (at === undefined) return;
     event.preventDefault();
-    void choose(Math.max(0, Math.min(total - 1, chosen + steps[event.key])));
+    void choose(Math.max(0, Math.min(total - 1, at)));
   });
   void filter();
+}
+
+/** Where a key leads: from the chosen line, or from those that are seen where it is none of them. */
+function keyPlace(key) {
+  const { first, count } = view();
+  const page = Math.max(1, count - 2);
+  const isSeen = chosen >= first && chosen < first + count;
+  const last = Math.min(total, first + page) - 1;
+  return {
+    ArrowDown: isSeen ? chosen + 1 : first,
+    ArrowUp: isSeen ? chosen - 1 : last,
+    PageDown: isSeen ? chosen + page : last,
+    PageUp: isSeen ? chosen - page : first,
+    Home: 0,
+    End: total - 1,
+  }[key];
 }
 
 function tellDamaged({ count, first }) {

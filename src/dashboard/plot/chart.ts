@@ -58,6 +58,9 @@ const colours = ["#1f6feb", "#b35900", "#1a7f37", "#8250df", "#cf222e"];
 const MARGIN = { left: 64, right: 16, top: 44, bottom: 44 };
 const TITLE = 26;
 const FONT = 11;
+/** Thickness of a curve, and of a point that stands alone. */
+const CURVE = 1.5;
+const POINT = 5;
 const LEGEND_LINE = 14;
 const LARGEST = 1e300;
 const LONGEST_NAME = 60;
@@ -118,7 +121,11 @@ function panelOf(
     text(short(x), { x: px(x), y: area.bottom + 16 }, { anchor: "middle" })
   );
   const curves = finite.map(({ points, colour }) =>
-    line(thinned(points.map(([x, y]) => ({ x: px(x), y: py(y) }))), colour, 1.5)
+    line(
+      thinned(points.map(([x, y]) => ({ x: px(x), y: py(y) }))),
+      colour,
+      points.length === 1 ? POINT : CURVE,
+    )
   );
   const label = text(
     written(xLabel, LONGEST_TITLE),

@@ -1,4 +1,4 @@
-import { chartOf, type PlotOptions, type PlotSeries } from "./chart.ts";
+import { chartOf, type PlotOptions, type PlotSeries, type Point } from "./chart.ts";
 import { pngOf } from "./png.ts";
 import { Raster } from "./raster.ts";
 import { strokesOf, strokeWidth } from "./stroke_font.ts";
@@ -56,9 +56,16 @@ export async function plotPng(
     const { text, size, anchor, colour } = shape;
     const share = { start: 0, middle: 0.5, end: 1 }[anchor];
     const x = shape.at.x - share * strokeWidth(text, size);
-    raster.stroke(strokesOf(text, { x, y: shape.at.y, size }), { colour, width: size / 11 });
+    const strokes = strokesOf(text, { x, y: shape.at.y, size });
+    raster.stroke(strokes.filter((stroke) => !isDot(stroke)), { colour, width: size / 11 });
+    // As thick as a line a dot is not seen.
+    raster.stroke(strokes.filter(isDot), { colour, width: size / 5.5 });
   }
   return await pngOf(raster, { title });
+}
+
+function isDot([first, ...others]: readonly Point[]): boolean {
+  return others.every(({ x, y }) => x === first?.x && y === first.y);
 }
 
 function escapeXml(text: string): string {

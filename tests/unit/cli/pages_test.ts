@@ -1,6 +1,10 @@
 import assert from "node:assert/strict";
 import { exitCodes } from "../../../src/cli/mod.ts";
 import { temporaryFolder } from "../../_support/temporary_folder.ts";
+import { FleetControl, FleetSupervisor } from "../../../src/fleet/mod.ts";
+import { FakeClock } from "../../_support/clock.ts";
+import { freePort } from "../../_support/free_port.ts";
+import { FakeFleet } from "../fleet/_fake_fleet.ts";
 import { jsonLinesSink } from "../../../src/sinks/mod.ts";
 import { rowLine, writeRows } from "../dashboard/_rows.ts";
 import { startTiny } from "../embedded/_support.ts";
@@ -40,20 +44,154 @@ Deno.test("view serves the trajectories of a file until it is ended", async () =
   assert.match(err, /none\.jsonl/);
 });
 
+const key = "a-key-of-the-dashboard";
+const env = { SGLANG_RL_DASHBOARD_KEY: key };
+
+interface Tile {
+  readonly url: string;
+  readonly state: string | null;
+  readonly answers: boolean | null;
+  readonly reason: string | null;
+  readonly weightVersion: string | null;
+}
+
+async function tilesOf(url: string): Promise<Tile[]> {
+  return (await (await fetch(new URL("/api/state", url))).json()).servers;
+}
+
+/** Looks until the page shows it. */
+async function untilTiles(url: string, isIt: (tiles: Tile[]) => boolean): Promise<Tile[]> {
+  for (;;) {
+    const tiles = await tilesOf(url);
+    if (isIt(tiles)) return tiles;
+  }
+}
+
+async function press(url: string, what: string): Promise<{ status: number; body: string }> {
+  const headers = { authorization: `Bearer ${key}` };
+  const answer = await fetch(new URL(`/api/do/${what}`, url), { method: "POST", headers });
+  return { status: answer.status, body: await answer.text() };
+}
+
 Deno.test("dashboard shows the servers; its key comes from the environment, and a short one is refused", async () => {
   await using server = await startTiny();
   const args = ["dashboard", "-s", server.url, "--listen", "0"];
-  const env = { SGLANG_RL_DASHBOARD_KEY: "a-key-of-the-dashboard" };
   await withPage(args, async (url) => {
     const state = await (await fetch(new URL("/api/state", url))).json();
     assert.deepEqual(state.servers.map(({ url }: { url: string }) => url), [server.url]);
     const about = await (await fetch(new URL("/api/about", url))).json();
-    assert.deepEqual(about.actions.sort(), ["drain", "pause", "resume"]);
-    assert.ok(!JSON.stringify([state, about]).includes(env.SGLANG_RL_DASHBOARD_KEY));
+    // Who could drain for all is not there.
+    assert.deepEqual(about.actions, ["pause", "resume"]);
+    assert.match(about.explained, /no Drain here/);
+    assert.ok(!JSON.stringify([state, about]).includes(key));
+    assert.equal((await press(url, "pause")).status, 200);
+    assert.equal(server.stats.paused, true);
+    assert.equal((await press(url, "resume")).status, 200);
+    assert.equal(server.stats.paused, false);
+    assert.equal((await press(url, `drain?server=${server.url}`)).status, 404);
   }, env);
   const short = await run(args, { env: { SGLANG_RL_DASHBOARD_KEY: "short" } });
   assert.equal(short.code, exitCodes.usage);
   assert.match(short.err, /at least 16/);
+});
+
+Deno.test("dashboard starts while servers are down, shows them so, and takes them in when they come", async () => {
+  await using up = await startTiny({ version: "0.5.23" });
+  const port = freePort();
+  const down = `http://127.0.0.1:${port}`;
+  await withPage(["dashboard", "-s", `${up.url},${down}`, "--listen", "0"], async (url) => {
+    const shown = await untilTiles(url, (tiles) => tiles.every(({ answers }) => answers !== null));
+    assert.deepEqual(shown.map(({ url, answers }) => [url, answers]), [[up.url, true], [
+      down,
+      false,
+    ]]);
+    assert.match(shown[1]!.reason!, /Nobody answers|refused|reach/i);
+    const { status, body } = await press(url, "pause");
+    assert.equal(status, 409);
+    assert.match(body, /1 of 2 servers were not paused/);
+    {
+      await using _late = await startTiny({ port });
+      const [, late] = await untilTiles(url, ([, tile]) => tile?.answers === true);
+      assert.equal(late!.weightVersion, "default");
+    }
+    await untilTiles(url, ([, tile]) => tile?.answers === false);
+    const { events } = await (await fetch(new URL("/api/state", url))).json();
+    const told = events.map(({ text }: { text: string }) => text).join("\n");
+    assert.match(
+      told,
+      new RegExp(`${down}: new → down .*${down}: down → serving .*${down}: serving → down`, "s"),
+    );
+  }, env);
+  // Also when none of them is there yet.
+  await withPage(["dashboard", "-s", down, "--listen", "0"], async (url) => {
+    await untilTiles(url, ([tile]) => tile?.answers === false);
+  });
+});
+
+Deno.test("the page's Drain goes by the control endpoint of the serve that has the servers", async () => {
+  await using a = await startTiny();
+  await using b = await startTiny();
+  const fleet = new FakeFleet([a.url, b.url]);
+  await using supervisor = FleetSupervisor.start(fleet, {
+    clock: new FakeClock(),
+    probe: () => Promise.resolve({ weightVersion: "7" }),
+  });
+  await using control = FleetControl.start(supervisor, { key: "the-key-of-the-servers" });
+  const args = ["dashboard", "--control", control.url, "--listen", "0"];
+  const keys = { ...env, SGLANG_ADMIN_API_KEY: "the-key-of-the-servers" };
+  for (const servers of [[], ["-s", `${a.url},${b.url}`]]) {
+    await withPage([...args, ...servers], async (url) => {
+      const about = await (await fetch(new URL("/api/about", url))).json();
+      assert.deepEqual(about.actions, ["pause", "resume", "drain", "undrain"]);
+      assert.ok(about.explained.includes(control.url));
+      assert.deepEqual((await tilesOf(url)).map(({ state }) => state), ["healthy", "healthy"]);
+      assert.equal((await press(url, `drain?server=${a.url}`)).status, 200);
+      assert.deepEqual(fleet.serving, [b.url], "the fleet itself has drained it");
+      assert.deepEqual((await tilesOf(url)).map(({ state }) => state), ["drained", "healthy"]);
+      const last = await press(url, `drain?server=${b.url}`);
+      assert.deepEqual([last.status, /last server/.test(last.body)], [409, true]);
+      assert.equal((await press(url, `undrain?server=${a.url}`)).status, 200);
+      assert.equal(supervisor.servers.find(({ url }) => url === a.url)!.isDrained, false);
+      await fleet.addWorker(a.url);
+    }, keys);
+  }
+  const wrong = await run(args, { env });
+  assert.equal(wrong.code === exitCodes.ok, false);
+  assert.match(wrong.err, /401/);
+});
+
+Deno.test("without a serve Drain goes by the router, and says so", async () => {
+  await using a = await startTiny();
+  await using b = await startTiny();
+  let listed = [a.url, b.url];
+  await using router = Deno.serve(
+    { hostname: "127.0.0.1", port: 0, onListen() {} },
+    async (request) => {
+      const { pathname } = new URL(request.url);
+      if (request.method === "POST") {
+        listed.push((await request.json()).url);
+        return Response.json({ worker_id: "new" }, { status: 202 });
+      }
+      if (request.method === "DELETE") {
+        const id = decodeURIComponent(pathname.slice("/workers/".length));
+        listed = listed.filter((url) => url !== id);
+        return new Response(null, { status: 202 });
+      }
+      return Response.json({ workers: listed.map((url) => ({ id: url, url, is_healthy: true })) });
+    },
+  );
+  const address = `http://127.0.0.1:${router.addr.port}`;
+  await withPage(["dashboard", "-r", address, "--listen", "0"], async (url) => {
+    const about = await (await fetch(new URL("/api/about", url))).json();
+    assert.ok(about.explained.includes(address));
+    assert.equal((await press(url, `drain?server=${a.url}`)).status, 200);
+    assert.deepEqual(listed, [b.url]);
+    assert.equal((await tilesOf(url))[0]!.state, "drained");
+    assert.equal((await press(url, `drain?server=${b.url}`)).status, 409);
+    assert.equal((await press(url, `undrain?server=${a.url}`)).status, 200);
+    assert.deepEqual(listed, [b.url, a.url]);
+    assert.equal((await tilesOf(url))[0]!.state, null);
+  }, env);
 });
 
 Deno.test("view serves other hosts with a key from the environment only, and tells broken rows", async () => {

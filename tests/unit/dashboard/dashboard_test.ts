@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { openDashboard } from "../../../src/dashboard/mod.ts";
+import { SGLangClient } from "../../../src/client/mod.ts";
+import { actionsOf, openDashboard } from "../../../src/dashboard/mod.ts";
 import { pageFiles } from "../../../src/dashboard/page/mod.ts";
+import { AsyncSGLang } from "../../../src/engine/mod.ts";
 import { StateError, ValidationError } from "../../../src/errors.ts";
 import { RolloutBatch, writeRollout } from "../../../src/collector/mod.ts";
 import { readRollout } from "../../../src/rollout_file/mod.ts";
@@ -9,6 +11,7 @@ import { Monitor } from "../../../src/telemetry/mod.ts";
 import { FakeClock, turns } from "../../_support/clock.ts";
 import { rowOf } from "../../_support/rollout_rows.ts";
 import { temporaryFolder } from "../../_support/temporary_folder.ts";
+import { startTiny } from "../embedded/_support.ts";
 import { rowLine, writeRows } from "./_rows.ts";
 
 const key = "a-key-of-the-dashboard";
@@ -493,14 +496,170 @@ Deno.test("a file of safetensors is shown by its ids and answers, and says that 
   assert.deepEqual(texts, items.map(({ id }: { id: number }) => `<${id}>`));
 });
 
-Deno.test("an exported row has everything that the file had, also the experts", async () => {
+Deno.test("an exported row is the line of the file, also what no schema knows and no number of JSON is", async () => {
   const bytes = new Uint8Array(Int32Array.of(1, 2, 3, 4).buffer);
   const written = rowLine({
     log_probs: [-0.5, null],
     token_versions: [null, "step-1"],
     routed_experts: { start: 0, tokens: 2, per_token: 2, data: bytes.toBase64() },
-  });
-  await using rows = await openRows(0, [written]);
+    my_column: [1, { a: null }],
+    reward: 7,
+  }).replace('"reward":7', '"reward": 1e999');
+  await using rows = await openRows(0, [written, "{broken", rowLine({ dialog: 1 })]);
   const answer = await fetch(new URL("/api/export", rows.page.url));
-  assert.deepEqual(JSON.parse(await answer.text()), JSON.parse(written));
+  assert.equal(await answer.text(), `${written}\n${rowLine({ dialog: 1 })}\n`);
+});
+
+/** A blob that counts how often it is read, after it is told to. */
+class SlowBlob extends Blob {
+  reads = -Infinity;
+  readonly begun = Promise.withResolvers<void>();
+
+  override slice(start?: number, end?: number): Blob {
+    const part = super.slice(start, end);
+    return {
+      arrayBuffer: async () => {
+        if (++this.reads === 5) this.begun.resolve();
+        // Lets the server hear of whoever leaves.
+        await new Promise((resolve) => setImmediate(resolve));
+        return await part.arrayBuffer();
+      },
+    } as Blob;
+  }
+}
+
+Deno.test("whoever leaves ends the work on the answer: list, place and export", async () => {
+  const lines = Array.from({ length: 20_000 }, (_, dialog) => rowLine({ dialog, messages: [] }));
+  const blob = new SlowBlob([lines.join("\n")]);
+  await using page = await openDashboard({
+    file: { rollouts: await readRollout(blob), name: "rows.jsonl" },
+  });
+  for (
+    const path of ["/api/rows?q=nothing1", "/api/place?row=1&q=nothing2", "/api/export?q=nothing3"]
+  ) {
+    blob.reads = 0;
+    const leaving = new AbortController();
+    const left = fetch(new URL(path, page.url), { signal: leaving.signal })
+      .then((answer) => answer.text());
+    left.catch(() => {});
+    await new Promise<void>((resolve) => {
+      const look = () => blob.reads >= 5 ? resolve() : void setImmediate(look);
+      look();
+    });
+    leaving.abort();
+    await assert.rejects(left);
+    // It is over when nothing is read any more.
+    for (let before = -1; before !== blob.reads;) {
+      before = blob.reads;
+      await turns(50);
+    }
+    assert.ok(blob.reads < 120, `${path} read on: ${blob.reads} times`);
+  }
+});
+
+Deno.test("content of parts is shown as its texts, and what else it has below", async () => {
+  const image = { type: "image_url", image_url: { url: "data:image/png;base64,AAAA" } };
+  await using rows = await openRows(0, [
+    rowLine({
+      messages: [
+        { role: "user", content: [{ type: "text", text: "Look:" }, image, { text: "Well?" }] },
+        { role: "user", content: [{ type: "text", text: "plain" }] },
+      ],
+      response: { role: "assistant", content: [{ type: "text", text: "A cat", score: 1 }] },
+    }),
+  ]);
+  const { items } = (await rows.get("/api/messages?row=0&from=0")).body;
+  assert.equal(items[0].text, "Look:\n[image_url]\nWell?");
+  assert.deepEqual(JSON.parse(items[0].more.text), { content: [image] });
+  assert.deepEqual([items[1].text, items[1].more.text], ["plain", ""]);
+  assert.equal(items[2].text, "A cat");
+  assert.match(items[2].more.text, /"score": 1/);
+  assert.equal((await rows.get("/api/rows?q=base64,AAAA")).body.total, 1);
+});
+
+Deno.test("a pause that another program made is shown, by servers that can tell and by those that cannot", async () => {
+  await using newest = await startTiny({ version: "0.5.23" });
+  await using older = await startTiny({ version: "0.5.16", healthTimeoutMs: 1 });
+  await using engine = await AsyncSGLang.connect([newest.url, older.url]);
+  using monitor = new Monitor({ engine });
+  await using page = await openDashboard({ monitor, everyMs: 1 });
+  const readiness = async () => {
+    const { servers } = await (await fetch(new URL("/api/state", page.url))).json();
+    return servers.map(({ isReady }: { isReady: boolean | null }) => isReady);
+  };
+  const until = async (wanted: boolean) => {
+    while (!(await readiness()).every((one: boolean | null) => one === wanted));
+  };
+  await until(true);
+  const others = [newest, older].map(({ url }) => new SGLangClient({ url }));
+  for (const other of others) await other.pause("in_place");
+  await until(false);
+  assert.match(
+    await monitor.metrics(),
+    new RegExp(`sglang_rl_server_ready\\{server="${newest.url}"\\} 0`),
+  );
+  for (const other of others) await other.resume();
+  await until(true);
+  for (const other of others) await other.close();
+});
+
+Deno.test("a server that its supervisor keeps out is shown with its state, and comes back by a button", async () => {
+  const calls: string[] = [];
+  const supervisor = {
+    servers: [
+      {
+        url: "http://a",
+        state: "healthy",
+        reason: "it answers",
+        isDrained: false,
+        weightVersion: "1",
+      },
+      {
+        url: "http://b",
+        state: "stale",
+        reason: "it is drained",
+        isDrained: true,
+        weightVersion: "1",
+      },
+      {
+        url: "http://c",
+        state: "restarting",
+        reason: "it ended",
+        isDrained: false,
+        weightVersion: null,
+      },
+    ],
+    drain: (url: string) => (calls.push(`drain ${url}`), Promise.resolve()),
+    undrain: (url: string) => void calls.push(`undrain ${url}`),
+  };
+  const engine = {
+    workers: [{ url: "http://a", state: "serving" }],
+    supervisor,
+    pause: () => Promise.resolve(),
+    resume: () => Promise.resolve(),
+    removeWorker: () => Promise.reject(new Error("a supervisor would bring it back")),
+  };
+  using monitor = new Monitor({ engine });
+  await using page = await openDashboard({ monitor, actions: actionsOf(engine), key });
+  const state = await (await fetch(new URL("/api/state", page.url))).json();
+  assert.deepEqual(
+    state.servers.map((one: Record<string, unknown>) => [one.url, one.state, one.answers]),
+    [["http://a", "serving", null], ["http://b", "drained", null], [
+      "http://c",
+      "restarting",
+      null,
+    ]],
+  );
+  const { actions, explained } = await (await fetch(new URL("/api/about", page.url))).json();
+  assert.deepEqual(actions, ["pause", "resume", "drain", "undrain"]);
+  assert.match(explained, /this program/);
+  for (const what of ["drain?server=http://a", "undrain?server=http://b"]) {
+    const answer = await fetch(new URL(`/api/do/${what}`, page.url), {
+      method: "POST",
+      headers: { authorization: `Bearer ${key}` },
+    });
+    assert.equal(answer.status, 200);
+    await answer.body?.cancel();
+  }
+  assert.deepEqual(calls, ["drain http://a", "undrain http://b"]);
 });

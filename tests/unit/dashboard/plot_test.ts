@@ -54,7 +54,7 @@ Deno.test("whatever the values and names are, the SVG is well-formed and has eac
           "",
         );
         assert.doesNotMatch(rest, /<|&(?!amp;|lt;|quot;)/);
-        const curves = [...svg.matchAll(/<polyline [^>]*stroke-width="1.5"/g)];
+        const curves = [...svg.matchAll(/<polyline [^>]*stroke-width="(?:1.5|5)"/g)];
         assert.equal(curves.length, series.length);
       },
     ),
@@ -107,4 +107,22 @@ Deno.test("each character of ASCII has strokes of its own within its place", () 
     seen.add(JSON.stringify(strokes));
   }
   assert.equal(seen.size, 94);
+});
+
+Deno.test("a dot of a text and a point that stands alone can be seen", async () => {
+  const dark = async (title: string, points: [number, number][]) => {
+    const { width, height, at } = readPng(
+      await plotPng([{ name: "", points }], { title, scale: 1 }),
+    );
+    let count = 0;
+    for (let y = 0; y < height; y++) {
+      for (let x = 0; x < width; x++) {
+        if (at(x, y).match(/../g)!.some((one) => parseInt(one, 16) < 128)) count++;
+      }
+    }
+    return count;
+  };
+  const plain = await dark("0 5", []);
+  assert.ok(await dark("0.5", []) - plain >= 3);
+  assert.ok(await dark("0 5", [[1, 1]]) - plain >= 20);
 });
