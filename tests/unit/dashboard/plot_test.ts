@@ -110,19 +110,21 @@ Deno.test("each character of ASCII has strokes of its own within its place", () 
 });
 
 Deno.test("a dot of a text and a point that stands alone can be seen", async () => {
-  const dark = async (title: string, points: [number, number][]) => {
+  const count = async (
+    title: string,
+    points: [number, number][],
+    isIt: (rgb: string) => boolean,
+  ) => {
     const { width, height, at } = readPng(
       await plotPng([{ name: "", points }], { title, scale: 1 }),
     );
-    let count = 0;
+    let found = 0;
     for (let y = 0; y < height; y++) {
-      for (let x = 0; x < width; x++) {
-        if (at(x, y).match(/../g)!.some((one) => parseInt(one, 16) < 128)) count++;
-      }
+      for (let x = 0; x < width; x++) if (isIt(at(x, y))) found++;
     }
-    return count;
+    return found;
   };
-  const plain = await dark("0 5", []);
-  assert.ok(await dark("0.5", []) - plain >= 3);
-  assert.ok(await dark("0 5", [[1, 1]]) - plain >= 20);
+  const isDark = (rgb: string) => rgb.match(/../g)!.some((one) => parseInt(one, 16) < 128);
+  assert.ok(await count("0.5", [], isDark) - await count("0 5", [], isDark) >= 3);
+  assert.ok(await count("", [[1, 1]], (rgb) => rgb === "1f6feb") >= 9);
 });
