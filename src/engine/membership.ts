@@ -253,7 +253,7 @@ export class Membership {
     const member = new Member(facts, this.#options.tell);
     pool.add(member);
     if (ledger.current === undefined) ledger.found([facts.weightVersion]);
-    const objection = rotation.objectionTo(member);
+    const objection = await rotation.judge(member, options.signal);
     if (objection === undefined) await rotation.admit(member, "it has the fleet's weights");
     else await rotation.takeOut(member, objection);
     logger.info(`${url} is a server of the engine now, and is ${member.state}: ${member.reason}`);

@@ -2,6 +2,7 @@ import type { Generation } from "../client/types.ts";
 import { UnreachableError } from "../errors.ts";
 import type { Logger } from "../internal/logger.ts";
 import { messageOf } from "../internal/thrown.ts";
+import { isMark, UPDATING } from "../internal/version_marks.ts";
 import type { SGLangRouter } from "../router/mod.ts";
 import type { FleetAdapters } from "../adapters/fleet_adapters.ts";
 import type { VersionLedger } from "../weights/version_ledger.ts";
@@ -31,6 +32,8 @@ export interface RotationOptions {
 /** Longest wait for a server's own word on its version, and for the router's on a server. */
 const CHECK_TIMEOUT_MS = 5_000;
 const ROUTER_TIMEOUT_MS = 30_000;
+/** Names of weights that are remembered as left behind. */
+const MOST_LEFT = 100;
 
 /** Whether a server is to serve. */
 interface Decision {
@@ -53,6 +56,10 @@ export class Rotation {
   #syncs = 0;
   /** What the last server that served without a sync of ours said; the weights are the fleet's. */
   #lastServed: string | undefined;
+  /** The name that each server told last; a mark is none. */
+  readonly #names = new WeakMap<Member, string>();
+  /** Names that serving servers had before others brought them new weights. */
+  readonly #left = new Set<string>();
 
   constructor(options: RotationOptions) {
     this.#options = options;
@@ -117,6 +124,18 @@ export class Rotation {
     return check;
   }
 
+  /**
+   * Why a server may not serve; `undefined` when it may. What it is compared with is asked now:
+   * before the first sync of ours others may have brought new weights to the servers at any time.
+   */
+  async judge(member: Member, signal?: AbortSignal): Promise<string | undefined> {
+    if (this.#options.ledger.current === undefined && !member.isServing) {
+      const objection = await this.#askOthers(member, signal);
+      if (objection !== undefined) return objection;
+    }
+    return this.objectionTo(member);
+  }
+
   /** Why a server may not serve, by what it last told; `undefined` when it may. */
   objectionTo(member: Member): string | undefined {
     const { ledger } = this.#options;
@@ -166,7 +185,54 @@ export class Rotation {
   /** Notes what the fleet serves, as long as no sync of ours says it. */
   #served({ weightVersion }: Member): void {
     if (this.#options.ledger.current !== undefined || weightVersion === null) return;
-    this.#lastServed = weightVersion;
+    if (!isMark(weightVersion)) this.#lastServed = weightVersion;
+  }
+
+  /** Asks those that serve what they hold now; why nobody may be compared with them, if so. */
+  async #askOthers(member: Member, signal: AbortSignal | undefined): Promise<string | undefined> {
+    const others = this.#options.pool.serving.filter((one) => one !== member);
+    const said = await Promise.all(others.map(async (other) => {
+      try {
+        const call = { signal, timeoutMs: CHECK_TIMEOUT_MS };
+        const { weightVersion } = await other.client.modelInfo(call);
+        if (this.#syncs > 0 || !other.isServing) return other.weightVersion;
+        if (weightVersion === "default" && other.weightVersion !== "default") {
+          // Perhaps it was started again; that takes a closer look.
+          await this.check(other, signal);
+          return other.weightVersion;
+        }
+        const before = other.weightVersion;
+        other.note({ weightVersion });
+        this.#heardName(other, before);
+        return weightVersion;
+      } catch (error) {
+        // What it said last is all there is.
+        this.#options.logger.debug(`${other.url} was not asked: ${messageOf(error)}`);
+        return other.weightVersion;
+      }
+    }));
+    const marks = said.filter(isMark);
+    if (marks.length === 0) return undefined;
+    const isRunning = marks.some((mark) => mark!.startsWith(UPDATING));
+    if (isRunning) return `somebody syncs the other servers now ("${marks[0]}")`;
+    if (marks.length < said.length) return undefined;
+    return `a sync left the other servers half-way ("${marks[0]}")`;
+  }
+
+  /** Takes note of a server's name; where it serves, a new one means that others brought weights. */
+  #heardName(member: Member, versionBefore: string | null): void {
+    const { weightVersion: now } = member;
+    if (now === null || isMark(now)) return;
+    const before = isMark(versionBefore) ? this.#names.get(member) : versionBefore;
+    this.#names.set(member, now);
+    const hasMoved = member.isServing && before != null && before !== now;
+    if (!hasMoved || this.#options.ledger.current !== undefined) return;
+    this.#left.delete(now);
+    this.#left.add(before);
+    for (const oldest of this.#left) {
+      if (this.#left.size <= MOST_LEFT) break;
+      this.#left.delete(oldest);
+    }
   }
 
   /** Gives a server the adapters that the others have; without them it does not serve. */
@@ -255,8 +321,13 @@ export class Rotation {
     const isOther = identityBefore !== undefined && identityBefore !== member.identity;
     // The name that SGLang begins with; no sync gives it.
     const isFirstName = member.weightVersion === "default" && versionBefore !== "default";
-    if (isOther || (isFirstName && versionBefore !== null)) member.startedAnew(versionBefore);
-    const objection = this.objectionTo(member);
+    if (isOther || (isFirstName && versionBefore !== null)) {
+      member.startedAnew(versionBefore);
+      this.#names.delete(member);
+    } else this.#heardName(member, versionBefore);
+    const objection = await this.judge(member, signal);
+    // Asking took time; whoever syncs it meanwhile judges it then.
+    if (this.#syncs > 0 || !member.isSynced) return;
     if (objection !== undefined) await this.takeOut(member, objection);
     else if (member.isServing && missing.length > 0) {
       await this.takeOut(member, `it lacks the adapters ${missing.join(", ")}`);
@@ -281,8 +352,10 @@ export class Rotation {
     if (fellBackTo !== undefined && fellBackTo === said) {
       return `it was started again and says that its weights are "${said}"`;
     }
-    if (state === "serving") return undefined;
-    const others = this.#options.pool.serving.filter((one) => one !== member);
+    const others = this.#options.pool.serving.filter((one) =>
+      one !== member && !isMark(one.weightVersion)
+    );
+    if (state === "serving") return this.#objectionToLaggard(said, others);
     if (others.length === 0) {
       // Who comes back first, when all were gone, brings old weights unless somebody gave it new ones.
       const last = this.#lastServed;
@@ -293,6 +366,15 @@ export class Rotation {
     }
     if (others.some(({ weightVersion }) => weightVersion === said)) return undefined;
     return `its weights are "${said}", the others' "${others[0]!.weightVersion}"`;
+  }
+
+  /** Who has what others had before somebody brought them new weights was left out. */
+  #objectionToLaggard(said: string | null, others: readonly Member[]): string | undefined {
+    if (said === null || !this.#left.has(said)) return undefined;
+    const newer = others.map(({ weightVersion }) => weightVersion)
+      .find((version) => version !== null && !this.#left.has(version));
+    if (newer === undefined) return undefined;
+    return `its weights are "${said}"; others that had them have "${newer}" now`;
   }
 
   /** Whether the router has a server now, or is gone, so that it does not matter. */

@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { EmbeddedServer, type EmulatedVersion, makeTinyCheckpoint } from "../../embedded/mod.ts";
 import { ValidationError } from "../../errors.ts";
+import { defaultRules } from "../../fleet/mod.ts";
 import { asPermissionError } from "../../internal/permission.ts";
 import { flagKeys } from "../../server/options.ts";
 import { defaultControlPort } from "../control_client.ts";
@@ -25,6 +26,7 @@ interface Options {
   readonly logDir?: string | undefined;
   readonly supervise: boolean;
   readonly minHealthy: number;
+  readonly restartLimit: number;
   readonly controlPort?: number | undefined;
   readonly arg: readonly string[];
   readonly embedded?: boolean | undefined;
@@ -65,6 +67,12 @@ export function addServe(program: Command, { io }: CommandContext): void {
     .option("--supervise", "start servers that die again, with the fleet's weights", true)
     .option("--no-supervise", "end with the first server that dies")
     .option("--min-healthy <count>", "tell when fewer servers are healthy", wholeNumber(0), 1)
+    .option(
+      "--restart-limit <count>",
+      "restarts of a server without a steady minute between, before it is given up",
+      wholeNumber(0),
+      defaultRules.restartLimit,
+    )
     .option("--control-port <port>", controlHelp, portNumber)
     .option("--python <path>", "Python that has SGLang (default: $SGLANG_PYTHON, python3)")
     .option("--router-python <path>", "Python that has the router (default: the same)")
@@ -101,6 +109,7 @@ async function start(model: string | undefined, options: Options, io: CliIo): Pr
     controlPort: options.controlPort,
     isSupervised: options.supervise,
     minHealthy: options.minHealthy,
+    restartLimit: options.restartLimit,
     launch: {
       ...serverOptions(options, io, line),
       port: options.port,

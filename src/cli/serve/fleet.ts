@@ -7,6 +7,9 @@ import { SGLangWeightSyncScheme } from "../../weights/mod.ts";
 import { defaultControlPort } from "../control_client.ts";
 import type { CliIo } from "../io.ts";
 
+/** Longest wait for a server's word on its version. */
+const ASK_TIMEOUT_MS = 5_000;
+
 /** What `serve` tells of what it started. */
 export interface ToldFleet {
   /** Where to send requests. */
@@ -34,6 +37,7 @@ export interface StartOptions {
   readonly io: CliIo;
   readonly isSupervised: boolean;
   readonly minHealthy: number;
+  readonly restartLimit: number;
   readonly controlPort: number | undefined;
 }
 
@@ -44,7 +48,7 @@ interface LastSync {
 
 /** Starts the servers, and the router in front of several. */
 export async function startFleet(options: StartOptions): Promise<Started> {
-  const { model, launch, io, isSupervised, minHealthy } = options;
+  const { model, launch, io, isSupervised, minHealthy, restartLimit } = options;
   const failed = Promise.withResolvers<Error>();
   await using stack = new AsyncDisposableStack();
   const synced: LastSync = { last: undefined };
@@ -65,6 +69,7 @@ export async function startFleet(options: StartOptions): Promise<Started> {
       ...launch,
       supervise: isSupervised && {
         minHealthy,
+        restartLimit,
         onEvent,
         refit: (url, { signal }) => refit(made.engine!, { url, last: synced.last, launch, signal }),
       },
@@ -185,7 +190,12 @@ async function refit(
   const others = engine.workers.filter((worker) =>
     worker.url !== url && worker.state === "serving"
   );
-  if (others.some(({ weightVersion }) => weightVersion !== last.version)) return false;
+  // Another program may have synced them since, so they are asked.
+  const held = await Promise.all(others.map(({ client, weightVersion }) =>
+    client.modelInfo({ signal, timeoutMs: ASK_TIMEOUT_MS })
+      .then((model) => model.weightVersion, () => weightVersion)
+  ));
+  if (held.some((version) => version !== last.version)) return false;
   const source = safetensors(last.checkpoint);
   const { fingerprint } = last;
   // The same name must mean the same weights on every server.

@@ -39,6 +39,8 @@ export interface Serving extends AsyncDisposable {
   ready(): Promise<{ readonly url: string; readonly servers: string[]; readonly router: string }>;
   /** Servers and router as the control endpoint tells them. */
   fleet(): Promise<ControlledFleet>;
+  /** What it wrote to its error output, line by line. */
+  readonly told: readonly string[];
   /** Closes the terminal in which it runs. */
   closeTerminal(): Promise<void>;
   /** Its exit code; that of a signal is 128 more. */
@@ -67,9 +69,11 @@ export async function startServing(options: {
     env: { ...cpuEnv, NO_COLOR: "1" },
     stdin: options.inTerminal ? "piped" : "null",
     stdout: "piped",
-    stderr: "inherit",
+    stderr: "piped",
   }).spawn();
   const lines = readLines(child.stdout);
+  const told: string[] = [];
+  const telling = listen(child.stderr, told);
   const pid = options.inTerminal ? Number((await lines.next()).value) : child.pid;
   let drained: Promise<void> | undefined;
   const control = `http://127.0.0.1:${port}`;
@@ -85,6 +89,7 @@ export async function startServing(options: {
   return {
     pid,
     control,
+    told,
     processes,
     async ready() {
       for (;;) {
@@ -114,6 +119,7 @@ export async function startServing(options: {
       if (options.inTerminal) await child.stdin.close().catch(() => {});
       await child.status;
       await (drained ?? drain(lines));
+      await telling;
     },
   };
 }
@@ -148,6 +154,15 @@ function isBelow(id: number, top: number, running: ReadonlyMap<number, RunningPr
     if (at === top) return true;
   }
   return false;
+}
+
+/** Keeps the lines and shows them, for whoever reads why a test failed. */
+async function listen(stream: ReadableStream<Uint8Array>, told: string[]): Promise<void> {
+  for await (const line of readLines(stream)) {
+    told.push(line);
+    // deno-lint-ignore no-console -- what serve says belongs to the test's own output
+    console.error(line);
+  }
 }
 
 async function drain(lines: AsyncIterable<string>): Promise<void> {

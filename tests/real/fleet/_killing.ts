@@ -43,12 +43,13 @@ export function startFleet(options: Pick<FromPretrainedOptions, "supervise"> = {
   });
 }
 
-/** So many requests at any time, half of them streams, until they are stopped. */
+/** So many requests at any time, half or all of them streams, until they are stopped. */
 export function loadFleet(
   engine: AsyncSGLang,
-  { requests, tokens, version }: {
+  { requests, tokens, version, streams = "half" }: {
     readonly requests: number;
     readonly tokens: number;
+    readonly streams?: "half" | "all";
     /** The weights that all samples should be of. */
     readonly version: string;
   },
@@ -57,6 +58,7 @@ export function loadFleet(
   const strange: string[] = [];
   const stop = new AbortController();
   const count = { samples: 0, streams: 0 };
+  const isStream = (i: number) => streams === "all" || i % 2 === 1;
   const ask = async (i: number) => {
     for (let round = 0; !stop.signal.aborted; round++) {
       const prompt = `Request ${i}, round ${round}:`;
@@ -64,7 +66,7 @@ export function loadFleet(
       try {
         let said: string | null = null;
         let length = 0;
-        if (i % 2 === 0) {
+        if (!isStream(i)) {
           const sample = await engine.generate(prompt, options);
           said = sample.weightVersion;
           length = sample.ids.length;
@@ -80,7 +82,7 @@ export function loadFleet(
         if (length !== tokens) strange.push(`${length} tokens`);
       } catch (error) {
         if (stop.signal.aborted) return;
-        errors.push(`${i % 2 === 0 ? "generate" : "stream"}: ${error}`);
+        errors.push(`${isStream(i) ? "stream" : "generate"}: ${error}`);
       }
     }
   };
