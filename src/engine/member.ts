@@ -124,7 +124,7 @@ export class Member implements SGLangWorker {
     return this.#isHeld;
   }
 
-  /** How a managed server ended, when it did. */
+  /** How a managed server ended, when it did and has not served since. */
   get crash(): CrashedError | undefined {
     return this.#crash;
   }
@@ -170,6 +170,8 @@ export class Member implements SGLangWorker {
 
   /** It holds what the fleet holds: it may serve. */
   admit(reason: string): void {
+    // The process that ended was another.
+    this.#crash = undefined;
     if (this.#state !== "serving") this.#go("serving", reason);
   }
 

@@ -7,13 +7,14 @@ import type {
   SamplingInput,
   SamplingParams,
 } from "../client/types.ts";
-import { HttpError, UnreachableError } from "../errors.ts";
+import { type CrashedError, HttpError, UnreachableError } from "../errors.ts";
 import type { Clock } from "../internal/clock.ts";
 import type { Logger } from "../internal/logger.ts";
 import { retry } from "../internal/retry.ts";
 import { messageOf } from "../internal/thrown.ts";
 import type { PlannedRequest } from "./generate_plan.ts";
 import type { Member } from "./member.ts";
+import { Patience } from "./patience.ts";
 import type { Affine } from "./prefix_affinity.ts";
 import { isBreak, resumedStream } from "./resumed_stream.ts";
 import type { Rotation } from "./rotation.ts";
@@ -21,8 +22,7 @@ import type { RouterRoute } from "./router_route.ts";
 import { lostByRouter } from "./router_rules.ts";
 import type { SGLangWorker, WorkerPool } from "./workers.ts";
 
-/** How often a request is sent again while servers come back, and how far apart. */
-const MAX_AGAIN = 8;
+/** How far apart a request is sent again while servers come back. */
 const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 2_000;
 
@@ -67,16 +67,22 @@ export class RequestSender {
   /** Where servers come back, a request that no server answered is sent again. */
   async send(planned: PlannedRequest, n: number, signal: AbortSignal): Promise<Generation[]> {
     const { isHealing, clock, logger } = this.#options;
-    return await retry({
-      retries: MAX_AGAIN,
-      initialDelayMs: FIRST_PAUSE_MS,
-      maxDelayMs: LONGEST_PAUSE_MS,
-      jitter: 0,
-      shouldRetry: (error) => !signal.aborted && isHealing() && isBreak(error),
-      onRetry: (error) => logger.warn(`${messageOf(error)}. The request is sent again`),
-      signal,
-      clock,
-    }, () => this.#sendOnce(planned, n, signal));
+    const patience = new Patience(this.#options);
+    try {
+      return await retry({
+        retries: Infinity,
+        initialDelayMs: FIRST_PAUSE_MS,
+        maxDelayMs: LONGEST_PAUSE_MS,
+        jitter: 0,
+        shouldRetry: (error) =>
+          !signal.aborted && isHealing() && isBreak(error) && patience.allows(error),
+        onRetry: (error) => logger.warn(`${messageOf(error)}. The request is sent again`),
+        signal,
+        clock,
+      }, () => this.#sendOnce(planned, n, signal));
+    } catch (error) {
+      throw this.#crashBehind(error) ?? error;
+    }
   }
 
   /** Sends a request as a stream, which goes on elsewhere where its server ends. */
@@ -89,6 +95,7 @@ export class RequestSender {
     return resumedStream(planned, {
       open: (part) => this.#openStream(part, failed, sending),
       continued: (first, ids) => this.#continued(first, { ids, failed, signal: sending.signal }),
+      patience: new Patience(this.#options),
       mayGoOn: () =>
         isHealing() || router !== undefined || pool.serving.some((one) => !failed.has(one)),
       fullText: (ids) =>
@@ -100,6 +107,12 @@ export class RequestSender {
       signal: sending.signal,
       clock,
     });
+  }
+
+  /** How the process ended that a request was lost on, where that is known. */
+  #crashBehind(error: unknown): CrashedError | undefined {
+    if (!(error instanceof UnreachableError)) return undefined;
+    return this.#options.pool.find(error.url)?.crash;
   }
 
   async #sendOnce(planned: PlannedRequest, n: number, signal: AbortSignal): Promise<Generation[]> {
@@ -149,7 +162,7 @@ export class RequestSender {
         if (error instanceof UnreachableError) report(worker.url, "failed");
         const isLast = pool.serving.every((one) => failed.has(one));
         if (!(error instanceof UnreachableError)) throw error;
-        if (isLast) throw worker.crash ?? error;
+        if (isLast) throw error;
         logger.warn(`${error.message}. The request goes to another server`);
       }
     }

@@ -1,9 +1,10 @@
 import { samplingIn } from "../client/request.ts";
 import type { Generation, GenerationDelta } from "../client/types.ts";
-import { HttpError, UnreachableError } from "../errors.ts";
+import { CrashedError, HttpError, UnreachableError } from "../errors.ts";
 import type { Clock } from "../internal/clock.ts";
 import { sleep } from "../internal/deadline.ts";
 import { droppedSample } from "./make_generation.ts";
+import type { Patience } from "./patience.ts";
 import type { PlannedRequest } from "./generate_plan.ts";
 import { type FullText, objectionToSeam, SeamStops, stopsOf } from "./seam.ts";
 import { stitch } from "./stitch.ts";
@@ -17,6 +18,8 @@ export interface ResumedStreamOptions {
     planned: PlannedRequest,
     ids: Int32Array,
   ) => Promise<PlannedRequest | null>;
+  /** How often it goes on. */
+  readonly patience: Patience;
   /** Whether there is somebody else to ask. */
   readonly mayGoOn: () => boolean;
   /** Text of ids, special tokens included. */
@@ -27,8 +30,7 @@ export interface ResumedStreamOptions {
   readonly clock: Clock;
 }
 
-/** Breaks in a row without a token between them. */
-const MAX_IDLE_BREAKS = 8;
+/** Pauses between breaks without a token between them. */
 const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 2_000;
 
@@ -55,7 +57,10 @@ export async function* resumedStream(
         ? undefined
         : await SeamStops.at(before.ids, stopsOf(wire), options.fullText);
       for await (const delta of options.open(planned)) {
-        if (delta.ids.length > 0) breaks = 0;
+        if (delta.ids.length > 0) {
+          breaks = 0;
+          options.patience.renew();
+        }
         if (stops !== undefined && delta.ids.length > 0) {
           const { found, over } = await stops.push([...delta.ids]);
           if (found !== undefined) {
@@ -77,7 +82,8 @@ export async function* resumedStream(
       return;
     } catch (error) {
       const isOver = signal.aborted || !isBreak(error) || !options.mayGoOn();
-      if (isOver || breaks++ === MAX_IDLE_BREAKS) throw error;
+      if (isOver || !options.patience.allows(error)) throw error;
+      breaks++;
       const objection = before.ids.length === 0 ? undefined : objectionToSeam(wire);
       if (objection !== undefined) throw cannotGoOn(error, { objection, before });
       options.onResume(error, before.ids.length);
@@ -101,7 +107,8 @@ function cannotGoOn(
 
 /** Whether the server, not the request, was the matter. */
 export function isBreak(error: unknown): error is Error {
-  if (error instanceof UnreachableError) return true;
+  // How its process ended is told in place of the broken connection, where it is known.
+  if (error instanceof UnreachableError || error instanceof CrashedError) return true;
   return error instanceof HttpError && [502, 503, 504].includes(error.status);
 }
 

@@ -179,7 +179,8 @@ export class FleetSupervisor implements AsyncDisposable {
 
   /**
    * Starts a server again: its requests may end first, then it is ended, started, refitted and let in
-   * again. Resolves when it serves. The router is started again by its address too, at once; requests
+   * again. Resolves when it serves. One that is drained stays so: it is started, and waits for
+   * {@linkcode FleetSupervisor.undrain}. The router is started again by its address too, at once; requests
    * of the engine go past it meanwhile.
    *
    * @throws {StateError} It is not ours to start, or it is the only one that is healthy and `force`
@@ -206,7 +207,6 @@ export class FleetSupervisor implements AsyncDisposable {
           "healthy. Wait for the others, or give force",
       );
     }
-    member.isDrained = false;
     member.drainMs = this.#options.drainMs ?? 30_000;
     await this.#untilHealthy(member.url, options, () => this.#feed(member, "ordered"));
   }
@@ -268,6 +268,8 @@ export class FleetSupervisor implements AsyncDisposable {
     for await (const event of events) {
       if (event.url !== url || event.kind !== "state") continue;
       if (event.to === "healthy") return;
+      // It answers, and is let in when it is drained no more.
+      if (event.to === "stale" && this.#members.get(url)?.isDrained) return;
       if (event.to === "dead" || event.to === "retired") {
         throw new StateError(`${url} did not come back: ${event.reason}`);
       }

@@ -43,8 +43,9 @@ Examples:
   sglang-rl restart http://127.0.0.1:30001
   sglang-rl restart http://127.0.0.1:30001 --force
 
-Its requests may end first, then it is started again, gets the fleet's weights and serves again. One
-without which too few servers are healthy is restarted with --force only.`;
+Its requests may end first, then it is started again, gets the fleet's weights and serves again; one
+that is drained stays so until "drain --undo". One without which too few servers are healthy is
+restarted with --force only.`;
 
 const logsExamples = `
 Examples:
@@ -112,7 +113,8 @@ async function steer(
     throw retold(error, error.message.replace(/\bgive force\b/, "give --force"), error.cause);
   });
   const { url: server, ...state } = memberAt(url, membersOf(fleet));
-  const done = { drain: "drained", undrain: "comes back", restart: "restarted" }[what];
+  const restarted = state.isDrained ? "restarted; it stays drained" : "restarted";
+  const done = { drain: "drained", undrain: "comes back", restart: restarted }[what];
   io.out(options.json ? jsonLine({ server, ...state }) : `${url}: ${done}\n`);
 }
 

@@ -61,16 +61,18 @@ Deno.test("whom another program's sync left out gets no requests until it is syn
   await using fleet = await start(3);
   const { engine } = fleet;
   const urls = fleet.servers.map(({ url }) => url) as [string, string, string];
+  for (const url of urls) await give(url, "step-0");
+  await engine.refreshWorkers();
   await give(urls[0], "step-1");
   await engine.refreshWorkers();
   await engine.refreshWorkers();
   assert.deepEqual(fleet.states, ["serving", "quarantined", "quarantined"]);
-  assert.match(engine.workers[1]!.reason, /"default", .*others.*"step-1"/);
+  assert.match(engine.workers[1]!.reason, /"step-0", .*others.*"step-1"/);
   for (const url of urls.slice(1)) await give(url, "step-1");
   await engine.refreshWorkers();
   assert.deepEqual(fleet.states, ["serving", "serving", "serving"]);
   // Back again: names that return are current, not left.
-  for (const url of urls) await give(url, "default");
+  for (const url of urls) await give(url, "step-0");
   await engine.refreshWorkers();
   assert.deepEqual(fleet.states, ["serving", "serving", "serving"]);
 });

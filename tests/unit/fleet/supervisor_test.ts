@@ -182,6 +182,23 @@ Deno.test("drain takes a server out after its requests and undrain refits it; th
   assert.deepEqual(scene.fleet.serving, [b, a]);
 });
 
+Deno.test("a drained server stays drained whatever ends and starts it, until it is undrained", async () => {
+  for (const how of ["ordered", "killed"] as const) {
+    await using scene = stage();
+    await scene.supervisor.drain(a);
+    if (how === "killed") scene.servers.get(a)!.kill();
+    const restarted = how === "ordered" ? scene.supervisor.restart(`${a}/`) : undefined;
+    await scene.pass(10_000);
+    await restarted;
+    assert.equal(scene.servers.get(a)!.starts.count, 2);
+    assert.deepEqual([scene.state(a), scene.fleet.serving], ["stale", [b]]);
+    assert.equal(scene.supervisor.servers[0]!.isDrained, true);
+    scene.supervisor.undrain(a);
+    await scene.pass(2_000);
+    assert.deepEqual([scene.state(a), scene.fleet.serving], ["healthy", [b, a]]);
+  }
+});
+
 Deno.test("an ordered restart drains first and is refused where the server is needed", async () => {
   await using scene = stage({ urls: [a], drainMs: 5 });
   await assert.rejects(scene.supervisor.restart(a), /needed/);
