@@ -48,22 +48,27 @@ export async function order(
 
 /**
  * Tells the fleet on this machine which checkpoint its servers have, so that it can refit one that
- * comes back. Nobody there, or a fleet of other servers, is no error.
+ * comes back, and who was left out. Nobody there, or a fleet of other servers, is no error.
+ *
+ * @returns The servers of that fleet that were not synced, as they stand now.
  */
-export async function tellSynced(call: ControlCall, sync: SyncedFleet): Promise<boolean> {
+export async function tellSynced(
+  call: ControlCall,
+  sync: SyncedFleet,
+): Promise<readonly ControlledServer[]> {
   // Without the permission Deno would ask in the terminal, for what most do not need.
   const { host } = new URL(call.url);
-  if (Deno.permissions.querySync({ name: "net", host }).state !== "granted") return false;
+  if (Deno.permissions.querySync({ name: "net", host }).state !== "granted") return [];
+  const isSynced = ({ url }: ControlledServer) => sync.servers.includes(url);
   try {
     const { servers } = await controlledFleet({ ...call, timeoutMs: 2_000 });
-    const own = servers.filter(({ url }) => sync.servers.includes(url));
-    if (own.length === 0) return false;
-    await ask({ ...call, timeoutMs: 10_000 }, "POST", "/synced", { ...sync });
-    return true;
+    if (!servers.some(isSynced)) return [];
+    const told = await ask({ ...call, timeoutMs: 10_000 }, "POST", "/synced", { ...sync });
+    return told.servers.filter((server) => !isSynced(server));
   } catch (error) {
     const isNobody = error instanceof UnreachableError || error instanceof PermissionError ||
       error instanceof HttpError;
-    if (isNobody) return false;
+    if (isNobody) return [];
     throw error;
   }
 }

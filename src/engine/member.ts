@@ -1,4 +1,5 @@
 import type { SGLangClient } from "../client/client.ts";
+import { isMark } from "../internal/version_marks.ts";
 import { type CrashedError, StateError } from "../errors.ts";
 import type { SGLangWorker } from "./workers.ts";
 
@@ -70,6 +71,8 @@ export class Member implements SGLangWorker {
   #fellBackTo: string | null | undefined;
   #syncedTo: string | undefined;
   #isHeld = false;
+  /** What it said of its weights when it was held. */
+  #heldAt: string | null = null;
   #crash: CrashedError | undefined;
   readonly #tell: (event: WorkerEvent) => void;
 
@@ -142,12 +145,16 @@ export class Member implements SGLangWorker {
   /** Notes what the server told of itself. */
   note(told: { weightVersion: string | null; identity?: string | undefined }): void {
     this.#weightVersion = told.weightVersion;
+    // Another name says that another program's sync reached it.
+    const hasMoved = told.weightVersion !== this.#heldAt && !isMark(told.weightVersion);
+    if (hasMoved) this.#isHeld = false;
     if (told.identity !== undefined) this.#identity = told.identity;
   }
 
   /** Whatever it says, only a sync lets it serve again. */
   hold(): void {
     this.#isHeld = true;
+    this.#heldAt = this.#weightVersion;
   }
 
   /** A sync gave it this version. */

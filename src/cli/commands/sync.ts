@@ -267,7 +267,7 @@ async function push(
     });
   }
   const { apiKey, adminApiKey } = keysOf(options, io);
-  await tellSynced(
+  const leftOut = await tellSynced(
     { url: options.control, key: adminApiKey ?? apiKey, signal: io.signal },
     {
       version: report.version,
@@ -275,16 +275,28 @@ async function push(
       servers: report.servers.map(({ url }) => url),
     },
   );
-  io.out(options.json ? jsonLine(record(checkpoint, report)) : shown(report));
+  for (const { url, state, reason } of leftOut) {
+    io.err(
+      `warning: ${url} was not synced; it is ${state} (${reason}) and gets no requests until its ` +
+        "serve has brought it these weights\n",
+    );
+  }
+  const notSynced = leftOut.map(({ url }) => url);
+  io.out(options.json ? jsonLine(record(checkpoint, report, notSynced)) : shown(report));
 }
 
-function record(checkpoint: string, report: WeightSyncReport): Record<string, unknown> {
+function record(
+  checkpoint: string,
+  report: WeightSyncReport,
+  notSynced: readonly string[],
+): Record<string, unknown> {
   return {
     checkpoint,
     version: report.version,
     transport: report.transport,
     servers: report.servers.map(({ url }) => url),
     skipped: report.skipped,
+    notSynced,
     tensors: report.tensors,
     buckets: report.buckets,
     sizeBytes: report.sizeBytes,

@@ -161,7 +161,7 @@ function startControl(
     onSynced: async (sync: SyncedFleet) => {
       const fingerprint = await safetensors(sync.checkpoint).fingerprint?.().catch(() => undefined);
       synced.last = { ...sync, fingerprint };
-      await engine.refreshWorkers();
+      await takeOutLeftOut(engine, sync);
     },
   };
   if (controlPort !== undefined) {
@@ -174,6 +174,21 @@ function startControl(
     io.err(`${error.message}; the control endpoint takes a free one\n`);
     return FleetControl.start(supervisor, options);
   }
+}
+
+/** Whom a sync was without gets no requests before these weights are brought to it, too. */
+async function takeOutLeftOut(engine: AsyncSGLang, { version, servers }: SyncedFleet) {
+  await engine.refreshWorkers();
+  const hasIt = ({ weightVersion }: { weightVersion: string | null }) => weightVersion === version;
+  // A later sync may have been told of before.
+  if (!engine.workers.some((worker) => servers.includes(worker.url) && hasIt(worker))) return;
+  const leftOut = engine.workers.filter((worker) =>
+    worker.state === "serving" && !servers.includes(worker.url) && !hasIt(worker)
+  );
+  await Promise.all(
+    leftOut.map(({ url }) => engine.quarantineWorker(url, `it missed the sync to "${version}"`)),
+  );
+  await engine.refreshWorkers();
 }
 
 /** Brings the checkpoint of the last `sync` to one server, if the others still have it. */
@@ -191,10 +206,12 @@ async function refit(
     worker.url !== url && worker.state === "serving"
   );
   // Another program may have synced them since, so they are asked.
-  const held = await Promise.all(others.map(({ client, weightVersion }) =>
-    client.modelInfo({ signal, timeoutMs: ASK_TIMEOUT_MS })
-      .then((model) => model.weightVersion, () => weightVersion)
-  ));
+  const held = await Promise.all(
+    others.map(({ client, weightVersion }) =>
+      client.modelInfo({ signal, timeoutMs: ASK_TIMEOUT_MS })
+        .then((model) => model.weightVersion, () => weightVersion)
+    ),
+  );
   if (held.some((version) => version !== last.version)) return false;
   const source = safetensors(last.checkpoint);
   const { fingerprint } = last;

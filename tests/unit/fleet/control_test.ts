@@ -99,15 +99,18 @@ Deno.test("a sync is told to the fleet whose servers it synced, and to nobody el
   };
   await withControl({ onSynced }, async (url) => {
     const sync = { version: "step-1", checkpoint: "/c/step-1", servers: [a, b] };
-    assert.equal(await tellSynced(call(url), sync), true);
+    assert.deepEqual(await tellSynced(call(url), sync), []);
     assert.deepEqual(told, [sync]);
-    assert.equal(await tellSynced(call(url), { ...sync, servers: ["http://z:1"] }), false);
+    assert.deepEqual(await tellSynced(call(url), { ...sync, servers: ["http://z:1"] }), []);
     assert.equal(told.length, 1);
+    const leftOut = await tellSynced(call(url), { ...sync, servers: [b, "http://z:1"] });
+    assert.deepEqual(leftOut.map((server) => server.url), [a]);
+    assert.equal(told.length, 2);
   });
   const nobody = call("http://127.0.0.1:9");
-  assert.equal(
+  assert.deepEqual(
     await tellSynced(nobody, { version: "1", checkpoint: "/c", servers: [a] }),
-    false,
+    [],
   );
 });
 
