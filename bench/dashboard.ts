@@ -38,6 +38,12 @@ const engine = {
     url: `http://127.0.0.1:${ports[i]}`,
     state: "serving",
     client: {
+      capabilities: () => Promise.resolve({ hasReady: true }),
+      async ready() {
+        using answer = await pool.send({ method: "GET", path: "/" }, new AbortController().signal);
+        await answer.beginning(1000);
+        return true;
+      },
       async load() {
         using answer = await pool.send({ method: "GET", path: "/" }, new AbortController().signal);
         await answer.beginning(1000);

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import axe from "axe-core";
 import type { Page } from "puppeteer-core";
+import { SGLangClient } from "../../src/client/mod.ts";
 import { actionsOf, openDashboard } from "../../src/dashboard/mod.ts";
 import { readRollout } from "../../src/rollout_file/mod.ts";
 import { Monitor } from "../../src/telemetry/mod.ts";
@@ -13,7 +14,7 @@ import { openBrowser, openPage, textOf } from "./_browser.ts";
 interface PageElement {
   readonly textContent: string;
   value: string;
-  getBoundingClientRect(): { readonly x: number };
+  getBoundingClientRect(): { readonly x: number; readonly width: number };
 }
 declare const document: {
   querySelector(selector: string): PageElement | null;
@@ -98,6 +99,17 @@ Deno.test("a run is seen as it goes: fleet, sync, rollouts, curves, events, butt
   assert.match(await textOf(page, "#servers li"), /paused.*\(serving\)/);
   await page.click("#buttons button:nth-child(2)");
   await page.waitForFunction(() => document.querySelector("#said")!.textContent === "resume: done");
+  // Another program's pause is shown, too.
+  const others = training.servers.map(({ url }) => new SGLangClient({ url }));
+  for (const other of others) await other.pause("in_place");
+  await page.waitForFunction(() =>
+    [...document.querySelectorAll("#servers li.paused")].filter((one) =>
+      one.textContent.includes("another program")
+    ).length === 2
+  );
+  for (const other of others) await other.resume();
+  await page.waitForFunction(() => document.querySelectorAll("#servers li.serving").length === 2);
+  for (const other of others) await other.close();
   await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "dark" }]);
   assert.deepEqual(await violations(page), []);
   await picture(page, "live_dark");
@@ -128,6 +140,125 @@ Deno.test("a lost connection is told and comes back by itself", async () => {
   await page.waitForFunction(() =>
     document.querySelector("#events")!.textContent.includes("while nobody was there")
   );
+});
+
+/** Waits until a page shows a text among its events. */
+function showsEvent(page: Page, text: string) {
+  return page.waitForFunction(
+    (text) => document.querySelector("#events")!.textContent.includes(text),
+    // Tabs behind others draw no frames.
+    { polling: "mutation" },
+    text,
+  );
+}
+
+Deno.test("eight tabs read by one connection, and go on when the one that reads is closed", async () => {
+  using monitor = new Monitor({});
+  await using dashboard = await openDashboard({ monitor, everyMs: 100 });
+  await using opened = await openBrowser();
+  const tabs: Page[] = [];
+  for (let i = 0; i < 8; i++) tabs.push((await openPage(opened.browser, dashboard.url)).page);
+  monitor.note("for everybody");
+  for (const tab of tabs) await showsEvent(tab, "for everybody");
+  assert.equal(dashboard.readers, 1);
+  // None of them waits for a connection, whatever it asks.
+  for (const tab of tabs) {
+    assert.equal(await tab.evaluate(async () => (await fetch("/api/about")).status), 200);
+    assert.equal(await textOf(tab, "#connection"), "live");
+  }
+  await tabs.shift()!.close();
+  monitor.note("for those that are left");
+  for (const tab of tabs) await showsEvent(tab, "for those that are left");
+  assert.equal(dashboard.readers, 1);
+  await dashboard[Symbol.asyncDispose]();
+  const says = (tab: Page, word: string) =>
+    tab.waitForFunction(
+      (word) => document.querySelector("#connection")!.textContent.includes(word),
+      { polling: "mutation" },
+      word,
+    );
+  for (const tab of tabs) await says(tab, "lost");
+  const port = Number(new URL(dashboard.url).port);
+  await using again = await openDashboard({ monitor, everyMs: 100, port });
+  monitor.note("after the loss");
+  for (const tab of tabs) await showsEvent(tab, "after the loss");
+  for (const tab of tabs) await says(tab, "live");
+  assert.equal(again.readers, 1);
+});
+
+Deno.test("where tabs cannot share a connection each state is a question of its own", async () => {
+  using monitor = new Monitor({});
+  await using dashboard = await openDashboard({ monitor, everyMs: 100 });
+  await using opened = await openBrowser();
+  const page = await opened.browser.newPage();
+  // As in a page that comes over plain HTTP from another machine.
+  await page.evaluateOnNewDocument(() =>
+    Object.defineProperty(navigator, "locks", { value: undefined })
+  );
+  await page.goto(dashboard.url, { waitUntil: "domcontentloaded" });
+  for (const text of ["the first", "the second"]) {
+    monitor.note(text);
+    await showsEvent(page, text);
+  }
+  assert.equal(await textOf(page, "#connection"), "live");
+  assert.equal(dashboard.readers, 0);
+});
+
+Deno.test("on 360 pixels nothing stands beyond the edge, and rows show their texts", async () => {
+  await using training = await openTraining();
+  using monitor = new Monitor(training);
+  await training.step();
+  await training.step();
+  await using folder = await temporaryFolder();
+  const path = `${folder.path}/rows.jsonl`;
+  await writeRows(path, 20, ["{broken"]);
+  await using dashboard = await openDashboard({
+    monitor,
+    actions: actionsOf(training.engine),
+    key,
+    everyMs: 100,
+    file: { rollouts: await readRollout(path), name: "a-long-name-of-a-file-of-rollouts.jsonl" },
+  });
+  await using opened = await openBrowser();
+  const { page, complaints } = await openPage(opened.browser, dashboard.url);
+  await page.setViewport({ width: 360, height: 740 });
+  const width = () =>
+    page.evaluate(() =>
+      // deno-lint-ignore no-explicit-any
+      (document as any).scrollingElement.scrollWidth as number
+    );
+  await page.waitForSelector("#servers li.serving");
+  assert.ok(await width() <= 360, `${await width()} pixels wide`);
+  assert.deepEqual(await violations(page), []);
+  await page.click("#tab-rows");
+  await page.waitForSelector("#list .line");
+  await page.click("#list .line");
+  await page.waitForSelector("#row .tokens [data-i]");
+  assert.ok(await width() <= 360, `${await width()} pixels wide`);
+  const seen = await page.$eval(
+    "#list .line span:last-child",
+    (span) => (span as unknown as PageElement).getBoundingClientRect().width,
+  );
+  assert.ok(seen > 100, `the text of a row has ${seen} pixels`);
+  assert.deepEqual(await violations(page), []);
+  await picture(page, "narrow");
+  assert.deepEqual(complaints, []);
+});
+
+Deno.test("a file without rows is shown as that", async () => {
+  await using dashboard = await openDashboard({
+    file: { rollouts: await readRollout(new Uint8Array()), name: "empty.jsonl" },
+  });
+  await using opened = await openBrowser();
+  const { page, complaints } = await openPage(opened.browser, dashboard.url);
+  await page.waitForFunction(() => document.querySelector("#found")!.textContent === "0 rows");
+  assert.match(await textOf(page, "#file"), /^empty\.jsonl: 0 rows/);
+  await page.focus("#list");
+  for (const press of ["End", "PageUp", "ArrowDown"] as const) await page.keyboard.press(press);
+  await page.click("#export");
+  await page.waitForFunction(() => document.querySelector("#jumped")!.textContent === "exported");
+  assert.deepEqual(await violations(page), []);
+  assert.deepEqual(complaints, []);
 });
 
 Deno.test("trajectories: filters, hover, tree, groups, and a script in an answer stays text", async () => {
@@ -392,6 +523,26 @@ Deno.test("100,000 rows: the list has only the lines that are seen, to its very 
   assert.ok((await page.$$("#list .line")).length < 100);
   await page.keyboard.press("Home");
   await page.waitForFunction(() => document.querySelector("#row h2")?.textContent === "Row 0");
+  // Where nothing that is chosen is seen, keys go on from what is seen.
+  const chosen = () =>
+    page.evaluate(() => Number(document.querySelector("#row h2")!.textContent.slice(4)));
+  await page.$eval(
+    "#list",
+    (list) => (list as unknown as { scrollTop: number }).scrollTop = 24 * 50_000,
+  );
+  await page.waitForSelector("#line-50000");
+  await page.keyboard.press("PageUp");
+  await page.waitForSelector('#list [aria-selected="true"]');
+  await page.waitForFunction(() => document.querySelector("#row h2")?.textContent !== "Row 0");
+  const before = await chosen();
+  assert.ok(Math.abs(before - 50_000) < 100, `PageUp led to row ${before}`);
+  await page.keyboard.press("PageDown");
+  await page.waitForFunction(
+    (before) => Number(document.querySelector("#row h2")!.textContent.slice(4)) > before,
+    {},
+    before,
+  );
+  assert.ok(await chosen() - before < 100);
   await page.type('[name="q"]', "answer 77777");
   await page.click("#row-filter button");
   await page.waitForFunction(() => document.querySelector("#found")!.textContent === "1 row");

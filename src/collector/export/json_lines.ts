@@ -14,8 +14,8 @@ const WRITTEN_AT_ONCE = 1 << 20;
 
 /**
  * A batch as JSON lines, one text for each row: one object, in the batch's order, with the names of
- * the table in `docs/collector.md`. Numbers that JSON has no form for (a log-probability of
- * -Infinity) are `null`. Only one line is in memory at a time.
+ * the table in `docs/collector.md`. A log-probability of -Infinity is `null`, other numbers that are
+ * not finite are `1e999`, `-1e999` and `"NaN"`. Only one line is in memory at a time.
  *
  * @example
  * ```ts ignore
