@@ -167,7 +167,10 @@ function report(curves: readonly number[][]): void {
   if (flags.svg === undefined) return;
   Deno.writeTextFileSync(
     flags.svg,
-    toSvg(curves, "Evolution strategies: share of digits and signs"),
+    toSvg(curves, {
+      title: "Evolution strategies: share of digits and signs",
+      xLabel: "generation",
+    }),
   );
   say(`reward curve: ${flags.svg}`);
 }

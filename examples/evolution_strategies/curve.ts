@@ -23,7 +23,10 @@ export function mean(values: readonly number[]): number {
 }
 
 /** One line for each seed, and their mean as a thick one. */
-export function toSvg(curves: readonly (readonly number[])[], title: string): string {
+export function toSvg(
+  curves: readonly (readonly number[])[],
+  { title, xLabel }: { readonly title: string; readonly xLabel: string },
+): string {
   const [width, height, margin] = [640, 360, 48];
   const highest = Math.max(...curves.flat()) * 1.05 || 1;
   const steps = Math.max(1, ...curves.map((curve) => curve.length - 1));
@@ -46,7 +49,7 @@ export function toSvg(curves: readonly (readonly number[])[], title: string): st
 <text x="${width / 2}" y="24" text-anchor="middle" font-size="14">${title}</text>
 <path d="M${margin} ${margin}V${height - margin}H${width - margin}" fill="none" stroke="gray"/>
 ${marks.join("\n")}
-<text x="${width / 2}" y="${height - 12}" text-anchor="middle">generation</text>
+<text x="${width / 2}" y="${height - 12}" text-anchor="middle">${xLabel}</text>
 ${curves.map((curve) => line(curve, 'stroke="lightsteelblue"')).join("\n")}
 ${line(average, 'stroke="steelblue" stroke-width="3"')}
 </svg>

@@ -1,18 +1,20 @@
 /**
- * GRPO on a tiny model: groups of four, advantages within them, clipped importance ratios, a sync each
- * step, a bound on staleness, TensorBoard. Kill it and start it again: it goes on.
+ * GRPO on a tiny model with a tool: dialogs of two steps, groups of four, advantages within them, clipped
+ * importance ratios, a sync each step, a bound on staleness, TensorBoard. Kill it (`kill -9`) and start it
+ * again with the same --run: it goes on.
  *
  *     deno run -A examples/grpo/main.ts --python PYTHON
  *     deno run -A examples/grpo/main.ts --python PYTHON --server URL --model FOLDER
  *
  * PYTHON needs torch, transformers and safetensors. Default: the one of `deno task setup:sglang`.
- * Further options: --steps 40  --seed 0  --learning-rate 0.005  --run FOLDER (kept; default: a new one)
+ * Further options: --steps 30  --learning-rate 0.005  --by files|link
+ *   --seeds 0,1,2 (one run after the other; default 0)  --svg FILE (the curves)
+ *   --run FOLDER (kept; default: a new one that is removed)
  */
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { joinSinks, jsonLinesSink, tensorBoardSink } from "@sglang-rl/sglang-rl/sinks";
 import { environmentName, sglangHome } from "../../scripts/sglang_cpu/home.ts";
-import { firstAndLastTenth, sparkline } from "../evolution_strategies/curve.ts";
+import { firstAndLastTenth, sparkline, toSvg } from "../evolution_strategies/curve.ts";
 import { openServers } from "../evolution_strategies/servers.ts";
 import { trainGrpo } from "./loop.ts";
 
@@ -21,52 +23,74 @@ const { values: flags } = parseArgs({
     python: { type: "string" },
     server: { type: "string", multiple: true, default: [] },
     model: { type: "string" },
-    steps: { type: "string", default: "40" },
-    seed: { type: "string", default: "0" },
+    steps: { type: "string", default: "30" },
+    seeds: { type: "string", default: "0" },
     "learning-rate": { type: "string", default: "0.005" },
+    by: { type: "string", default: "files" },
     run: { type: "string" },
+    svg: { type: "string" },
   },
 });
+const { by } = flags;
+if (by !== "files" && by !== "link") throw new Error(`--by must be files or link, not ${by}`);
 const stop = new AbortController();
 Deno.addSignalListener("SIGINT", () => stop.abort(new Error("interrupted")));
+const seeds = flags.seeds.split(",").map(Number);
 const runFolder = flags.run ?? await Deno.makeTempDir({ prefix: "grpo-" });
 try {
-  await Deno.mkdir(runFolder, { recursive: true });
+  const curves: number[][] = [];
+  for (const seed of seeds) {
+    const folder = seeds.length === 1 ? runFolder : join(runFolder, `seed-${seed}`);
+    curves.push(await runSeed(seed, folder));
+  }
+  if (flags.svg !== undefined) {
+    const title = `GRPO with a tool: mean reward, ${seeds.length} seed(s) and their mean`;
+    await Deno.writeTextFile(flags.svg, toSvg(curves, { title, xLabel: "step" }));
+  }
+} finally {
+  if (flags.run === undefined) await Deno.remove(runFolder, { recursive: true });
+}
+
+/** Trains with one order of the tasks, on servers that begin anew; gives the reward of each step. */
+async function runSeed(seed: number, folder: string): Promise<number[]> {
+  const began = performance.now();
+  await Deno.mkdir(folder, { recursive: true });
   await using servers = await openServers("embedded", {
     urls: flags.server,
     model: flags.model,
     signal: stop.signal,
   });
-  await using sink = joinSinks(
-    await tensorBoardSink(runFolder),
-    await jsonLinesSink(join(runFolder, "numbers.jsonl")),
-  );
   const curve: number[] = [];
+  const lookUps: number[] = [];
   const steps = trainGrpo({
     engine: servers.engine,
     checkpoint: servers.model,
     python: flags.python ?? join(sglangHome(), environmentName("0.5.16"), "bin", "python"),
     learningRate: Number(flags["learning-rate"]),
-    runFolder,
-    seed: Number(flags.seed),
+    runFolder: folder,
+    seed,
     steps: Number(flags.steps),
-    sink,
+    by,
     signal: stop.signal,
   });
-  for await (const { step, reward, k3, effectiveSampleSize, alarms } of steps) {
+  for await (const { step, reward, lookedUp, k3, effectiveSampleSize, alarms } of steps) {
     curve.push(reward);
+    lookUps.push(lookedUp);
     say(
       `step ${step} ${sparkline(curve).padEnd(Number(flags.steps))} reward ${reward.toFixed(3)}  ` +
-        `k3 ${k3.toExponential(1)}  ess ${effectiveSampleSize.toFixed(3)}`,
+        `looked up ${lookedUp.toFixed(2)}  k3 ${k3.toExponential(1)}  ` +
+        `ess ${effectiveSampleSize.toFixed(3)}`,
     );
     for (const alarm of alarms) say(`  ${alarm}`);
   }
-  if (curve.length > 0) {
-    const [first, last] = firstAndLastTenth(curve);
-    say(`mean reward: first tenth ${first.toFixed(3)}, last tenth ${last.toFixed(3)}`);
-  }
-} finally {
-  if (flags.run === undefined) await Deno.remove(runFolder, { recursive: true });
+  if (curve.length === 0) return curve;
+  const fromTo = (values: readonly number[]) =>
+    firstAndLastTenth(values).map((value) => value.toFixed(3)).join(" to ");
+  say(
+    `seed ${seed}, first tenth to last tenth: reward ${fromTo(curve)}, looked up ` +
+      `${fromTo(lookUps)}, ${((performance.now() - began) / 1000).toFixed(0)} s`,
+  );
+  return curve;
 }
 
 function say(line: string): void {

@@ -1,10 +1,12 @@
 """Rows that sglang-rl collects, for trainers in Python, and weights back to it."""
 
 from .collate import collate
+from .joined import JoinedRow, join_turns
 from .rows import Row, iter_rows, read_rows
 from .trainer import LinkError, LinkLost, LinkRefused, PushFailed, PushReport, WeightLink
 
 __all__ = [
+    "JoinedRow",
     "LinkError",
     "LinkLost",
     "LinkRefused",
@@ -14,5 +16,6 @@ __all__ = [
     "WeightLink",
     "collate",
     "iter_rows",
+    "join_turns",
     "read_rows",
 ]

@@ -181,7 +181,7 @@ def _rows(columns: dict[str, np.ndarray], metadata: dict[str, str], path: str) -
             versions_exact=bool(columns["versions_exact"][i]),
             weight_versions=None if spans is None else json.loads(spans[i]),
             server=(servers[i] or None) if servers is not None else None,
-        reward=float(columns["reward"][i]),
+            reward=float(columns["reward"][i]),
             done=bool(columns["done"][i]),
             truncated=bool(columns["truncated"][i]),
             stale=bool(columns["stale"][i]),

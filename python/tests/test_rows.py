@@ -7,9 +7,11 @@ import sys
 import tempfile
 import unittest
 
+import numpy as np
+
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
-from sglang_rl import collate, read_rows  # noqa: E402
+from sglang_rl import collate, join_turns, read_rows  # noqa: E402
 
 RECORD = {
     "schema": "sglang-rl.rollout/1",
@@ -66,7 +68,72 @@ class ReadRows(unittest.TestCase):
                 read_rows(written("bad.safetensors", data))
 
 
+def turn(number, prompt, answer, **others):
+    log_probs = [-float(id) for id in answer]
+    return {
+        **RECORD,
+        "turn": number,
+        "prompt_ids": prompt,
+        "response_ids": answer,
+        "log_probs": log_probs,
+        **others,
+    }
+
+
+class JoinTurns(unittest.TestCase):
+    def test_turns_that_go_on_are_one_row_and_others_branches(self):
+        rows = read_rows(
+            json_lines(
+                turn(0, [1, 2], [3], reward=0.5),
+                turn(0, [1, 2], [7], dialog=4),
+                turn(1, [1, 2, 3, 4], [5, 6]),
+                turn(2, [1, 9, 3, 4, 5, 6], [8]),
+            )
+        )
+        first, branch, other = join_turns(rows)
+        self.assertEqual((first.dialog, first.branch, first.reward), (3, 0, 1.5))
+        self.assertEqual(first.ids.tolist(), [1, 2, 3, 4, 5, 6])
+        self.assertEqual(first.loss_mask.tolist(), [False, False, True, False, True, True])
+        self.assertEqual(first.log_probs.tolist(), [0, 0, -3, 0, -5, -6])
+        self.assertEqual([row.turn for row in first.turns], [0, 1])
+        self.assertEqual((branch.dialog, branch.branch, branch.ids[-1]), (3, 1, 8))
+        self.assertEqual((other.dialog, other.branch, other.ids.tolist()), (4, 0, [1, 2, 7]))
+
+    def test_every_sampled_id_is_in_just_one_row(self):
+        random = np.random.default_rng(7)
+        for _ in range(200):
+            records, prompt = [], [1]
+            for number in range(int(random.integers(1, 6))):
+                answer = random.integers(1, 9, int(random.integers(0, 4))).tolist()
+                records.append(turn(number, prompt, answer))
+                kept = prompt + answer
+                if random.random() < 0.3:
+                    kept = kept[: int(random.integers(0, len(kept)))]
+                prompt = kept + random.integers(1, 9, int(random.integers(0, 3))).tolist()
+            rows = read_rows(json_lines(*records))
+            joined = join_turns(rows)
+            self.assertEqual([t for row in joined for t in row.turns], rows)
+            for row in joined:
+                sampled = np.concatenate([t.response_ids for t in row.turns])
+                self.assertEqual(row.ids[row.loss_mask].tolist(), sampled.tolist())
+                self.assertEqual(row.log_probs[row.loss_mask].tolist(), [-id for id in sampled])
+
+    def test_a_turn_without_log_probs_leaves_its_row_without(self):
+        [row] = join_turns(read_rows(json_lines(turn(0, [1], [2], log_probs=None), turn(1, [1, 2], [3]))))
+        self.assertIsNone(row.log_probs)
+        self.assertEqual(row.loss_mask.tolist(), [False, True, True])
+
+
 class Collate(unittest.TestCase):
+    def test_joined_turns_are_padded_like_turns_and_keep_their_masks(self):
+        rows = read_rows(json_lines(turn(0, [1, 2], [3]), turn(1, [1, 2, 3, 4], [5]), turn(0, [1], [6], dialog=4)))
+        batch = collate(join_turns(rows), pad_id=9)
+        self.assertEqual(batch["ids"].tolist(), [[1, 2, 3, 4, 5], [1, 6, 9, 9, 9]])
+        self.assertEqual(batch["loss_mask"].int().tolist(), [[0, 0, 1, 0, 1], [0, 1, 0, 0, 0]])
+        self.assertEqual(batch["log_probs"].tolist(), [[0, 0, -3, 0, -5], [0, -6, 0, 0, 0]])
+        self.assertEqual(batch["reward"].tolist(), [2, 1])
+        self.assertEqual(batch["turn"].tolist(), [1, 0])
+
     def test_rows_are_padded_on_the_right_and_masks_tell_what_was_sampled(self):
         longer = {**RECORD, "response_ids": [6, 7, 8], "log_probs": [-1, -2, -3], "group": 9}
         batch = collate(read_rows(json_lines(RECORD, longer)), pad_id=99)

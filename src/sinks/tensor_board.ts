@@ -6,17 +6,19 @@ import { checkStep, type ScalarSink } from "./scalar_sink.ts";
 /**
  * Notes numbers as a TensorBoard event file in `folder`, one curve for each name. Look at them with
  * `tensorboard --logdir FOLDER`. Each sink makes a file of its own, as TensorBoard expects of a run
- * that goes on. Needs `--allow-write` of the folder.
+ * that goes on; with `purgeStep` it forgets what earlier files of the folder say of that step and later
+ * ones, which a killed run noted and its successor takes again. Needs `--allow-write` of the folder.
  *
  * Sources: TensorFlow `record_writer.cc` (length, masked CRC-32C, data, masked CRC-32C), `event.proto`
- * (`Event`: 1 wall_time, 2 step, 3 file_version, 5 summary), `summary.proto` (`Summary.Value`: 1 tag,
- * 2 simple_value).
+ * (`Event`: 1 wall_time, 2 step, 3 file_version, 5 summary, 7 session_log; `SessionLog`: 1 status, of which 1
+ * is START), `summary.proto` (`Summary.Value`: 1 tag, 2 simple_value).
  */
 export async function tensorBoardSink(
   folder: string,
-  options: { readonly now?: () => number } = {},
+  options: { readonly now?: () => number; readonly purgeStep?: number | undefined } = {},
 ): Promise<ScalarSink> {
-  const { now = Date.now } = options;
+  const { now = Date.now, purgeStep } = options;
+  if (purgeStep !== undefined) checkStep(purgeStep);
   await namingPermission(
     `--allow-write=${folder}`,
     `write ${folder}`,
@@ -26,6 +28,12 @@ export async function tensorBoardSink(
   const name = `events.out.tfevents.${seconds}.sglang-rl.${crypto.randomUUID()}`;
   const file = await AppendFile.open(join(folder, name));
   await file.write(recordOf([...double(1, now() / 1000), ...text(3, "brain.Event:2")]));
+  if (purgeStep !== undefined) {
+    const begins = bytesOf(7, varint(1, 1n));
+    await file.write(
+      recordOf([...double(1, now() / 1000), ...varint(2, BigInt(purgeStep)), ...begins]),
+    );
+  }
   return {
     async log(step, values) {
       checkStep(step);

@@ -13,10 +13,10 @@ Deno.test("Python's safetensors and JSON read back every row as it was collected
   await using collector = new LLMCollector(countingEnvironments(4, 3), {
     policy: {
       call: ({ dialog, turn }: PolicyRequest) => {
-        const ids = Array.from({ length: 1 + (dialog + turn) % 4 }, (_, i) => dialog * 10 + i);
+        const ids = answerOf(dialog, turn);
         return Promise.resolve(sampleOf(ids, {
           message: { role: "assistant", content: `naïve – ${dialog} 🦕` },
-          promptIds: Int32Array.from({ length: turn + 1 }, (_, i) => i),
+          promptIds: promptOf(dialog, turn),
           logProbs: Float32Array.from(ids, (id) => -(id + 1) / 7),
         }));
       },
@@ -41,12 +41,26 @@ Deno.test("Python's safetensors and JSON read back every row as it was collected
     done: row.done,
     stale: false,
   }));
+  const joined = batch.joined().map(({ dialog, branch, ids, mask, logProbs, turns }) => ({
+    dialog,
+    branch,
+    ids: [...ids],
+    mask: [...mask],
+    logProbs: [...logProbs!],
+    turns: turns.map(({ turn }) => turn),
+  }));
+  // Some dialogs are one row, some have a branch.
+  assert.ok(
+    joined.some(({ turns }) => turns.length > 1) && joined.some(({ branch }) => branch > 0),
+  );
   const folder = await Deno.makeTempDir();
   try {
     const files = ["batch.safetensors", "batch.jsonl"].map((name) => join(folder, name));
     await writeRollout(files[0]!, batch);
     await Deno.writeTextFile(files[1]!, toJsonLines(batch));
-    for (const file of files) assert.deepEqual(await readBack(file), expected);
+    for (const file of files) {
+      assert.deepEqual(await readBack(file), { rows: expected, joined });
+    }
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
@@ -59,6 +73,21 @@ Deno.test("the Python package holds its own tests", async () => {
   }).output();
   assert.equal(code, 0, new TextDecoder().decode(stderr));
 });
+
+function answerOf(dialog: number, turn: number): number[] {
+  return Array.from({ length: 1 + (dialog + turn) % 4 }, (_, i) => dialog * 10 + i);
+}
+
+/** Of even dialogs a prompt goes on with the turn before; of odd ones the last begins anew. */
+function promptOf(dialog: number, turn: number): Int32Array {
+  if (turn === 0) return Int32Array.of(dialog);
+  if (dialog % 2 === 1 && turn === 2) return Int32Array.of(99);
+  return Int32Array.from([
+    ...promptOf(dialog, turn - 1),
+    ...answerOf(dialog, turn - 1),
+    100 + turn,
+  ]);
+}
 
 async function readBack(file: string): Promise<unknown> {
   const local = (path: string) => new URL(path, import.meta.url).pathname;

@@ -52,31 +52,82 @@ for (const format of ["safetensors", "link"]) {
   });
 }
 
-Deno.test("examples/grpo learns, and goes on with a run that was left", async () => {
-  const folder = await Deno.makeTempDir();
-  const steps = async (count: number) => {
-    const { code, out, err } = await run([
+interface Noted {
+  readonly step: number;
+  readonly reward: number;
+  readonly lookedUp: number;
+}
+
+/** Runs examples/grpo in a folder until so many steps are noted, and kills it then; or to its end. */
+async function grpoSteps(
+  folder: string,
+  { by, steps, killedAfter }: { by: string; steps: number; killedAfter?: number },
+): Promise<readonly Noted[]> {
+  const child = new Deno.Command(Deno.execPath(), {
+    args: [
+      "run",
+      "--no-check",
+      "--quiet",
       "--allow-all",
       "examples/grpo/main.ts",
       `--python=${pythonOf()}`,
-      `--steps=${count}`,
+      `--by=${by}`,
+      `--steps=${steps}`,
       `--run=${folder}`,
-    ]);
-    assert.equal(code, 0, out + err);
-    const rows = await Deno.readTextFile(`${folder}/numbers.jsonl`);
-    return rows.trim().split("\n").map((row) =>
-      JSON.parse(row) as { step: number; reward: number }
-    );
-  };
-  try {
-    assert.equal((await steps(3)).length, 3);
-    const rows = await steps(16);
-    assert.deepEqual(rows.map(({ step }) => step), Array.from({ length: 16 }, (_, i) => i + 1));
-    const meanOf = (part: typeof rows) =>
-      part.reduce((sum, row) => sum + row.reward, 0) / part.length;
-    const [first, last] = [meanOf(rows.slice(0, 3)), meanOf(rows.slice(-3))];
-    assert.ok(last > first + 0.02, `the reward went from ${first} to ${last}`);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
+    ],
+    cwd: root,
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+    env: { NO_COLOR: "1" },
+  }).spawn();
+  const err = new Response(child.stderr).text();
+  let out = "";
+  for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
+    out += text;
+    const said = out.match(/^step \d+ /gm)?.length ?? 0;
+    if (said === killedAfter) child.kill("SIGKILL");
   }
-});
+  const { code, signal } = await child.status;
+  if (killedAfter === undefined) assert.equal(code, 0, out + await err);
+  else assert.equal(signal, "SIGKILL", out + await err);
+  const lines = await Deno.readTextFile(`${folder}/numbers.jsonl`);
+  return lines.trim().split("\n").map((line) => JSON.parse(line));
+}
+
+for (
+  const { by, steps, isLearning } of [
+    { by: "files", steps: 26, isLearning: true },
+    { by: "link", steps: 5, isLearning: false },
+  ]
+) {
+  Deno.test(
+    `examples/grpo by ${by}: killed -9 twice it takes each step once${
+      isLearning ? ", and learns to call the tool" : ""
+    }`,
+    async () => {
+      const folder = await Deno.makeTempDir();
+      try {
+        await grpoSteps(folder, { by, steps, killedAfter: 2 });
+        await grpoSteps(folder, { by, steps, killedAfter: 1 });
+        const noted = await grpoSteps(folder, { by, steps });
+        assert.deepEqual(
+          noted.map(({ step }) => step),
+          Array.from({ length: steps }, (_, i) => i + 1),
+        );
+        // Of the trainer's files only the last is left.
+        const files = [...Deno.readDirSync(folder)].map(({ name }) => name);
+        assert.deepEqual(files.filter((name) => name.endsWith(".pt")), [`trainer-${steps}.pt`]);
+        if (!isLearning) return;
+        const meanOf = (part: readonly Noted[], name: "reward" | "lookedUp") =>
+          part.reduce((sum, row) => sum + row[name], 0) / part.length;
+        for (const name of ["reward", "lookedUp"] as const) {
+          const [first, last] = [meanOf(noted.slice(0, 5), name), meanOf(noted.slice(-5), name)];
+          assert.ok(last > 1.5 * first, `${name} went from ${first} to ${last}`);
+        }
+      } finally {
+        await Deno.remove(folder, { recursive: true });
+      }
+    },
+  );
+}

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { join } from "node:path";
+import fc from "fast-check";
 import { ValidationError } from "../../../src/errors.ts";
 import { joinSinks, jsonLinesSink, tensorBoardSink } from "../../../src/sinks/mod.ts";
 import { crc32c } from "../../../src/sinks/tensor_board.ts";
@@ -54,6 +55,42 @@ Deno.test("lines go on with a file, and several sinks hear the same", async () =
       { step: -2, time: 2 },
     ]);
     assert.equal([...Deno.readDirSync(folder)].length, 3);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("lines of steps that are taken again are taken out, whatever else the file has", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const path = join(folder, "run.jsonl");
+    const line = (step: number) => JSON.stringify({ step });
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.integer({ min: -5, max: 20 }), { maxLength: 30 }),
+        fc.integer({ min: -5, max: 20 }),
+        fc.constantFrom("", '{"step": 1', "{"),
+        async (steps, purgeStep, unfinished) => {
+          const own = ["# my own words", '{"loss":1}', "null", ...steps.map(line)];
+          await Deno.writeTextFile(path, own.map((text) => text + "\n").join("") + unfinished);
+          {
+            await using sink = await jsonLinesSink(path, { purgeStep, now: () => 1_000 });
+            await sink.log(purgeStep, {});
+          }
+          const wanted = own.filter((_, i) => i < 3 || steps[i - 3]! < purgeStep);
+          assert.deepEqual((await Deno.readTextFile(path)).trim().split("\n"), [
+            ...wanted,
+            JSON.stringify({ step: purgeStep, time: 1 }),
+          ]);
+        },
+      ),
+      { numRuns: 50 },
+    );
+    await Deno.remove(path);
+    await using fresh = await jsonLinesSink(path, { purgeStep: 1 });
+    await fresh.log(1, {});
+    assert.deepEqual([...Deno.readDirSync(folder)].map(({ name }) => name), ["run.jsonl"]);
+    await assert.rejects(jsonLinesSink(path, { purgeStep: 0.5 }), ValidationError);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
