@@ -31,8 +31,7 @@ const { values: flags } = parseArgs({
     svg: { type: "string" },
   },
 });
-const { by } = flags;
-if (by !== "files" && by !== "link") throw new Error(`--by must be files or link, not ${by}`);
+const by = wayOf(flags.by);
 const stop = new AbortController();
 Deno.addSignalListener("SIGINT", () => stop.abort(new Error("interrupted")));
 const seeds = flags.seeds.split(",").map(Number);
@@ -91,6 +90,11 @@ async function runSeed(seed: number, folder: string): Promise<number[]> {
       `${fromTo(lookUps)}, ${((performance.now() - began) / 1000).toFixed(0)} s`,
   );
   return curve;
+}
+
+function wayOf(by: string): "files" | "link" {
+  if (by === "files" || by === "link") return by;
+  throw new Error(`--by must be files or link, not ${by}`);
 }
 
 function say(line: string): void {

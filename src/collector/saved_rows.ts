@@ -3,13 +3,11 @@ import { openSource } from "../internal/byte_source.ts";
 import { isCount, isRecord, parseRecord } from "../internal/json.ts";
 import { findLines } from "../internal/line_index.ts";
 import { asPermissionError } from "../internal/permission.ts";
-import { writeAll } from "../internal/write_all.ts";
+import { writeLines } from "../internal/write_all.ts";
 import type { RolloutRow } from "./row.ts";
 
 /** Name and version of the form of the first line. */
 const SAVED_ROWS_SCHEMA = "sglang-rl.rows/1";
-/** Characters that are written at once. */
-const WRITTEN_AT_ONCE = 1 << 20;
 /** Longest line: a row of some ten million ids. */
 const LONGEST_LINE_BYTES = 2 ** 28;
 /** Lines that are read at once. */
@@ -37,19 +35,7 @@ export async function writeRows(
     {
       using file = await Deno.open(part, { write: true, create: true, truncate: true });
       const head = { schema: SAVED_ROWS_SCHEMA, rows: rows.length, added };
-      let held = [JSON.stringify(head)];
-      let length = 0;
-      for (const row of rows) {
-        const line = lineOf(row);
-        held.push(line);
-        length += line.length;
-        if (length < WRITTEN_AT_ONCE) continue;
-        signal?.throwIfAborted();
-        await writeAll(file, new TextEncoder().encode(`${held.join("\n")}\n`));
-        held = [];
-        length = 0;
-      }
-      if (held.length > 0) await writeAll(file, new TextEncoder().encode(`${held.join("\n")}\n`));
+      await writeLines(file, savedLines(head, rows), { signal });
     }
     await Deno.rename(part, path);
   } catch (error) {
@@ -112,6 +98,11 @@ const lists = {
   logProbs: Float32Array,
   tokenVersions: Int32Array,
 } as const;
+
+function* savedLines(head: object, rows: readonly RolloutRow[]): Generator<string, void, void> {
+  yield `${JSON.stringify(head)}\n`;
+  for (const row of rows) yield `${lineOf(row)}\n`;
+}
 
 function lineOf(row: RolloutRow): string {
   const { routedExperts } = row;

@@ -1,6 +1,6 @@
 import { ValidationError } from "../../errors.ts";
 import { asPermissionError } from "../../internal/permission.ts";
-import { writeAll } from "../../internal/write_all.ts";
+import { writeLines } from "../../internal/write_all.ts";
 import { rowLine } from "../../rollout_file/row_line.ts";
 import type { RolloutBatch } from "../batch.ts";
 import type { RolloutRow } from "../row.ts";
@@ -9,8 +9,6 @@ export { ROLLOUT_SCHEMA } from "../../rollout_file/record.ts";
 
 /** Longest text of {@linkcode toJsonLines}: a text of V8 has at most 2^29 - 24 characters. */
 const LONGEST_TEXT = 2 ** 29 - 24;
-/** Characters that are written to a file at once. */
-const WRITTEN_AT_ONCE = 1 << 20;
 
 /**
  * A batch as JSON lines, one text for each row: one object, in the batch's order, with the names of
@@ -77,27 +75,10 @@ export async function writeJsonLines(
       append,
       truncate: !append,
     });
-    for (const text of inPieces(jsonLines(batch))) {
-      signal?.throwIfAborted();
-      await writeAll(file, new TextEncoder().encode(text));
-    }
+    await writeLines(file, jsonLines(batch), { signal });
   } catch (error) {
     throw asPermissionError(error, `--allow-write=${path}`, `write ${path}`);
   }
-}
-
-function* inPieces(lines: Iterable<string>): Generator<string, void, void> {
-  let held: string[] = [];
-  let length = 0;
-  for (const line of lines) {
-    held.push(line);
-    length += line.length;
-    if (length < WRITTEN_AT_ONCE) continue;
-    yield held.join("");
-    held = [];
-    length = 0;
-  }
-  yield held.join("");
 }
 
 function toLine(batch: RolloutBatch, row: RolloutRow, names: readonly string[]): string {

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { trainGrpo } from "../../../examples/grpo/loop.ts";
 import { trainWithPython } from "../../../examples/python_trainer/loop.ts";
 import { mean } from "../../../examples/evolution_strategies/curve.ts";
 import { type Environment, EnvironmentPool } from "../../../src/collector/environments/mod.ts";
@@ -51,6 +52,32 @@ Deno.test("the collector on real servers", async (t) => {
       }
     },
   );
+  await servers.restore();
+
+  await t.step("GRPO learns to call a tool, its rows and weights over the link", async () => {
+    const runFolder = await Deno.makeTempDir();
+    try {
+      const steps = await Array.fromAsync(trainGrpo({
+        // 0.5.16 takes longer to flush its cache.
+        engine: servers.engines[versions.indexOf("0.5.23")]!,
+        checkpoint: modelPath("tiny"),
+        python: pythonOf(),
+        runFolder,
+        steps: 20,
+        by: "link",
+      }));
+      assert.equal(steps.length, 20);
+      // Server and trainer compute the same of weights that they share.
+      assert.ok(steps[0]!.k3 < 1e-5, `k3 is ${steps[0]!.k3}`);
+      for (const name of ["reward", "lookedUp"] as const) {
+        const values = steps.map((step) => step[name]);
+        const [first, last] = [mean(values.slice(0, 5)), mean(values.slice(-5))];
+        assert.ok(last > 1.3 * first, `${name} went from ${first} to ${last}`);
+      }
+    } finally {
+      await Deno.remove(runFolder, { recursive: true });
+    }
+  });
   await servers.restore();
 
   await t.step("evolution strategies climb on a real server by gloo", async () => {

@@ -8,8 +8,10 @@ import {
   LLMCollector,
   type LLMCollectorOptions,
   PolicyVersion,
+  ReplayBuffer,
 } from "../../../src/collector/mod.ts";
 import { StateError, ValidationError } from "../../../src/errors.ts";
+import type { Message } from "../../../src/policy/message.ts";
 import { readLines } from "../../../src/internal/lines.ts";
 import { readRollout } from "../../../src/rollout_file/mod.ts";
 import { FakeClock } from "../../_support/clock.ts";
@@ -19,10 +21,12 @@ import { countingEnvironment, fakePolicy } from "./_fakes.ts";
 const TASKS = 60;
 const program = fileURLToPath(new URL("./_killed_run.ts", import.meta.url));
 
+type Way = "file" | "buffer";
+
 /** Starts the run and kills it after so many of its words; tells whether it came to its end. */
-async function runAndKill(folder: string, words: number): Promise<boolean> {
+async function runAndKill(folder: string, way: Way, words: number): Promise<boolean> {
   const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--no-check", program, folder],
+    args: ["run", "-A", "--no-check", program, folder, way],
     stdin: "piped",
     stdout: "piped",
     stderr: "inherit",
@@ -42,35 +46,58 @@ async function runAndKill(folder: string, words: number): Promise<boolean> {
   return success && last === "end";
 }
 
-Deno.test("a run that is killed ten times at random and goes on gives each task exactly once", async () => {
+/** The rows that a run left which was killed ten times and then came to its end. */
+async function rowsOfKilledRun(
+  folder: string,
+  way: Way,
+): Promise<{ question: string; group: number; member: number }[]> {
   const random = seeded(5);
-  const folder = await Deno.makeTempDir();
-  try {
-    const tasks = Array.from(
-      { length: TASKS },
-      (_, i) => JSON.stringify({ question: `task ${i}` }),
-    );
-    await Deno.writeTextFile(join(folder, "tasks.jsonl"), tasks.join("\n"));
-    for (let kills = 0; kills < 10; kills++) {
-      assert.equal(await runAndKill(folder, 2 + Math.floor(random() * 12)), false);
-    }
-    assert.equal(await runAndKill(folder, Infinity), true);
-    const counts = new Map<string, number>();
-    const members = new Set<string>();
-    await using file = await readRollout(join(folder, "rows.jsonl"));
-    for await (const { messages, group, member } of file) {
-      const question = String(messages![0]!.content);
-      counts.set(question, (counts.get(question) ?? 0) + 1);
-      members.add(`${group}/${member}`);
-    }
-    // Two epochs of groups of two.
-    assert.equal(file.length, TASKS * 2 * 2);
-    assert.equal(members.size, file.length);
-    assert.deepEqual([...counts.values()], Array.from({ length: TASKS }, () => 4));
-  } finally {
-    await Deno.remove(folder, { recursive: true });
+  const tasks = Array.from({ length: TASKS }, (_, i) => JSON.stringify({ question: `task ${i}` }));
+  await Deno.writeTextFile(join(folder, "tasks.jsonl"), tasks.join("\n"));
+  for (let kills = 0; kills < 10; kills++) {
+    assert.equal(await runAndKill(folder, way, 2 + Math.floor(random() * 12)), false);
   }
-});
+  assert.equal(await runAndKill(folder, way, Infinity), true);
+  const questionOf = (messages: readonly Message[]) => String(messages[0]!.content);
+  if (way === "file") {
+    await using file = await readRollout(join(folder, "rows.jsonl"));
+    return (await Array.fromAsync(file)).map(({ messages, group, member }) => ({
+      question: questionOf(messages!),
+      group,
+      member,
+    }));
+  }
+  const buffer = new ReplayBuffer({ capacity: 10_000 });
+  const state = JSON.parse(await Deno.readTextFile(join(folder, "state.json")));
+  await buffer.restore(join(folder, state.buffer));
+  return buffer.sample(buffer.length).map(({ messages, group, member }) => ({
+    question: questionOf(messages),
+    group,
+    member,
+  }));
+}
+
+for (
+  const [way, words] of [["file", "rows in a file"], ["buffer", "a saved replay buffer"]] as const
+) {
+  Deno.test(`a run with ${words} that is killed ten times at random has each task exactly once`, async () => {
+    const folder = await Deno.makeTempDir();
+    try {
+      const rows = await rowsOfKilledRun(folder, way);
+      const counts = new Map<string, number>();
+      for (const { question } of rows) counts.set(question, (counts.get(question) ?? 0) + 1);
+      // Two epochs of groups of two.
+      assert.equal(rows.length, TASKS * 2 * 2);
+      assert.equal(
+        new Set(rows.map(({ group, member }) => `${group}/${member}`)).size,
+        rows.length,
+      );
+      assert.deepEqual([...counts.values()], Array.from({ length: TASKS }, () => 4));
+    } finally {
+      await Deno.remove(folder, { recursive: true });
+    }
+  });
+}
 
 Deno.test("wherever a run stops, it and those after it give each dialog once and count all", async () => {
   await fc.assert(
