@@ -1,6 +1,6 @@
 /** Calls to the control endpoint of a `serve` on this machine. */
 import type { ControlledServer, SyncedFleet } from "../fleet/mod.ts";
-import { HttpError, PermissionError, UnreachableError } from "../errors.ts";
+import { HttpError, PermissionError, TimeoutError, UnreachableError } from "../errors.ts";
 import { HttpPool, type HttpRequest } from "../http/mod.ts";
 import { systemClock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
@@ -32,6 +32,31 @@ export async function controlledFleet(call: ControlCall): Promise<ControlledFlee
   return await ask(call, "GET", "/fleet");
 }
 
+/** Longest wait for a fleet that nobody may be asked for. */
+const LOOK_TIMEOUT_MS = 2_000;
+
+/** The same, where nobody there, or nobody who may be asked, is no error: `undefined`. */
+export async function fleetIfThere(call: ControlCall): Promise<ControlledFleet | undefined> {
+  if (!mayCall(call.url)) return undefined;
+  try {
+    return await controlledFleet({ timeoutMs: LOOK_TIMEOUT_MS, ...call });
+  } catch (error) {
+    if (isNobody(error)) return undefined;
+    throw error;
+  }
+}
+
+/** Without the permission Deno would ask in the terminal, for what most do not need. */
+function mayCall(url: string): boolean {
+  const { host } = new URL(url);
+  return Deno.permissions.querySync({ name: "net", host }).state === "granted";
+}
+
+function isNobody(error: unknown): boolean {
+  return error instanceof UnreachableError || error instanceof PermissionError ||
+    error instanceof HttpError || error instanceof TimeoutError;
+}
+
 /** All that has a process: the servers, and the router where there is one. */
 export function membersOf({ servers, router }: ControlledFleet): readonly ControlledServer[] {
   return router === null ? servers : [...servers, router];
@@ -56,19 +81,14 @@ export async function tellSynced(
   call: ControlCall,
   sync: SyncedFleet,
 ): Promise<readonly ControlledServer[]> {
-  // Without the permission Deno would ask in the terminal, for what most do not need.
-  const { host } = new URL(call.url);
-  if (Deno.permissions.querySync({ name: "net", host }).state !== "granted") return [];
   const isSynced = ({ url }: ControlledServer) => sync.servers.includes(url);
+  const fleet = await fleetIfThere(call);
+  if (fleet === undefined || !fleet.servers.some(isSynced)) return [];
   try {
-    const { servers } = await controlledFleet({ ...call, timeoutMs: 2_000 });
-    if (!servers.some(isSynced)) return [];
     const told = await ask({ ...call, timeoutMs: 10_000 }, "POST", "/synced", { ...sync });
     return told.servers.filter((server) => !isSynced(server));
   } catch (error) {
-    const isNobody = error instanceof UnreachableError || error instanceof PermissionError ||
-      error instanceof HttpError;
-    if (isNobody) return [];
+    if (isNobody(error)) return [];
     throw error;
   }
 }

@@ -1,5 +1,6 @@
 /** What each server of a fleet says about itself, for `status` and `metrics`. */
 import type { SGLangClient } from "../client/mod.ts";
+import type { SupervisedServer } from "../fleet/mod.ts";
 import { PermissionError } from "../errors.ts";
 
 /** State of one server. */
@@ -7,6 +8,12 @@ export interface ServerStatus {
   readonly server: string;
   /** `ready`; `not generating` when it answers but a generation does not pass; `unreachable`. */
   readonly health: "ready" | "not generating" | "unreachable";
+  /** Where it stands for the `serve` that started it, such as `stale`; `null` without one. */
+  readonly state: string | null;
+  /** Why it stands there. */
+  readonly reason: string | null;
+  /** Whether somebody took it out of rotation. */
+  readonly isDrained: boolean | null;
   readonly sglang: string | null;
   /** Where the weights came from last, as the server tells it: a checkpoint, or the first model. */
   readonly checkpoint: string | null;
@@ -26,6 +33,7 @@ const infoTimeoutMs = 3000;
 export function lookAt(
   clients: readonly SGLangClient[],
   signal: AbortSignal,
+  supervised: readonly SupervisedServer[] = [],
 ): Promise<ServerStatus[]> {
   return Promise.all(clients.map(async (client) => {
     const short = { timeoutMs: infoTimeoutMs, signal };
@@ -35,9 +43,13 @@ export function lookAt(
       client.load(short).catch(nullUnlessDenied),
       client.health({ timeoutMs: healthTimeoutMs, signal }).catch(nullUnlessDenied),
     ]);
+    const told = supervised.find(({ url }) => url === client.url);
     return {
       server: client.url,
       health: isHealthy ? "ready" : info === null ? "unreachable" : "not generating",
+      state: told?.state ?? null,
+      reason: told?.reason ?? null,
+      isDrained: told?.isDrained ?? null,
       sglang: info?.version ?? null,
       checkpoint: model?.modelPath ?? null,
       weightVersion: model?.weightVersion ?? null,

@@ -2,10 +2,13 @@ import type { Command } from "commander";
 import { SGLangClient } from "../../client/mod.ts";
 import { sleep } from "../../internal/deadline.ts";
 import { type ExitCode, exitCodes } from "../exit_codes.ts";
+import type { ControlledServer } from "../../fleet/mod.ts";
+import { defaultControlPort, fleetIfThere, membersOf } from "../control_client.ts";
 import {
   accessOf,
   addFleetOptions,
   type FleetOptions,
+  keysOf,
   numberFrom,
   serverUrls,
 } from "../fleet_options.ts";
@@ -18,6 +21,7 @@ import { textTable } from "../table.ts";
 interface Options extends FleetOptions {
   readonly watch?: boolean | undefined;
   readonly interval: number;
+  readonly control: string;
   readonly json?: boolean | undefined;
 }
 
@@ -27,7 +31,9 @@ Examples:
   sglang-rl status -r http://127.0.0.1:30010 --watch --interval 2
   sglang-rl status -s http://127.0.0.1:30000 --json | jq .health
 
-The exit code is 3 when a server is not ready.`;
+For servers of a serve on this machine "state" is where they stand there: starting, healthy, suspect,
+dead, restarting, stale (waits for the fleet's weights) or retired; with the router's address those
+that it does not have are listed too. The exit code is 3 when a server is not ready.`;
 
 /** Adds `status`. */
 export function addStatus(program: Command, { io, exitWith }: CommandContext): void {
@@ -37,6 +43,11 @@ export function addStatus(program: Command, { io, exitWith }: CommandContext): v
   )
     .option("-w, --watch", "keep the table up to date until Ctrl-C")
     .option("--interval <seconds>", "pause between two looks", numberFrom(0.1), 1)
+    .option(
+      "--control <url>",
+      "control endpoint of a serve, which tells the state of its servers",
+      `http://127.0.0.1:${defaultControlPort}`,
+    )
     .option("--json", "one JSON object on a line for each server")
     .addHelpText("after", examples)
     .action(async (options: Options) => exitWith(await status(options, io)));
@@ -44,13 +55,21 @@ export function addStatus(program: Command, { io, exitWith }: CommandContext): v
 
 async function status(options: Options, io: CliIo): Promise<ExitCode> {
   await using stack = new AsyncDisposableStack();
-  const clients = (await serverUrls(options, io)).map((url) =>
-    stack.use(new SGLangClient({ url, ...accessOf(options, io) }))
-  );
+  const clients: SGLangClient[] = [];
+  const named = await serverUrls(options, io);
   // A terminal shows one table that changes; a file gets one after the other.
   const isRedrawn = options.watch === true && io.isOutTerminal === true && !options.json;
   for (;;) {
-    const fleet = await lookAt(clients, io.signal);
+    const supervised = await supervisedOf(options, io);
+    const urls =
+      supervised.length === 0 || options.router === undefined || options.server.length > 0
+        ? named
+        : [...new Set([...named, ...supervised.map(({ url }) => url)])];
+    for (const url of urls) {
+      if (clients.some((client) => client.url === url)) continue;
+      clients.push(stack.use(new SGLangClient({ url, ...accessOf(options, io) })));
+    }
+    const fleet = await lookAt(clients, io.signal, supervised);
     const text = render(fleet, options, io);
     io.out(isRedrawn ? frame(text, io) : text);
     if (!options.watch) {
@@ -61,11 +80,25 @@ async function status(options: Options, io: CliIo): Promise<ExitCode> {
   }
 }
 
+/** The servers of the serve that those asked for are of, as it has them; else none. */
+async function supervisedOf(options: Options, io: CliIo): Promise<readonly ControlledServer[]> {
+  const { apiKey, adminApiKey } = keysOf(options, io);
+  const call = { url: options.control, key: adminApiKey ?? apiKey, signal: io.signal };
+  const fleet = await fleetIfThere(call);
+  if (fleet === undefined) return [];
+  const { server } = options;
+  const router = options.router?.replace(/\/+$/, "");
+  const isOfThese = membersOf(fleet).some(({ url }) => url === router || server.includes(url));
+  return isOfThese ? fleet.servers : [];
+}
+
 function render(fleet: readonly ServerStatus[], options: Options, io: CliIo): string {
   if (options.json) return fleet.map(jsonLine).join("");
+  const isSupervised = fleet.some(({ state }) => state !== null);
   const header = [
     "server",
     "health",
+    ...(isSupervised ? ["state"] : []),
     "sglang",
     "weights",
     "running",
@@ -78,6 +111,7 @@ function render(fleet: readonly ServerStatus[], options: Options, io: CliIo): st
   const rows = fleet.map((one) => [
     one.server,
     one.health,
+    ...(isSupervised ? [one.isDrained ? `${one.state}, drained` : one.state] : []),
     one.sglang,
     one.weightVersion,
     one.running,

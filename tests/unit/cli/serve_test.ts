@@ -128,6 +128,15 @@ Deno.test("serve outlives a replica: killed with -9 it is back with the synced w
   assert.equal(drained.code, 0, drained.err);
   const [told] = jsonLines(drained.out);
   assert.deepEqual({ server: told!.server, url: told!.url }, { server: victim, url: undefined });
+  const seen = await order("status", "-s", servers.join(","), "--json");
+  assert.deepEqual(
+    jsonLines(seen.out).map((one) => [one.state, one.reason, one.is_drained]),
+    [["stale", "it is drained", true], ["healthy", "it is new", false]],
+  );
+  assert.match(
+    (await order("status", "-s", servers.join(","))).out,
+    / stale, drained .*\n.* healthy /,
+  );
   const last = await order("drain", other);
   assert.deepEqual([last.code, last.err], [1, `error: ${other} is the last server that serves\n`]);
   const needed = await order("restart", other);
