@@ -5,8 +5,9 @@ import {
   tensorSizeBytes,
   toSafetensorsName,
 } from "./dtype.ts";
+import { inBrief } from "../internal/brief.ts";
 import { isRecord } from "../internal/json.ts";
-import { parseStrictJson } from "./json.ts";
+import { decodeJson, entriesOf, namedTwice, parseValue } from "./json.ts";
 
 /**
  * The layout of a safetensors file: a u64 length (little-endian), that many bytes of JSON, then the
@@ -20,6 +21,12 @@ import { parseStrictJson } from "./json.ts";
 export const MAX_HEADER_BYTES = 100_000_000;
 /** What is read unless more is asked for: some 200,000 tensors in one file. */
 export const DEFAULT_HEADER_BYTES = 16 * 2 ** 20;
+/** Most tensors of a checkpoint, over all its files; the largest models have some 150,000. */
+export const DEFAULT_TENSORS = 300_000;
+/** Longest description of one tensor; 64 dimensions take some 1,500 characters. */
+const MAX_ENTRY_CHARACTERS = 64 * 1024;
+/** Most entries of `__metadata__`, which mostly has a handful. */
+const MAX_METADATA = 10_000;
 /** Most dimensions of a tensor, as in PyTorch and numpy. */
 const MAX_DIMENSIONS = 64;
 /** Bytes of the length field before the header. */
@@ -69,22 +76,42 @@ export function parseHeaderLength(
  * Reads and validates a header.
  *
  * @throws {CheckpointError} Does not name the file.
+ * @throws {LimitError} It has more than `maxTensors`; does not name the file.
  */
-export function parseHeader(header: Uint8Array, fileBytes: number): Header {
-  const json = parseStrictJson(header, "header");
+export function parseHeader(
+  header: Uint8Array,
+  fileBytes: number,
+  maxTensors = DEFAULT_TENSORS,
+): Header {
   const dataOffset = LENGTH_FIELD_BYTES + header.length;
-  // One by one: with hundreds of thousands a copy of the object takes more than all tensors.
-  const tensors = Object.keys(json).filter((name) => name !== "__metadata__")
-    .map((name) => parseEntry(name, json[name], dataOffset));
+  const tensors: TensorPlace[] = [];
+  const names = new Set<string>();
+  let metadata: Record<string, string> = {};
+  for (const [name, text] of entriesOf(decodeJson(header, "header"), "header")) {
+    if (names.has(name)) throw namedTwice("header", name);
+    if (names.size > maxTensors) throw tooManyTensors(maxTensors);
+    names.add(name);
+    if (name === "__metadata__") metadata = parseMetadata(text);
+    else tensors.push(parseEntry(name, text, dataOffset));
+  }
   tensors.sort((a, b) => a.byteOffset - b.byteOffset || a.byteLength - b.byteLength);
   checkLayout(tensors, { dataOffset, fileBytes });
-  return {
-    tensors,
-    metadata: parseMetadata(json.__metadata__ === undefined ? {} : json.__metadata__),
-  };
+  return { tensors, metadata };
 }
 
-function parseEntry(name: string, entry: unknown, dataOffset: number): TensorPlace {
+/** The error for a checkpoint of too many tensors. */
+export function tooManyTensors(max: number): LimitError {
+  return new LimitError(`more tensors than maxTensors, ${max}`, { limit: "maxTensors", max });
+}
+
+function parseEntry(fullName: string, text: string, dataOffset: number): TensorPlace {
+  const name = inBrief(fullName, 300).slice(1, -1);
+  if (text.length > MAX_ENTRY_CHARACTERS) {
+    throw new CheckpointError(
+      `tensor "${name}" is described by ${text.length} characters, limit ${MAX_ENTRY_CHARACTERS}`,
+    );
+  }
+  const entry = parseValue(text, `tensor "${name}"`);
   if (!isRecord(entry)) throw new CheckpointError(`tensor "${name}" is described by no object`);
   const { dtype, shape, data_offsets: offsets } = entry;
   if (typeof dtype !== "string") throw new CheckpointError(`tensor "${name}" has no dtype`);
@@ -94,7 +121,7 @@ function parseEntry(name: string, entry: unknown, dataOffset: number): TensorPla
   }
   const [start, end] = offsets as [number, number];
   try {
-    const info: TensorInfo = { name, dtype: fromSafetensorsName(dtype), shape };
+    const info: TensorInfo = { name: fullName, dtype: fromSafetensorsName(dtype), shape };
     const expected = tensorSizeBytes(info);
     if (end - start === expected) {
       return { ...info, byteOffset: dataOffset + start, byteLength: expected };
@@ -116,11 +143,13 @@ function checkLayout(
   let end = file.dataOffset;
   for (const tensor of tensors) {
     if (tensor.byteOffset < end) {
-      throw new CheckpointError(`tensor "${tensor.name}" overlaps the one before it`);
+      throw new CheckpointError(`tensor ${inBrief(tensor.name, 300)} overlaps the one before it`);
     }
     if (tensor.byteOffset > end) {
       throw new CheckpointError(
-        `${tensor.byteOffset - end} bytes before tensor "${tensor.name}" belong to no tensor`,
+        `${tensor.byteOffset - end} bytes before tensor ${
+          inBrief(tensor.name, 300)
+        } belong to no tensor`,
       );
     }
     end += tensor.byteLength;
@@ -133,12 +162,22 @@ function checkLayout(
   );
 }
 
-function parseMetadata(value: unknown): Record<string, string> {
-  if (!isRecord(value)) throw new CheckpointError("__metadata__ is no object");
-  const entries = Object.entries(value).map(([key, text]): [string, string] => {
-    if (typeof text === "string") return [key, text];
-    throw new CheckpointError(`__metadata__ entry "${key}" is no string`);
-  });
+function parseMetadata(json: string): Record<string, string> {
+  if (!json.startsWith("{")) throw new CheckpointError("__metadata__ is no object");
+  const entries = new Map<string, string>();
+  for (const [name, text] of entriesOf(json, "__metadata__")) {
+    if (entries.has(name)) throw namedTwice("header", name);
+    if (entries.size === MAX_METADATA) {
+      throw new LimitError(`__metadata__ has more than ${MAX_METADATA} entries`, {
+        limit: "metadataEntries",
+        max: MAX_METADATA,
+      });
+    }
+    if (!text.startsWith('"')) {
+      throw new CheckpointError(`__metadata__ entry ${inBrief(name)} is no string`);
+    }
+    entries.set(name, parseValue(text, "__metadata__") as string);
+  }
   return Object.fromEntries(entries);
 }
 

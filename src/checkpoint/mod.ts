@@ -23,6 +23,7 @@ export {
   toSafetensorsName,
 } from "./dtype.ts";
 export type { TensorPlace } from "./header.ts";
+export type { CheckpointLimits } from "./locate.ts";
 export {
   type Checkpoint,
   type CheckpointTensor,

@@ -1,14 +1,17 @@
 import { CheckpointError, LimitError, SGLangError, ValidationError } from "../errors.ts";
+import { forEachAtOnce } from "../internal/at_once.ts";
 import { nearestName } from "../internal/suggest.ts";
-import { FilePool } from "./file_pool.ts";
+import { FilePool, READS_AT_ONCE } from "./file_pool.ts";
 import {
+  DEFAULT_TENSORS,
   type Header,
   LENGTH_FIELD_BYTES,
   parseHeader,
   parseHeaderLength,
   type TensorPlace,
+  tooManyTensors,
 } from "./header.ts";
-import { locateFiles } from "./locate.ts";
+import { type CheckpointFiles, type CheckpointLimits, locateFiles } from "./locate.ts";
 
 /** A tensor of a checkpoint and where its bytes lie. */
 export interface CheckpointTensor extends TensorPlace {
@@ -23,10 +26,7 @@ export interface ReadOptions {
 }
 
 /** Options of {@linkcode openCheckpoint}. */
-export interface OpenOptions extends ReadOptions {
-  /** Longest header of a file, at most 100,000,000 bytes as in safetensors. Default 16 MiB. */
-  readonly maxHeaderBytes?: number | undefined;
-}
+export interface OpenOptions extends ReadOptions, CheckpointLimits {}
 
 /** An open checkpoint: all headers are read and checked, no tensor is. See {@linkcode openCheckpoint}. */
 export interface Checkpoint extends AsyncDisposable {
@@ -68,7 +68,7 @@ export interface Checkpoint extends AsyncDisposable {
  *
  * Needs `--allow-read` for the path.
  *
- * Where something is larger than its limit it throws a `LimitError`. A file that changes after it
+ * Where something is larger than its limit ({@linkcode CheckpointLimits}) it throws a `LimitError`. A file that changes after it
  * was opened is refused when it is opened again; call `confirmUnchanged()` after the last read,
  * because one may be written to in place meanwhile.
  *
@@ -87,14 +87,12 @@ export interface Checkpoint extends AsyncDisposable {
  * ```
  */
 export async function openCheckpoint(path: string, options: OpenOptions = {}): Promise<Checkpoint> {
-  const { files, weightMap } = await locateFiles(path, options.signal);
+  const { files, weightMap } = await locateFiles(path, options);
   const pool = new FilePool();
   try {
-    const headers = await allOrFirstError(
-      files.map(async (file) => ({ file, header: await readHeader(pool, file, options) })),
-    );
+    const headers = await readHeaders(pool, { files, weightMap }, options);
     const tensors = joinTensors(headers, weightMap);
-    const metadata = Object.assign({}, ...headers.map(({ header }) => header.metadata));
+    const metadata = Object.assign({}, ...headers.map(({ metadata }) => metadata));
     return new OpenCheckpoint({ path, pool, tensors, metadata });
   } catch (error) {
     pool.close();
@@ -173,10 +171,41 @@ class OpenCheckpoint implements Checkpoint {
   }
 }
 
+/** What counts of the headers of all files, in the order of the files. */
+async function readHeaders(
+  pool: FilePool,
+  { files, weightMap }: CheckpointFiles,
+  options: OpenOptions,
+): Promise<FileHeader[]> {
+  const { signal, maxTensors = DEFAULT_TENSORS } = options;
+  const headers: FileHeader[] = [];
+  let count = 0;
+  await forEachAtOnce(files.entries(), { limit: READS_AT_ONCE, signal }, async (entry, signal) => {
+    const [index, file] = entry;
+    const { tensors, metadata } = await readHeader(pool, file, {
+      ...options,
+      signal,
+      maxTensors: maxTensors - count,
+    });
+    count += tensors.length;
+    if (count > maxTensors) throw named(file, tooManyTensors(maxTensors));
+    // Of a thousand names of one file, only what is meant to be read there is kept.
+    const own = weightMap === null
+      ? tensors
+      : tensors.filter(({ name }) => (weightMap.get(name) ?? file) === file);
+    headers[index] = { file, tensors: own, metadata };
+  });
+  return headers;
+}
+
+interface FileHeader extends Header {
+  readonly file: string;
+}
+
 async function readHeader(
   pool: FilePool,
   file: string,
-  { signal, maxHeaderBytes }: OpenOptions,
+  { signal, maxHeaderBytes, maxTensors }: OpenOptions,
 ): Promise<Header> {
   const { size } = await pool.stat(file, signal);
   try {
@@ -187,33 +216,27 @@ async function readHeader(
     await pool.read(file, field, { position: 0, signal });
     const header = new Uint8Array(parseHeaderLength(field, size, maxHeaderBytes));
     await pool.read(file, header, { position: LENGTH_FIELD_BYTES, signal });
-    return parseHeader(header, size);
+    return parseHeader(header, size, maxTensors);
   } catch (error) {
     if (!(error instanceof SGLangError) || error.message.startsWith(file)) throw error;
-    if (error instanceof LimitError) {
-      const { limit, max } = error;
-      throw new LimitError(`${file}: ${error.message}`, { limit, max, cause: error });
-    }
+    if (error instanceof LimitError) throw named(file, error);
     if (error.code !== "checkpoint") throw error;
     throw new CheckpointError(`${file}: ${error.message}`, { cause: error });
   }
 }
 
-/** Like `Promise.all`, but nothing is under way any more when it rejects. */
-async function allOrFirstError<T>(work: ReadonlyArray<Promise<T>>): Promise<T[]> {
-  await Promise.allSettled(work);
-  return await Promise.all(work);
+function named(file: string, error: LimitError): LimitError {
+  const { limit, max } = error;
+  return new LimitError(`${file}: ${error.message}`, { limit, max, cause: error });
 }
 
 function joinTensors(
-  headers: ReadonlyArray<{ file: string; header: Header }>,
+  headers: readonly FileHeader[],
   weightMap: ReadonlyMap<string, string> | null,
 ): Map<string, CheckpointTensor> {
   const tensors = new Map<string, CheckpointTensor>();
-  for (const { file, header } of headers) {
-    for (const tensor of header.tensors) {
-      const owner = weightMap?.get(tensor.name) ?? file;
-      if (owner !== file) continue;
+  for (const { file, tensors: own } of headers) {
+    for (const tensor of own) {
       const other = tensors.get(tensor.name);
       if (other !== undefined) {
         throw new CheckpointError(`tensor "${tensor.name}" is in ${other.file} and in ${file}`);

@@ -73,7 +73,7 @@ export async function publishDelta(
   // What a publisher that was killed left behind.
   await Deno.remove(folder, { recursive: true }).catch(() => {});
   await Deno.mkdir(folder);
-  const { files } = await locateFiles(checkpoint, signal);
+  const { files } = await locateFiles(checkpoint, { signal });
   const published: DeltaFile[] = [];
   for (const file of files) {
     const name = basename(file);

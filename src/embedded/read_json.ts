@@ -1,4 +1,5 @@
 import { CheckpointError } from "../errors.ts";
+import { jsonExcess } from "../internal/json.ts";
 import { isMissingFile, readRegularFile } from "../internal/regular_file.ts";
 
 /** The largest tokenizers have some 30 MiB. */
@@ -26,6 +27,8 @@ export async function readOptionalJson(
     if (isMissingFile(error)) return undefined;
     throw error;
   }
+  const excess = jsonExcess(text);
+  if (excess !== null) throw new CheckpointError(`${path} ${excess}`);
   try {
     const value: unknown = JSON.parse(text);
     if (typeof value === "object" && value !== null) return value as Record<string, unknown>;

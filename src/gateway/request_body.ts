@@ -1,7 +1,7 @@
 import { TimeoutError } from "../errors.ts";
 import type { Clock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
-import { isRecord, isTooDeep } from "../internal/json.ts";
+import { isRecord, jsonExcess } from "../internal/json.ts";
 import { GatewayRefusal, invalid } from "./fault.ts";
 import type { GatewayRequest } from "./http_server.ts";
 
@@ -34,7 +34,8 @@ export async function readBody(
     throw new GatewayRefusal(message, { status: 408, reason: "body_timeout", cause: error });
   }
   if (text.trim() === "") return {};
-  if (isTooDeep(text)) throw invalid("The body is nested too deep");
+  const excess = jsonExcess(text);
+  if (excess !== null) throw invalid(`The body ${excess}`);
   let value: unknown;
   try {
     value = JSON.parse(text);

@@ -55,26 +55,42 @@ export async function lookAt(path: string, options: FileReadOptions): Promise<De
 }
 
 /**
- * Reads a whole regular file of at most `maxBytes`.
+ * Reads a whole regular file of at most `maxBytes`: as many bytes as it says that it has, so that one
+ * that grows while it is read, or one of `/proc`, which tells no size and may never end, is not followed.
  *
  * @throws {LimitError} When it is larger, before anything is read.
+ * @throws {Error} What `refuse` makes: when it is no regular file, or changed while it was read.
  */
 export async function readRegularFile(
   path: string,
   options: FileReadOptions & { readonly limit: string; readonly maxBytes: number },
 ): Promise<Uint8Array<ArrayBuffer>> {
   const { limit, maxBytes: max, signal } = options;
-  const { size } = await lookAtFile(path, options);
-  if (size > max) {
-    throw new LimitError(`${path} has ${size} bytes, more than ${limit}, ${max}`, { limit, max });
-  }
+  await lookAtFile(path, options);
   try {
-    return await Deno.readFile(path, signal === undefined ? {} : { signal });
+    using file = await Deno.open(path);
+    const { size, isFile } = await file.stat();
+    if (!isFile) throw options.refuse(`${path} is no regular file any more`);
+    if (size > max) {
+      throw new LimitError(`${path} has ${size} bytes, more than ${limit}, ${max}`, { limit, max });
+    }
+    const bytes = new Uint8Array(size);
+    for (let filled = 0; filled < size;) {
+      throwIfAborted(signal, `read ${path}`);
+      const reading = file.read(bytes.subarray(filled, filled + READ_BYTES));
+      const length = await (signal === undefined ? reading : orAborted(reading, signal));
+      if (length === null) throw options.refuse(`${path} became shorter while it was read`);
+      filled += length;
+    }
+    return bytes;
   } catch (error) {
     throwIfAborted(signal, `read ${path}`);
     throw asFileError(error, path, options);
   }
 }
+
+/** Bytes that are read at once: between two reads a signal is looked at. */
+const READ_BYTES = 4 * 2 ** 20;
 
 /** Another text once somebody has written to a file or put another in its place. */
 export async function stampOf(path: string): Promise<string> {

@@ -1,5 +1,5 @@
 /** Numbers of JSON that JavaScript cannot hold, or cannot tell apart: `1.0` and 1, whole ones beyond 2^53. */
-import { isTooDeep } from "../internal/json.ts";
+import { jsonExcess } from "../internal/json.ts";
 import { parseJson, PythonFloat } from "./templates/jinja/mod.ts";
 
 const exact = new WeakMap<object, { readonly value: unknown; readonly json: string }>();
@@ -15,7 +15,7 @@ export function tryJson(text: string): { value: unknown } | null {
 
 /** A value of JSON as Python would have it, or `null` when the text is none. */
 export function tryExact(text: string): { value: unknown } | null {
-  if (isTooDeep(text)) return null;
+  if (jsonExcess(text) !== null) return null;
   try {
     return { value: parseJson(text) };
   } catch {

@@ -1,7 +1,8 @@
 import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
 import { join } from "node:path";
-import { PermissionError, SGLangError, ValidationError } from "../errors.ts";
-import { isTooDeep } from "../internal/json.ts";
+import { LimitError, PermissionError, SGLangError, ValidationError } from "../errors.ts";
+import { throwIfAborted } from "../internal/deadline.ts";
+import { jsonExcess } from "../internal/json.ts";
 import { asPermissionError } from "../internal/permission.ts";
 import { isMissingFile, readRegularFile } from "../internal/regular_file.ts";
 import { messageOf } from "../internal/thrown.ts";
@@ -12,6 +13,8 @@ import type { DecodeOptions, EncodeOptions, SpecialTokens, Tokenizer } from "./t
 
 /** Longest file of a tokenizer; the largest have some 30 MiB. */
 const MAX_FILE_BYTES = 128 * 2 ** 20;
+/** Most further chat templates of a model, which mostly has none. */
+const MAX_TEMPLATES = 100;
 
 /** The files of a tokenizer, parsed. */
 export interface TokenizerFiles {
@@ -87,11 +90,16 @@ export class LocalTokenizer implements Tokenizer {
    * only the first must be there. Needs `--allow-read` of the folder.
    *
    * @throws {ValidationError} There is no `tokenizer.json`, or a file is not JSON.
+   * @throws {LimitError} A file has more than 128 MiB, or there are more than 100 further templates.
    * @throws {PermissionError} Deno refused to read the folder.
+   * @throws {AbortedError} The signal fired.
    */
-  static async fromFolder(folder: string): Promise<LocalTokenizer> {
+  static async fromFolder(
+    folder: string,
+    { signal }: TokenizerReadOptions = {},
+  ): Promise<LocalTokenizer> {
     const json = async (name: string) => {
-      const text = await readOptional(folder, name);
+      const text = await readOptional(folder, name, signal);
       return text === undefined ? undefined : parsed(text, join(folder, name));
     };
     const [tokenizer, config, generation, template, templateJson, chatTemplates] = await Promise
@@ -99,9 +107,9 @@ export class LocalTokenizer implements Tokenizer {
         json("tokenizer.json"),
         json("tokenizer_config.json"),
         json("generation_config.json"),
-        readOptional(folder, "chat_template.jinja"),
+        readOptional(folder, "chat_template.jinja", signal),
         json("chat_template.json"),
-        readTemplates(folder),
+        readTemplates(folder, signal),
       ]);
     if (tokenizer === undefined) {
       throw new ValidationError(
@@ -185,13 +193,30 @@ export class LocalTokenizer implements Tokenizer {
   }
 }
 
-async function readTemplates(folder: string): Promise<Record<string, string>> {
+/** Options of {@linkcode LocalTokenizer.fromFolder}. */
+export interface TokenizerReadOptions {
+  /** Cancels the reading. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+async function readTemplates(
+  folder: string,
+  signal: AbortSignal | undefined,
+): Promise<Record<string, string>> {
   const templates: Record<string, string> = {};
+  let count = 0;
   const path = join(folder, "additional_chat_templates");
   try {
     for await (const { name } of Deno.readDir(path)) {
+      throwIfAborted(signal, `list ${path}`);
       if (!name.endsWith(".jinja")) continue;
-      const template = await readOptional(path, name);
+      if (++count > MAX_TEMPLATES) {
+        throw new LimitError(`${path} has more than ${MAX_TEMPLATES} templates`, {
+          limit: "templates",
+          max: MAX_TEMPLATES,
+        });
+      }
+      const template = await readOptional(path, name, signal);
       if (template !== undefined) templates[name.slice(0, -".jinja".length)] = template;
     }
   } catch (error) {
@@ -233,13 +258,18 @@ function readTokenizer({ tokenizer: file, config = {}, name }: TokenizerFiles) {
   }
 }
 
-async function readOptional(folder: string, name: string): Promise<string | undefined> {
+async function readOptional(
+  folder: string,
+  name: string,
+  signal: AbortSignal | undefined,
+): Promise<string | undefined> {
   const refuse = (message: string, options?: ErrorOptions) => new ValidationError(message, options);
   try {
     const bytes = await readRegularFile(join(folder, name), {
       refuse,
       limit: "tokenizerBytes",
       maxBytes: MAX_FILE_BYTES,
+      signal,
     });
     return new TextDecoder().decode(bytes);
   } catch (error) {
@@ -253,7 +283,8 @@ async function readOptional(folder: string, name: string): Promise<string | unde
 }
 
 function parsed(json: string, path: string): Record<string, unknown> {
-  if (isTooDeep(json)) throw new ValidationError(`${path} is nested too deep for what it is`);
+  const excess = jsonExcess(json);
+  if (excess !== null) throw new ValidationError(`${path} ${excess}`);
   try {
     return JSON.parse(json);
   } catch (error) {

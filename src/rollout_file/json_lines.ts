@@ -1,6 +1,6 @@
 import { ValidationError } from "../errors.ts";
 import type { ByteSource } from "../internal/byte_source.ts";
-import { isRecord, isTooDeep } from "../internal/json.ts";
+import { isRecord, jsonExcess } from "../internal/json.ts";
 import { findLines, type LineIndex } from "../internal/line_index.ts";
 import { messageOf } from "../internal/thrown.ts";
 import { Fields } from "./fields.ts";
@@ -70,7 +70,8 @@ async function schemaOf(
 }
 
 function parse(line: string, where: string, isLast = false): Record<string, unknown> {
-  if (isTooDeep(line)) throw new ValidationError(`${where} is nested too deep for a row`);
+  const excess = jsonExcess(line);
+  if (excess !== null) throw new ValidationError(`${where} ${excess}`);
   let value: unknown;
   try {
     value = JSON.parse(line);

@@ -8,7 +8,7 @@ import {
 import { type DType, itemSizeBytes } from "../checkpoint/dtype.ts";
 import { CheckpointError, LimitError, ValidationError } from "../errors.ts";
 import type { ByteSource } from "../internal/byte_source.ts";
-import { isRecord, isTooDeep } from "../internal/json.ts";
+import { isRecord, jsonExcess } from "../internal/json.ts";
 import { Fields, isSpans } from "./fields.ts";
 import { columnText, type FurtherColumn, furtherColumns } from "./further_columns.ts";
 import { finishNames, type RolloutRecord, rolloutSchemas, versionOf } from "./record.ts";
@@ -385,7 +385,8 @@ function decode(part: DataView<ArrayBuffer>, where: string): string {
 }
 
 function parse(text: string, where: string): unknown {
-  if (isTooDeep(text)) throw new ValidationError(`${where} is nested too deep`);
+  const excess = jsonExcess(text);
+  if (excess !== null) throw new ValidationError(`${where} ${excess}`);
   try {
     return JSON.parse(text);
   } catch (cause) {

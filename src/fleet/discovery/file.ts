@@ -1,5 +1,5 @@
 import { ValidationError } from "../../errors.ts";
-import { namingPermission } from "../../internal/permission.ts";
+import { readRegularFile } from "../../internal/regular_file.ts";
 import { polling, type PollingOptions, type ServerDiscovery } from "./discovery.ts";
 
 /** Most bytes of a list of servers. */
@@ -24,12 +24,13 @@ export function listedServers(urls: readonly string[]): ServerDiscovery {
  */
 export function serversInFile(path: string, options: PollingOptions = {}): ServerDiscovery {
   return polling(`the file ${path}`, async (signal) => {
-    const text = await namingPermission(
-      `--allow-read=${path}`,
-      `read ${path}`,
-      () => Deno.readTextFile(path, signal === undefined ? {} : { signal }),
-    );
-    if (text.length > LIMIT) throw new ValidationError(`${path} is longer than 1 MiB`);
+    const bytes = await readRegularFile(path, {
+      refuse: (message, options) => new ValidationError(message, options),
+      limit: "serversFileBytes",
+      maxBytes: LIMIT,
+      signal,
+    });
+    const text = new TextDecoder().decode(bytes);
     return text.split("\n").map((line) => line.replace(/#.*/, "").trim()).filter((line) =>
       line !== ""
     ).map(checked);

@@ -1,5 +1,5 @@
 import { READS_AT_ONCE } from "../../checkpoint/file_pool.ts";
-import { locateFiles } from "../../checkpoint/locate.ts";
+import { type CheckpointLimits, locateFiles } from "../../checkpoint/locate.ts";
 import { openCheckpoint } from "../../checkpoint/reader.ts";
 import type { OpenWeightSource, WeightSource } from "./source.ts";
 
@@ -11,7 +11,9 @@ import type { OpenWeightSource, WeightSource } from "./source.ts";
  *
  * Needs `--allow-read` for the path.
  *
+ * @param limits How much is read before any tensor is, for folders that somebody else made.
  * @throws {CheckpointError} When a sync opens it: the files are damaged or incomplete.
+ * @throws {LimitError} When a sync opens it: something is larger than its limit.
  *
  * @example
  * ```ts
@@ -20,12 +22,12 @@ import type { OpenWeightSource, WeightSource } from "./source.ts";
  * const source = safetensors("checkpoints/step-20");
  * ```
  */
-export function safetensors(path: string): WeightSource {
+export function safetensors(path: string, limits: CheckpointLimits = {}): WeightSource {
   return {
     label: `checkpoint ${path}`,
     folder: path.endsWith(".safetensors") || path.endsWith(".json") ? undefined : path,
     async fingerprint({ signal } = {}): Promise<string> {
-      const { files } = await locateFiles(path);
+      const { files } = await locateFiles(path, { ...limits, signal });
       signal?.throwIfAborted();
       const stats = await Promise.all(files.map((file) => Deno.stat(file)));
       return JSON.stringify(
@@ -33,7 +35,7 @@ export function safetensors(path: string): WeightSource {
       );
     },
     async open({ signal } = {}): Promise<OpenWeightSource> {
-      const checkpoint = await openCheckpoint(path, { signal });
+      const checkpoint = await openCheckpoint(path, { ...limits, signal });
       const places = [...checkpoint.tensors.values()];
       return {
         tensors: places.map(({ name, dtype, shape }) => ({ name, dtype, shape })),

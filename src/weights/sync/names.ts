@@ -1,7 +1,9 @@
 import { join } from "node:path";
 import type { DType, TensorInfo } from "../../checkpoint/dtype.ts";
+import { parseStrictJson } from "../../checkpoint/json.ts";
 import { openCheckpoint } from "../../checkpoint/reader.ts";
-import { SGLangError, ValidationError } from "../../errors.ts";
+import { CheckpointError, SGLangError, ValidationError } from "../../errors.ts";
+import { readRegularFile } from "../../internal/regular_file.ts";
 import { nearestName } from "../../internal/suggest.ts";
 import type { FleetServer } from "../fleet/server.ts";
 import type { ResolvedOptions } from "../resolved_options.ts";
@@ -351,18 +353,26 @@ async function readFolder(path: string, signal: AbortSignal | undefined): Promis
   const names = new Map(
     [...checkpoint.tensors.values()].map(({ name, dtype, shape }) => [name, { dtype, shape }]),
   );
-  return { names, isTied: await isHeadTied(path) };
+  return { names, isTied: await isHeadTied(path, signal) };
 }
 
 /** A config is a few kilobytes; more is none. */
 const MAX_CONFIG_BYTES = 1024 * 1024;
 
 /** What a model's `config.json` says; one that cannot be read says nothing, so not tied. */
-async function isHeadTied(folder: string): Promise<boolean> {
+async function isHeadTied(folder: string, signal: AbortSignal | undefined): Promise<boolean> {
   const path = join(folder, "config.json");
   try {
-    if ((await Deno.stat(path)).size > MAX_CONFIG_BYTES) return false;
-    const config = JSON.parse(await Deno.readTextFile(path));
+    const bytes = await readRegularFile(path, {
+      refuse: (message) => new CheckpointError(message),
+      limit: "configBytes",
+      maxBytes: MAX_CONFIG_BYTES,
+      signal,
+    });
+    const config = parseStrictJson(bytes, path) as {
+      text_config?: { tie_word_embeddings?: unknown };
+      tie_word_embeddings?: unknown;
+    };
     return (config?.text_config ?? config)?.tie_word_embeddings === true ||
       config?.tie_word_embeddings === true;
   } catch {

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { openCheckpoint } from "../../../src/checkpoint/mod.ts";
+import { openCheckpoint, type OpenOptions } from "../../../src/checkpoint/mod.ts";
 import { SGLangClient, type SGLangClientOptions } from "../../../src/client/mod.ts";
 import { ReplayBuffer } from "../../../src/collector/mod.ts";
 import {
@@ -73,12 +73,15 @@ function silent(beginning: string): RawHandler {
   };
 }
 
-function inFolder(make: (folder: string) => Promise<unknown>): Fault {
+function inFolder(
+  make: (folder: string) => Promise<unknown>,
+  options?: OpenOptions,
+): Fault {
   return async () => {
     const folder = await Deno.makeTempDir();
     try {
       await make(folder);
-      await using _ = await openCheckpoint(folder);
+      await using _ = await openCheckpoint(folder, options);
       return undefined;
     } catch (error) {
       return error;
@@ -109,6 +112,10 @@ const faults: Readonly<Record<string, Fault>> = {
   "a packed answer": asking(silent(`${OK}content-encoding: gzip\r\n\r\n`), info),
   "JSON that is nested a million times": asking(
     endless(`${OK}content-length: 1000000\r\n\r\n`, "[".repeat(10_000)),
+    info,
+  ),
+  "JSON of a million empty lists": asking(
+    silent(`${OK}content-length: 3000001\r\n\r\n[${"[],".repeat(999_999)}[]]`),
     info,
   ),
   "no answer at all": asking(silent(""), info, { passes: true }),
@@ -149,10 +156,31 @@ const faults: Readonly<Record<string, Fault>> = {
     await file.write(length);
     await file.truncate(90_000_008);
   }),
+  "a header of more tensors than a model has": inFolder((folder) => {
+    const entry = { dtype: "F32", shape: [0], data_offsets: [0, 0] };
+    const header = new TextEncoder().encode(JSON.stringify({ a: entry, b: entry, c: entry }));
+    const length = new Uint8Array(8);
+    new DataView(length.buffer).setBigUint64(0, BigInt(header.length), true);
+    const bytes = new Uint8Array([...length, ...header]);
+    return Deno.writeFile(`${folder}/model.safetensors`, bytes);
+  }, { maxTensors: 2 }),
   "an index of 20,000 files": inFolder((folder) => {
     const names = Array.from({ length: 20_000 }, (_, i) => [`t${i}`, `f${i}.safetensors`]);
     return writeIndex(folder, Object.fromEntries(names));
   }),
+  "an index of more tensors than a model has": inFolder(
+    (folder) => writeIndex(folder, { a: "x.safetensors", b: "x.safetensors" }),
+    { maxTensors: 1 },
+  ),
+  "an index of more bytes than one has": inFolder(
+    (folder) => writeIndex(folder, { a: "x.safetensors" }),
+    { maxIndexBytes: 10 },
+  ),
+  "a folder of more files than a model has": inFolder(async (folder) => {
+    for (let i = 0; i < 3; i++) {
+      await Deno.writeFile(`${folder}/${i}.safetensors`, new Uint8Array());
+    }
+  }, { maxFiles: 2 }),
   "an index that names a file elsewhere": inFolder((folder) =>
     writeIndex(folder, { a: "../../etc/passwd" })
   ),
