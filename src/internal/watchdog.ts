@@ -7,6 +7,8 @@ import { LimitError } from "../errors.ts";
  */
 const key = Symbol.for("sglang-rl.watched");
 const watched = globalThis as unknown as Record<symbol, (() => unknown) | undefined>;
+/** What a timeout of `node:vm` may be. */
+const LONGEST_MS = 2 ** 31 - 1;
 const script = new Script(`globalThis[Symbol.for("sglang-rl.watched")]()`);
 
 /**
@@ -20,7 +22,9 @@ const script = new Script(`globalThis[Symbol.for("sglang-rl.watched")]()`);
 export function withinTime<T>(ms: number, run: () => T, tooLong: () => Error): T {
   watched[key] = run;
   try {
-    return script.runInThisContext({ timeout: Math.max(1, Math.ceil(ms)) }) as T;
+    return script.runInThisContext({
+      timeout: Math.min(Math.max(1, Math.ceil(ms)), LONGEST_MS),
+    }) as T;
   } catch (error) {
     const isStopped = (error as { code?: unknown } | null)?.code === "ERR_SCRIPT_EXECUTION_TIMEOUT";
     throw isStopped ? tooLong() : error;

@@ -1,5 +1,6 @@
 import { ValidationError } from "../../../errors.ts";
 import { type Clock, systemClock } from "../../../internal/clock.ts";
+import { withinTime } from "../../../internal/watchdog.ts";
 
 /**
  * What a template may use while it renders. A template comes from a model folder, so it is a program
@@ -8,32 +9,50 @@ import { type Clock, systemClock } from "../../../internal/clock.ts";
 export interface TemplateLimits {
   /**
    * Steps: one for each expression and statement, one for each 16 characters or entries that an
-   * operation reads or makes, and one for each where it takes them one by one. Default 20 million:
-   * a conversation takes one or two for each of its characters.
+   * operation reads or makes, and one for each where it takes them one by one. Default 10 million and
+   * four for each character that the template is given: a conversation takes one or two for each.
    */
   readonly maxSteps: number;
   /**
-   * Milliseconds of one rendering, which holds this process. Default 1000; a conversation of 400
-   * turns takes some 10. Time in which the system let this process wait for others hardly counts.
+   * Milliseconds of one rendering, which holds this process. Default 500; a conversation of 400
+   * turns takes some 10. Time in which the system let this process wait for others hardly counts, but
+   * after ten times as long the rendering is stopped whatever it waited for.
    */
   readonly maxMs: number;
-  /** Characters of the output, and of any text on the way to it. Default 64 Mi. */
+  /**
+   * Characters of the output, and of any text on the way to it. Default 16 Mi and four for each that
+   * the template is given.
+   */
   readonly maxCharacters: number;
   /** Calls of macros, and loops over themselves, inside each other. Default 100. */
   readonly maxDepth: number;
 }
 
-/** The limits where nothing else is said. */
+/** The limits where nothing else is said, for a template that is given nothing. */
 export const defaultTemplateLimits: TemplateLimits = {
-  maxSteps: 20_000_000,
-  maxMs: 1000,
-  maxCharacters: 64 * 1024 * 1024,
+  maxSteps: 10_000_000,
+  maxMs: 500,
+  maxCharacters: 16 * 1024 * 1024,
   maxDepth: 100,
 };
 
-/** Checks limits and fills in the defaults. */
-export function checkTemplateLimits(limits: Partial<TemplateLimits> = {}): TemplateLimits {
+/** Steps and characters that each character of a conversation adds to the limits. */
+const EACH_CHARACTER = 4;
+/** A rendering is stopped after so many times its `maxMs` by the clock, whatever it waited for. */
+const CLOCK_TIMES = 10;
+
+/**
+ * Checks limits and fills in the defaults.
+ *
+ * @param given Characters that the template is given.
+ */
+export function checkTemplateLimits(
+  limits: Partial<TemplateLimits> = {},
+  given = 0,
+): TemplateLimits {
   const checked: Record<string, number> = { ...defaultTemplateLimits };
+  checked.maxSteps! += EACH_CHARACTER * given;
+  checked.maxCharacters! += EACH_CHARACTER * given;
   for (const [name, value] of Object.entries(limits)) {
     if (value === undefined) continue;
     if (!Object.hasOwn(defaultTemplateLimits, name)) {
@@ -74,6 +93,8 @@ export class Budget {
   #depth = 0;
   /** Steps and time of the last look at the time, and the milliseconds that counted until then. */
   #seenSteps = 0;
+  /** Steps of the look before: an operation is counted before it runs, so its time comes after. */
+  #olderSteps = 0;
   #seenAt: number;
   #ms = 0;
   /** Steps at which to look again. */
@@ -84,6 +105,11 @@ export class Budget {
     this.#clock = clock;
     this.#seenAt = clock.now();
     this.#look = Math.min(STEPS_A_LOOK, limits.maxSteps);
+  }
+
+  /** The limits that it was made with. */
+  get limits(): TemplateLimits {
+    return this.#limits;
   }
 
   /** Steps so far. */
@@ -138,9 +164,10 @@ export class Budget {
     const { maxSteps, maxMs } = this.#limits;
     if (this.#steps > maxSteps) this.#over("maxSteps");
     const now = this.#clock.now();
-    this.#ms += Math.min(now - this.#seenAt, longest(this.#steps - this.#seenSteps));
+    this.#ms += Math.min(now - this.#seenAt, longest(this.#steps - this.#olderSteps));
     if (this.#ms > maxMs) this.#over("maxMs");
     this.#seenAt = now;
+    this.#olderSteps = this.#seenSteps;
     this.#seenSteps = this.#steps;
     this.#look = Math.min(this.#steps + STEPS_A_LOOK, maxSteps);
   }
@@ -154,13 +181,15 @@ let current: Budget | null = null;
 
 /**
  * Runs a rendering, which never waits, with its budget at hand for {@linkcode budgetAtHand}. So what
- * prints, compares and walks values cannot be called without being counted.
+ * prints, compares and walks values cannot be called without being counted; one operation that takes
+ * for ever all the same is stopped by the clock.
  */
 export function withBudget<T>(budget: Budget, run: () => T): T {
   const before = current;
   current = budget;
+  const { maxMs } = budget.limits;
   try {
-    return run();
+    return withinTime(CLOCK_TIMES * maxMs, run, () => new OverBudget("maxMs", maxMs));
   } finally {
     current = before;
   }

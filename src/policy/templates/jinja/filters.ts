@@ -1,5 +1,6 @@
 /** Jinja's filters, with `tojson` as transformers has it. */
 import { Arguments } from "./arguments.ts";
+import { budgetAtHand } from "./budget.ts";
 import { fixed } from "./decimals.ts";
 import { asciiDigits } from "./letter_case.ts";
 import { repr, strip } from "./text.ts";
@@ -102,6 +103,7 @@ function roundInteger(value: bigint, precision: number): bigint {
 }
 
 function readFloat(text: string): number | null {
+  budgetAtHand()?.each(text.length);
   const plain = asciiDigits(strip(text, null, "both"));
   if (/^[+-]?(\d+(_\d+)*(\.(\d+(_\d+)*)?)?|\.\d+(_\d+)*)([eE][+-]?\d+)?$/.test(plain)) {
     return Number(plain.replaceAll("_", ""));
@@ -111,13 +113,19 @@ function readFloat(text: string): number | null {
   return special[2]!.toLowerCase() === "nan" ? NaN : special[1] === "-" ? -Infinity : Infinity;
 }
 
+/** Digits of an integer that are read at most, as in Python. */
+const MAX_DIGITS = 4300;
+
 function readInteger(text: string, base: number): bigint | null {
+  // Each digit goes over all digits before it.
+  const digitCount = Math.min(text.length, MAX_DIGITS);
+  budgetAtHand()?.each(text.length + digitCount + digitCount * digitCount / 1024);
   const plain = asciiDigits(strip(text, null, "both")).toLowerCase();
   const prefix: Readonly<Record<number, string>> = { 2: "0b", 8: "0o", 16: "0x" };
   const digits = /^([+-]?)(0[xob])?([\da-z]+(?:_[\da-z]+)*)$/.exec(plain);
   if (digits !== null && (digits[2] === undefined || digits[2] === prefix[base])) {
     let total = 0n;
-    for (const digit of digits[3]!.replaceAll("_", "").slice(0, 4300)) {
+    for (const digit of digits[3]!.replaceAll("_", "").slice(0, MAX_DIGITS)) {
       const value = parseInt(digit, 36);
       if (!(value < base)) return fromFloat(text);
       total = total * BigInt(base) + BigInt(value);

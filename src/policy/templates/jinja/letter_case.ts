@@ -1,4 +1,5 @@
 /** Upper, lower and title case as Python has them. */
+import { budgetAtHand } from "./budget.ts";
 
 /** Characters whose title case is not their upper case, each before it. */
 const titlePairs = [
@@ -97,7 +98,10 @@ export function caseFold(text: string): string {
 
 /** Decimal digits of any script as those of ASCII. */
 export function asciiDigits(text: string): string {
-  return text.replace(/\p{Nd}/gu, (digit) => {
+  // deno-lint-ignore no-control-regex
+  if (!/[^\x00-\x7f]/.test(text)) return text;
+  budgetAtHand()?.each(10 * text.length);
+  return text.replace(/(?![0-9])\p{Nd}/gu, (digit) => {
     const code = digit.codePointAt(0)!;
     let first = code;
     // Digits stand in tens, without a gap.

@@ -7,7 +7,7 @@ import { checkTemplateLimits, OverBudget, type TemplateLimits } from "./budget.t
 import { type Rendered, runTemplate } from "./interpreter.ts";
 import type { Body } from "./nodes.ts";
 import { parseTemplate } from "./parser.ts";
-import { fromJs, JinjaError } from "./values.ts";
+import { ArgumentsText, fromJs, JinjaError } from "./values.ts";
 
 export {
   checkTemplateLimits,
@@ -29,8 +29,8 @@ export interface JinjaOptions {
   readonly now?: (() => Date) | undefined;
 }
 
-/** Characters of a template's source. */
-const maxSource = 1024 * 1024;
+/** Characters of a template's source; the longest of known models have some 30,000. */
+const maxSource = 256 * 1024;
 
 /** A template, parsed. */
 export class JinjaTemplate {
@@ -65,7 +65,7 @@ export class JinjaTemplate {
       const rendered = runTemplate(this.#body, {
         variables,
         messages: new Set(messages.keys()),
-        limits: checkTemplateLimits(limits),
+        limits: checkTemplateLimits(limits, sizeOf(variables)),
         now,
       });
       const turns = rendered.turns.map((turn) => ({
@@ -75,6 +75,17 @@ export class JinjaTemplate {
       return { ...rendered, turns };
     });
   }
+}
+
+/** Characters and entries of what a template is given. */
+function sizeOf(value: unknown): number {
+  if (typeof value === "string") return value.length;
+  if (value instanceof ArgumentsText) return value.text.length;
+  if (Array.isArray(value)) return value.reduce((sum: number, item) => sum + 1 + sizeOf(item), 0);
+  if (!(value instanceof Map)) return 0;
+  let size = 0;
+  for (const [key, item] of value) size += 1 + sizeOf(key) + sizeOf(item);
+  return size;
 }
 
 /** What is nested too deep for the stack is an error like any other. */

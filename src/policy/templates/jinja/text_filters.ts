@@ -91,6 +91,7 @@ export const textFilters: Readonly<Record<string, Filter>> = {
       );
     }
     const whole = `${value}\n`;
+    tools.budget.each(whole.length);
     let result: string;
     if (isTrue(args.get("blank", false))) {
       const list = splitLines(whole);

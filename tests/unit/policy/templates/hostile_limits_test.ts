@@ -219,3 +219,40 @@ Deno.test("a loop of hours ends by its time, whatever steps it may take", () => 
     (error) => error instanceof TemplateLimitError && error.limit === "maxMs",
   );
 });
+
+Deno.test("an operation that no step was counted for is stopped by the clock", () => {
+  const budget = new Budget({ ...limits, maxMs: 5 });
+  const forever = () => /^(a|a)+$/.test("a".repeat(60) + "b");
+  assert.throws(() => withBudget(budget, forever), (error) => {
+    assert.ok(error instanceof OverBudget && error.limit === "maxMs");
+    return true;
+  });
+  assert.equal(budgetAtHand(), null);
+});
+
+Deno.test("the time of an operation counts that was counted before it ran", () => {
+  let now = 0;
+  const budget = new Budget({ ...limits, maxSteps: Infinity, maxMs: 1000 }, { now: () => now });
+  assert.throws(() => {
+    for (let i = 0; i < 20; i++) {
+      // Each takes 100 ms by what it counts, and by the clock.
+      budget.each(200_000);
+      now += 100;
+    }
+  }, OverBudget);
+});
+
+Deno.test("a long conversation may take more steps and characters than a short one", () => {
+  const template = new JinjaTemplate("{% for m in messages %}{{ m.content|tojson }}{% endfor %}");
+  const content = '"'.repeat(9_000_000);
+  const { text } = template.render({ variables: { messages: [{ content }] } });
+  assert.equal(text.length, 18_000_002);
+  assert.throws(
+    () =>
+      template.render({
+        variables: { messages: [{ content }] },
+        limits: { maxCharacters: 10_000_000 },
+      }),
+    OverBudget,
+  );
+});
