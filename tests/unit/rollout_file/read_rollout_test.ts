@@ -173,7 +173,10 @@ Deno.test("a damaged line names its row and does not cost the others", async () 
     [line.replace('"dialog":4', '"dialog":-4'), /dialog should be a whole number/],
     [line.replace('"done":true,', ""), /line 2: done is missing/],
     [line.replace('"role":"user"', '"role":3'), /messages\[0\] should be a message/],
-    [line.replace('"info":{}', `"info":${"[".repeat(500)}${"]".repeat(500)}`), /nested deeper than 256/],
+    [
+      line.replace('"info":{}', `"info":${"[".repeat(500)}${"]".repeat(500)}`),
+      /nested deeper than 256/,
+    ],
   ];
   for (const [text, reason] of damaged) {
     await using file = await readRollout(bytesOf(`${line.trim()}\n${text.trim()}\n${line}`));
