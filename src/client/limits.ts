@@ -10,7 +10,7 @@ export interface ClientLimits {
   /** Longest answer that is no generation, in bytes. Default 8 MiB. */
   readonly answerBytes?: number | undefined;
   /**
-   * Longest answer of a generation, longest event of a stream, in bytes. Default 8 MiB and what
+   * Longest answer of a generation, longest event of a stream, in bytes. Default 2 MiB and what
    * prompt, `n`, `maxNewTokens` and the log-probabilities that were asked for can need; 512 MiB
    * where hidden states or `extra` fields were asked for.
    */
@@ -39,6 +39,8 @@ export function clientLimits(limits: ClientLimits = {}): ClientLimitSettings {
   };
 }
 
+/** What an answer may have beside its tokens. */
+const BESIDE_BYTES = 2 * MiB;
 /** Generous for every token: id, text, log-probability, in JSON. */
 const TOKEN_BYTES = 512;
 /** The same for one token among the likeliest. */
@@ -72,7 +74,7 @@ export function generateBytes(
   const promptTokens = typeof text === "string" ? 4 * text.length : lengthOf(ids);
   const perToken = TOKEN_BYTES +
     TOP_TOKEN_BYTES * ((typeof top === "number" ? top : 0) + lengthOf(chosen));
-  const needed = 8 * MiB + n * (promptTokens + newTokens) * perToken;
+  const needed = BESIDE_BYTES + n * (promptTokens + newTokens) * perToken;
   const answer = given ?? Math.min(needed, LONGEST_TEXT);
   return { answer, stream: answer + newTokens * EVENT_BYTES };
 }

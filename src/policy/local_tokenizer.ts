@@ -87,7 +87,7 @@ export class LocalTokenizer implements Tokenizer {
   /**
    * Reads `tokenizer.json`, `tokenizer_config.json`, `generation_config.json` and the chat templates
    * (`chat_template.jinja`, `chat_template.json`, `additional_chat_templates/`) of a model folder;
-   * only the first must be there. Needs `--allow-read` of the folder.
+   * only the first must be there. Needs `--allow-read` of the folder. `signal` cancels the reading.
    *
    * @throws {ValidationError} There is no `tokenizer.json`, or a file is not JSON.
    * @throws {LimitError} A file has more than 128 MiB, or there are more than 100 further templates.
@@ -96,7 +96,7 @@ export class LocalTokenizer implements Tokenizer {
    */
   static async fromFolder(
     folder: string,
-    { signal }: TokenizerReadOptions = {},
+    { signal }: { readonly signal?: AbortSignal | undefined } = {},
   ): Promise<LocalTokenizer> {
     const json = async (name: string) => {
       const text = await readOptional(folder, name, signal);
@@ -191,12 +191,6 @@ export class LocalTokenizer implements Tokenizer {
     }
     return result;
   }
-}
-
-/** Options of {@linkcode LocalTokenizer.fromFolder}. */
-export interface TokenizerReadOptions {
-  /** Cancels the reading. */
-  readonly signal?: AbortSignal | undefined;
 }
 
 async function readTemplates(

@@ -4,11 +4,7 @@
  *
  * @module
  */
-export {
-  LocalTokenizer,
-  type TokenizerFiles,
-  type TokenizerReadOptions,
-} from "./local_tokenizer.ts";
+export { LocalTokenizer, type TokenizerFiles } from "./local_tokenizer.ts";
 export {
   type DecodeOptions,
   type EncodeOptions,
