@@ -1,8 +1,8 @@
-"""Ids and words that Hugging Face's tokenizers make: python encode.py INPUT OUTPUT.
+"""Ids, words and texts that Hugging Face's tokenizers make: python encode.py INPUT OUTPUT.
 
-INPUT is JSON: [{"tokenizer": text or path of a tokenizer.json, "texts": [...]}].
-OUTPUT is JSON: for each {"error"} or {"ids", "special", "words"}, by text;
-`null` where tokenizers panic.
+INPUT is JSON: [{"tokenizer": text or path of a tokenizer.json, "texts": [...], "ids": [[...]]}].
+OUTPUT is JSON: for each {"error"} or {"ids", "special", "words"}, by text, and {"decoded", "said"} by
+list of ids, with special tokens and without; `null` where tokenizers fail.
 """
 import json
 import os
@@ -36,15 +36,21 @@ def encode(given):
             return run(text)
         except BaseException as error:
             # Rust may panic, which is no Exception.
-            if type(error).__name__ != "PanicException":
+            if isinstance(error, (KeyboardInterrupt, SystemExit)):
                 raise
             return None
 
+    def decode(ids, skip):
+        return tokenizer.decode(ids, skip_special_tokens=skip)
+
     texts = given["texts"]
+    lists = given.get("ids", [])
     return {
         "ids": [attempt(lambda one: tokenizer.encode(one, add_special_tokens=False).ids, text) for text in texts],
         "special": [attempt(lambda one: tokenizer.encode(one).ids, text) for text in texts],
         "words": [attempt(words, text) for text in texts],
+        "decoded": [attempt(lambda one: decode(one, False), ids) for ids in lists],
+        "said": [attempt(lambda one: decode(one, True), ids) for ids in lists],
     }
 
 

@@ -1,5 +1,13 @@
 /** Token ids to text, byte for byte as Hugging Face's `tokenizers` does. */
+import { isRecord } from "./json.ts";
 import { characterOfByte } from "./token_encoder/characters.ts";
+import {
+  listOf,
+  makeNormalizer,
+  patternOf,
+  replaced as replacedMatches,
+} from "./token_encoder/normalizers.ts";
+import { NotKnown } from "./token_encoder/not_known.ts";
 import { textWithinTime } from "./watchdog.ts";
 
 /** What `tokenizer.json` says of tokens. */
@@ -28,21 +36,21 @@ interface Step {
   readonly [key: string]: unknown;
 }
 
-/** The decoder of a tokenizer, or `null` when it has a step that is not known here. */
-export function makeTokenDecoder(files: DecoderFiles): TokenDecoder | null {
+/**
+ * The decoder of a tokenizer. Without one, tokens stand with spaces between them, as in Python.
+ *
+ * @throws {NotKnown} It has a step that is not known here, which the message names.
+ */
+export function makeTokenDecoder(files: DecoderFiles): TokenDecoder {
   const steps = stepsOf(files.decoder);
-  if (steps === null) return null;
   if (steps.length === 1 && steps[0]!.type === "ByteLevel") return new ByteLevelDecoder(files);
-  if (!steps.every(({ type }) => knownSteps.has(type))) return null;
-  return new StepDecoder(files, steps);
+  return new StepDecoder(files, steps.map(makeStep));
 }
 
-const knownSteps = new Set(["Replace", "ByteFallback", "Fuse", "Strip", "Metaspace"]);
-
-function stepsOf(decoder: unknown): Step[] | null {
-  if (typeof decoder !== "object" || decoder === null) return null;
-  const { type, decoders } = decoder as Step;
-  return type === "Sequence" ? (decoders as unknown[]).flatMap((one) => stepsOf(one) ?? []) : [
+function stepsOf(decoder: unknown): Step[] {
+  if (decoder === null || decoder === undefined) return [];
+  if (!isRecord(decoder)) throw new NotKnown("a decoder that is no object");
+  return decoder.type === "Sequence" ? listOf(decoder.decoders).flatMap(stepsOf) : [
     decoder as Step,
   ];
 }
@@ -57,8 +65,6 @@ const characterBytes: ReadonlyMap<string, number> = new Map(
 class ByteLevelDecoder implements TokenDecoder {
   readonly #files: DecoderFiles;
   readonly #bytes: (Uint8Array | undefined)[] = [];
-  // A sign of byte order in front is text like any other.
-  readonly #decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
   constructor(files: DecoderFiles) {
     this.#files = files;
@@ -67,21 +73,12 @@ class ByteLevelDecoder implements TokenDecoder {
   decode(ids: ArrayLike<number>, skipSpecial: boolean): string {
     const { special } = this.#files;
     const parts: Uint8Array[] = [];
-    let length = 0;
     for (let i = 0; i < ids.length; i++) {
       const id = ids[i]!;
       if (skipSpecial && special.has(id)) continue;
-      const bytes = this.#bytesOf(id);
-      parts.push(bytes);
-      length += bytes.length;
+      parts.push(this.#bytesOf(id));
     }
-    const all = new Uint8Array(length);
-    let at = 0;
-    for (const part of parts) {
-      all.set(part, at);
-      at += part.length;
-    }
-    return this.#decoder.decode(all);
+    return lossy.decode(joined(parts));
   }
 
   borders(ids: ArrayLike<number>): Int32Array | null {
@@ -140,11 +137,13 @@ function toBytes(token: string): Uint8Array {
 
 class StepDecoder implements TokenDecoder {
   readonly #files: DecoderFiles;
-  readonly #steps: readonly Step[];
+  readonly #steps: readonly Change[];
+  readonly #glue: string;
 
-  constructor(files: DecoderFiles, steps: readonly Step[]) {
+  constructor(files: DecoderFiles, steps: readonly Change[]) {
     this.#files = files;
     this.#steps = steps;
+    this.#glue = files.decoder === null || files.decoder === undefined ? " " : "";
   }
 
   decode(ids: ArrayLike<number>, skipSpecial: boolean): string {
@@ -155,8 +154,8 @@ class StepDecoder implements TokenDecoder {
       const token = tokens[id];
       if (token !== undefined && !(skipSpecial && special.has(id))) texts.push(token);
     }
-    for (const step of this.#steps) texts = applyStep(step, texts);
-    return texts.join("");
+    for (const step of this.#steps) texts = step(texts);
+    return texts.join(this.#glue);
   }
 
   borders(): null {
@@ -164,43 +163,118 @@ class StepDecoder implements TokenDecoder {
   }
 }
 
-function applyStep(step: Step, texts: string[]): string[] {
+/** What a step makes of the texts so far. */
+type Change = (texts: string[]) => string[];
+
+// A sign of byte order in front is text like any other.
+const lossy = new TextDecoder("utf-8", { ignoreBOM: true });
+
+function makeStep(step: Step): Change {
   switch (step.type) {
-    case "Replace": {
-      const { pattern, content } = step as unknown as {
-        pattern: { String?: string; Regex?: string };
-        content: string;
-      };
-      const { String: text, Regex: regex } = pattern;
-      if (text !== undefined) return texts.map((one) => one.replaceAll(text, () => content));
-      const expression = new RegExp(regex ?? "", "gu");
-      return textWithinTime(
-        "A pattern of tokenizer.json",
-        texts.join("").length,
-        () => texts.map((one) => one.replace(expression, () => content)),
-      );
-    }
+    case "ByteLevel":
+      return (texts) => [lossy.decode(joined(texts.map(toBytes)))];
+    case "Replace":
+      return replacing(step);
     case "ByteFallback":
-      return bytesToText(texts);
+      return bytesToText;
     case "Fuse":
-      return [texts.join("")];
+      return (texts) => [texts.join("")];
     case "Strip": {
-      const { content, start, stop } = step as unknown as {
-        content: string;
-        start: number;
-        stop: number;
-      };
-      return texts.map((text) => stripped(text, content, start, stop));
+      const { content, start, stop } = step;
+      return (texts) =>
+        texts.map((text) => stripped(text, String(content), Number(start), Number(stop)));
     }
-    default: {
-      const mark = String(step.replacement ?? "▁");
-      const isPrepended = step.prepend_scheme !== "never" && step.add_prefix_space !== false;
-      return texts.map((text, index) => {
-        const spaced = text.replaceAll(mark, " ");
-        return index === 0 && isPrepended && spaced.startsWith(" ") ? spaced.slice(1) : spaced;
-      });
+    case "Metaspace":
+      return spacing(step);
+    case "WordPiece": {
+      const prefix = String(step.prefix ?? "##");
+      const clean = step.cleanup === false ? (text: string) => text : cleaned;
+      return (texts) =>
+        texts.map((text, index) =>
+          clean(
+            index === 0 ? text : text.startsWith(prefix) ? text.slice(prefix.length) : ` ${text}`,
+          )
+        );
     }
+    case "BPEDecoder": {
+      const suffix = String(step.suffix ?? "</w>");
+      return (texts) =>
+        texts.map((text, index) => replaced(text, suffix, index === texts.length - 1 ? "" : " "));
+    }
+    case "CTC":
+      return sounding(step);
+    default:
+      throw new NotKnown(`the decoder ${String(step.type)}`);
   }
+}
+
+function replacing({ pattern, content }: Step): Change {
+  const by = String(content ?? "");
+  const expression = patternOf(pattern);
+  const { String: text } = isRecord(pattern) ? pattern : {};
+  if (typeof text === "string") {
+    return (texts) => texts.map((one) => one.replaceAll(text, () => by));
+  }
+  return (texts) =>
+    textWithinTime(
+      "A pattern of tokenizer.json",
+      texts.join("").length,
+      () => texts.map((one) => replacedMatches(one, expression, by)),
+    );
+}
+
+function spacing(step: Step): Change {
+  const mark = String(step.replacement ?? "▁");
+  const isPrepended = step.prepend_scheme !== "never" && step.add_prefix_space !== false;
+  return (texts) =>
+    texts.map((text, index) => text.replaceAll(mark, index === 0 && isPrepended ? "" : " "));
+}
+
+function sounding(step: Step): Change {
+  const pad = String(step.pad_token ?? "<pad>");
+  const border = String(step.word_delimiter_token ?? "|");
+  const cleans = step.cleanup !== false;
+  return (texts) =>
+    texts.filter((text, index) => text !== texts[index - 1])
+      .map((text) => replaced(text, pad, ""))
+      .map((text) => cleans ? replaced(cleaned(text), border, " ") : text)
+      .filter((text) => text !== "");
+}
+
+const shortened = [
+  [" .", "."],
+  [" ?", "?"],
+  [" !", "!"],
+  [" ,", ","],
+  [" ' ", "'"],
+  [" n't", "n't"],
+  [" 'm", "'m"],
+  [" do not", " don't"],
+  [" 's", "'s"],
+  [" 've", "'ve"],
+  [" 're", "'re"],
+] as const;
+
+/** A text without the spaces that English does not write. */
+function cleaned(text: string): string {
+  return shortened.reduce((given, [from, to]) => given.replaceAll(from, to), text);
+}
+
+/** As Rust replaces: an empty text stands between all characters. */
+function replaced(text: string, from: string, to: string): string {
+  return from === ""
+    ? [...text].map((one) => to + one).join("") + to
+    : text.replaceAll(from, () => to);
+}
+
+function joined(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const all = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
 }
 
 const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -232,25 +306,37 @@ function bytesToText(texts: readonly string[]): string[] {
 }
 
 function stripped(text: string, content: string, start: number, stop: number): string {
+  const width = content.length;
   let from = 0;
-  while (from < start && text[from] === content) from++;
+  for (let cut = 0; cut < start && width > 0 && text.startsWith(content, from); cut++) {
+    from += width;
+  }
   let to = text.length;
-  while (text.length - to < stop && to > from && text[to - 1] === content) to--;
+  for (let cut = 0; cut < stop && to - width >= from && text.endsWith(content, to); cut++) {
+    to -= width;
+  }
   return text.slice(from, to);
 }
 
-/** Tokens by their ids, and which are special. */
+/**
+ * Tokens by their ids, and which are special. An added token that is looked for in normalized texts is
+ * told as it looks there, and one that looks otherwise than it is written is not special: as in Python.
+ */
 export function vocabularyOf(
-  { model, added_tokens }: Readonly<Record<string, unknown>>,
+  { model, added_tokens, normalizer }: Readonly<Record<string, unknown>>,
 ): { tokens: (string | undefined)[]; special: Set<number> } {
   const tokens: (string | undefined)[] = [];
   const special = new Set<number>();
+  const normalize = makeNormalizer(normalizer);
   const vocab = (model as { vocab?: unknown } | undefined)?.vocab;
   if (Array.isArray(vocab)) { for (const [token] of vocab) tokens.push(String(token)); }
   else for (const [token, id] of Object.entries(vocab ?? {})) tokens[id as number] = token;
-  for (const { id, content, special: isSpecial } of (added_tokens ?? []) as AddedToken[]) {
-    tokens[id] = content;
-    if (isSpecial) special.add(id);
+  const added = (added_tokens ?? []) as AddedToken[];
+  const names = new Set(added.filter((one) => one.special).map(({ content }) => content));
+  for (const { id, content, normalized } of added) {
+    const text = normalized ? normalize(content) : content;
+    tokens[id] = text;
+    if (names.has(text)) special.add(id);
   }
   return { tokens, special };
 }
@@ -259,4 +345,5 @@ interface AddedToken {
   readonly id: number;
   readonly content: string;
   readonly special?: boolean;
+  readonly normalized?: boolean;
 }

@@ -1,4 +1,3 @@
-import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
 import { join } from "node:path";
 import { LimitError, PermissionError, SGLangError, ValidationError } from "../errors.ts";
 import { throwIfAborted } from "../internal/deadline.ts";
@@ -54,10 +53,8 @@ export class LocalTokenizer implements Tokenizer {
   readonly specialTokens: SpecialTokens;
   /** Special tokens that a text may be cut before. */
   readonly wholeTokens: readonly string[];
-  readonly #encoder: TokenEncoder | null;
-  readonly #decoder: TokenDecoder | null;
-  /** Does what the encoder or the decoder here cannot. */
-  readonly #other: HuggingFaceTokenizer | null;
+  readonly #encoder: TokenEncoder;
+  readonly #decoder: TokenDecoder;
   readonly #added: { bos: boolean | null; eos: boolean | null };
 
   /** Makes a tokenizer from parsed files. */
@@ -66,7 +63,7 @@ export class LocalTokenizer implements Tokenizer {
     this.name = files.name ?? String(config.name_or_path ?? "");
     this.chatTemplates = { ...templatesIn(config.chat_template), ...files.chatTemplates };
     this.chatTemplate = files.chatTemplate ?? this.chatTemplates.default ?? null;
-    const { words, wholeTokens, encoder, decoder, other } = readTokenizer(files);
+    const { words, wholeTokens, encoder, decoder } = readTokenizer(files);
     this.specialTokens = {
       bosToken: tokenIn(config.bos_token),
       eosToken: tokenIn(config.eos_token),
@@ -77,7 +74,6 @@ export class LocalTokenizer implements Tokenizer {
     this.wholeTokens = wholeTokens;
     this.#encoder = encoder;
     this.#decoder = decoder;
-    this.#other = other;
     this.#added = {
       bos: typeof config.add_bos_token === "boolean" ? config.add_bos_token : null,
       eos: typeof config.add_eos_token === "boolean" ? config.add_eos_token : null,
@@ -129,9 +125,7 @@ export class LocalTokenizer implements Tokenizer {
 
   /** Id of a token by its text, or `null`. */
   idOf(token: string): number | null {
-    return this.#encoder === null
-      ? this.#other!.token_to_id(token) ?? null
-      : this.#encoder.idOf(token);
+    return this.#encoder.idOf(token);
   }
 
   /**
@@ -144,24 +138,14 @@ export class LocalTokenizer implements Tokenizer {
     const add_special_tokens = options.addSpecialTokens ?? false;
     const ids = this.#inTime(
       text.length,
-      () =>
-        this.#encoder?.encode(text, add_special_tokens) ??
-          Int32Array.from(this.#other!.encode(text, { add_special_tokens }).ids),
+      () => this.#encoder.encode(text, add_special_tokens),
     );
     return add_special_tokens ? this.#withEnds(ids) : ids;
   }
 
   /** Text of ids. */
   decode(ids: ArrayLike<number>, options: DecodeOptions = {}): string {
-    const skipSpecialTokens = options.skipSpecialTokens ?? false;
-    if (this.#decoder !== null) return this.#decoder.decode(ids, skipSpecialTokens);
-    // The library refuses an empty list.
-    if (ids.length === 0) return "";
-    return this.#inTime(ids.length, () =>
-      this.#other!.decode(Array.from(ids), {
-        skip_special_tokens: skipSpecialTokens,
-        clean_up_tokenization_spaces: false,
-      }));
+    return this.#decoder.decode(ids, options.skipSpecialTokens ?? false);
   }
 
   /**
@@ -169,7 +153,7 @@ export class LocalTokenizer implements Tokenizer {
    * cannot be told; see {@linkcode Tokenizer.borders}.
    */
   borders(ids: ArrayLike<number>): Int32Array | null {
-    return this.#decoder?.borders(ids) ?? null;
+    return this.#decoder.borders(ids);
   }
 
   #inTime<T>(size: number, run: () => T): T {
@@ -229,19 +213,12 @@ function endTokensIn(ids: unknown, tokens: readonly (string | undefined)[]): str
 }
 
 /** Makes what is made of `tokenizer.json`; whatever is wrong with one is an error of ours. */
-function readTokenizer({ tokenizer: file, config = {}, name }: TokenizerFiles) {
+function readTokenizer({ tokenizer: file, name }: TokenizerFiles) {
   try {
     const words = vocabularyOf(file);
     const encoder = makeTokenEncoder(file);
     const decoder = makeTokenDecoder({ ...words, decoder: file.decoder });
-    const isWhole = encoder !== null && decoder !== null;
-    return {
-      words,
-      wholeTokens: wholeTokensIn(file.added_tokens),
-      encoder,
-      decoder,
-      other: isWhole ? null : new HuggingFaceTokenizer(file, config),
-    };
+    return { words, wholeTokens: wholeTokensIn(file.added_tokens), encoder, decoder };
   } catch (error) {
     if (error instanceof SGLangError && !(error instanceof ValidationError)) throw error;
     throw new ValidationError(

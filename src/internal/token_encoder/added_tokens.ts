@@ -13,6 +13,8 @@ export interface AddedToken {
   readonly lstrip?: boolean;
   /** White space behind it belongs to it. */
   readonly rstrip?: boolean;
+  /** Whether it is a control token, not text. */
+  readonly special?: boolean;
   /** Looked for in the normalized text. */
   readonly normalized?: boolean;
 }
@@ -81,9 +83,9 @@ export class AddedTokens {
         to = space.test(text) ? space.lastIndex : end;
       }
       if (from > last) sections.push({ text: text.slice(last, from), id: null, start: last });
-      sections.push({ text: text.slice(from, to), id: added.id, start: from });
+      // The next may lie in the white space that this one took: it is found all the same.
+      if (to > from) sections.push({ text: text.slice(from, to), id: added.id, start: from });
       last = to;
-      starts.lastIndex = Math.max(end, to);
     }
     if (last < text.length) sections.push({ text: text.slice(last), id: null, start: last });
     return sections;

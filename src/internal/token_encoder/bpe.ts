@@ -1,9 +1,8 @@
 /** Byte-pair encoding: ids of one word. */
-import { ValidationError } from "../../errors.ts";
-import { isRecord } from "../json.ts";
 import { RecentMap } from "../recent_map.ts";
 import { asByteCharacters } from "./characters.ts";
 import { Merges } from "./merges.ts";
+import { vocabularyIn, type WordModel } from "./model.ts";
 import { listOf } from "./normalizers.ts";
 import { NotKnown } from "./not_known.ts";
 
@@ -15,7 +14,7 @@ const LONGEST_KEPT = 256;
 const utf8 = new TextEncoder();
 
 /** The model of a `tokenizer.json` whose type is `BPE`. */
-export class BytePairEncoding {
+export class BytePairEncoding implements WordModel {
   /** Ids by their tokens. */
   readonly vocabulary: ReadonlyMap<string, number>;
   readonly #merges: Merges;
@@ -36,17 +35,10 @@ export class BytePairEncoding {
    *
    * @throws {NotKnown} It is another model, or has something that is not known here.
    */
-  constructor(model: unknown, isBytes: boolean) {
-    if (!isRecord(model) || !isRecord(model.vocab)) throw new NotKnown("a model without vocab");
-    if ((model.type ?? "BPE") !== "BPE" || !Array.isArray(model.merges)) {
-      throw new NotKnown(`the model ${String(model.type)}`);
-    }
+  constructor(model: Readonly<Record<string, unknown>>, isBytes: boolean) {
+    if (!Array.isArray(model.merges)) throw new NotKnown("a model without merges");
     if (model.dropout) throw new NotKnown("dropout: the same text has many ids");
-    const vocabulary = new Map(Object.entries(model.vocab as Record<string, number>));
-    for (const [token, id] of vocabulary) {
-      if (Number.isSafeInteger(id) && id >= 0 && id < 2 ** 31) continue;
-      throw new ValidationError(`its token ${JSON.stringify(token).slice(0, 100)} has no id`);
-    }
+    const vocabulary = vocabularyIn(model.vocab);
     this.vocabulary = vocabulary;
     this.#prefix = String(model.continuing_subword_prefix ?? "");
     this.#suffix = String(model.end_of_word_suffix ?? "");

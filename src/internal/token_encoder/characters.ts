@@ -1,4 +1,5 @@
 /** Sets of characters as Rust and its libraries have them: JavaScript's `\s` and `\w` are others. */
+import { newerPunctuation } from "./newer_characters.ts";
 
 /** White space (Unicode's White_Space), as the inside of a class. JavaScript has U+FEFF too, not U+0085. */
 export const whiteSpace =
@@ -12,7 +13,7 @@ export const rustWord = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}";
 /** Numbers to Rust's `char::is_numeric`, as the inside of a class. */
 export const numeric = "\\p{N}\\u{11de0}-\\u{11de9}\\u{16ff4}-\\u{16ff6}";
 /** Punctuation to `tokenizers`, which knows Unicode 8's, as the inside of a class. */
-export const punctuation = "\\p{P}!-\\/:-@\\[-`\\{-~";
+export const punctuation = `[\\p{P}!-\\/:-@\\[-\`\\{-~\\u166d\\u{111c9}]--[${newerPunctuation}]`;
 
 const leading = new RegExp(`^[${whiteSpace}]+`, "v");
 const trailing = new RegExp(`[${whiteSpace}]+$`, "v");

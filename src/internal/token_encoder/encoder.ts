@@ -3,9 +3,12 @@ import { ValidationError } from "../../errors.ts";
 import { isRecord } from "../json.ts";
 import { type AddedToken, AddedTokens } from "./added_tokens.ts";
 import { BytePairEncoding } from "./bpe.ts";
+import type { WordModel } from "./model.ts";
 import { listOf, makeNormalizer, type Normalizer } from "./normalizers.ts";
 import { NotKnown } from "./not_known.ts";
 import { makePreTokenizer, type PreTokenizer } from "./pre_tokenizers.ts";
+import { Unigram } from "./unigram.ts";
+import { WordLevel, WordPiece } from "./word_models.ts";
 
 /** Turns texts into ids. */
 export interface TokenEncoder {
@@ -16,22 +19,45 @@ export interface TokenEncoder {
 }
 
 /**
- * Makes the encoder of a parsed `tokenizer.json`, or `null` when it has a part that is not known here:
- * models that are no byte-pair encoding, and rare normalizers and pre-tokenizers.
+ * Makes the encoder of a parsed `tokenizer.json`.
  *
+ * @throws {NotKnown} It has a part that is not known here, which the message names.
  * @throws {ValidationError} It is broken.
  */
-export function makeTokenEncoder(file: Readonly<Record<string, unknown>>): TokenEncoder | null {
-  try {
-    return new Encoder(file);
-  } catch (error) {
-    if (error instanceof NotKnown) return null;
-    throw error;
+export function makeTokenEncoder(file: Readonly<Record<string, unknown>>): TokenEncoder {
+  return new Encoder(file);
+}
+
+/**
+ * The model; `isBytes` where words are to be written as bytes in GPT-2's characters first.
+ *
+ * @throws {NotKnown} It is another model, or has something that is not known here.
+ * @throws {ValidationError} It is broken.
+ */
+function makeModel(config: unknown, isBytes: boolean): WordModel {
+  if (!isRecord(config)) throw new NotKnown("a model that is no object");
+  switch (config.type ?? guessedType(config)) {
+    case "BPE":
+      return new BytePairEncoding(config, isBytes);
+    case "Unigram":
+      return new Unigram(config, isBytes);
+    case "WordPiece":
+      return new WordPiece(config, isBytes);
+    case "WordLevel":
+      return new WordLevel(config, isBytes);
+    default:
+      throw new NotKnown(`the model ${String(config.type)}`);
   }
 }
 
+/** Files of old have no type. */
+function guessedType({ vocab, merges, unk_id }: Readonly<Record<string, unknown>>): string {
+  if (Array.isArray(vocab) || unk_id !== undefined) return "Unigram";
+  return merges === undefined ? "WordPiece" : "BPE";
+}
+
 class Encoder implements TokenEncoder {
-  readonly #model: BytePairEncoding;
+  readonly #model: WordModel;
   readonly #normalize: Normalizer;
   readonly #words: PreTokenizer;
   readonly #plain: AddedTokens;
@@ -42,14 +68,28 @@ class Encoder implements TokenEncoder {
   constructor(file: Readonly<Record<string, unknown>>) {
     this.#normalize = makeNormalizer(file.normalizer);
     this.#words = makePreTokenizer(file.pre_tokenizer);
-    this.#model = new BytePairEncoding(file.model, this.#words.endsInBytes);
-    const added = addedTokensIn(file.added_tokens);
+    this.#model = makeModel(file.model, this.#words.endsInBytes);
+    if (looksAtFirst(file.pre_tokenizer) && !keepsPlaces(file.normalizer)) {
+      throw new NotKnown(
+        'prepend_scheme "first" of Metaspace behind a normalizer that moves characters',
+      );
+    }
+    const listed = addedTokensIn(file.added_tokens);
+    // Where two look the same once they are normalized, a special one is found.
+    const added = [...listed.filter((one) => one.special), ...listed.filter((one) => !one.special)];
     const inText = (token: AddedToken) => token.normalized === true;
     this.#plain = new AddedTokens(added.filter((token) => !inText(token)), (one) => one.content);
     this.#normalized = new AddedTokens(
       added.filter(inText),
       ({ content }) => this.#normalize(content),
     );
+    const lost = added.find((one) =>
+      inText(one) && one.content !== "" && this.#normalize(one.content) === ""
+    );
+    if (lost !== undefined) {
+      const name = JSON.stringify(lost.content).slice(0, 100);
+      throw new NotKnown(`the added token ${name}, of which the normalizer leaves nothing`);
+    }
     this.#added = new Map(added.map(({ content, id }) => [content, id]));
     this.#around = aroundOf(file.post_processor, (token) => this.idOf(token));
   }
@@ -132,13 +172,13 @@ function aroundOf(config: unknown, idOf: (token: string) => number | null): Arou
   switch (config.type) {
     case "ByteLevel":
       return nothing;
-    case "Sequence":
-      // The first stands next to the text.
-      return listOf(config.processors).map((one) => aroundOf(one, idOf))
-        .reduce((inner, { before, behind }) => ({
-          before: [...before, ...inner.before],
-          behind: [...inner.behind, ...behind],
-        }), nothing);
+    case "Sequence": {
+      const adding = listOf(config.processors).map((one) => aroundOf(one, idOf))
+        .filter((one) => one !== nothing);
+      // The second would count what the first has added as texts of their own.
+      if (adding.length > 1) throw new NotKnown("several post-processors that add tokens");
+      return adding[0] ?? nothing;
+    }
     case "TemplateProcessing":
       return aroundSequence(config, idOf);
     case "BertProcessing":
@@ -176,4 +216,21 @@ function aroundSequence(
   }
   if (list === before) throw new NotKnown("a template without a text");
   return { before, behind };
+}
+
+/** Whether a pre-tokenizer asks if a piece is the first of the text. */
+function looksAtFirst(config: unknown): boolean {
+  if (!isRecord(config)) return false;
+  if (config.type === "Sequence") return listOf(config.pretokenizers).some(looksAtFirst);
+  return config.type === "Metaspace" && config.prepend_scheme === "first";
+}
+
+/** Whether each character becomes one, so that the first stays the first. */
+function keepsPlaces(config: unknown): boolean {
+  if (config === null || config === undefined) return true;
+  if (!isRecord(config)) return false;
+  if (config.type === "Sequence") return listOf(config.normalizers).every(keepsPlaces);
+  const text = isRecord(config.pattern) ? config.pattern.String : undefined;
+  const isOne = (value: unknown) => typeof value === "string" && [...value].length === 1;
+  return config.type === "Replace" && isOne(text) && isOne(config.content);
 }

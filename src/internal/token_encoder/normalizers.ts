@@ -1,11 +1,22 @@
 /** What is done to a text before it is cut. */
 import { isRecord } from "../json.ts";
+import {
+  bertNormalizer,
+  lowercase,
+  normalized,
+  normalizeNmt,
+  withoutAccents,
+} from "./bert_normalizer.ts";
 import { asByteCharacters, trimEnd, trimStart } from "./characters.ts";
 import { matchesOf, onigPattern, textPattern } from "./onig_pattern.ts";
 import { NotKnown } from "./not_known.ts";
+import { precompiled } from "./precompiled.ts";
 
 /** Makes another text of a text. */
 export type Normalizer = (text: string) => string;
+
+/** Texts that show whether an expression finds nothing somewhere. */
+const probes = ["a", " a b ", "'s 1\n\n", "é文!?\r\n.", "\u0301_-\t"];
 
 const forms = ["NFC", "NFD", "NFKC", "NFKD"] as const;
 
@@ -18,7 +29,7 @@ export function makeNormalizer(config: unknown): Normalizer {
   if (config === null || config === undefined) return (text) => text;
   if (!isRecord(config)) throw new NotKnown("a normalizer that is no object");
   const form = forms.find((one) => one === config.type);
-  if (form !== undefined) return (text) => text.normalize(form);
+  if (form !== undefined) return (text) => normalized(text, form);
   switch (config.type) {
     case "Sequence": {
       const steps = listOf(config.normalizers).map(makeNormalizer);
@@ -29,6 +40,9 @@ export function makeNormalizer(config: unknown): Normalizer {
       const content = String(config.content ?? "");
       if (!isRecord(config.pattern) || typeof config.pattern.Regex !== "string") {
         return (text) => text.replaceAll(pattern, () => content);
+      }
+      if (probes.some((text) => matchesOf(pattern, text).some(([start, end]) => start === end))) {
+        throw new NotKnown("a Replace that puts something between characters, where Python fails");
       }
       return (text) => replaced(text, pattern, content);
     }
@@ -44,8 +58,15 @@ export function makeNormalizer(config: unknown): Normalizer {
       };
     }
     case "Lowercase":
-      // Each character alone: JavaScript has another sigma at the end of words.
-      return (text) => Array.from(text, (character) => character.toLowerCase()).join("");
+      return lowercase;
+    case "StripAccents":
+      return withoutAccents;
+    case "BertNormalizer":
+      return bertNormalizer(config);
+    case "Nmt":
+      return normalizeNmt;
+    case "Precompiled":
+      return precompiled(config.precompiled_charsmap);
     case "ByteLevel":
       return asByteCharacters;
     default:
@@ -53,7 +74,8 @@ export function makeNormalizer(config: unknown): Normalizer {
   }
 }
 
-function replaced(text: string, pattern: RegExp, content: string): string {
+/** A text with the matches of a pattern replaced. */
+export function replaced(text: string, pattern: RegExp, content: string): string {
   let result = "";
   let last = 0;
   for (const [start, end] of matchesOf(pattern, text)) {
@@ -70,13 +92,15 @@ function replaced(text: string, pattern: RegExp, content: string): string {
  */
 export function patternOf(pattern: unknown): RegExp {
   const { String: text, Regex: regex } = isRecord(pattern) ? pattern : {};
+  if (text === "") throw new NotKnown("an empty pattern");
   if (typeof text === "string") return textPattern(text);
   if (typeof regex !== "string") throw new NotKnown("a pattern that is neither text nor Regex");
   try {
     return onigPattern(regex);
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
-    throw new NotKnown(`the regular expression ${regex.slice(0, 80)}: ${error.message}`);
+    const said = error.message;
+    throw new NotKnown(`the regular expression ${regex.slice(0, 80)} (${said})`, { cause: error });
   }
 }
 

@@ -79,6 +79,8 @@ function cutOf(step: Record<string, unknown>): Cut {
       const marks = split(classOf(punctuation), "Isolated");
       return (piece) => words(piece).flatMap(marks);
     }
+    case "FixedLength":
+      return fixedLength(Number(step.length ?? 5));
     case "CharDelimiterSplit":
       return split(patternOf({ String: String(step.delimiter ?? " ") }), "Removed");
     default:
@@ -123,6 +125,21 @@ function metaspace(step: Record<string, unknown>): Cut {
     if (isMarked && !marked.startsWith(mark)) marked = mark + marked;
     const piece = { text: marked, isFirst };
     return words === null ? [piece] : words(piece);
+  };
+}
+
+function fixedLength(length: number): Cut {
+  if (!(Number.isSafeInteger(length) && length > 0)) {
+    throw new NotKnown("a FixedLength without one");
+  }
+  return ({ text, isFirst }) => {
+    const pieces: Piece[] = [];
+    const characters = [...text];
+    for (let at = 0; at < characters.length; at += length) {
+      const piece = characters.slice(at, at + length).join("");
+      pieces.push({ text: piece, isFirst: isFirst && at === 0 });
+    }
+    return pieces;
   };
 }
 

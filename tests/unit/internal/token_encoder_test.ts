@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { characterOfByte } from "../../../src/internal/token_encoder/characters.ts";
 import { makeTokenEncoder } from "../../../src/internal/token_encoder/encoder.ts";
+import { NotKnown } from "../../../src/internal/token_encoder/not_known.ts";
 import { onigPattern } from "../../../src/internal/token_encoder/onig_pattern.ts";
 
 /** How Qwen cuts texts. */
@@ -52,7 +53,7 @@ Deno.test("pairs merge by rank, then from left to right, in words of any length"
       fc.array(fc.constantFrom(...letters), { maxLength: 150 }),
       (merges, word) => {
         const file = byteLevel(merges);
-        const ids = [...makeTokenEncoder(file)!.encode(word.join(""), false)];
+        const ids = [...makeTokenEncoder(file).encode(word.join(""), false)];
         // The slow way, one merge after the other.
         let symbols: string[] = [...word];
         while (true) {
@@ -73,11 +74,11 @@ Deno.test("pairs merge by rank, then from left to right, in words of any length"
 
 Deno.test("a word of a million characters takes seconds at most, and others none", () => {
   const file = byteLevel([["a", "b"], ["ab", "ab"], ["abab", "abab"]]);
-  const ids = makeTokenEncoder(file)!.encode("ab".repeat(2 ** 18), false);
+  const ids = makeTokenEncoder(file).encode("ab".repeat(2 ** 18), false);
   assert.equal(ids.length, 2 ** 18 / 4);
 });
 
-Deno.test("a tokenizer that is broken is an error, one of other parts is left to others", () => {
+Deno.test("a tokenizer that is broken is an error", () => {
   const broken = { ...model([]), merges: [["a", "nothing"]] };
   assert.throws(
     () => makeTokenEncoder(byteLevel([], { model: broken })),
@@ -87,8 +88,76 @@ Deno.test("a tokenizer that is broken is an error, one of other parts is left to
     () => makeTokenEncoder(byteLevel([], { added_tokens: [{ content: "<s>" }] })),
     /added_tokens must have an id/,
   );
-  assert.equal(makeTokenEncoder(byteLevel([], { model: { type: "Unigram", vocab: [] } })), null);
-  assert.equal(makeTokenEncoder(byteLevel([], { normalizer: { type: "Precompiled" } })), null);
+  for (const charsmap of ["AAAA", "not Base64!", "/////w=="]) {
+    const normalizer = { type: "Precompiled", precompiled_charsmap: charsmap };
+    assert.throws(() => makeTokenEncoder(byteLevel([], { normalizer })), /no table of characters/);
+  }
+});
+
+/** What is refused when a file is opened, and how it is named. */
+const refused: readonly (readonly [named: RegExp, more: Record<string, unknown>])[] = [
+  [/the model Markov/, { model: { type: "Markov", vocab: {} } }],
+  [/dropout/, { model: model([], { dropout: 0.1 }) }],
+  [/the normalizer Rot13/, { normalizer: { type: "Rot13" } }],
+  [/the normalizer Rot13/, { normalizer: { type: "Sequence", normalizers: [{ type: "Rot13" }] } }],
+  [/an empty pattern/, { normalizer: { type: "Replace", pattern: { String: "" }, content: "a" } }],
+  [/between characters/, {
+    normalizer: { type: "Replace", pattern: { Regex: "x*" }, content: "a" },
+  }],
+  [/the regular expression/, {
+    normalizer: { type: "Replace", pattern: { Regex: "(?~a)" }, content: "a" },
+  }],
+  [/the pre-tokenizer UnicodeScripts/, { pre_tokenizer: { type: "UnicodeScripts" } }],
+  [/the pre-tokenizer RandomChunkSplit/, { pre_tokenizer: { type: "RandomChunkSplit" } }],
+  [/the behavior Sideways/, {
+    pre_tokenizer: { type: "Split", pattern: { String: "a" }, behavior: "Sideways" },
+  }],
+  [/"first" of Metaspace/, {
+    normalizer: { type: "Strip" },
+    pre_tokenizer: { type: "Metaspace", prepend_scheme: "first" },
+  }],
+  [/the added token .*leaves nothing/, {
+    normalizer: { type: "Strip" },
+    added_tokens: [{ id: 900, content: " ", normalized: true }],
+  }],
+  [/the post-processor Stamp/, { post_processor: { type: "Stamp" } }],
+  [/several post-processors/, {
+    post_processor: {
+      type: "Sequence",
+      processors: [
+        { type: "BertProcessing", sep: ["b", 2], cls: ["a", 1] },
+        { type: "BertProcessing", sep: ["b", 2], cls: ["a", 1] },
+      ],
+    },
+  }],
+];
+
+for (const [named, more] of refused) {
+  Deno.test(`what gives other ids than Python is refused by name: ${named.source}`, () => {
+    assert.throws(() => makeTokenEncoder(byteLevel([], more)), (error) => {
+      assert.ok(error instanceof NotKnown);
+      assert.match(error.message, named);
+      assert.match(error.message, /the server makes the ids/);
+      return true;
+    });
+  });
+}
+
+Deno.test("Unigram takes the likeliest pieces, WordPiece the longest, WordLevel whole words", () => {
+  const idsOf = (file: Record<string, unknown>, text: string) => [
+    ...makeTokenEncoder({ ...byteLevel([]), pre_tokenizer: null, ...file }).encode(text, false),
+  ];
+  const vocab = [["<unk>", 0], ["a", -1], ["b", -1], ["ab", -3], ["aba", -2]];
+  const unigram = { model: { type: "Unigram", vocab, unk_id: 0 } };
+  assert.deepEqual(idsOf(unigram, "abab"), [4, 2]);
+  assert.deepEqual(idsOf(unigram, "aéüb"), [1, 0, 2]);
+  const pieces = { "[UNK]": 0, "un": 1, "##able": 2, "##a": 3 };
+  const wordPiece = { model: { type: "WordPiece", vocab: pieces } };
+  assert.deepEqual(idsOf(wordPiece, "unable"), [1, 2]);
+  assert.deepEqual(idsOf(wordPiece, "unfit"), [0]);
+  const wordLevel = { model: { type: "WordLevel", vocab: { a: 3 }, unk_token: "no" } };
+  assert.deepEqual(idsOf(wordLevel, "a"), [3]);
+  assert.throws(() => idsOf(wordLevel, "b"), /no token for "b"/);
 });
 
 Deno.test("tokens around a text are those that the file names, and only when asked for", () => {
@@ -100,7 +169,7 @@ Deno.test("tokens around a text are those that the file names, and only when ask
       special_tokens: { "<s>": { id: "<s>", ids: [900] } },
     },
   });
-  const encoder = makeTokenEncoder(file)!;
+  const encoder = makeTokenEncoder(file);
   assert.deepEqual([...encoder.encode("<s>", true)], [900, 900]);
   assert.deepEqual([...encoder.encode("<s>", false)], [900]);
   assert.equal(encoder.idOf("<s>"), 900);

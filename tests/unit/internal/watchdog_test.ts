@@ -54,6 +54,6 @@ Deno.test("patterns of a tokenizer's file that never end are stopped, wherever t
     special: new Set(),
     decoder: { type: "Replace", pattern, content: "c" },
   });
-  assert.equal(decoder?.decode([0], false), "c");
-  assert.throws(() => decoder?.decode([2], false), isTextLimit);
+  assert.equal(decoder.decode([0], false), "c");
+  assert.throws(() => decoder.decode([2], false), isTextLimit);
 });

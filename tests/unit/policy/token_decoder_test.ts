@@ -14,7 +14,7 @@ const llama = {
 };
 
 function decoder(tokens: readonly string[], steps: unknown, special: readonly number[] = []) {
-  return makeTokenDecoder({ tokens, decoder: steps, special: new Set(special) })!;
+  return makeTokenDecoder({ tokens, decoder: steps, special: new Set(special) });
 }
 
 /** The characters by which byte-level tokenizers write the 256 bytes. */
@@ -65,14 +65,11 @@ Deno.test("byte fallback: whole runs are text, a broken run is one mark for each
   assert.equal(decode([0, 5, 0], false), "a</s> a");
 });
 
-Deno.test("a decoder that is not known is left to the package", () => {
-  assert.equal(
-    makeTokenDecoder({ tokens: [], special: new Set(), decoder: { type: "CTC" } }),
-    null,
-  );
-  assert.equal(makeTokenDecoder({ tokens: [], special: new Set(), decoder: null }), null);
+Deno.test("a decoder that is not known is refused by name, none puts spaces between tokens", () => {
+  assert.throws(() => decoder([], { type: "Rot13" }), /the decoder Rot13/);
+  assert.equal(decoder(["a", "b"], null).decode([0, 1], false), "a b");
 });
 
-function bound(tokens: NonNullable<ReturnType<typeof makeTokenDecoder>>) {
+function bound(tokens: ReturnType<typeof makeTokenDecoder>) {
   return { decode: (ids: ArrayLike<number>, skip: boolean) => tokens.decode(ids, skip) };
 }

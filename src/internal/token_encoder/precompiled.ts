@@ -1,0 +1,73 @@
+/** The table of characters that sentencepiece compiles into its models. */
+import { ValidationError } from "../../errors.ts";
+
+const utf8 = new TextEncoder();
+const graphemes = new Intl.Segmenter("en", { granularity: "grapheme" });
+
+/**
+ * Replaces what the table has: a double array of bytes (Darts), and behind it the texts, each up to a
+ * zero byte. The shortest entry that a grapheme or a character begins with stands for all of it.
+ *
+ * @throws {ValidationError} It is no such table.
+ */
+export function precompiled(charsmap: unknown): (text: string) => string {
+  const bytes = bytesOf(charsmap);
+  if (bytes === null) return (text) => text;
+  const size = bytes.length < 4 ? -1 : new DataView(bytes.buffer).getUint32(0, true);
+  if (size < 4 || size % 4 !== 0 || 4 + size > bytes.length) throw broken();
+  const units = new Uint32Array(bytes.buffer.slice(4, 4 + size));
+  const texts = bytes.subarray(4 + size);
+  const read = (at: number) => {
+    const end = texts.indexOf(0, at);
+    return new TextDecoder().decode(texts.subarray(at, end < 0 ? texts.length : end));
+  };
+  const replacementOf = (piece: string): string | null => {
+    const at = shortestEntry(units, utf8.encode(piece));
+    return at === null ? null : read(at);
+  };
+  return (text) => {
+    let result = "";
+    for (const { segment } of graphemes.segment(text)) {
+      const isShort = segment.length < 6 && utf8.encode(segment).length < 6;
+      const whole = isShort ? replacementOf(segment) : null;
+      if (whole !== null) result += whole;
+      else for (const character of segment) result += replacementOf(character) ?? character;
+    }
+    return result;
+  };
+}
+
+function bytesOf(charsmap: unknown): Uint8Array<ArrayBuffer> | null {
+  // A file may have none.
+  if (charsmap === null || charsmap === undefined || charsmap === "") return null;
+  if (typeof charsmap !== "string") throw broken();
+  try {
+    return Uint8Array.fromBase64(charsmap);
+  } catch (cause) {
+    throw broken(cause);
+  }
+}
+
+/** The value of the shortest entry that some bytes begin with. */
+function shortestEntry(units: Uint32Array, key: Uint8Array): number | null {
+  let at = offsetOf(units[0]!);
+  for (const byte of key) {
+    if (byte === 0) return null;
+    at ^= byte;
+    const unit = units[at];
+    if (unit === undefined || (unit & 0x800000ff) >>> 0 !== byte) return null;
+    at ^= offsetOf(unit);
+    if (((unit >>> 8) & 1) === 1) return (units[at] ?? 0) & 0x7fffffff;
+  }
+  return null;
+}
+
+function offsetOf(unit: number): number {
+  return (unit >>> 10) << ((unit & 0x200) >>> 6);
+}
+
+function broken(cause?: unknown): ValidationError {
+  return new ValidationError("its precompiled_charsmap is no table of characters in Base64", {
+    cause,
+  });
+}
