@@ -62,7 +62,8 @@ export function bertNormalizer(
   };
 }
 
-const nmtRemoved = /[\x01-\x08\x0b\x0e-\x1f\x7f\x8f\x9f]/g;
+const controls = "\\x01-\\x08\\x0b\\x0e-\\x1f\\x7f\\x8f\\x9f";
+const nmtRemoved = new RegExp(`[${controls}]`, "g");
 const nmtSpaces = /[\t\n\f\r\u1680\u200b-\u200f\u2028\u2029\u2581\ufeff\ufffd]/g;
 
 /** White space of many kinds as a space, control characters left out. */
