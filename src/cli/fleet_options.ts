@@ -90,7 +90,7 @@ export async function untilSomebodyAnswers(options: FleetOptions, io: CliIo): Pr
   }));
 }
 
-export function missingServers(): ValidationError {
+function missingServers(): ValidationError {
   return new ValidationError("Give the servers with --server URL (or the router with --router)");
 }
 

@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { openDashboard } from "../../dashboard/mod.ts";
+import { ValidationError } from "../../errors.ts";
 import { messageOf } from "../../internal/thrown.ts";
 import { Monitor } from "../../telemetry/mod.ts";
 import { type ControlCall, controlledFleet, defaultControlPort } from "../control_client.ts";
@@ -8,7 +9,6 @@ import {
   addFleetOptions,
   type FleetOptions,
   keysOf,
-  missingServers,
   untilSomebodyAnswers,
 } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
@@ -48,7 +48,12 @@ async function dashboard(options: Options, io: CliIo): Promise<void> {
   const { server: servers, router } = options;
   await untilSomebodyAnswers(options, io);
   const control = await controlOf(options, io);
-  if (servers.length === 0 && router === undefined && control === undefined) throw missingServers();
+  if (servers.length === 0 && router === undefined && control === undefined) {
+    throw new ValidationError(
+      "No serve answers on this machine: name the servers with --server URL, their router with " +
+        "--router URL, or the control endpoint of serve with --control URL",
+    );
+  }
   await using fleet = new WatchedFleet({ servers, router, control, access: accessOf(options, io) });
   using monitor = new Monitor({ engine: fleet });
   await fleet.lookAround({ signal: io.signal });

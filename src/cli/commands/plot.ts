@@ -59,6 +59,13 @@ async function plot(path: string, options: Options, io: CliIo): Promise<void> {
     only,
     signal: io.signal,
   });
+  const isFinite = ([x, y]: readonly [number, number]) => Number.isFinite(x) && Number.isFinite(y);
+  if (!series.some(({ points }) => points.some(isFinite))) {
+    throw new ValidationError(
+      `${path} has nothing to draw: ` +
+        (damaged > 0 ? `none of its rows can be read (${damaged})` : "no row has a number"),
+    );
+  }
   if (damaged > 0) io.err(`${damaged} ${damaged === 1 ? "row" : "rows"} left out: unreadable\n`);
   const plotOptions = { title: `${title}, ${basename(path)}`, xLabel };
   if (out === undefined) return io.out(plotSvg(series, plotOptions));

@@ -297,3 +297,14 @@ Deno.test("plot draws the numbers of a run that a sink wrote", async () => {
   assert.equal(none.code, exitCodes.usage);
   assert.match(none.err, /no number "kl"/);
 });
+
+Deno.test("plot says when a file has nothing to draw", async () => {
+  await using folder = await temporaryFolder();
+  const path = `${folder.path}/rows.jsonl`;
+  for (const text of ["", "\n", rowLine({ reward: 7 }).replace('"reward":7', '"reward":1e999')]) {
+    await Deno.writeTextFile(path, text);
+    const { code, err, out } = await run(["plot", path]);
+    assert.deepEqual([code, out], [exitCodes.usage, ""]);
+    assert.match(err, /has nothing to draw/);
+  }
+});
