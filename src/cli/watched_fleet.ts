@@ -3,7 +3,7 @@ import { capabilitiesOf } from "../client/capabilities.ts";
 import { SGLangClient } from "../client/mod.ts";
 import type { DashboardActions } from "../dashboard/mod.ts";
 import type { ConnectOptions } from "../engine/mod.ts";
-import { StateError } from "../errors.ts";
+import { PermissionError, StateError } from "../errors.ts";
 import type { ControlledServer } from "../fleet/mod.ts";
 import { messageOf } from "../internal/thrown.ts";
 import { SGLangRouter } from "../router/mod.ts";
@@ -24,6 +24,8 @@ export interface WatchedFleetOptions {
   readonly control: ControlCall | undefined;
   readonly access: Pick<ConnectOptions, "apiKey" | "adminApiKey" | "caCerts" | "proxy">;
 }
+
+const FIRST_LOOK_MS = 3000;
 
 type Listener = (event: WatchedEvent) => void;
 
@@ -60,6 +62,23 @@ export class WatchedFleet implements WatchedEngine, AsyncDisposable {
     return this.#looking ??= Promise.all([this.#askRouter(signal), this.#askControl(signal)])
       .then(() => {})
       .finally(() => this.#looking = undefined);
+  }
+
+  /**
+   * Asks every server once; one that is down is no error.
+   *
+   * @throws {PermissionError} Deno may not ask one, which then will not come by itself.
+   */
+  async firstLook(signal: AbortSignal): Promise<void> {
+    await this.lookAround({ signal });
+    const call = { timeoutMs: FIRST_LOOK_MS, signal };
+    await Promise.all(this.workers.map(async ({ client }) => {
+      try {
+        await client!.load(call);
+      } catch (error) {
+        if (error instanceof PermissionError) throw error;
+      }
+    }));
   }
 
   /** Calls `listener` when a server comes, goes or changes its state. */
@@ -133,6 +152,7 @@ export class WatchedFleet implements WatchedEngine, AsyncDisposable {
       for (const member of this.#members.values()) member.isListed = urls.has(member.url);
       this.#heard(router.url);
     } catch (error) {
+      if (error instanceof PermissionError) throw error;
       this.#missed(router.url, error);
     }
   }
@@ -234,7 +254,7 @@ class WatchedMember implements WatchedServer, AsyncDisposable {
           ? Promise.reject(new StateError(`${url} has not answered`))
           : Promise.resolve({ hasReady: this.#hasReady }),
       ready: (call) => client.ready(call),
-      health: (call) => client.health(call),
+      generates: (call) => client.generates(call),
     };
   }
 

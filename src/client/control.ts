@@ -73,6 +73,14 @@ export abstract class ServerControl implements Disposable, AsyncDisposable {
     return this.#answers("/health", options);
   }
 
+  /**
+   * Whether the server generates now, also where it was started so that `/health` makes no token.
+   * `false` too when nobody answers in time; give a `timeoutMs` of some seconds.
+   */
+  generates(options: CallOptions = {}): Promise<boolean> {
+    return this.#answers("/health_generate", options);
+  }
+
   /** The same as {@linkcode ServerControl.health}, but throws the reason. */
   async checkHealth(options: CallOptions = {}): Promise<void> {
     await this.get("/health", options);

@@ -51,7 +51,7 @@ export async function lookAtServers(
   engine: WatchedEngine | undefined,
   { signal }: { readonly signal?: AbortSignal | undefined },
 ): Promise<ServerLook[]> {
-  await engine?.lookAround?.({ timeoutMs: TIMEOUT_MS, signal });
+  await engine?.lookAround?.({ timeoutMs: TIMEOUT_MS, signal }).catch(() => {});
   return await Promise.all(
     serversOf(engine).map(async (server) => {
       const call = { timeoutMs: TIMEOUT_MS, signal };
@@ -81,7 +81,8 @@ export class ServerWatch implements Disposable {
   /** Asks those that do not owe an answer from before; resolves when these have answered. */
   async ask(): Promise<void> {
     // Who it finds is asked the next time.
-    void this.#engine?.lookAround?.({ timeoutMs: TIMEOUT_MS, signal: this.#stop.signal });
+    this.#engine?.lookAround?.({ timeoutMs: TIMEOUT_MS, signal: this.#stop.signal })
+      .catch(() => {});
     const servers = serversOf(this.#engine);
     const urls = new Set(servers.map(({ url }) => url));
     for (const told of [this.#loads, this.#ready]) {
@@ -159,7 +160,7 @@ async function readinessOf(
     if (capabilities === undefined) return null;
     if (capabilities.hasReady) return await client?.ready?.(call) ?? null;
     if (!mayMakeToken) return undefined;
-    return await client?.health?.({ ...call, timeoutMs: TOKEN_TIMEOUT_MS }) ?? null;
+    return await client?.generates?.({ ...call, timeoutMs: TOKEN_TIMEOUT_MS }) ?? null;
   } catch {
     return null;
   }

@@ -58,8 +58,8 @@ export interface WatchedServer {
     capabilities?(options: WatchedCall): Promise<{ readonly hasReady: boolean }>;
     /** Whether it takes requests now, told at once. */
     ready?(options: WatchedCall): Promise<boolean>;
-    /** Whether it generates. */
-    health?(options: WatchedCall): Promise<boolean>;
+    /** Whether it generates: it makes a token for this. */
+    generates?(options: WatchedCall): Promise<boolean>;
     load(options: WatchedCall): Promise<{
       readonly running: number;
       readonly waiting: number;

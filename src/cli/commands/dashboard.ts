@@ -56,7 +56,7 @@ async function dashboard(options: Options, io: CliIo): Promise<void> {
   }
   await using fleet = new WatchedFleet({ servers, router, control, access: accessOf(options, io) });
   using monitor = new Monitor({ engine: fleet });
-  await fleet.lookAround({ signal: io.signal });
+  await fleet.firstLook(io.signal);
   await using page = await openDashboard({
     monitor,
     actions: fleet.actions,

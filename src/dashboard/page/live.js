@@ -53,7 +53,7 @@ function draw(state) {
 /** The tile of each server, by its address: what is drawn again keeps the focus and the selection. */
 const tiles = new Map();
 
-function drawServers({ servers }) {
+function drawServers({ servers, sync }) {
   for (const url of tiles.keys()) {
     if (servers.some((server) => server.url === url)) continue;
     tiles.get(url).tile.remove();
@@ -61,7 +61,7 @@ function drawServers({ servers }) {
   }
   for (const server of servers) {
     const { tile, lines, button } = tiles.get(server.url) ?? newTile(server.url);
-    const { state, why } = standOf(server);
+    const { state, why } = standOf(server, sync?.state === "running");
     const texts = [
       `${state}${why === null ? "" : `: ${why}`}`,
       `weights ${server.weightVersion ?? "–"}`,
@@ -81,13 +81,16 @@ function drawServers({ servers }) {
 }
 
 /** Where a server stands, in one word, and why. */
-function standOf({ answers, state, reason, isPaused, isReady }) {
+function standOf({ answers, state, reason, isPaused, isReady }, isSyncing) {
   const stands = state ?? (answers === null ? "asked" : "up");
   if (answers === false) {
     return { state: "down", why: state === null ? reason : `${reason} (${state})` };
   }
   // One that is paused answers nothing, whatever it is for the rotation.
   if (isPaused) return { state: "paused", why: `by this program (${stands})` };
+  if (isReady === false && isSyncing) {
+    return { state: "paused", why: `a weight sync runs (${stands})` };
+  }
   if (isReady === false) {
     return {
       state: "paused",
