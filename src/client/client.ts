@@ -5,8 +5,10 @@ import {
   PausedError,
   ProtocolError,
   TimeoutError,
+  UnreachableError,
   ValidationError,
 } from "../errors.ts";
+import { orAborted } from "../internal/or_aborted.ts";
 import { checkDemandingFields, demandingFields } from "./capabilities.ts";
 import { parseGeneration } from "./generation.ts";
 import type { HttpCall } from "./http.ts";
@@ -130,9 +132,16 @@ export class SGLangClient extends WeightControl {
     } catch (error) {
       // The server answered with an error: there is nothing left to abort.
       if (error instanceof HttpError) mayRun = false;
+      if (error instanceof UnreachableError && !end.signal.aborted) {
+        mayRun = false;
+        // Whoever goes on with it elsewhere does so under its id, which an abort that came late
+        // would end there.
+        const isTaken = error.reason !== "refused";
+        if (isTaken) await orAborted(this.abandonLater(sent.rid), end.signal).catch(() => {});
+      }
       throw this.#explain(end.signal.aborted ? end.signal.reason : withServer(error, this.url));
     } finally {
-      if (mayRun) this.abandonLater(sent.rid);
+      if (mayRun) void this.abandonLater(sent.rid);
     }
   }
 
@@ -158,7 +167,7 @@ export class SGLangClient extends WeightControl {
       const isLeft = error instanceof AbortedError || error instanceof TimeoutError ||
         error instanceof LimitError;
       // The server notices a closed connection only seconds later.
-      if (isLeft) this.abandonLater(sent.rid);
+      if (isLeft) void this.abandonLater(sent.rid);
       throw this.#explain(error);
     }
   }

@@ -277,11 +277,12 @@ export abstract class ServerControl implements Disposable, AsyncDisposable {
 
   /**
    * Aborts a request that was left early, while the caller goes on: its deadline is over, or it does
-   * not care any more. @internal
+   * not care any more. Resolves when that is done; never rejects. @internal
    */
-  protected abandonLater(rid: string): void {
+  protected abandonLater(rid: string): Promise<void> {
     const done = this.abandon(rid).finally(() => this.#abandoned.delete(done));
     this.#abandoned.add(done);
+    return done;
   }
 
   /** Aborts a request that was left early; a failure is only logged. @internal */

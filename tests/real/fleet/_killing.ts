@@ -66,20 +66,23 @@ export function loadFleet(
       try {
         let said: string | null = null;
         let length = 0;
+        let end = "";
         if (!isStream(i)) {
           const sample = await engine.generate(prompt, options);
           said = sample.weightVersion;
           length = sample.ids.length;
+          end = sample.finishReason.type;
           count.samples++;
         } else {
           for await (const { final } of engine.stream(prompt, options)) {
             said = final?.weightVersion ?? said;
             length = final?.ids.length ?? length;
+            end = final?.finishReason.type ?? end;
           }
           count.streams++;
         }
         if (said !== version) strange.push(`${said} instead of ${version}`);
-        if (length !== tokens) strange.push(`${length} tokens`);
+        if (length !== tokens) strange.push(`${length} tokens, ended by ${end}`);
       } catch (error) {
         if (stop.signal.aborted) return;
         errors.push(`${isStream(i) ? "stream" : "generate"}: ${error}`);

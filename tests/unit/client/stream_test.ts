@@ -8,7 +8,7 @@ import {
   standIn,
   type StandInHandler,
 } from "../../_support/http_stand_in.ts";
-import { FakeClock, until } from "../../_support/clock.ts";
+import { FakeClock, turns, until } from "../../_support/clock.ts";
 
 function event(
   step: { text: string; ids: number[]; total: number; logProbs?: number[]; finish?: object },
@@ -159,6 +159,34 @@ Deno.test("leaving the loop aborts the request on the server", async () => {
   assert.equal(steps.length, 1);
   await client[Symbol.asyncDispose]();
   assert.equal(server.calls.at(-1), "POST /abort_request");
+  assert.deepEqual(server.requests.at(-1)?.body, { rid: "r7", abort_all: false });
+});
+
+Deno.test("a stream whose connection breaks ends when it is aborted there, so that its id is free", async () => {
+  const held = Promise.withResolvers<Response>();
+  await using server = standIn({
+    ...healthyServer,
+    "GET /server_info": () => Response.json(serverInfo),
+    "POST /generate": () =>
+      new Response(
+        new ReadableStream({
+          pull(controller) {
+            controller.error(new Error("the server dies"));
+          },
+        }),
+      ),
+    "POST /abort_request": () => held.promise,
+  });
+  using client = new SGLangClient({ url: server.url, retry: { retries: 0 } });
+  let isOver = false;
+  const broken = assert.rejects(Array.fromAsync(client.stream({ text: "x", rid: "r7" })), {
+    code: "unreachable",
+  }).then(() => isOver = true);
+  await until(() => server.calls.includes("POST /abort_request"));
+  await turns(20);
+  assert.equal(isOver, false, "an abort that is still under way would end whoever goes on with r7");
+  held.resolve(new Response());
+  await broken;
   assert.deepEqual(server.requests.at(-1)?.body, { rid: "r7", abort_all: false });
 });
 
