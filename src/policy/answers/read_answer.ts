@@ -7,6 +7,7 @@ import {
   type ReadAnswer,
   sortedOut,
   thoughtMarks,
+  type ToolCallFault,
   withoutEndTokens,
 } from "./answer.ts";
 import { jsonCalls, listMarks, type ToolCallFormat, toolCallFormats } from "./formats.ts";
@@ -81,6 +82,10 @@ export function readAnswer(text: string, options: ReadAnswerOptions = {}): ReadA
   if (found.length === 0) {
     const bare = bareCalls(rest, { formats, tools });
     if (bare !== null) return { reasoning, content: "", ...sortedOut(bare) };
+    const foreign = foreignCalls(rest, { formats, tools });
+    if (foreign.length > 0) {
+      return { reasoning, content: content.trim(), calls: [], faults: foreign };
+    }
   }
   return { reasoning, content: content.trim(), ...sortedOut(found) };
 }
@@ -145,6 +150,27 @@ function bareCalls(text: string, { formats, tools }: BareOptions): Found[] | nul
   if (found === null || formats !== null || tools === undefined || tools.length === 0) return found;
   const names = new Set(tools.map((tool) => describedTool(tool).name));
   return found.some((one) => "fault" in one || names.has(one.call.name)) ? found : null;
+}
+
+/**
+ * Calls of given tools in the spelling of another family. They are not run, for the model's own marks
+ * are others, but neither are they an answer: whoever reads the faults can tell the model.
+ */
+function foreignCalls(text: string, { formats, tools = [] }: BareOptions): ToolCallFault[] {
+  if (formats === null || tools.length === 0) return [];
+  const names = new Set(tools.map((tool) => describedTool(tool).name));
+  const marks = marksOf({ formats: null, thoughts: [] });
+  const { found } = takeApart(text, { isThinking: false, kinds: parameterKinds(tools), marks });
+  const all = found.length > 0 ? found : bareCalls(text, { formats: null, tools }) ?? [];
+  const named = (one: Found) =>
+    "call" in one
+      ? names.has(one.call.name)
+      : names.values().some((name) => typeof name === "string" && one.fault.text.includes(name));
+  if (!all.some(named)) return [];
+  const reason =
+    `a tool is called in another way than this model's, which is ${formats.join(" or ")}; ` +
+    "the option toolCallFormats names others";
+  return [{ text: text.trim().slice(0, 500), reason }];
 }
 
 function bareJson(plain: string): Found[] | null {

@@ -530,3 +530,30 @@ Deno.test("bare calls of Llama are calls in a list too, and in any order of keys
     assert.deepEqual([read.calls, read.faults, read.content], [[], [], answer]);
   }
 });
+
+Deno.test("a call of a given tool in another family's spelling is neither run nor an answer", () => {
+  const tools = [{ type: "function", function: { name: "add" } }];
+  const spelt = [
+    '[TOOL_CALLS][{"name": "add", "arguments": {"a": 1}}]',
+    '{"name": "add", "parameters": {"a": 1}}',
+    "<function=add>\n<parameter=a>\n1\n</parameter>\n</function>",
+    '<|tool_call_begin|>functions.add:0<|tool_call_argument_begin|>{"a": 1}<|tool_call_end|>',
+    '[TOOL_CALLS][{"name": "add", "arguments": {"a": 1,}}]',
+  ];
+  for (const text of spelt) {
+    const { calls, faults } = readAnswer(text, { tools, formats: ["hermes"] });
+    assert.deepEqual(calls, [], text);
+    assert.equal(faults.length, 1, text);
+    assert.match(faults[0]!.reason, /another way than this model's, which is hermes/);
+  }
+  // A tool that was not given, words, thoughts and code are words.
+  const words = [
+    '[TOOL_CALLS][{"name": "sub", "arguments": {"a": 1}}]',
+    "I add one.",
+    '<think>\n{"name": "add", "parameters": {"a": 1}}\n</think>\n\nno',
+    '```json\n{"name": "add", "parameters": {"a": 1}}\n```',
+  ];
+  for (const text of words) {
+    assert.deepEqual(readAnswer(text, { tools, formats: ["hermes"] }).faults, [], text);
+  }
+});
