@@ -39,6 +39,7 @@ export {
   LibraryError,
   LimitError,
   NativeError,
+  NeedsDenoError,
   PartialResultError,
   PausedError,
   PermissionError,

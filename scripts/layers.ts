@@ -17,13 +17,14 @@ interface Layer {
   readonly dynamic?: readonly string[];
 }
 
-const base = ["src/errors.ts", "src/internal"];
+const base = ["src/errors.ts", "src/runtime", "src/internal"];
 
 /** The parts, from the bottom to the top. */
 export const layers: Readonly<Record<string, Layer>> = {
   "src/errors.ts": { values: ["src/errors"] },
   "src/errors": { values: [] },
-  "src/internal": { values: ["src/errors.ts"] },
+  "src/runtime": { values: [] },
+  "src/internal": { values: ["src/errors.ts", "src/runtime"] },
   "src/checkpoint": { values: base },
   "src/http": { values: base },
   "src/client": { values: [...base, "src/http"] },

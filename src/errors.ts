@@ -29,6 +29,7 @@ import type {
   LibraryError,
   LimitError,
   NativeError,
+  NeedsDenoError,
   PermissionError,
   StateError,
   ValidationError,
@@ -58,6 +59,7 @@ export {
   LibraryError,
   LimitError,
   NativeError,
+  NeedsDenoError,
   PermissionError,
   StateError,
   ValidationError,
@@ -111,7 +113,8 @@ export type AnySGLangError =
   | PartialResultError
   | TemplateLimitError
   | LimitError
-  | ExhaustedError;
+  | ExhaustedError
+  | NeedsDenoError;
 
 /**
  * Whether an error is one of this library; its `code` then narrows it to its class.

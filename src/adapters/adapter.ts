@@ -10,6 +10,7 @@ import { firstOnDevice } from "../weights/source/source.ts";
 import { findNonFinite } from "../weights/sync/finite.ts";
 import { isServerName, type Matrices, pairMatrices } from "./matrices.ts";
 import { type AdapterSettings, type PeftConfig, readPeftConfig } from "./peft_config.ts";
+import { isSystemError, runtime } from "../runtime/mod.ts";
 
 /** An adapter in memory, as a trainer has it. */
 export interface AdapterTensors {
@@ -101,9 +102,9 @@ async function readFolder(
     configPath,
   ) as unknown as PeftConfig;
   try {
-    await Deno.lstat(`${folder}/${TENSOR_FILE}`);
+    await runtime().lstat(`${folder}/${TENSOR_FILE}`);
   } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) {
+    if (!isSystemError(error, "NotFound")) {
       throw asPermissionError(error, `--allow-read=${folder}`, "read");
     }
     throw new CheckpointError(

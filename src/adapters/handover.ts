@@ -2,6 +2,7 @@ import type { TensorToWrite } from "../checkpoint/mod.ts";
 import { safetensorsFile } from "../checkpoint/writer.ts";
 import { writeAll } from "../internal/write_all.ts";
 import { CONFIG_FILE, TENSOR_FILE } from "./adapter.ts";
+import { runtime } from "../runtime/mod.ts";
 
 /** Linux keeps files of the first in memory, where Deno lets only a process with all permissions. */
 const PARENTS = ["/dev/shm", "/tmp"];
@@ -64,11 +65,14 @@ export class Handover {
     await this.#removing;
     const parent = await this.#parent();
     await removeOrphans(parent!, Date.now() - ORPHAN_MS);
-    const folder = await Deno.makeTempDir({ dir: parent!, prefix: PREFIX });
+    const folder = await runtime().makeTempDir({ dir: parent!, prefix: PREFIX });
     try {
-      await Deno.writeTextFile(`${folder}/${CONFIG_FILE}`, JSON.stringify(this.#config));
+      await runtime().writeTextFile(`${folder}/${CONFIG_FILE}`, JSON.stringify(this.#config));
       // Not by writeSafetensors(), which waits until the bytes are on a disk.
-      using file = await Deno.open(`${folder}/${TENSOR_FILE}`, { write: true, createNew: true });
+      using file = await runtime().open(`${folder}/${TENSOR_FILE}`, {
+        write: true,
+        createNew: true,
+      });
       for (const piece of safetensorsFile(this.#tensors, { format: "pt" }).pieces()) {
         await writeAll(file, piece);
       }
@@ -82,9 +86,9 @@ export class Handover {
 
 async function isWritable(path: string): Promise<boolean> {
   for (const name of ["read", "write"] as const) {
-    if ((await Deno.permissions.query({ name, path })).state !== "granted") return false;
+    if (!runtime().isGranted({ name, path })) return false;
   }
-  return await Deno.stat(path).then(({ isDirectory }) => isDirectory, () => false);
+  return await runtime().stat(path).then(({ isDirectory }) => isDirectory, () => false);
 }
 
 async function remove(folder: Promise<string> | undefined): Promise<void> {
@@ -93,13 +97,13 @@ async function remove(folder: Promise<string> | undefined): Promise<void> {
 }
 
 async function removeOrphans(parent: string, beforeMs: number): Promise<void> {
-  for await (const { name, isDirectory } of Deno.readDir(parent)) {
+  for await (const { name, isDirectory } of runtime().readDir(parent)) {
     if (!isDirectory || !name.startsWith(PREFIX)) continue;
-    const { mtime } = await Deno.lstat(`${parent}/${name}`).catch(() => ({ mtime: null }));
+    const { mtime } = await runtime().lstat(`${parent}/${name}`).catch(() => ({ mtime: null }));
     if (mtime !== null && mtime.getTime() < beforeMs) await removeQuietly(`${parent}/${name}`);
   }
 }
 
 async function removeQuietly(folder: string): Promise<void> {
-  await Deno.remove(folder, { recursive: true }).catch(() => {});
+  await runtime().remove(folder, { recursive: true }).catch(() => {});
 }

@@ -7,6 +7,7 @@ import { flattenedByValue } from "../weights/ipc/by_value.ts";
 import { CONFIG_FILE, type ReadAdapter, TENSOR_FILE } from "./adapter.ts";
 import { Handover } from "./handover.ts";
 import { type Matrices, targetsOf, tensorsOf } from "./matrices.ts";
+import { toBase64 } from "../internal/text_of_bytes.ts";
 
 /** How an adapter reached a server. */
 export type AdapterVia = "tensors" | "path";
@@ -40,7 +41,7 @@ export interface UploadTarget {
 export function uploadTensors(adapter: ReadAdapter, matrices: Matrices): AdapterUpload {
   const { config, tensors, ...about } = describe(adapter, matrices);
   requireFits(about.byteLength);
-  const payload = flattenedByValue(tensors).toBase64();
+  const payload = toBase64(flattenedByValue(tensors));
   return {
     via: "tensors",
     ...about,

@@ -3,6 +3,12 @@ import { throwIfAborted } from "../internal/deadline.ts";
 import { forEachAtOnce } from "../internal/at_once.ts";
 import { asFileError, lookAtFile } from "../internal/regular_file.ts";
 import { Semaphore } from "../internal/semaphore.ts";
+import {
+  type FileInfo,
+  isSystemError,
+  type OpenFile as RuntimeFile,
+  runtime,
+} from "../runtime/mod.ts";
 
 /** Reads under way at once; one thread reads cached files at a fraction of the memory's rate. */
 export const READS_AT_ONCE = 8;
@@ -23,7 +29,7 @@ export interface FileIdentity {
 
 interface OpenFile {
   readonly path: string;
-  readonly file: Deno.FsFile;
+  readonly file: RuntimeFile;
 }
 
 /** Reads at positions of many files, several at once, with few of them open. */
@@ -68,7 +74,7 @@ export class FilePool {
     using _permit = await this.#permits.acquire(signal);
     const open = await this.#open(path, signal);
     try {
-      await open.file.seek(position, Deno.SeekMode.Start);
+      await open.file.seek(position, 0);
       for (let filled = 0; filled < target.length;) {
         throwIfAborted(signal, `read ${path}`);
         const length = await open.file.read(target.subarray(filled));
@@ -87,8 +93,8 @@ export class FilePool {
   async confirm(signal?: AbortSignal): Promise<void> {
     await forEachAtOnce([...this.#identities], { limit: READS_AT_ONCE, signal }, async (entry) => {
       const [path, known] = entry;
-      const info = await Deno.stat(path).catch((error) => {
-        if (error instanceof Deno.errors.NotFound) throw changed(path, "it is gone");
+      const info = await runtime().stat(path).catch((error) => {
+        if (isSystemError(error, "NotFound")) throw changed(path, "it is gone");
         throw asFileError(error, path, { refuse });
       });
       if (!isSame(known, identityOf(info))) throw changed(path, "it was replaced or written to");
@@ -115,7 +121,7 @@ export class FilePool {
     }
   }
 
-  #identify(path: string, info: Deno.FileInfo): void {
+  #identify(path: string, info: FileInfo): void {
     if (!info.isFile) throw new CheckpointError(`${path} is no regular file`);
     const known = this.#identities.get(path);
     const identity = identityOf(info);
@@ -133,7 +139,7 @@ export class FilePool {
   }
 }
 
-function identityOf({ size, ino, mtime, ctime }: Deno.FileInfo): FileIdentity {
+function identityOf({ size, ino, mtime, ctime }: FileInfo): FileIdentity {
   return { size, ino, mtimeMs: mtime?.getTime() ?? null, ctimeMs: ctime?.getTime() ?? null };
 }
 
@@ -143,10 +149,10 @@ function isSame(a: FileIdentity, b: FileIdentity): boolean {
 
 const refuse = (message: string, options?: ErrorOptions) => new CheckpointError(message, options);
 
-async function openFile(path: string, signal: AbortSignal | undefined): Promise<Deno.FsFile> {
+async function openFile(path: string, signal: AbortSignal | undefined): Promise<RuntimeFile> {
   await lookAtFile(path, { refuse, signal });
   try {
-    return await Deno.open(path, { read: true });
+    return await runtime().open(path, { read: true });
   } catch (error) {
     throw asFileError(error, path, { refuse });
   }

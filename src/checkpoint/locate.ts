@@ -5,6 +5,7 @@ import { throwIfAborted } from "../internal/deadline.ts";
 import { asFileError, lookAt, readRegularFile } from "../internal/regular_file.ts";
 import { DEFAULT_TENSORS, tooManyTensors } from "./header.ts";
 import { decodeJson, entriesOf, namedTwice, parseValue } from "./json.ts";
+import { runtime } from "../runtime/mod.ts";
 
 /** The files of a checkpoint, and for a sharded one in which file each tensor is. */
 export interface CheckpointFiles {
@@ -88,7 +89,7 @@ async function listNames(
 ): Promise<{ special: Set<string>; files: string[]; others: string[] }> {
   const special = new Set<string>(), files: string[] = [], others: string[] = [];
   try {
-    for await (const { name } of Deno.readDir(folder)) {
+    for await (const { name } of runtime().readDir(folder)) {
       throwIfAborted(signal, `list ${folder}`);
       if (name === INDEX_NAME || name === SINGLE_NAME) special.add(name);
       if (name.endsWith(".safetensors")) {

@@ -5,6 +5,7 @@ import { asPermissionError } from "../internal/permission.ts";
 import { writeAll } from "../internal/write_all.ts";
 import { type DType, isDType, type TensorInfo, tensorSizeBytes } from "./dtype.ts";
 import { encodeHeader } from "./header.ts";
+import { runtime } from "../runtime/mod.ts";
 
 /**
  * Element types in the order in which safetensors lays tensors out; larger elements come first.
@@ -74,9 +75,9 @@ export async function writeSafetensors(
   const temporary = `${path}.${crypto.randomUUID()}.tmp`;
   try {
     await writeFile(temporary, { header: encodeHeader(ordered, metadata), ordered, signal });
-    await Deno.rename(temporary, path);
+    await runtime().rename(temporary, path);
   } catch (error) {
-    await Deno.remove(temporary).catch(() => {});
+    await runtime().remove(temporary).catch(() => {});
     throw namingFlag(error, path);
   }
 }
@@ -134,7 +135,7 @@ async function writeFile(
     signal: AbortSignal | undefined;
   },
 ): Promise<void> {
-  using file = await Deno.open(path, { write: true, createNew: true });
+  using file = await runtime().open(path, { write: true, createNew: true });
   await writeAll(file, content.header);
   for (const tensor of content.ordered) {
     const expected = tensorSizeBytes(tensor);

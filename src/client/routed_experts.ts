@@ -1,4 +1,5 @@
 import { ProtocolError } from "../errors.ts";
+import { fromBase64 } from "../internal/text_of_bytes.ts";
 
 /**
  * Which experts of a mixture each token went to, as the server chose them: what a trainer needs to
@@ -88,7 +89,7 @@ export function cutRoutedExperts(
 
 function bytesOf(text: string, server: string): Uint8Array<ArrayBuffer> {
   try {
-    const bytes = Uint8Array.fromBase64(text);
+    const bytes = fromBase64(text);
     if (bytes.byteLength % 4 === 0) return bytes;
   } catch {
     // Told below.

@@ -5,6 +5,8 @@ import { findLines } from "../internal/line_index.ts";
 import { asPermissionError } from "../internal/permission.ts";
 import { writeLines } from "../internal/write_all.ts";
 import type { RolloutRow } from "./row.ts";
+import { runtime } from "../runtime/mod.ts";
+import { fromBase64, toBase64 } from "../internal/text_of_bytes.ts";
 
 /** Name and version of the form of the first line. */
 const SAVED_ROWS_SCHEMA = "sglang-rl.rows/1";
@@ -33,13 +35,13 @@ export async function writeRows(
   const part = `${path}.part`;
   try {
     {
-      using file = await Deno.open(part, { write: true, create: true, truncate: true });
+      using file = await runtime().open(part, { write: true, create: true, truncate: true });
       const head = { schema: SAVED_ROWS_SCHEMA, rows: rows.length, added };
       await writeLines(file, savedLines(head, rows), { signal });
     }
-    await Deno.rename(part, path);
+    await runtime().rename(part, path);
   } catch (error) {
-    await Deno.remove(part).catch(() => {});
+    await runtime().remove(part).catch(() => {});
     throw asPermissionError(error, `--allow-write=${path},${part}`, `write ${path}`);
   }
 }
@@ -137,7 +139,7 @@ function rowOf(line: string, where: string): RolloutRow {
 
 function base64(list: Int32Array | Float32Array | null): string | null {
   if (list === null) return null;
-  return new Uint8Array(list.buffer, list.byteOffset, list.byteLength).toBase64();
+  return toBase64(new Uint8Array(list.buffer, list.byteOffset, list.byteLength));
 }
 
 function listOf(
@@ -147,7 +149,7 @@ function listOf(
 ): Int32Array | Float32Array | null {
   if (value === null) return null;
   try {
-    const bytes = Uint8Array.fromBase64(value as string);
+    const bytes = fromBase64(value as string);
     if (bytes.byteLength % 4 === 0) return new List(bytes.buffer, 0, bytes.byteLength / 4);
   } catch { /* Told below. */ }
   throw new ValidationError(`${where}: ${name} is no list of numbers in base64`);

@@ -102,7 +102,7 @@ export async function openDashboard(options: DashboardOptions = {}): Promise<Das
     new LiveFeed(monitor, { clock, everyMs: options.everyMs ?? 1000, onError: options.onError }),
   );
   const page = new Page({ options: { ...options, hostname }, monitor, feed, trajectories });
-  const server = serveHttp({
+  const server = await serveHttp({
     hostname,
     port,
     onError: options.onError,

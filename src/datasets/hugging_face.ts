@@ -6,6 +6,7 @@ import { Dataset, type RowStore } from "./dataset.ts";
 import { jsonLinesStore } from "./json_lines.ts";
 import { type DatasetOptions, type DatasetRow, settingsOf } from "./options.ts";
 import { parquetStore } from "./parquet.ts";
+import { runtime } from "../runtime/mod.ts";
 
 /** Options of {@linkcode huggingFaceDataset}. */
 export interface HuggingFaceOptions extends DatasetOptions {
@@ -85,7 +86,7 @@ function joined(
 async function listFiles(folder: string): Promise<string[]> {
   const found: string[] = [];
   const walk = async (path: string, depth: number) => {
-    for await (const { name, isDirectory } of Deno.readDir(path)) {
+    for await (const { name, isDirectory } of runtime().readDir(path)) {
       if (name.startsWith(".")) continue;
       if (isDirectory && depth < DEEPEST_FOLDER) await walk(join(path, name), depth + 1);
       else if (/\.(parquet|jsonl|ndjson|json)$/.test(name)) {

@@ -11,6 +11,7 @@ import { loadModel } from "./load.ts";
 import { EmbeddedState } from "./state.ts";
 import { ServerTokenizer } from "./tokenizer.ts";
 import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
+import { type HttpServer, isSystemError, runtime } from "../runtime/mod.ts";
 
 /** Options of {@linkcode EmbeddedServer.start}. */
 export interface EmbeddedServerOptions {
@@ -91,10 +92,10 @@ const OPTION_NAMES = {
  */
 export class EmbeddedServer implements AsyncDisposable {
   readonly #state: EmbeddedState;
-  readonly #http: Deno.HttpServer<Deno.NetAddr>;
+  readonly #http: HttpServer;
   #closing: Promise<void> | undefined;
 
-  private constructor(state: EmbeddedState, http: Deno.HttpServer<Deno.NetAddr>) {
+  private constructor(state: EmbeddedState, http: HttpServer) {
     this.#state = state;
     this.#http = http;
   }
@@ -142,7 +143,7 @@ export class EmbeddedServer implements AsyncDisposable {
       },
     });
     try {
-      const http = Deno.serve({
+      const http = await runtime().serve({
         port,
         hostname,
         signal: connections.signal,
@@ -150,12 +151,13 @@ export class EmbeddedServer implements AsyncDisposable {
           logger.error(`Embedded server: ${error}`);
           return new Response("Internal Server Error", { status: 500 });
         },
-        onListen: ({ port }) => logger.info(`Embedded server listens on ${hostname}:${port}`),
-      }, (request) => route(request, state));
+        handler: (request) => route(request, state),
+      });
+      logger.info(`Embedded server listens on ${hostname}:${http.addr.port}`);
       return new EmbeddedServer(state, http);
     } catch (error) {
       await state.close();
-      if (error instanceof Deno.errors.AddrInUse) {
+      if (isSystemError(error, "AddrInUse")) {
         throw new StateError(
           `Port ${port} of ${hostname} is taken by another program: stop it, or choose another port`,
           { cause: error },

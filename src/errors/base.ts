@@ -22,7 +22,8 @@ export type ErrorCode =
   | "partial"
   | "template_limit"
   | "limit"
-  | "exhausted";
+  | "exhausted"
+  | "needs_deno";
 
 /** Longest message of an error; of a longer one the middle is left out. */
 const MAX_MESSAGE_CHARS = 16_384;

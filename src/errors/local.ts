@@ -88,3 +88,18 @@ export class ExhaustedError extends SGLangError<"exhausted"> {
     this.resource = options.resource;
   }
 }
+
+/** A part of this library that only Deno can run was used in Node or Bun. */
+export class NeedsDenoError extends SGLangError<"needs_deno"> {
+  /** What was called, for example `Deno.dlopen`. */
+  readonly call: string;
+  /** Makes the error. */
+  constructor(call: string) {
+    super(
+      "needs_deno",
+      `This part of the library needs ${call}, which only Deno has: run the program by Deno, or ` +
+        "leave this part out. docs/node.md lists what runs in Node and Bun",
+    );
+    this.call = call;
+  }
+}

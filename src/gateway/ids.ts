@@ -1,3 +1,5 @@
+import { toHex } from "../internal/text_of_bytes.ts";
+
 /** An id that no other has, without marks between its digits: `chatcmpl-3f…`. */
 export function newId(prefix: string): string {
   return `${prefix}${crypto.randomUUID().replaceAll("-", "")}`;
@@ -5,5 +7,5 @@ export function newId(prefix: string): string {
 
 /** A key that nobody guesses. */
 export function newKey(prefix: string): string {
-  return `${prefix}-${crypto.getRandomValues(new Uint8Array(24)).toHex()}`;
+  return `${prefix}-${toHex(crypto.getRandomValues(new Uint8Array(24)))}`;
 }

@@ -2,6 +2,7 @@ import { lookup } from "node:dns/promises";
 import type { Clock } from "../internal/clock.ts";
 import { inBrackets } from "../internal/hostname.ts";
 import type { Address } from "./address.ts";
+import { isSystemError, runtime, type TcpConnection } from "../runtime/mod.ts";
 
 /** How long the first address of a name is tried alone before another may be tried instead. */
 const PATIENCE_MS = 3_000;
@@ -9,7 +10,7 @@ const PATIENCE_MS = 3_000;
 /** What opens connections; tests have their own. */
 export interface Connector {
   /** Connects to a host, of a name to its first address. */
-  readonly open: (hostname: string, port: number, signal: AbortSignal) => Promise<Deno.TcpConn>;
+  readonly open: (hostname: string, port: number, signal: AbortSignal) => Promise<TcpConnection>;
   /** All addresses of a name, as far as Deno may ask for them and connect to them. */
   readonly addressesOf: (hostname: string, port: number) => Promise<readonly string[]>;
   readonly clock: Clock;
@@ -18,7 +19,7 @@ export interface Connector {
 /** The connector of the system. */
 export function systemConnector(clock: Clock): Connector {
   return {
-    open: (hostname, port, signal) => Deno.connect({ hostname, port, signal }),
+    open: (hostname, port, signal) => runtime().connect({ hostname, port, signal }),
     addressesOf: knownAddresses,
     clock,
   };
@@ -33,7 +34,7 @@ export async function connectToAny(
   { hostname, port }: Pick<Address, "hostname" | "port">,
   connector: Connector,
   signal: AbortSignal,
-): Promise<Deno.TcpConn> {
+): Promise<TcpConnection> {
   if (isLiteral(hostname)) return await connector.open(hostname, port, signal);
   let others: readonly string[] = [];
   const impatient = new AbortController();
@@ -72,7 +73,7 @@ async function openWithin(
   address: string,
   port: number,
   { connector, signal, isLast }: { connector: Connector; signal: AbortSignal; isLast: boolean },
-): Promise<Deno.TcpConn> {
+): Promise<TcpConnection> {
   if (isLast) return await connector.open(address, port, signal);
   const impatient = new AbortController();
   const cancel = connector.clock.schedule(PATIENCE_MS, () => impatient.abort(noAnswer(address)));
@@ -84,16 +85,14 @@ async function openWithin(
 }
 
 function noAnswer(host: string): Error {
-  return new Deno.errors.TimedOut(`${host} does not answer`);
+  return Object.assign(new Error(`${host} does not answer`), { name: "TimedOut" });
 }
 
 /** Whether another address of the name may be better. */
 function mayHelp(error: unknown, impatient: AbortSignal): boolean {
   if (impatient.aborted) return true;
   const code = (error as { code?: unknown }).code;
-  return error instanceof Deno.errors.ConnectionRefused ||
-    error instanceof Deno.errors.TimedOut ||
-    error instanceof Deno.errors.NetworkUnreachable ||
+  return isSystemError(error, "ConnectionRefused", "TimedOut", "NetworkUnreachable") ||
     ["EHOSTUNREACH", "ENETUNREACH", "EADDRNOTAVAIL", "ETIMEDOUT"].includes(String(code));
 }
 
@@ -119,5 +118,5 @@ async function lookUp(hostname: string): Promise<string[]> {
 
 /** Without the permission Deno would ask in the terminal. */
 function mayConnect(host: string): boolean {
-  return Deno.permissions.querySync({ name: "net", host }).state === "granted";
+  return runtime().isGranted({ name: "net", host });
 }

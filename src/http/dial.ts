@@ -10,6 +10,7 @@ import { connectToAny, systemConnector } from "./connect.ts";
 import { encodeHead, parseHead } from "./message.ts";
 import type { Proxy } from "./proxy.ts";
 import { readHead } from "./read_head.ts";
+import { type Connection, isSystemError, runtime, type TcpConnection } from "../runtime/mod.ts";
 
 /** What a connection is made of. */
 export interface DialOptions {
@@ -21,7 +22,7 @@ export interface DialOptions {
 }
 
 /** Connects to a server; an error says why in the words of the library. */
-export async function dial(options: DialOptions, signal: AbortSignal): Promise<Deno.Conn> {
+export async function dial(options: DialOptions, signal: AbortSignal): Promise<Connection> {
   const { address, proxy } = options;
   const next = proxy?.address ?? address;
   try {
@@ -42,44 +43,27 @@ async function connect(
   address: Address,
   { clock }: DialOptions,
   signal: AbortSignal,
-): Promise<Deno.TcpConn> {
+): Promise<TcpConnection> {
   const socket = await connectToAny(address, systemConnector(clock), signal);
   socket.setNoDelay(true);
   return socket;
 }
 
 async function secured(
-  socket: Deno.TcpConn,
+  socket: TcpConnection,
   { address, caCerts = [] }: DialOptions,
   signal: AbortSignal,
-): Promise<Deno.Conn> {
-  // The one that is open: encryption takes the plain one over.
-  let open: Deno.Conn = socket;
-  const onAbort = () => closeQuietly(open);
-  signal.addEventListener("abort", onAbort, { once: true });
-  try {
-    return await closingOnFailure(socket, async () => {
-      signal.throwIfAborted();
-      const secure = await Deno.startTls(socket, {
-        hostname: address.hostname,
-        caCerts: [...caCerts],
-        alpnProtocols: ["http/1.1"],
-      });
-      open = secure;
-      await closingOnFailure(secure, async () => {
-        signal.throwIfAborted();
-        await secure.handshake();
-      });
-      return secure;
-    });
-  } finally {
-    signal.removeEventListener("abort", onAbort);
-  }
+): Promise<Connection> {
+  const { hostname } = address;
+  return await closingOnFailure(
+    socket,
+    () => runtime().startTls(socket, { hostname, caCerts, signal }),
+  );
 }
 
 /** Lets a proxy connect us to the server. */
 async function tunnel(
-  socket: Deno.TcpConn,
+  socket: TcpConnection,
   { address, proxy }: DialOptions,
   signal: AbortSignal,
 ): Promise<void> {
@@ -103,7 +87,7 @@ async function tunnel(
   }
 }
 
-async function closingOnFailure<T>(socket: Deno.Conn, work: () => Promise<T>): Promise<T> {
+async function closingOnFailure<T>(socket: Connection, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
@@ -113,7 +97,7 @@ async function closingOnFailure<T>(socket: Deno.Conn, work: () => Promise<T>): P
 }
 
 /** Closes a connection that may be closed already. */
-export function closeQuietly(socket: Deno.Conn): void {
+export function closeQuietly(socket: Connection): void {
   try {
     socket.close();
   } catch {
@@ -176,7 +160,7 @@ function tlsProblem(error: unknown, { isSecure, hostname, host }: Address): stri
 }
 
 function reasonOf(error: unknown): UnreachableError["reason"] {
-  if (error instanceof Deno.errors.ConnectionRefused) return "refused";
-  // Deno gives no class and no code for a name that nobody knows.
-  return /failed to lookup|dns/i.test(messageOf(error)) ? "dns" : "other";
+  if (isSystemError(error, "ConnectionRefused")) return "refused";
+  // Deno gives no class and no code for a name that nobody knows, Node gives a code of its own.
+  return /failed to lookup|dns|ENOTFOUND|EAI_AGAIN/i.test(messageOf(error)) ? "dns" : "other";
 }

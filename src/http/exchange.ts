@@ -5,18 +5,19 @@ import { ByteReader } from "./byte_reader.ts";
 import { closeQuietly } from "./dial.ts";
 import { framingOf, parseHead, type ResponseHead } from "./message.ts";
 import { readHead } from "./read_head.ts";
+import type { Connection } from "../runtime/mod.ts";
 
 /** Answers before the answer, such as `100 Continue`, that are passed over. */
 const INTERIM_ANSWERS = 8;
 
 /** One connection to a server, on which one request follows another. */
 export class HttpSocket implements Disposable {
-  readonly #socket: Deno.Conn;
+  readonly #socket: Connection;
   readonly #bytes: ByteReader;
   #isResting = false;
   #answers = 0;
 
-  constructor(socket: Deno.Conn) {
+  constructor(socket: Connection) {
     this.#socket = socket;
     this.#bytes = new ByteReader((target) => socket.read(target));
   }
@@ -116,7 +117,7 @@ export function exchangeError(
 }
 
 /** Whether what is under way on a connection keeps the process alive. */
-function hold(socket: Deno.Conn, holds: boolean): void {
-  const { ref, unref } = socket as Partial<Pick<Deno.TcpConn, "ref" | "unref">>;
-  (holds ? ref : unref)?.call(socket);
+function hold(socket: Connection, holds: boolean): void {
+  if (holds) socket.ref?.();
+  else socket.unref?.();
 }

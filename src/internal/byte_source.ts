@@ -2,6 +2,7 @@ import { ValidationError } from "../errors.ts";
 import { throwIfAborted } from "./deadline.ts";
 import { asFileError, lookAtFile, pathOf } from "./regular_file.ts";
 import { Semaphore } from "./semaphore.ts";
+import { type OpenFile, runtime } from "../runtime/mod.ts";
 
 /** Bytes that can be read from any place; a file, a `Blob` of a browser, or memory. */
 export interface ByteSource {
@@ -51,7 +52,7 @@ async function fileSource(
   const name = pathOf(source);
   const refuse = (message: string, options?: ErrorOptions) => new ValidationError(message, options);
   const { size } = await lookAtFile(name, { refuse, signal });
-  const file = await Deno.open(source).catch((error) => {
+  const file = await runtime().open(source).catch((error) => {
     throw asFileError(error, name, { refuse });
   });
   // Reads move one place in the file, so they take turns.
@@ -68,7 +69,7 @@ async function fileSource(
 }
 
 async function readAt(
-  file: Deno.FsFile,
+  file: OpenFile,
   { name, start, length, signal }: {
     readonly name: string;
     readonly start: number;
@@ -78,7 +79,7 @@ async function readAt(
 ): Promise<Uint8Array<ArrayBuffer>> {
   throwIfAborted(signal, `read ${name}`);
   const bytes = new Uint8Array(length);
-  await file.seek(start, Deno.SeekMode.Start);
+  await file.seek(start, 0);
   for (let filled = 0; filled < length;) {
     const count = await file.read(bytes.subarray(filled));
     if (count === null) {

@@ -1,5 +1,6 @@
+import { runtime } from "../runtime/mod.ts";
 /** Reads a variable only where that asks nobody for permission. */
 export function grantedEnv(name: string): string | undefined {
-  const { state } = Deno.permissions.querySync({ name: "env", variable: name });
-  return state === "granted" ? Deno.env.get(name) : undefined;
+  const program = runtime();
+  return program.isGranted({ name: "env", variable: name }) ? program.env(name) : undefined;
 }

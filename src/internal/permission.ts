@@ -1,5 +1,6 @@
 import { PermissionError } from "../errors.ts";
 import { asExhaustedError } from "./exhausted.ts";
+import { isSystemError } from "../runtime/mod.ts";
 
 /** Runs `work`; a permission that Deno refuses becomes an error that names the flag to add. */
 export async function namingPermission<T>(
@@ -19,7 +20,7 @@ export async function namingPermission<T>(
  * `ExhaustedError` when the system has no more of something: both come wherever we leave Deno.
  */
 export function asPermissionError(error: unknown, flag: string, purpose: string): unknown {
-  if (!(error instanceof Deno.errors.NotCapable)) return asExhaustedError(error, purpose);
+  if (!isSystemError(error, "NotCapable")) return asExhaustedError(error, purpose);
   return new PermissionError(
     `Deno refused permission to ${purpose}; run again with ${flag}`,
     { cause: error, flag },

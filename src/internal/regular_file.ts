@@ -3,6 +3,7 @@ import { throwIfAborted } from "./deadline.ts";
 import { systemCodeOf } from "./exhausted.ts";
 import { orAborted } from "./or_aborted.ts";
 import { asPermissionError } from "./permission.ts";
+import { type FileInfo, runtime } from "../runtime/mod.ts";
 
 /** What the system says of a path, in words that follow the path. */
 const problems: Readonly<Record<string, string>> = {
@@ -30,7 +31,7 @@ export interface FileReadOptions {
  *
  * @throws {Error} What `refuse` makes: when it is no regular file or cannot be looked at.
  */
-export async function lookAtFile(path: string, options: FileReadOptions): Promise<Deno.FileInfo> {
+export async function lookAtFile(path: string, options: FileReadOptions): Promise<FileInfo> {
   const info = await lookAt(path, options);
   if (info.isFile) return info;
   throw options.refuse(`${path} is ${kindOf(info)}, where a file is expected`);
@@ -42,12 +43,14 @@ export function pathOf(place: string | URL): string {
 }
 
 /** Looks at a path, whatever it is. */
-export async function lookAt(path: string, options: FileReadOptions): Promise<Deno.FileInfo> {
+export async function lookAt(path: string, options: FileReadOptions): Promise<FileInfo> {
   const { signal } = options;
   throwIfAborted(signal, `look at ${path}`);
   try {
     // A network file system that does not answer must not hold the caller.
-    return await (signal === undefined ? Deno.stat(path) : orAborted(Deno.stat(path), signal));
+    return await (signal === undefined
+      ? runtime().stat(path)
+      : orAborted(runtime().stat(path), signal));
   } catch (error) {
     throwIfAborted(signal, `look at ${path}`);
     throw asFileError(error, path, options);
@@ -68,7 +71,7 @@ export async function readRegularFile(
   const { limit, maxBytes: max, signal } = options;
   await lookAtFile(path, options);
   try {
-    using file = await Deno.open(path);
+    using file = await runtime().open(path);
     const { size, isFile } = await file.stat();
     if (!isFile) throw options.refuse(`${path} is no regular file any more`);
     if (size > max) {
@@ -94,7 +97,7 @@ const READ_BYTES = 4 * 2 ** 20;
 
 /** Another text once somebody has written to a file or put another in its place. */
 export async function stampOf(path: string): Promise<string> {
-  const { size, mtime, ino, dev } = await Deno.stat(path);
+  const { size, mtime, ino, dev } = await runtime().stat(path);
   return JSON.stringify([size, mtime?.getTime(), ino, dev]);
 }
 
@@ -112,7 +115,7 @@ export function isMissingFile(error: unknown): boolean {
   return ["ENOENT", "ENOTDIR"].includes(systemCodeOf(cause) ?? "");
 }
 
-function kindOf(info: Deno.FileInfo): string {
+function kindOf(info: FileInfo): string {
   if (info.isDirectory) return "a folder";
   if (info.isFifo) return "a pipe";
   if (info.isSocket) return "a socket";

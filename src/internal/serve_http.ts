@@ -1,6 +1,7 @@
 import { StateError } from "../errors.ts";
 import { inBrackets } from "./hostname.ts";
 import { asPermissionError } from "./permission.ts";
+import { type HttpServer, isSystemError, runtime } from "../runtime/mod.ts";
 
 /** Where and how {@linkcode serveHttp} listens. */
 export interface ServeHttpOptions {
@@ -22,24 +23,24 @@ const noAddress = () => new Response("The Host header is no host\n", { status: 4
  * @throws {PermissionError} Deno may not listen there.
  * @throws {StateError} The port is taken or the address is none of this machine.
  */
-export function serveHttp(options: ServeHttpOptions): Deno.HttpServer<Deno.NetAddr> {
+export async function serveHttp(options: ServeHttpOptions): Promise<HttpServer> {
   const { hostname, port, signal, handler, onError } = options;
   const address = `${inBrackets(hostname)}:${port}`;
   try {
-    return Deno.serve({
+    return await runtime().serve({
       hostname,
       port,
-      ...(signal === undefined ? {} : { signal }),
-      onListen() {},
+      signal,
       onError(error) {
         onError?.(error);
         return new Response("It did not work; the program that serves this page tells why\n", {
           status: 500,
         });
       },
-    }, (request) => URL.canParse(request.url) ? handler(request) : noAddress());
+      handler: (request) => URL.canParse(request.url) ? handler(request) : noAddress(),
+    });
   } catch (error) {
-    if (error instanceof Deno.errors.NotCapable) {
+    if (isSystemError(error, "NotCapable")) {
       throw asPermissionError(error, `--allow-net=${address}`, `listen on ${address}`);
     }
     throw new StateError(`Cannot listen on ${address}: ${error}`, { cause: error });

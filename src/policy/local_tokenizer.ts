@@ -9,6 +9,7 @@ import { makeTokenDecoder, type TokenDecoder, vocabularyOf } from "../internal/t
 import { makeTokenEncoder, type TokenEncoder } from "../internal/token_encoder/encoder.ts";
 import { textWithinTime } from "../internal/watchdog.ts";
 import type { DecodeOptions, EncodeOptions, SpecialTokens, Tokenizer } from "./tokenizer.ts";
+import { isSystemError, runtime } from "../runtime/mod.ts";
 
 /** Longest file of a tokenizer; the largest have some 30 MiB. */
 const MAX_FILE_BYTES = 128 * 2 ** 20;
@@ -185,7 +186,7 @@ async function readTemplates(
   let count = 0;
   const path = join(folder, "additional_chat_templates");
   try {
-    for await (const { name } of Deno.readDir(path)) {
+    for await (const { name } of runtime().readDir(path)) {
       throwIfAborted(signal, `list ${path}`);
       if (!name.endsWith(".jinja")) continue;
       if (++count > MAX_TEMPLATES) {
@@ -199,7 +200,7 @@ async function readTemplates(
     }
   } catch (error) {
     // Few models have any.
-    if (!(error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory)) {
+    if (!isSystemError(error, "NotFound", "NotADirectory")) {
       throw asPermissionError(error, `--allow-read=${folder}`, "read the tokenizer");
     }
   }

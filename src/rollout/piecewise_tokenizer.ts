@@ -6,6 +6,7 @@ import type {
 } from "../policy/tokenizer.ts";
 import { RecentMap } from "../internal/recent_map.ts";
 import { areSame } from "./ids.ts";
+import { escapeRegExp } from "../internal/text_of_bytes.ts";
 
 /** Texts whose ids are compared with those of their pieces before pieces are relied on. */
 const COMPARED_TEXTS = 8;
@@ -134,5 +135,5 @@ function piecesOf(text: string, cut: RegExp): string[] {
 function anyOf(tokens: readonly string[]): RegExp | null {
   if (tokens.length === 0) return null;
   const longestFirst = tokens.toSorted((a, b) => b.length - a.length);
-  return new RegExp(longestFirst.map(RegExp.escape).join("|"), "gu");
+  return new RegExp(longestFirst.map(escapeRegExp).join("|"), "gu");
 }

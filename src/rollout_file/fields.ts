@@ -3,6 +3,7 @@ import { ValidationError } from "../errors.ts";
 import type { RoutedExperts } from "../client/routed_experts.ts";
 import type { VersionSpan } from "../client/types.ts";
 import type { Message } from "../policy/message.ts";
+import { fromBase64 } from "../internal/text_of_bytes.ts";
 
 const LARGEST_INT = 2 ** 31 - 1;
 
@@ -171,7 +172,7 @@ export class Fields {
 
 function int32Of(text: string): Int32Array | undefined {
   try {
-    const { buffer, byteLength } = Uint8Array.fromBase64(text);
+    const { buffer, byteLength } = fromBase64(text);
     return byteLength % 4 === 0 ? new Int32Array(buffer, 0, byteLength / 4) : undefined;
   } catch {
     return undefined;

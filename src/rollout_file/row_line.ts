@@ -1,4 +1,5 @@
 import { ROLLOUT_SCHEMA, type RolloutRecord } from "./record.ts";
+import { toBase64 } from "../internal/text_of_bytes.ts";
 
 /** What a line of JSON holds of a row; its text is that of the answer, its versions come apart. */
 export interface RowOfLine
@@ -52,7 +53,7 @@ function routedFields(experts: RolloutRecord["routedExperts"]): Record<string, u
   if (experts === null || experts === undefined) return {};
   const { start, tokens, perToken, data } = experts;
   const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-  return { routed_experts: { start, tokens, per_token: perToken, data: bytes.toBase64() } };
+  return { routed_experts: { start, tokens, per_token: perToken, data: toBase64(bytes) } };
 }
 
 /** A number that reads back as what it is: JSON's own readers take `1e999` for infinity. */

@@ -1,13 +1,14 @@
 import { namingPermission } from "../internal/permission.ts";
 import { Semaphore } from "../internal/semaphore.ts";
 import { writeAll } from "../internal/write_all.ts";
+import { type OpenFile, runtime } from "../runtime/mod.ts";
 
 /** A file that grows; writes come one after the other and each is whole. */
 export class AppendFile {
-  readonly #file: Deno.FsFile;
+  readonly #file: OpenFile;
   readonly #turn = new Semaphore(1);
 
-  private constructor(file: Deno.FsFile) {
+  private constructor(file: OpenFile) {
     this.#file = file;
   }
 
@@ -16,7 +17,7 @@ export class AppendFile {
     return await namingPermission(
       `--allow-write=${path}`,
       `write ${path}`,
-      async () => new AppendFile(await Deno.open(path, { append: true, create: true })),
+      async () => new AppendFile(await runtime().open(path, { append: true, create: true })),
     );
   }
 

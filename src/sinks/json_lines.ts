@@ -3,6 +3,7 @@ import { namingPermission } from "../internal/permission.ts";
 import { writeAll } from "../internal/write_all.ts";
 import { AppendFile } from "./append_file.ts";
 import { checkStep, type ScalarSink } from "./scalar_sink.ts";
+import { isSystemError, runtime } from "../runtime/mod.ts";
 
 const LONGEST_LINE_BYTES = 2 ** 24;
 
@@ -45,19 +46,20 @@ export async function jsonLinesSink(
 async function purge(path: string, from: number): Promise<void> {
   const part = `${path}.part`;
   try {
-    using file = await Deno.open(path);
-    using kept = await Deno.open(part, { write: true, create: true, truncate: true });
+    using file = await runtime().open(path);
+    using kept = await runtime().open(part, { write: true, create: true, truncate: true });
     const splitter = new LineSplitter({ name: "a line", maxBytes: LONGEST_LINE_BYTES });
-    for await (const bytes of file.readable) {
-      const lines = splitter.push(bytes).filter((line) => isBefore(line, from));
+    const bytes = new Uint8Array(65_536);
+    for (let length; (length = await file.read(bytes)) !== null;) {
+      const lines = splitter.push(bytes.slice(0, length)).filter((line) => isBefore(line, from));
       await writeAll(kept, new TextEncoder().encode(lines.map((line) => line + "\n").join("")));
     }
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return;
-    await Deno.remove(part).catch(() => {});
+    if (isSystemError(error, "NotFound")) return;
+    await runtime().remove(part).catch(() => {});
     throw error;
   }
-  await Deno.rename(part, path);
+  await runtime().rename(part, path);
 }
 
 /** Whether a line is of an earlier step. What has no step is somebody's own and stays. */

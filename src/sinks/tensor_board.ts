@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { namingPermission } from "../internal/permission.ts";
 import { AppendFile } from "./append_file.ts";
 import { checkStep, type ScalarSink } from "./scalar_sink.ts";
+import { runtime } from "../runtime/mod.ts";
 
 /**
  * Notes numbers as a TensorBoard event file in `folder`, one curve for each name. Look at them with
@@ -22,7 +23,7 @@ export async function tensorBoardSink(
   await namingPermission(
     `--allow-write=${folder}`,
     `write ${folder}`,
-    () => Deno.mkdir(folder, { recursive: true }),
+    () => runtime().mkdir(folder, { recursive: true }),
   );
   const seconds = String(Math.floor(now() / 1000)).padStart(10, "0");
   const name = `events.out.tfevents.${seconds}.sglang-rl.${crypto.randomUUID()}`;

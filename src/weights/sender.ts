@@ -26,6 +26,7 @@ import {
   type TransportChoice,
 } from "./transport/transport.ts";
 import { checkName, VersionLedger } from "./version_ledger.ts";
+import { runtime } from "../runtime/mod.ts";
 
 /** Options of {@linkcode SGLangWeightSender.updateWeights}. */
 export interface UpdateWeightsOptions {
@@ -66,7 +67,7 @@ export class SGLangWeightSender implements AsyncDisposable {
   /** Use {@linkcode SGLangWeightSyncScheme.createSender}. @internal */
   constructor(receiver: SGLangWeightReceiver) {
     this.#receiver = receiver;
-    const { trainer = `pid-${Deno.pid}` } = optionsOf(receiver);
+    const { trainer = `pid-${runtime().pid}` } = optionsOf(receiver);
     this.#owner = `${trainer}-${crypto.randomUUID().slice(0, 8)}`;
   }
 

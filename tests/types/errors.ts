@@ -53,6 +53,8 @@ export function advice(error: AnySGLangError): string {
       return error.other;
     case "exhausted":
       return error.resource;
+    case "needs_deno":
+      return error.call;
     case "adapter_sync":
       return error.adapter;
     case "partial":

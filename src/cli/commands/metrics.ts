@@ -59,7 +59,7 @@ async function answerScrapes(
   // Scrapes that come together get one look at the servers.
   let look: Promise<string> | undefined;
   const lookOnce = () => look ??= text().finally(() => look = undefined);
-  const server = serveHttp({
+  const server = await serveHttp({
     hostname,
     port,
     signal: io.signal,

@@ -4,6 +4,7 @@ import { writeLines } from "../../internal/write_all.ts";
 import { rowLine } from "../../rollout_file/row_line.ts";
 import type { RolloutBatch } from "../batch.ts";
 import type { RolloutRow } from "../row.ts";
+import { runtime } from "../../runtime/mod.ts";
 
 export { ROLLOUT_SCHEMA } from "../../rollout_file/record.ts";
 
@@ -69,7 +70,7 @@ export async function writeJsonLines(
 ): Promise<void> {
   const { append = false, signal } = options;
   try {
-    using file = await Deno.open(path, {
+    using file = await runtime().open(path, {
       write: true,
       create: true,
       append,

@@ -6,6 +6,7 @@ import type { EmbeddedState } from "../state.ts";
 import { formError } from "./api_error.ts";
 import { asObject } from "./generate_request.ts";
 import { jsonBody } from "./json_body.ts";
+import { fromBase64 } from "../../internal/text_of_bytes.ts";
 
 /** `POST /load_lora_adapter`. */
 export async function loadAdapter(request: Request, state: EmbeddedState): Promise<Response> {
@@ -48,7 +49,7 @@ export async function unloadAdapter(request: Request, state: EmbeddedState): Pro
 function tensorsOf(payload: string, fields: Record<string, unknown>, state: EmbeddedState) {
   try {
     if (fields.expected_checksums != null) throw new Error("adapter sync MISMATCH");
-    return readPickledTensors(Uint8Array.fromBase64(payload), fields.load_format);
+    return readPickledTensors(fromBase64(payload), fields.load_format);
   } catch (error) {
     state.crash((error as Error).message);
     throw new RefusedAdapter("crashed");

@@ -4,6 +4,7 @@ import type { UpdateCommon, UpdateResult } from "../weight_updates.ts";
 import { formError, valueError } from "./api_error.ts";
 import { asObject } from "./generate_request.ts";
 import { jsonBody } from "./json_body.ts";
+import { toHex } from "../../internal/text_of_bytes.ts";
 
 type Fields = Record<string, unknown>;
 
@@ -234,5 +235,5 @@ function bytesOf(values: Float32Array): Uint8Array<ArrayBuffer> {
 }
 
 async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
-  return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
+  return toHex(new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)));
 }

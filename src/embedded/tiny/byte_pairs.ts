@@ -1,4 +1,5 @@
 /** Byte-level byte-pair encoding: the alphabet and the learning of merges. */
+import { regularExpression } from "../../internal/regular_expression.ts";
 
 /** How the text is cut before merging; the rule of Qwen2's tokenizer. */
 export const splitPattern =
@@ -41,7 +42,7 @@ function countWords(text: string): Word[] {
   const alphabet = byteAlphabet();
   const encoder = new TextEncoder();
   const counts = new Map<string, number>();
-  for (const [piece] of text.matchAll(new RegExp(splitPattern, "gu"))) {
+  for (const [piece] of text.matchAll(regularExpression(splitPattern, "gu"))) {
     counts.set(piece, (counts.get(piece) ?? 0) + 1);
   }
   return [...counts].map(([piece, count]) => ({

@@ -5,6 +5,7 @@ import { asPermissionError } from "../../internal/permission.ts";
 import { parseModelConfig, weightShapes } from "../model/config.ts";
 import { SeedStream } from "../scheduler/random.ts";
 import { specialIds, tokenizerFiles, vocabSize } from "./tokenizer_files.ts";
+import { runtime } from "../../runtime/mod.ts";
 
 /** Element types of a tiny checkpoint. */
 export type TinyDType = "float32" | "bfloat16";
@@ -57,9 +58,9 @@ export async function makeTinyCheckpoint(
     "tokenizer_config.json": tokenizerConfig,
   };
   try {
-    await Deno.mkdir(folder, { recursive: true });
+    await runtime().mkdir(folder, { recursive: true });
     for (const [name, content] of Object.entries(files)) {
-      await Deno.writeTextFile(join(folder, name), `${JSON.stringify(content, null, 1)}\n`);
+      await runtime().writeTextFile(join(folder, name), `${JSON.stringify(content, null, 1)}\n`);
     }
   } catch (error) {
     throw asPermissionError(error, `--allow-write=${folder}`, `write a checkpoint to ${folder}`);

@@ -1,4 +1,5 @@
 /** Regular expressions of `tokenizer.json`, which are Oniguruma's in Ruby's syntax, as JavaScript's. */
+import { regularExpression } from "../regular_expression.ts";
 import { onigWord, onigWordInClass, whiteSpace } from "./characters.ts";
 
 /** Longest expression that is read. */
@@ -12,7 +13,7 @@ const MAX_LENGTH = 65_536;
  */
 export function onigPattern(source: string): RegExp {
   if (source.length > MAX_LENGTH) throw new SyntaxError("The regular expression is too long");
-  return new RegExp(new Translator(source).whole(), "gv");
+  return regularExpression(new Translator(source).whole(), "gv");
 }
 
 /** A plain text as an expression. */
@@ -352,7 +353,7 @@ function property(name: string): string {
   if (Object.hasOwn(posix, plain)) return posix[plain]!;
   for (const one of [`\\p{${name}}`, `\\p{Script=${name}}`]) {
     try {
-      new RegExp(one, "v");
+      regularExpression(one, "v");
       return one;
     } catch {
       // Perhaps the other.

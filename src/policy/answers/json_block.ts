@@ -1,5 +1,6 @@
 import { thoughtMarks } from "./answer.ts";
 import type { Scanner } from "./scanner.ts";
+import { escapeRegExp } from "../../internal/text_of_bytes.ts";
 
 /**
  * What stands from a place to a closing mark, to the next opening of a call, to a mark of thoughts, or
@@ -17,7 +18,7 @@ export function jsonBlock(
 ): { body: string; end: number } {
   const { text } = scanner;
   const marks = [quote, ...(close === null ? [] : [close]), ...opens, ...thoughtMarks.flat()];
-  const stop = new RegExp(marks.map((mark) => RegExp.escape(mark)).join("|"), "g");
+  const stop = new RegExp(marks.map((mark) => escapeRegExp(mark)).join("|"), "g");
   stop.lastIndex = start;
   for (let found = stop.exec(text); found !== null; found = stop.exec(text)) {
     if (found[0] === quote) {

@@ -13,6 +13,7 @@ import { EngineTokenizer } from "./engine_tokenizer.ts";
 import type { InputMode, LLMWrapperOptions } from "./options.ts";
 import type { DefaultOutput, OnlyOptions, UnknownKeys } from "./policy_output.ts";
 import type { PromptRow, RowOutcome } from "./prompt_row.ts";
+import { runtime } from "../../runtime/mod.ts";
 
 /** An engine, the address of a server or router, or a function that gives an engine when needed. */
 export type EngineSource = RLSGLangEngine | string | (() => Promise<RLSGLangEngine>);
@@ -263,8 +264,8 @@ export class SGLangWrapper<Mode extends InputMode = "history", const Given = Def
     const engine = await this.engine();
     const [info] = await engine.modelInfo();
     const folder = info?.tokenizerPath ?? info?.modelPath ?? "";
-    const { state } = await Deno.permissions.query({ name: "read", path: folder });
-    if (state === "granted" && folder !== "") {
+    const mayRead = folder !== "" && runtime().isGranted({ name: "read", path: folder });
+    if (mayRead) {
       try {
         return await LocalTokenizer.fromFolder(folder);
       } catch (error) {
@@ -273,7 +274,9 @@ export class SGLangWrapper<Mode extends InputMode = "history", const Given = Def
       }
     }
     logger.warn(
-      `The tokenizer of ${folder || "the model"} cannot be read here (permission: ${state}); ` +
+      `The tokenizer of ${folder || "the model"} cannot be read here${
+        mayRead ? "" : " without permission"
+      }; ` +
         "the server tokenises instead. Give a tokenizer to save those requests",
     );
     return new EngineTokenizer(engine, folder);

@@ -12,6 +12,7 @@
 import { itemSizeBytes, type TensorInfo, tensorSizeBytes } from "../../checkpoint/dtype.ts";
 import { ValidationError } from "../../errors.ts";
 import { call, dict, global, object, pickle, type PickleValue, tuple } from "./pickle.ts";
+import { toBase64 } from "../../internal/text_of_bytes.ts";
 
 /** Device memory that another process on this host can map. */
 export interface SharedDeviceMemory {
@@ -55,7 +56,7 @@ export function flattenedPayload(
   const byteLength = Math.max(...tensors.map((tensor) => tensor.offset + tensorSizeBytes(tensor)));
   const flat: PlacedTensor = { name: "bucket", dtype: "uint8", shape: [byteLength], offset: 0 };
   tensors.forEach(checkPlace);
-  return pickle(bucketOf(tensorValue(flat, memory), tensors)).toBase64();
+  return toBase64(pickle(bucketOf(tensorValue(flat, memory), tensors)));
 }
 
 /** A bucket as SGLang's `FlattenedTensorBucket` takes it: all tensors in one, and where each lies. */
@@ -82,7 +83,7 @@ export function namedPayload(
   checkMemory(memory);
   tensors.forEach(checkPlace);
   const named = tensors.map((tensor) => tuple(tensor.name, tensorValue(tensor, memory)));
-  return pickle(named).toBase64();
+  return toBase64(pickle(named));
 }
 
 /** A CUDA tensor as `torch.multiprocessing.reductions.reduce_tensor` reduces it. */

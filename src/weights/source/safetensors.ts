@@ -2,6 +2,7 @@ import { READS_AT_ONCE } from "../../checkpoint/file_pool.ts";
 import { type CheckpointLimits, locateFiles } from "../../checkpoint/locate.ts";
 import { openCheckpoint } from "../../checkpoint/reader.ts";
 import type { OpenWeightSource, WeightSource } from "./source.ts";
+import { runtime } from "../../runtime/mod.ts";
 
 /**
  * Weights from a safetensors file, a folder, or the index of a sharded checkpoint. Headers are read
@@ -29,7 +30,7 @@ export function safetensors(path: string, limits: CheckpointLimits = {}): Weight
     async fingerprint({ signal } = {}): Promise<string> {
       const { files } = await locateFiles(path, { ...limits, signal });
       signal?.throwIfAborted();
-      const stats = await Promise.all(files.map((file) => Deno.stat(file)));
+      const stats = await Promise.all(files.map((file) => runtime().stat(file)));
       return JSON.stringify(
         stats.map(({ size, mtime, ino, dev }, i) => [files[i], size, mtime, ino, dev]),
       );

@@ -8,6 +8,7 @@ import { refuseDeviceMemory } from "../source/source.ts";
 import { oneAhead, StagingMemory, StagingRing } from "./staging.ts";
 import type { Transport, TransportRun, TransportUpdate } from "./transport.ts";
 import { basename, join, relative, resolve } from "node:path";
+import { runtime } from "../../runtime/mod.ts";
 
 const VERSION_FOLDER = /^weights-/;
 
@@ -88,7 +89,7 @@ export class DiskTransport implements Transport {
   async abort(): Promise<void> {
     const path = this.#writtenPath;
     this.#writtenPath = undefined;
-    if (path !== undefined) await Deno.remove(path, { recursive: true }).catch(() => {});
+    if (path !== undefined) await runtime().remove(path, { recursive: true }).catch(() => {});
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -113,16 +114,16 @@ export class DiskTransport implements Transport {
     const written = this.#writtenPath;
     if (disk === undefined || written === undefined) return;
     const found: { path: string; modifiedAt: number }[] = [];
-    for await (const entry of Deno.readDir(disk.folder)) {
+    for await (const entry of runtime().readDir(disk.folder)) {
       if (!entry.isDirectory || !VERSION_FOLDER.test(entry.name)) continue;
       if (entry.name === basename(written)) continue;
       const path = join(disk.folder, entry.name);
-      const { mtime } = await Deno.stat(path);
+      const { mtime } = await runtime().stat(path);
       found.push({ path, modifiedAt: mtime?.getTime() ?? 0 });
     }
     found.sort((a, b) => b.modifiedAt - a.modifiedAt);
     for (const { path } of found.slice(Math.max(0, (disk.keep ?? 1) - 1))) {
-      await Deno.remove(path, { recursive: true }).catch((error) => {
+      await runtime().remove(path, { recursive: true }).catch((error) => {
         logger.warn(`Old weights at ${path} could not be removed: ${error}`);
       });
     }
@@ -133,7 +134,7 @@ export class DiskTransport implements Transport {
 async function write(run: TransportRun, path: string, signal: AbortSignal): Promise<void> {
   const temporary = `${path}.partial`;
   try {
-    await Deno.mkdir(temporary, { recursive: true });
+    await runtime().mkdir(temporary, { recursive: true });
     const count = run.buckets.length;
     let number = 0;
     const ring = new StagingRing(run.open, new StagingMemory(), run.buckets);
@@ -150,9 +151,9 @@ async function write(run: TransportRun, path: string, signal: AbortSignal): Prom
       }));
       await writeSafetensors(join(temporary, file), tensors, { signal });
     }
-    await Deno.rename(temporary, path);
+    await runtime().rename(temporary, path);
   } catch (error) {
-    await Deno.remove(temporary, { recursive: true }).catch(() => {});
+    await runtime().remove(temporary, { recursive: true }).catch(() => {});
     throw asPermissionError(error, `--allow-write=${path}`, `write ${path}`);
   }
 }

@@ -1,0 +1,156 @@
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import type { HttpServer, NetAddress, ServeOptions } from "../types.ts";
+import { builtin } from "./builtin.ts";
+
+/** Listens and answers. */
+export async function serve(options: ServeOptions): Promise<HttpServer> {
+  const { hostname, port, signal } = options;
+  const server = makeServer(options);
+  const listening = Promise.withResolvers<void>();
+  server.once("error", listening.reject);
+  server.listen({ port, host: hostname }, listening.resolve);
+  await listening.promise;
+  server.off("error", listening.reject);
+  server.on("error", () => {});
+  const running = new NodeHttpServer(server);
+  if (signal?.aborted) running.end();
+  else signal?.addEventListener("abort", () => running.end(), { once: true });
+  return running;
+}
+
+/** A server that answers, once it listens. */
+export function makeServer(options: Pick<ServeOptions, "handler" | "onError">): Server {
+  const server = builtin("node:http").createServer((message, response) =>
+    void answer(message, response, options)
+  );
+  // What clients do on a broken connection must not end the process.
+  server.on("clientError", (_, socket) => socket.destroy());
+  // How long a request takes is the business of who answers.
+  server.requestTimeout = 0;
+  return server;
+}
+
+class NodeHttpServer implements HttpServer {
+  readonly addr: NetAddress;
+  readonly finished: Promise<void>;
+  readonly #server: Server;
+
+  constructor(server: Server) {
+    this.#server = server;
+    const { address, port } = server.address() as AddressInfo;
+    this.addr = { hostname: address, port };
+    this.finished = new Promise((resolve) => server.once("close", resolve));
+  }
+
+  shutdown(): Promise<void> {
+    this.#server.close();
+    this.#server.closeIdleConnections();
+    return this.finished;
+  }
+
+  /** Breaks the connections. */
+  end(): void {
+    this.#server.close();
+    this.#server.closeAllConnections();
+  }
+}
+
+async function answer(
+  message: IncomingMessage,
+  response: ServerResponse,
+  { handler, onError }: Pick<ServeOptions, "handler" | "onError">,
+): Promise<void> {
+  const leaving = new AbortController();
+  const onClose = () => {
+    if (!response.writableFinished) leaving.abort(new Error("The client went away"));
+  };
+  response.on("close", onClose);
+  response.on("error", onClose);
+  message.on("error", onClose);
+  try {
+    const request = requestOf(message, leaving.signal);
+    const made = request === undefined
+      ? new Response("The Host header is no host\n", { status: 400 })
+      : await (async () => await handler(request))().catch(onError);
+    await write(made, response, leaving.signal);
+  } catch {
+    // The body failed in the middle: the client must not take what it has for the whole.
+    response.destroy();
+  }
+}
+
+function requestOf(message: IncomingMessage, signal: AbortSignal): Request | undefined {
+  const { method = "GET", url = "/", headers } = message;
+  const address = URL.parse(url.startsWith("/") ? `http://${headers.host}${url}` : url);
+  if (address === null || headers.host === undefined) return undefined;
+  const hasBody = method !== "GET" && method !== "HEAD";
+  const list = new Headers();
+  for (let i = 0; i + 1 < message.rawHeaders.length; i += 2) {
+    try {
+      list.append(message.rawHeaders[i]!, message.rawHeaders[i + 1]!);
+    } catch {
+      // A value that no header may have is none.
+    }
+  }
+  return new Request(address, {
+    method,
+    headers: list,
+    signal,
+    ...(hasBody ? { body: bodyOf(message), duplex: "half" } : {}),
+  } as RequestInit);
+}
+
+function bodyOf(message: IncomingMessage): ReadableStream<Uint8Array<ArrayBuffer>> {
+  const parts = message[Symbol.asyncIterator]();
+  return new ReadableStream({
+    async pull(controller) {
+      const { done, value } = await parts.next();
+      if (done) controller.close();
+      else controller.enqueue(value);
+    },
+    async cancel() {
+      await parts.return?.();
+    },
+  }, { highWaterMark: 0 });
+}
+
+async function write(
+  made: Response,
+  response: ServerResponse,
+  signal: AbortSignal,
+): Promise<void> {
+  const headers: Record<string, string | string[]> = {};
+  for (const [name, value] of made.headers) headers[name] = value;
+  response.writeHead(made.status, headers);
+  if (made.body === null) {
+    response.end();
+    return;
+  }
+  // Who waits for the first part sees that there is an answer.
+  response.flushHeaders();
+  const reader = made.body.getReader();
+  const leave = () => void reader.cancel(signal.reason).catch(() => {});
+  if (signal.aborted) leave();
+  signal.addEventListener("abort", leave, { once: true });
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    if (!response.write(value) && !signal.aborted) await drained(response);
+  }
+  signal.removeEventListener("abort", leave);
+  response.end();
+}
+
+/** Waits until the client has read, or is gone. */
+function drained(response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      response.off("drain", done);
+      response.off("close", done);
+      resolve();
+    };
+    response.on("drain", done);
+    response.on("close", done);
+  });
+}

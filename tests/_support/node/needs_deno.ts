@@ -1,0 +1,9 @@
+/** Tests of the suites for Node that need Deno, by their sentences; each group says why. */
+export const needsDeno: ReadonlySet<string> = new Set([
+  // Only Deno has permissions.
+  "a denied permission names the flag to add",
+  // They put something in the place of calls of Deno, or ask its server who calls.
+  "a client with no idle connections leaves none open after its answer",
+  "connections are used again after a whole answer, and not after half of one",
+  "a call that is aborted at any moment after connecting leaves no connection open",
+]);
