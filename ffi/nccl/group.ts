@@ -8,65 +8,19 @@ import type {
   StagePiece,
   TransportCall,
 } from "../../src/collective/group.ts";
-import { StateError, UnsupportedError, ValidationError } from "../../src/errors.ts";
+import { StateError, UnsupportedError } from "../../src/errors.ts";
 import { type Logger, silentLogger } from "../../src/internal/logger.ts";
 import { type Keeper, openRankIn } from "../keeper/keeper.ts";
 import type { IpcMemory } from "../ipc/exporter.ts";
-import type { LibraryOptions } from "../library.ts";
 import { nullAddress } from "../memory.ts";
 import { Communicator } from "./communicator.ts";
 import { wireTypeOf } from "./constants.ts";
 import { piecesOf } from "./device_stage.ts";
-import { hostBytes, totalLandedBytes, wirePiece } from "./pieces.ts";
-import type { PlacedBytes, RankInfo, WirePart, WirePiece } from "./protocol.ts";
+import { checkGroupOptions, type NcclGroupOptions } from "./group_options.ts";
+import { describeSize, devicePart, hostBytes, totalLandedBytes, wirePiece } from "./pieces.ts";
+import type { RankInfo, WirePart, WirePiece } from "./protocol.ts";
 import type { Rank } from "./rank.ts";
-
-/** What the group needs of the store over which its ranks meet; a `TCPStoreServer` has it. */
-export interface RendezvousStore {
-  /** Address that is listened on. */
-  readonly hostname: string;
-  /** Port that clients connect to. */
-  readonly port: number;
-  /** What has been heard, for error messages. */
-  readonly peersSeen: {
-    /** Clients that are connected now. */
-    readonly connected: number;
-    /** The last request. */
-    readonly lastOp: string | undefined;
-  };
-  /** Stores a value under a key as it goes over the wire, for so many reads of clients. */
-  set(key: string, value: Uint8Array, options: { readonly reads: number }): void;
-  /** Removes a key. */
-  delete(key: string): boolean;
-  /** Calls the handler when a client wants a key that is not there. */
-  onMissing(handler: (key: string) => Uint8Array | undefined): void;
-}
-
-/** What an {@linkcode NcclGroup} is opened with. */
-export interface NcclGroupOptions {
-  /** The store that the servers connect to. */
-  readonly store: RendezvousStore;
-  /** What is closed after the group, such as its store. Default nothing. */
-  readonly closesToo?: AsyncDisposable | undefined;
-  /** 1 + the servers' ranks. */
-  readonly worldSize: number;
-  /** Name of the group, as the servers know it. */
-  readonly groupName: string;
-  /** Address that the servers connect to. Default: where the store listens. */
-  readonly masterAddress?: string | undefined;
-  /** Index of our device, among those that `CUDA_VISIBLE_DEVICES` leaves. Default 0. */
-  readonly device?: number | undefined;
-  /** Where the libraries are. */
-  readonly libraries?: LibraryOptions | undefined;
-  /** NCCL's version in the servers, such as `"2.28.9"`; another one here is an error. */
-  readonly expectedNcclVersion?: string | undefined;
-  /** Longest time of each phase in milliseconds. Default 120 s. */
-  readonly timeoutMs?: number | undefined;
-  /** Cancels the opening. */
-  readonly signal?: AbortSignal | undefined;
-  /** Hears what happens. */
-  readonly logger?: Logger | undefined;
-}
+import { describePeers, type RendezvousStore, uniqueIdCounter, uniqueIdKey } from "./store.ts";
 
 const DEFAULT_TIMEOUT_MS = 120_000;
 
@@ -162,7 +116,7 @@ export class NcclGroup implements CollectiveGroup {
    * @throws {TimeoutError} The device did not open in time.
    */
   static async open(options: NcclGroupOptions): Promise<NcclGroup> {
-    checkOptions(options);
+    checkGroupOptions(options);
     const communicator = await Communicator.open(options);
     return await NcclGroup.#over(communicator, options);
   }
@@ -172,7 +126,7 @@ export class NcclGroup implements CollectiveGroup {
    * Such a group sends device memory that a `DeviceStage` of the same keeper gave, and no other.
    */
   static async openIn(keeper: Keeper, options: NcclGroupOptions): Promise<NcclGroup> {
-    checkOptions(options);
+    checkGroupOptions(options);
     return await NcclGroup.#over(await openRankIn(keeper, options), options);
   }
 
@@ -211,7 +165,7 @@ export class NcclGroup implements CollectiveGroup {
 
   /** How many ranks have come to the store, and their last request. */
   get heard(): string {
-    return this.#peers();
+    return describePeers(this.#store, this.worldSize);
   }
 
   /** Checks that the group can be used. The servers are joined by the first broadcast. */
@@ -385,16 +339,8 @@ export class NcclGroup implements CollectiveGroup {
       timeoutMs: this.#timeoutMs,
       signal: call?.signal,
       peer: `${this.worldSize - 1} other rank${this.worldSize === 2 ? "" : "s"}`,
-      lastHeard: () => this.#peers(),
+      lastHeard: () => describePeers(this.#store, this.worldSize),
     };
-  }
-
-  #peers(): string {
-    const { connected, lastOp } = this.#store.peersSeen;
-    const last = lastOp === undefined ? "nothing" : `"${lastOp}"`;
-    return `${
-      1 + connected
-    } of ${this.worldSize} ranks are at the store, whose last request was ${last}`;
   }
 
   #hostPart({ bytes, dtype }: BroadcastPart): WirePart {
@@ -446,47 +392,4 @@ export class NcclGroup implements CollectiveGroup {
       throw new StateError(`NCCL group "${this.groupName}" is closed`);
     }
   }
-}
-
-/**
- * The key under which PyTorch's ranks look for the id of the group's communicator number `counter`
- * (`ProcessGroupNCCL::broadcastUniqueNCCLID`, behind the `PrefixStore` of SGLang's
- * `init_custom_process_group` and the store's own `/`).
- */
-export function uniqueIdKey(groupName: string, counter: number): string {
-  return `/${groupName}/${groupName}//cuda//${counter}`;
-}
-
-/** The number of the communicator whose id is asked for under `key`, if one of the group's is. */
-export function uniqueIdCounter(key: string, groupName: string): number | undefined {
-  const prefix = uniqueIdKey(groupName, 0).slice(0, -1);
-  const counter = key.startsWith(prefix) ? key.slice(prefix.length) : "";
-  return /^\d+$/.test(counter) ? Number(counter) : undefined;
-}
-
-function checkOptions({ worldSize, groupName, device = 0 }: NcclGroupOptions): void {
-  if (!Number.isInteger(worldSize) || worldSize < 2) {
-    throw new ValidationError(
-      `worldSize must be a whole number of at least 2 (us and one server), not ${worldSize}`,
-    );
-  }
-  if (worldSize > 128) {
-    throw new ValidationError(
-      `worldSize ${worldSize} is too large: above 128 ranks PyTorch forms communicators otherwise`,
-    );
-  }
-  if (groupName === "") throw new ValidationError("groupName must not be empty");
-  if (!Number.isInteger(device) || device < 0) {
-    throw new ValidationError(`device must be a whole number from 0, not ${device}`);
-  }
-}
-
-function describeSize(parts: readonly PlacedBytes[]): string {
-  const byteLength = parts.reduce((sum, part) => sum + part.byteLength, 0);
-  return `${parts.length} part${parts.length === 1 ? "" : "s"}, ${byteLength} bytes`;
-}
-
-function devicePart({ device, dtype }: DevicePart): WirePart {
-  const { address, byteLength } = device;
-  return { place: "device", address, byteLength, ...wireTypeOf(dtype, byteLength) };
 }

@@ -1,7 +1,8 @@
-import type { StagePiece } from "../../src/collective/group.ts";
+import type { DevicePart, StagePiece } from "../../src/collective/group.ts";
 import { ValidationError } from "../../src/errors.ts";
 import { type Address, nullAddress } from "../memory.ts";
-import type { PlacedBytes, WirePiece } from "./protocol.ts";
+import { wireTypeOf } from "./constants.ts";
+import type { PlacedBytes, WirePart, WirePiece } from "./protocol.ts";
 
 /** A piece as the rank's thread gets it. */
 export function wirePiece(piece: StagePiece, addressOf: (bytes: Uint8Array) => Address): WirePiece {
@@ -38,4 +39,16 @@ export type AddressRange = Pick<PlacedBytes, "address" | "byteLength">;
 export function contains(outer: AddressRange, inner: AddressRange): boolean {
   return outer.address <= inner.address &&
     inner.address + BigInt(inner.byteLength) <= outer.address + BigInt(outer.byteLength);
+}
+
+/** How much it is, for messages. */
+export function describeSize(parts: readonly PlacedBytes[]): string {
+  const byteLength = parts.reduce((sum, part) => sum + part.byteLength, 0);
+  return `${parts.length} part${parts.length === 1 ? "" : "s"}, ${byteLength} bytes`;
+}
+
+/** Device memory as it goes to the thread. */
+export function devicePart({ device, dtype }: DevicePart): WirePart {
+  const { address, byteLength } = device;
+  return { place: "device", address, byteLength, ...wireTypeOf(dtype, byteLength) };
 }

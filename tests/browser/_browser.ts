@@ -1,4 +1,5 @@
 /** A real browser, without a window. */
+import axe from "axe-core";
 import puppeteer, { type Browser, type Page } from "puppeteer-core";
 
 /** Starts Chromium; it ends with its owner. */
@@ -33,4 +34,35 @@ export async function openPage(
 /** Text of an element. */
 export async function textOf(page: Page, selector: string): Promise<string> {
   return await page.$eval(selector, (element) => element.textContent ?? "");
+}
+
+/** Folder for the pictures of the docs; none are made without it. */
+const pictures = Deno.env.get("PICTURES");
+
+/** Takes a picture for the docs, where they are wanted. */
+export async function picture(page: Page, name: string): Promise<void> {
+  if (pictures !== undefined) await page.screenshot({ path: `${pictures}/${name}.png` as const });
+}
+
+/** Scrolls to an element. */
+export async function show(page: Page, selector: string): Promise<void> {
+  await page.$eval(
+    selector,
+    (element) =>
+      (element as unknown as { scrollIntoView(options: { block: string }): void })
+        .scrollIntoView({ block: "center" }),
+  );
+}
+
+/** What axe-core finds, in words. */
+export async function violations(page: Page): Promise<string[]> {
+  // Beside the page's own policy, which lets no script in.
+  await page.evaluate(axe.source);
+  return await page.evaluate(async () => {
+    // deno-lint-ignore no-explicit-any
+    const found = await (globalThis as any).axe.run();
+    return found.violations.map((one: { id: string; nodes: { html: string }[] }) =>
+      `${one.id}: ${one.nodes.map(({ html }) => html).join(" ")}`
+    );
+  });
 }

@@ -3,7 +3,7 @@ import { ValidationError } from "../../../src/errors.ts";
 import { formatUuid, packParameters } from "../../../ffi/cuda/mod.ts";
 import { packConfig } from "../../../ffi/nccl/config.ts";
 import { NcclDataType, wireTypeOf } from "../../../ffi/nccl/constants.ts";
-import { uniqueIdCounter, uniqueIdKey } from "../../../ffi/nccl/group.ts";
+import { uniqueIdCounter, uniqueIdKey } from "../../../ffi/nccl/store.ts";
 import { describeVersion } from "../../../ffi/nccl/mod.ts";
 import { ncclSymbols, uniqueIdStruct } from "../../../ffi/nccl/symbols.ts";
 import { toCString } from "../../../ffi/memory.ts";
