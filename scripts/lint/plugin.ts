@@ -46,6 +46,20 @@ const plugin: Deno.lint.Plugin = {
         );
       },
     },
+    /** `told?.(await work())` does no work where nobody wants to be told. */
+    "no-await-for-optional-call": {
+      create(context) {
+        return {
+          CallExpression(node) {
+            const isSkipped = node.optional &&
+              node.arguments.some(({ type }) => type === "AwaitExpression");
+            if (!isSkipped) return;
+            const message = "Nothing is awaited where nobody is called: await it first";
+            context.report({ node, message });
+          },
+        };
+      },
+    },
     /** A unit test that waits for the real time fails on a busy machine. */
     "no-real-time-in-unit-tests": {
       create(context) {

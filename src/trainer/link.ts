@@ -176,7 +176,8 @@ export class TrainerLink implements AsyncDisposable {
       for await (const push of this.pushes({ signal })) {
         try {
           if (push.kind === "adapter" && adapters !== undefined) {
-            onAdapter?.(await syncAdapter(push, adapters, { signal }));
+            const report = await syncAdapter(push, adapters, { signal });
+            onAdapter?.(report);
             continue;
           }
           const report = await syncPush(push, sender, { signal });
