@@ -8,6 +8,7 @@ import type { FleetAdapters } from "../adapters/fleet_adapters.ts";
 import type { VersionLedger } from "../weights/version_ledger.ts";
 import { identityOf } from "./connect.ts";
 import type { Member } from "./member.ts";
+import { RouterCalls } from "./router_calls.ts";
 import type { WorkerPool } from "./workers.ts";
 
 /** What a rotation works with. */
@@ -47,7 +48,7 @@ interface Decision {
 export class Rotation {
   readonly #options: RotationOptions;
   readonly #checks = new Map<Member, Promise<void>>();
-  readonly #routerCalls = new Map<string, Promise<unknown>>();
+  readonly #routerCalls: RouterCalls;
   readonly #warnedOf = new Set<string>();
   /** What was decided last on each server; the router's calls take time, and none undoes a later one. */
   readonly #decisions = new WeakMap<Member, Decision>();
@@ -63,6 +64,7 @@ export class Rotation {
 
   constructor(options: RotationOptions) {
     this.#options = options;
+    this.#routerCalls = new RouterCalls(options.logger);
   }
 
   /** A sync of ours begins. */
@@ -280,7 +282,7 @@ export class Rotation {
   async leaveRouter(member: Member): Promise<void> {
     const { router } = this.#options;
     if (router === undefined) return;
-    await this.#withRouter(member, "leave out", async () => {
+    await this.#routerCalls.run(member.url, "leave out", async () => {
       if (this.#isWanted(member)) return;
       await router.removeWorker(member.url, { timeoutMs: ROUTER_TIMEOUT_MS });
     });
@@ -380,28 +382,10 @@ export class Rotation {
   /** Whether the router has a server now, or is gone, so that it does not matter. */
   async #joinRouter(member: Member): Promise<boolean> {
     const { router, apiKey } = this.#options;
-    const error = await this.#withRouter(member, "take in", async () => {
+    const error = await this.#routerCalls.run(member.url, "take in", async () => {
       if (!this.#isWanted(member)) return;
       await router!.addWorker(member.url, { apiKey, timeoutMs: ROUTER_TIMEOUT_MS });
     });
     return error === undefined || error instanceof UnreachableError;
-  }
-
-  /** One call after the other for each server; a router that fails is told of, and its error given. */
-  #withRouter(member: Member, what: string, call: () => Promise<void>): Promise<unknown> {
-    const { url } = member;
-    const before = this.#routerCalls.get(url) ?? Promise.resolve();
-    const next = before.then(async () => {
-      try {
-        await call();
-      } catch (error) {
-        this.#options.logger.warn(`The router did not ${what} ${url}: ${messageOf(error)}`);
-        return error;
-      }
-    }).finally(() => {
-      if (this.#routerCalls.get(url) === next) this.#routerCalls.delete(url);
-    });
-    this.#routerCalls.set(url, next);
-    return next;
   }
 }

@@ -8,8 +8,6 @@ import {
   writeJsonLines,
   writeRollout,
 } from "../../../src/collector/mod.ts";
-import { writeSafetensors } from "../../../src/checkpoint/mod.ts";
-import { toTensors } from "../../../src/collector/export/safetensors.ts";
 import { LimitError, SGLangError, StateError, ValidationError } from "../../../src/errors.ts";
 import { readRollout, type RolloutRecord } from "../../../src/rollout_file/mod.ts";
 import { rowOf } from "../../_support/rollout_rows.ts";
@@ -329,73 +327,6 @@ Deno.test("whatever number a row has, it is written so that it reads back, by th
     ),
     { numRuns: 30 },
   );
-});
-
-Deno.test("the lines of a file go out as they came in, whatever fields they have", async () => {
-  const plain = JSON.parse(line);
-  await fc.assert(
-    fc.asyncProperty(
-      fc.array(fc.dictionary(fc.string(), fc.jsonValue(), { maxKeys: 4 }), { minLength: 1 }),
-      async (further) => {
-        const lines = further.map((fields, i) =>
-          JSON.stringify({ ...fields, ...plain, dialog: i }).replace(
-            /"reward":[^,]+/,
-            '"reward":1e999',
-          )
-        );
-        await using file = await readRollout(bytesOf(lines.join("\r\n")));
-        assert.deepEqual(
-          (await Array.fromAsync(file.jsonLines())).join(""),
-          lines.map((text) => `${text}\n`).join(""),
-        );
-        const last = lines.length - 1;
-        assert.equal(
-          (await Array.fromAsync(file.jsonLines(last))).join(""),
-          `${lines[last]}\n`,
-        );
-      },
-    ),
-    { numRuns: 50 },
-  );
-});
-
-Deno.test("columns of tensors that no schema knows go out with their rows, numbers unchanged", async () => {
-  await using folder = await temporaryFolder();
-  const path = join(folder.path, "rows.safetensors");
-  const batch = new RolloutBatch({ rows: [rowOf(0), rowOf(1), rowOf(2)], shape: [3] });
-  await writeSafetensors(path, [
-    ...toTensors(batch),
-    { name: "advantage", dtype: "float32", shape: [3], data: Float32Array.of(0.5, -Infinity, NaN) },
-    { name: "big", dtype: "int64", shape: [3], data: BigInt64Array.of(2n ** 60n, -1n, 0n) },
-    { name: "pair", dtype: "int32", shape: [3, 2], data: Int32Array.of(1, 2, 3, 4, 5, 6) },
-    { name: "marks", dtype: "bool", shape: [4], data: Uint8Array.of(1, 0, 1, 1) },
-    { name: "marks_offsets", dtype: "int64", shape: [4], data: BigInt64Array.of(0n, 2n, 2n, 4n) },
-    { name: "half", dtype: "bfloat16", shape: [3], data: Uint16Array.of(0x3f80, 0xc000, 0x7f80) },
-    { name: "of_the_file", dtype: "float32", shape: [7], data: new Float32Array(7) },
-    { name: "response", dtype: "int32", shape: [3], data: Int32Array.of(7, 8, 9) },
-  ], {
-    metadata: {
-      schema: "sglang-rl.rollout/2",
-      version_names: "[]",
-      finish_reasons: '["stop","length","abort"]',
-    },
-  });
-  await using file = await readRollout(path);
-  const text = (await Array.fromAsync(file.jsonLines())).join("");
-  const further = text.trimEnd().split("\n").map((one) =>
-    one.slice(one.indexOf('"info":{}') + 9, -1)
-  );
-  assert.deepEqual(
-    further.map((one) => one.split(",").sort().join(",")),
-    [
-      ',"advantage":0.5,"big":1152921504606846976,"half":1,"marks":[true,false],"pair":[1,2]',
-      ',"advantage":-1e999,"big":-1,"half":-2,"marks":[],"pair":[3,4]',
-      ',"advantage":"NaN","big":0,"half":1e999,"marks":[true,true],"pair":[5,6]',
-    ].map((one) => one.split(",").sort().join(",")),
-  );
-  await using again = await readRollout(bytesOf(text));
-  assert.deepEqual((await again.rows(0, 3)).map(({ dialog }) => dialog), [0, 1, 2]);
-  assert.equal((await Array.fromAsync(again.jsonLines())).join(""), text);
 });
 
 Deno.test("a file is opened however many broken lines come first, and an empty one has no rows", async () => {
