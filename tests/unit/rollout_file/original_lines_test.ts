@@ -8,6 +8,9 @@ import { readRollout } from "../../../src/rollout_file/mod.ts";
 import { rowOf } from "../../_support/rollout_rows.ts";
 import { temporaryFolder } from "../../_support/temporary_folder.ts";
 
+const line = [...jsonLines(new RolloutBatch({ rows: [rowOf(4)], shape: [1] }))][0]!;
+const bytesOf = (text: string) => new TextEncoder().encode(text);
+
 Deno.test("the lines of a file go out as they came in, whatever fields they have", async () => {
   const plain = JSON.parse(line);
   await fc.assert(
