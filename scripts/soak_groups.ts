@@ -26,7 +26,7 @@ import { weightsThatSay } from "../tests/unit/collector/_weights_that_say.ts";
 const SIZE = 4;
 const SPARES = 1;
 const MAX_STALENESS = 1;
-/** Sync `n` says the token `FIRST_TOKEN + n % TOKENS`. */
+/** Sync `n` brings weights of the name `n` that say the token `FIRST_TOKEN + n % TOKENS`. */
 const FIRST_TOKEN = 100;
 const TOKENS = 800;
 
@@ -39,7 +39,22 @@ const { values: flags } = parseArgs({
 });
 const total = Number(flags.groups);
 const random = seeded(Number(flags.seed));
-const counts = { faults: 0, hangs: 0, serverFaults: 0, stalls: 0, syncs: 0 };
+const counts = { faults: 0, hangs: 0, serverFaults: 0, stalls: 0, syncs: 0, syncsFailed: 0 };
+
+/** The longest time since the last call for which this thread did nothing else. */
+function watchLoop(): (() => number) & { stop(): void } {
+  let [longest, last] = [0, performance.now()];
+  const timer = setInterval(() => {
+    longest = Math.max(longest, performance.now() - last);
+    last = performance.now();
+  }, 20);
+  const read = () => {
+    const was = longest;
+    longest = 0;
+    return was;
+  };
+  return Object.assign(read, { stop: () => clearInterval(timer) });
+}
 
 /** Dialogs of one or two turns, of which some fail and some hang until their deadline. */
 function environment(): Environment {
@@ -94,8 +109,12 @@ class Groups {
       const age = batch.versionIndex! - Math.min(...versions);
       this.oldest = Math.max(this.oldest, age);
       if (age > MAX_STALENESS) this.mixed++;
-      const said = rows.flatMap((row) => [...row.responseIds]);
-      this.untrue += said.filter((id, i) => id !== FIRST_TOKEN + versions[i]! % TOKENS).length;
+      for (const { responseIds, weightVersions } of rows) {
+        for (const { version, start, end } of weightVersions!) {
+          const token = FIRST_TOKEN + Number(version) % TOKENS;
+          this.untrue += responseIds.subarray(start, end).filter((id) => id !== token).length;
+        }
+      }
     }
   }
 }
@@ -126,11 +145,17 @@ try {
   await using sender = new SGLangWeightSyncScheme({ engine }).createSender();
   sender.registerCollector(collector);
   await sender.initAllWorkersGroup();
+  const lag = watchLoop();
   const sync = async () => {
     const number = ++counts.syncs;
-    await sender.updateWeights(await weightsThatSay(FIRST_TOKEN + number % TOKENS, folder));
-    if (collector.policyVersion !== number) {
-      throw new Error(`sync ${number} is version ${collector.policyVersion} of the collector`);
+    const weights = await weightsThatSay(FIRST_TOKEN + number % TOKENS, folder);
+    lag();
+    try {
+      await sender.updateWeights(weights, { version: String(number) });
+    } catch (error) {
+      // The next one brings the servers what they miss.
+      counts.syncsFailed++;
+      console.log(`sync ${number}: ${error}; the loop was held for ${lag().toFixed(0)} ms at most`);
     }
   };
   const trouble = async () => {
@@ -169,6 +194,7 @@ try {
   }
   ending.abort();
   await background;
+  lag.stop();
   const { stats } = collector;
   const { short, doubled, mixed, untrue, rows, oldest } = groups;
   const broken = {

@@ -21,9 +21,9 @@ export interface SandboxEnvironmentOptions<Task> extends TaskOptions<Task>, Sand
 }
 
 /**
- * An environment of code that the policy writes, run by {@linkcode runSandboxed}: no permission, no
- * files, no network; time, processor, memory and output are limited. What the sandbox refused is told
- * to the model, and is in `info.sandbox` of the row.
+ * An environment of code that the policy writes, run by {@linkcode runSandboxed}: no permission but
+ * those given; time, processor, memory and output are limited. What the sandbox refused is told to the
+ * model, and is in `info.sandbox` of the row.
  *
  * @example
  * ```ts

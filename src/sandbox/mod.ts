@@ -1,5 +1,5 @@
 /**
- * Code that a model wrote, run without permissions and within limits.
+ * Code that a model wrote, run with the permissions given and within limits.
  *
  * @module
  */
@@ -9,5 +9,6 @@ export {
   type SandboxEnding,
   type SandboxLimits,
   type SandboxOptions,
+  type SandboxPermissions,
   type SandboxResult,
 } from "./run_sandboxed.ts";

@@ -1,6 +1,8 @@
+import { isAbsolute } from "node:path";
 import { LimitError, PermissionError, ValidationError } from "../errors.ts";
 import { type Clock, systemClock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import { asPermissionError } from "../internal/permission.ts";
 
 /** Limits of a {@linkcode runSandboxed}. */
@@ -15,6 +17,21 @@ export interface SandboxLimits {
   readonly outputBytes?: number | undefined;
   /** Longest code, in characters. Default 100 000. */
   readonly codeChars?: number | undefined;
+  /** What the code may do. Default nothing. */
+  readonly permissions?: SandboxPermissions | undefined;
+}
+
+/**
+ * What code in a sandbox may do, as Deno's flags have it. Programs, libraries and the environment cannot
+ * be given: they lead out of it.
+ */
+export interface SandboxPermissions {
+  /** Files and folders that it may read, and import from, by their absolute paths. */
+  readonly read?: readonly string[] | undefined;
+  /** Files and folders that it may write, by their absolute paths. */
+  readonly write?: readonly string[] | undefined;
+  /** Hosts that it may reach, with or without a port: `127.0.0.1:8080`. Modules are not loaded from them. */
+  readonly net?: readonly string[] | undefined;
 }
 
 /** Options of {@linkcode runSandboxed}. */
@@ -45,6 +62,8 @@ export interface SandboxResult {
   readonly denied: string | null;
 }
 
+/** How Deno tells what was not allowed; links need more than files by name. */
+const DENIAL = /NotCapable: (?:Requires (\w+) access|\S+ requires unscoped --allow-(\w+))/;
 /** What Deno needs for itself, counted by the kernel as data. */
 const OWN_MIB = 640;
 /** Reads the code from its input, so that no module of it is local: those may import files. */
@@ -56,9 +75,9 @@ await import("data:application/typescript;base64," + btoa(text));
 `;
 
 /**
- * Runs TypeScript or JavaScript that nobody trusts in a process of its own: Deno with no permission
- * at all, no environment, no modules but those of Deno itself, and limits that the kernel keeps. The
- * process is killed at a limit and has ended when this returns.
+ * Runs TypeScript or JavaScript that nobody trusts in a process of its own: Deno with no permission but
+ * those given, no environment, no modules but those of Deno itself, and limits that the kernel keeps.
+ * The process is killed at a limit and has ended when this returns.
  *
  * Needs `--allow-run`, and a Unix shell for the limits.
  *
@@ -77,6 +96,7 @@ export async function runSandboxed(
 ): Promise<SandboxResult> {
   const { signal, clock = systemClock } = options;
   const limits = limitsOf(options);
+  const permissions = permissionFlags(options.permissions ?? {});
   if (code.length > limits.codeChars) {
     throw new LimitError(`The code has ${code.length} characters, more than codeChars`, {
       limit: "codeChars",
@@ -84,7 +104,7 @@ export async function runSandboxed(
     });
   }
   signal?.throwIfAborted();
-  const child = spawn(limits);
+  const child = spawn(limits, permissions);
   let ending: SandboxEnding = "exit";
   const end = (why: SandboxEnding) => {
     if (ending !== "exit") return;
@@ -105,7 +125,8 @@ export async function runSandboxed(
     signal?.throwIfAborted();
     // A signal that is not ours, and a failed allocation of the engine, are ends by a limit.
     if (ending === "exit" && (status.signal !== null || status.code >= 128)) ending = "killed";
-    const [, denied = null] = /NotCapable: Requires (\w+) access/.exec(stderr) ?? [];
+    const [, one, all] = DENIAL.exec(stderr) ?? [];
+    const denied = one ?? all ?? null;
     return { ok: status.success && ending === "exit", ending, stdout, stderr, denied };
   } finally {
     cancelTimer();
@@ -118,7 +139,9 @@ export async function runSandboxed(
   }
 }
 
-function limitsOf(options: SandboxOptions): Required<{ [K in keyof SandboxLimits]: number }> {
+type Limits = { readonly [K in Exclude<keyof SandboxLimits, "permissions">]-?: number };
+
+function limitsOf(options: SandboxOptions): Limits {
   const limits = {
     timeoutMs: options.timeoutMs ?? 5_000,
     cpuSeconds: options.cpuSeconds ?? 5,
@@ -133,7 +156,38 @@ function limitsOf(options: SandboxOptions): Required<{ [K in keyof SandboxLimits
   return limits;
 }
 
-function spawn(limits: ReturnType<typeof limitsOf>): Deno.ChildProcess {
+const PERMISSION_NAMES = {
+  read: true,
+  write: true,
+  net: true,
+} as const satisfies OptionNames<SandboxPermissions>;
+
+/** The flags of permissions; an empty list gives nothing, where Deno's bare flag would give all. */
+function permissionFlags(permissions: SandboxPermissions): string[] {
+  const hint = "Only files and hosts can be given to a sandbox.";
+  checkOptionNames(permissions, PERMISSION_NAMES, "the permissions of a sandbox", hint);
+  const flags: string[] = [];
+  for (const name of Object.keys(PERMISSION_NAMES) as (keyof SandboxPermissions)[]) {
+    const given = permissions[name] ?? [];
+    for (const value of given) checkPermission(name, value);
+    if (given.length > 0) flags.push(`--allow-${name}=${given.join(",")}`);
+  }
+  return flags;
+}
+
+function checkPermission(name: keyof SandboxPermissions, value: string): void {
+  // A comma would begin the next one.
+  const isFit = name === "net"
+    ? /^[^\s,]+$/.test(value)
+    : isAbsolute(value) && !value.includes(",");
+  if (isFit) return;
+  const wanted = name === "net" ? "hosts" : "absolute paths without a comma";
+  throw new ValidationError(
+    `Sandbox: permissions.${name} must be ${wanted}, not ${JSON.stringify(value)}`,
+  );
+}
+
+function spawn(limits: Limits, permissions: readonly string[]): Deno.ChildProcess {
   const { cpuSeconds, memoryMib } = limits;
   // Without a limit nothing is run.
   const script = `ulimit -c 0 && ulimit -t ${cpuSeconds} && ` +
@@ -147,6 +201,7 @@ function spawn(limits: ReturnType<typeof limitsOf>): Deno.ChildProcess {
         Deno.execPath(),
         "run",
         ...flags,
+        ...permissions,
         `--v8-flags=--max-old-space-size=${memoryMib}`,
         `data:application/javascript,${encodeURIComponent(LOADER)}`,
       ],

@@ -66,13 +66,34 @@ Deno.test("Python's safetensors and JSON read back every row as it was collected
   }
 });
 
-Deno.test("the Python package holds its own tests", async () => {
-  const folder = new URL("../../../python/tests", import.meta.url).pathname;
-  const { code, stderr } = await new Deno.Command(pythonOf(), {
-    args: ["-B", "-m", "unittest", "discover", folder],
-  }).output();
-  assert.equal(code, 0, new TextDecoder().decode(stderr));
+Deno.test("the Python package installs from its folder, and what is installed holds its tests", async () => {
+  const folder = await Deno.makeTempDir();
+  const python = async (args: readonly string[]) => {
+    const { code, stderr } = await new Deno.Command(pythonOf(), {
+      args: ["-B", "-m", ...args],
+      env: { PYTHONPATH: join(folder, "site") },
+    }).output();
+    assert.equal(code, 0, new TextDecoder().decode(stderr));
+  };
+  try {
+    // A copy: setuptools writes beside the sources.
+    const source = join(folder, "source");
+    await copy(new URL("../../../python", import.meta.url).pathname, source);
+    await python(["pip", "install", "-q", "--no-deps", "--target", join(folder, "site"), source]);
+    await Deno.remove(join(source, "sglang_rl"), { recursive: true });
+    await python(["unittest", "discover", join(source, "tests")]);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
 });
+
+async function copy(from: string, to: string): Promise<void> {
+  await Deno.mkdir(to);
+  for await (const { name, isDirectory } of Deno.readDir(from)) {
+    if (isDirectory) await copy(join(from, name), join(to, name));
+    else await Deno.copyFile(join(from, name), join(to, name));
+  }
+}
 
 function answerOf(dialog: number, turn: number): number[] {
   return Array.from({ length: 1 + (dialog + turn) % 4 }, (_, i) => dialog * 10 + i);

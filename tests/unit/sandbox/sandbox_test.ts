@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { runSandboxed, sandboxEnvironment } from "../../../src/sandbox/mod.ts";
 import { LimitError, ValidationError } from "../../../src/errors.ts";
 
@@ -63,6 +64,64 @@ Deno.test("hostile code gets no file, network, process, environment or module of
     }
   } finally {
     await Deno.remove(secret);
+  }
+});
+
+Deno.test("code gets the files and hosts that are given, and nothing beside them", async () => {
+  const folder = await Deno.makeTempDir();
+  const server = Deno.serve(
+    { port: 0, hostname: "127.0.0.1", onListen() {} },
+    () => new Response("hi"),
+  );
+  try {
+    const given = join(folder, "given by name");
+    await Deno.mkdir(given);
+    await Deno.writeTextFile(join(given, "task.txt"), "the task");
+    await Deno.writeTextFile(join(folder, "other.txt"), "the secret");
+    const permissions = {
+      read: [given],
+      write: [join(given, "out.txt")],
+      net: [`127.0.0.1:${server.addr.port}`],
+    };
+    const path = (...names: string[]) => JSON.stringify(join(...names));
+    const cases: [string, string | null][] = [
+      [`console.log(Deno.readTextFileSync(${path(given, "task.txt")}))`, null],
+      [`Deno.writeTextFileSync(${path(given, "out.txt")}, "x")`, null],
+      [`console.log(await (await fetch("http://127.0.0.1:${server.addr.port}")).text())`, null],
+      [`console.log(Deno.readTextFileSync(${path(folder, "other.txt")}))`, "read"],
+      [`console.log(Deno.readTextFileSync(${path(given, "..", "other.txt")}))`, "read"],
+      [`Deno.writeTextFileSync(${path(given, "task.txt")}, "x")`, "write"],
+      [`await fetch("http://127.0.0.1:${server.addr.port + 1}")`, "net"],
+      [`await fetch("http://localhost:${server.addr.port}")`, "net"],
+      [`Deno.symlinkSync(${path(folder, "other.txt")}, ${path(given, "out.txt")})`, "read"],
+    ];
+    for (const [code, denied] of cases) {
+      const result = await runSandboxed(code, { permissions });
+      assert.deepEqual([result.ok, result.denied], [denied === null, denied], result.stderr);
+      assert.doesNotMatch(result.stdout, /secret/);
+    }
+    const nothing = { permissions: { read: [], write: [], net: [] } };
+    const { denied } = await runSandboxed(cases[0]![0], nothing);
+    assert.equal(denied, "read");
+  } finally {
+    await server.shutdown();
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("permissions that would give more than they say are refused", async () => {
+  const refused: [unknown, RegExp][] = [
+    [{ read: ["data"] }, /permissions\.read must be absolute paths without a comma, not "data"/],
+    [{ read: ["/a,/"] }, /permissions\.read must be absolute paths without a comma, not "\/a,\/"/],
+    [{ write: [""] }, /permissions\.write must be absolute paths without a comma, not ""/],
+    [{ net: [""] }, /permissions\.net must be hosts, not ""/],
+    [{ net: ["a,b"] }, /permissions\.net must be hosts, not "a,b"/],
+    [{ run: ["/bin/sh"] }, /Unknown option "run" of the permissions of a sandbox/],
+    [{ all: true }, /Unknown option "all"/],
+  ];
+  for (const [permissions, message] of refused) {
+    const run = () => runSandboxed("", { permissions: permissions as Record<string, never> });
+    await assert.rejects(run, { name: "ValidationError", message });
   }
 });
 
