@@ -9,7 +9,7 @@ import { seeded } from "../../_support/seeded.ts";
 import { modelPath } from "../../_support/real.ts";
 import { OwnServers, versions } from "./_servers.ts";
 
-const GROUPS = 48;
+const GROUPS = 32;
 const SIZE = 4;
 const MAX_STALENESS = 1;
 
@@ -47,7 +47,7 @@ async function checkGroups(engine: AsyncSGLang): Promise<void> {
   };
   await using collector = new LLMCollector(new EnvironmentPool(make, { size: 24 }), {
     policy: new SGLangWrapper(engine, {
-      generateKwargs: { maxNewTokens: 40, ignoreEos: true },
+      generateKwargs: { maxNewTokens: 16, ignoreEos: true },
       tokenizer: modelPath("tiny"),
     }),
     dialogTurnsPerBatch: 32,
@@ -71,7 +71,7 @@ async function checkGroups(engine: AsyncSGLang): Promise<void> {
     }
   };
   const trouble = Promise.all([
-    again(150, () => (aborts++, engine.abort("all"))),
+    again(1_000, () => (aborts++, engine.abort("all"))),
     again(
       1_000,
       () => sender.updateWeights(safetensors(modelPath(syncs++ % 2 === 0 ? "tiny1" : "tiny"))),
@@ -102,7 +102,7 @@ async function checkGroups(engine: AsyncSGLang): Promise<void> {
   // Whoever is stale eight times is left out, and counted.
   assert.equal(groups.size + staleDropped / SIZE, GROUPS, JSON.stringify(stats));
   assert.equal(groupsDropped, 0);
-  assert.ok(faults > 10 && aborts > 5 && syncs > 1, `${faults}, ${aborts}, ${syncs}`);
+  assert.ok(faults > 10 && aborts > 2 && syncs > 1, `${faults}, ${aborts}, ${syncs}`);
   const { dialogsStarted, dialogsCompleted, dialogsFailed, dialogsAbandoned } = stats;
   assert.equal(dialogsStarted, dialogsCompleted + dialogsFailed + dialogsAbandoned);
 }
