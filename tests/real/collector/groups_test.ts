@@ -12,6 +12,7 @@ import { OwnServers, versions } from "./_servers.ts";
 const GROUPS = 32;
 const SIZE = 4;
 const MAX_STALENESS = 1;
+const LONGEST_MS = 240_000;
 
 Deno.test("groups on real servers", async (t) => {
   await using servers = await OwnServers.start();
@@ -58,6 +59,7 @@ async function checkGroups(engine: AsyncSGLang): Promise<void> {
     maxStaleness: MAX_STALENESS,
     onStale: "retry",
     onDialogError: "skip",
+    signal: AbortSignal.timeout(LONGEST_MS),
   });
   await using sender = new SGLangWeightSyncScheme({ engine }).createSender();
   sender.registerCollector(collector);
