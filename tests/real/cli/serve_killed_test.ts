@@ -98,6 +98,50 @@ Deno.test("serve outlives a replica and its router that are killed, and obeys th
       assert.ok(metrics.out.includes(`sglang_rl_server_ready{server="${victim}"} 1\n`));
     });
 
+    await t.step(
+      "the page shows both, drains for all who go by serve, and tells a pause",
+      async () => {
+        const key = "the-key-of-this-page";
+        const stop = new AbortController();
+        const listening = Promise.withResolvers<string>();
+        const page = run(["dashboard", "-r", url, ...control, "--listen", "0"], {
+          env: { SGLANG_RL_DASHBOARD_KEY: key },
+          signal: stop.signal,
+          onOut: (out) => listening.resolve(/http:\S+/.exec(out)![0]),
+        });
+        page.then(({ err }) => listening.reject(new Error(err)));
+        const at = await listening.promise;
+        const press = async (what: string) => {
+          const headers = { authorization: `Bearer ${key}` };
+          const answer = await fetch(`${at}api/do/${what}`, { method: "POST", headers });
+          assert.equal(answer.status, 200, await answer.text());
+        };
+        const shows = (what: string, isIt: (tile: Record<string, unknown>) => boolean) =>
+          until(`the page shows ${what}`, async () => {
+            const { servers } = await (await fetch(`${at}api/state`)).json();
+            const tile = servers.find((one: { url: string }) => one.url === victim);
+            return servers.length === 2 && isIt(tile) ? tile : undefined;
+          });
+        await shows(
+          "its weights",
+          ({ weightVersion, state }) => weightVersion === "step-0" && state === "healthy",
+        );
+        await press(`drain?server=${victim}`);
+        const drained = (await serving.fleet()).servers.find((one) => one.url === victim)!;
+        assert.equal(drained.isDrained, true);
+        await shows("that it is drained", ({ state }) => state === "drained");
+        await press(`undrain?server=${victim}`);
+        await untilHealthy(serving, victim);
+        await shows("that it serves", ({ state }) => state === "healthy");
+        assert.equal((await run(["pause", "-s", victim])).code, 0);
+        await shows("another's pause", ({ isReady, isPaused }) => isReady === false && !isPaused);
+        assert.equal((await run(["resume", "-s", victim])).code, 0);
+        await shows("that it takes requests", ({ isReady }) => isReady === true);
+        stop.abort();
+        await page;
+      },
+    );
+
     Deno.kill(serving.pid, "SIGTERM");
     assert.equal(await serving.ended, 143);
   } finally {
