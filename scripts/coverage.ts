@@ -1,6 +1,6 @@
 /**
- * Tells how much of each folder the unit tests run, in lines, and fails when `src` is below the
- * floor. `ffi` is told too, without a floor: most of it runs only on a machine with a GPU.
+ * Tells how much of each folder the unit tests run, in lines, and fails when `src`, or a folder of
+ * it, is below its floor. `ffi` is told too, without a floor: most of it runs only on a machine with a GPU.
  *
  * `deno task coverage` runs the tests first; `deno run -A scripts/coverage.ts FOLDER` reads what a
  * run with `--coverage=FOLDER` wrote.
@@ -11,6 +11,21 @@ import { fileURLToPath } from "node:url";
 
 /** Least share of lines of `src`, in percent. */
 const FLOOR = 90;
+
+/**
+ * Folders that are below it, or so near that a few lines of a busy run decide, and the share that they
+ * must not fall under. Raise a number with the tests that are written, and take the line out at the
+ * floor.
+ */
+const LOWER_FLOORS: Readonly<Record<string, number>> = {
+  "src/adapters": 85,
+  "src/delta": 87,
+  "src/internal": 87,
+  "src/engine": 89,
+  "src/weights": 89,
+  // Half of it is for Node, and runs in a process of Node.
+  "src/runtime": 80,
+};
 
 interface Lines {
   found: number;
@@ -30,10 +45,18 @@ for (const [name, lines] of [...folders].sort()) console.log(line(name, lines));
 const total = sumOf("src");
 console.log(line("all of ffi", sumOf("ffi")));
 console.log(line("all of src", total));
+const low = [...folders].filter(([name, lines]) =>
+  name.startsWith("src/") && percent(lines) < (LOWER_FLOORS[name] ?? FLOOR)
+);
+for (const [name, lines] of low) {
+  const floor = LOWER_FLOORS[name] ?? FLOOR;
+  console.error(`coverage: ${name} is at ${percent(lines).toFixed(1)} %, its floor is ${floor} %`);
+}
 if (total.found === 0 || percent(total) < FLOOR) {
   console.error(`coverage: src is below the floor of ${FLOOR} %`);
   Deno.exit(1);
 }
+if (low.length > 0) Deno.exit(1);
 
 function sumOf(top: string): Lines {
   return [...folders].filter(([name]) => name.startsWith(`${top}/`)).reduce<Lines>(
