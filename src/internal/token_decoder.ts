@@ -330,7 +330,9 @@ export function vocabularyOf(
   const normalize = makeNormalizer(normalizer);
   const vocab = (model as { vocab?: unknown } | undefined)?.vocab;
   if (Array.isArray(vocab)) { for (const [token] of vocab) tokens.push(String(token)); }
-  else for (const [token, id] of Object.entries(vocab ?? {})) tokens[id as number] = token;
+  else if (isRecord(vocab)) {
+    for (const token of Object.keys(vocab)) tokens[vocab[token] as number] = token;
+  }
   const added = (added_tokens ?? []) as AddedToken[];
   const names = new Set(added.filter((one) => one.special).map(({ content }) => content));
   for (const { id, content, normalized } of added) {

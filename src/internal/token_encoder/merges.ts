@@ -25,17 +25,20 @@ export class Merges {
     this.#right = new Int32Array(slots);
     this.#ranks = new Int32Array(slots);
     this.#made = new Int32Array(merges.length);
-    merges.forEach((merge, rank) => {
-      const [left, right] = pairOf(merge);
-      const made = left + (right.startsWith(prefix) ? right.slice(prefix.length) : right);
-      const ids = [left, right, made].map((token) => vocabulary.get(token));
-      if (ids.includes(undefined)) {
+    for (let rank = 0; rank < merges.length; rank++) {
+      const merge = merges[rank];
+      const [left, right] = typeof merge === "string" ? pairIn(merge) : pairOf(merge);
+      const tail = prefix !== "" && right.startsWith(prefix) ? right.slice(prefix.length) : right;
+      const first = vocabulary.get(left);
+      const second = vocabulary.get(right);
+      const made = vocabulary.get(left + tail);
+      if (first === undefined || second === undefined || made === undefined) {
         const named = JSON.stringify([left, right]).slice(0, 100);
         throw new ValidationError(`its merge ${named} is of tokens that are not in its vocab`);
       }
-      this.#made[rank] = ids[2]!;
-      this.#set(ids[0]!, ids[1]!, rank);
-    });
+      this.#made[rank] = made;
+      this.#set(first, second, rank);
+    }
   }
 
   /** Merges symbols in place until no two that stand side by side can be; gives how many are left. */
@@ -135,9 +138,15 @@ export class Merges {
 
 const shortRanks = new Int32Array(64);
 
+/** A pair that is written with a space between the two. */
+function pairIn(merge: string): [string, string] {
+  const at = merge.indexOf(" ");
+  if (at < 0 || merge.includes(" ", at + 1)) throw new NotKnown("a merge that is no pair");
+  return [merge.slice(0, at), merge.slice(at + 1)];
+}
+
 function pairOf(merge: unknown): [string, string] {
-  const pair = typeof merge === "string" ? merge.split(" ") : merge;
-  if (Array.isArray(pair) && pair.length === 2) return [String(pair[0]), String(pair[1])];
+  if (Array.isArray(merge) && merge.length === 2) return [String(merge[0]), String(merge[1])];
   throw new NotKnown("a merge that is no pair");
 }
 

@@ -18,10 +18,13 @@ export interface WordModel {
  */
 export function vocabularyIn(vocab: unknown): ReadonlyMap<string, number> {
   if (!isRecord(vocab)) throw new NotKnown("a model without vocab");
-  const vocabulary = new Map(Object.entries(vocab as Record<string, number>));
-  for (const [token, id] of vocabulary) {
-    if (Number.isSafeInteger(id) && id >= 0 && id < 2 ** 31) continue;
-    throw new ValidationError(`its token ${JSON.stringify(token).slice(0, 100)} has no id`);
+  const vocabulary = new Map<string, number>();
+  for (const token of Object.keys(vocab)) {
+    const id = vocab[token];
+    if (typeof id !== "number" || !Number.isSafeInteger(id) || id < 0 || id >= 2 ** 31) {
+      throw new ValidationError(`its token ${JSON.stringify(token).slice(0, 100)} has no id`);
+    }
+    vocabulary.set(token, id);
   }
   return vocabulary;
 }
