@@ -104,7 +104,37 @@ function placesIn(decoded: string, text: string, spans: readonly Span[]): readon
     });
     return places;
   }
-  return null;
+  return placesAmongSpaces(decoded, text, spans);
+}
+
+/**
+ * The stretches where a tokenizer puts a space before a text that stands behind a special token, as
+ * Llama 2's does and those made of it: it belongs to no stretch. `null` where more is different.
+ */
+function placesAmongSpaces(
+  decoded: string,
+  text: string,
+  spans: readonly Span[],
+): readonly Span[] | null {
+  const places = new Int32Array(text.length + 1);
+  let at = 0;
+  for (let place = 0; place <= text.length; place++) {
+    if (decoded[at] === text[place]) {
+      places[place] = at++;
+      continue;
+    }
+    if (decoded[at] !== " ") return null;
+    // The space stands before those that the text has there.
+    for (let i = place - 1; i >= 0 && text[i] === " "; i--) places[i]!++;
+    at++;
+    if (decoded[at] !== text[place]) return null;
+    places[place] = at++;
+  }
+  if (at !== decoded.length + 1) return null;
+  return spans.map(({ start, end }) => ({
+    start: places[start]!,
+    end: end > start ? places[end - 1]! + 1 : places[start]!,
+  }));
 }
 
 /** One pass over tokens and stretches: a token that overlaps a stretch is marked. */

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { maskOf } from "../../../src/policy/assistant_mask.ts";
 import { tokensBeyond } from "../../../src/policy/token_borders.ts";
+import type { Tokenizer } from "../../../src/policy/tokenizer.ts";
 import { mergingTokenizer, mergingVocabulary } from "../../_support/turn_templates.ts";
 
 const tokenizer = await mergingTokenizer();
@@ -34,6 +35,53 @@ Deno.test("borders found in windows are those that decoding every prefix finds",
       },
     ),
     { numRuns: 200 },
+  );
+});
+
+/** One token for each character and for each `<s>`, behind which it writes a space, as Llama 2's does. */
+const spacing: Tokenizer = {
+  name: "spacing",
+  chatTemplate: null,
+  specialTokens: { bosToken: "<s>", eosToken: null, padToken: null, unkToken: null },
+  idOf: () => null,
+  encode: (text) =>
+    Int32Array.from(
+      text.split(/(<s>)/).flatMap((part) => {
+        if (part === "<s>") return [0];
+        return part === "" ? [] : [1, ...[...part].map((one) => one.codePointAt(0)!)];
+      }),
+    ),
+  decode: (ids) => {
+    const text = Array.from(
+      ids,
+      (id) => id === 0 ? "<s>" : id === 1 ? " " : String.fromCodePoint(id),
+    );
+    return text.join("").replace(/^ /, "");
+  },
+};
+
+Deno.test("a space that a tokenizer puts behind a special token belongs to no stretch", async () => {
+  const said = fc.constantFrom("a", " a", "  ", "é😀", " ", "b ");
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(fc.record({ said, isInside: fc.boolean() }), { minLength: 1, maxLength: 6 }),
+      async (turns) => {
+        let text = "";
+        const spans = turns.flatMap(({ said, isInside }) => {
+          const start = text.length + "<s>".length;
+          text += `<s>${said}`;
+          return isInside ? [{ start, end: text.length }] : [];
+        });
+        const ids = await spacing.encode(text);
+        const mask = await maskOf(ids, text, { tokenizer: spacing, spans });
+        if (spans.length === 0) return;
+        const wanted = turns.flatMap(({ said, isInside }) => [
+          ...[0, 0],
+          ...[...said].map(() => Number(isInside)),
+        ]);
+        assert.deepEqual([...mask], wanted, JSON.stringify([text, spacing.decode(ids)]));
+      },
+    ),
   );
 });
 
