@@ -250,8 +250,7 @@ class ColumnFile {
     if (end > place.shape[0]!) {
       throw this.#wrong(`column ${name} has ${place.shape[0]} values, its offsets name ${end}`);
     }
-    const width = place.shape.slice(1).reduce((product, size) => product * size, 1);
-    const size = itemSizeBytes(place.dtype) * width;
+    const size = place.shape.slice(1).reduce((all, one) => all * one, itemSizeBytes(place.dtype));
     return await this.#source.read(place.byteOffset + start * size, (end - start) * size);
   }
 
