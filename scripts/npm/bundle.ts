@@ -1,4 +1,5 @@
 import { isBuiltin } from "node:module";
+import { resolve } from "node:path";
 import { build, type Plugin, stop } from "esbuild";
 import { entries } from "./entries.ts";
 
@@ -14,6 +15,33 @@ const texts: Plugin = {
   },
 };
 
+/** Globals that Node may lack, which `missing.ts` brings. */
+const missing = ["Deno", "DisposableStack", "AsyncDisposableStack", "Float16Array"];
+
+/** The import of those that a text uses. */
+export function missingIn(text: string, except: readonly string[] = []): string {
+  const used = missing.filter((name) =>
+    !except.includes(name) && new RegExp(`\\b${name}\\b`).test(text)
+  );
+  const path = JSON.stringify(resolve("scripts/npm/missing.ts"));
+  return used.length === 0 ? "" : `import { ${used.join(", ")} } from ${path};`;
+}
+
+/**
+ * Sources import what they use of them. Not by `inject`, by which the classes of errors would import
+ * what throws them, and in some orders be there too late.
+ */
+const brought: Plugin = {
+  name: "brought",
+  setup({ onLoad }) {
+    onLoad({ filter: /[/](src|ffi)[/].*[.]ts$/ }, async (file) => {
+      if (file.path.includes("/src/errors/") || file.with.type === "text") return undefined;
+      const contents = await Deno.readTextFile(file.path);
+      return { contents: missingIn(contents) + contents, loader: "ts" };
+    });
+  },
+};
+
 /** How sources become what Node 22 and Bun understand. */
 export const forNode = {
   bundle: true,
@@ -22,8 +50,7 @@ export const forNode = {
   platform: "node",
   target: "node22",
   packages: "external",
-  inject: ["scripts/npm/missing.ts"],
-  plugins: [texts],
+  plugins: [texts, brought],
   logLevel: "warning",
 } as const;
 
@@ -39,7 +66,6 @@ export async function bundle(out: string): Promise<Bundle> {
   const { metafile } = await build({
     ...forNode,
     plugins: [...forNode.plugins],
-    inject: [...forNode.inject],
     entryPoints: Object.fromEntries(entries.map(({ name, source }) => [name, source])),
     outdir: `${out}/esm`,
     chunkNames: "parts/[name]-[hash]",

@@ -1,4 +1,4 @@
-import { UnreachableError } from "../../errors.ts";
+import { NeedsDenoError, UnreachableError } from "../../errors.ts";
 import { sleep, withDeadline } from "../../internal/deadline.ts";
 import { TCPStoreServer } from "../../rendezvous/server.ts";
 
@@ -29,6 +29,7 @@ export async function chooseMasterAddress(
       );
       addresses.add((connection.localAddr as Deno.NetAddr).hostname);
     } catch (cause) {
+      if (cause instanceof NeedsDenoError) throw cause;
       throw new UnreachableError(`Nobody answers at ${url}`, { cause, url });
     }
   }

@@ -4,11 +4,12 @@ import { parseGeneration } from "../../../src/client/generation.ts";
 import { buildRequest } from "../../../src/client/request.ts";
 import { joinRoutedExperts, toRoutedExperts } from "../../../src/client/routed_experts.ts";
 import { ProtocolError, ValidationError } from "../../../src/errors.ts";
+import { toBase64 } from "../../../src/internal/text_of_bytes.ts";
 
 const server = "http://127.0.0.1:1";
 
 function base64(values: Iterable<number>): string {
-  return new Uint8Array(Int32Array.from(values).buffer).toBase64();
+  return toBase64(new Uint8Array(Int32Array.from(values).buffer));
 }
 
 Deno.test("experts of a whole answer are read with their place and width", () => {

@@ -10,7 +10,8 @@ const ask = { model: "m", messages: [{ role: "user", content: "a" }] };
 
 async function post(url: string, body: BodyInit, key = ""): Promise<Response> {
   const headers = { authorization: `Bearer ${key}` };
-  return await fetch(url, { method: "POST", headers, body });
+  // Node asks for `duplex` where the body is a stream.
+  return await fetch(url, { method: "POST", headers, body, duplex: "half" } as RequestInit);
 }
 
 async function errorOf(response: Response): Promise<{ status: number; code: string }> {
