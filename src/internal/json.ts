@@ -7,7 +7,7 @@ const FREE_VALUES = 100_000;
 /** Characters that a list or an object takes at least where there are many, as in log-probabilities. */
 const VALUE_CHARACTERS = 12;
 /** The same for a name and its value, as in vocabularies. */
-const NAME_CHARACTERS = 24;
+const NAME_CHARACTERS = 14;
 
 const QUOTE = 34, BACKSLASH = 92, OPEN_LIST = 91, CLOSE_LIST = 93, OPEN_MAP = 123, CLOSE_MAP = 125;
 const COLON = 58;

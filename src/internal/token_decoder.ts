@@ -8,6 +8,7 @@ import {
   replaced as replacedMatches,
 } from "./token_encoder/normalizers.ts";
 import { NotKnown } from "./token_encoder/not_known.ts";
+import { replaceWithin } from "./replaced.ts";
 import { textWithinTime } from "./watchdog.ts";
 
 /** What `tokenizer.json` says of tokens. */
@@ -154,8 +155,11 @@ class StepDecoder implements TokenDecoder {
       const token = tokens[id];
       if (token !== undefined && !(skipSpecial && special.has(id))) texts.push(token);
     }
-    for (const step of this.#steps) texts = step(texts);
-    return texts.join(this.#glue);
+    const characters = texts.reduce((sum, text) => sum + text.length, 0);
+    return textWithinTime("The decoder of tokenizer.json", characters, () => {
+      for (const step of this.#steps) texts = step(texts);
+      return texts.join(this.#glue);
+    });
   }
 
   borders(): null {
@@ -213,14 +217,9 @@ function replacing({ pattern, content }: Step): Change {
   const expression = patternOf(pattern);
   const { String: text } = isRecord(pattern) ? pattern : {};
   if (typeof text === "string") {
-    return (texts) => texts.map((one) => one.replaceAll(text, () => by));
+    return (texts) => texts.map((one) => replaceWithin(one, text, by));
   }
-  return (texts) =>
-    textWithinTime(
-      "A pattern of tokenizer.json",
-      texts.join("").length,
-      () => texts.map((one) => replacedMatches(one, expression, by)),
-    );
+  return (texts) => texts.map((one) => replacedMatches(one, expression, by));
 }
 
 function spacing(step: Step): Change {

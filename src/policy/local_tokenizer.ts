@@ -146,7 +146,7 @@ export class LocalTokenizer implements Tokenizer {
 
   /** Text of ids. */
   decode(ids: ArrayLike<number>, options: DecodeOptions = {}): string {
-    return this.#decoder.decode(ids, options.skipSpecialTokens ?? false);
+    return this.#asOurs(() => this.#decoder.decode(ids, options.skipSpecialTokens ?? false));
   }
 
   /**
@@ -158,7 +158,24 @@ export class LocalTokenizer implements Tokenizer {
   }
 
   #inTime<T>(size: number, run: () => T): T {
-    return textWithinTime(`The tokenizer ${this.name || "of this model"}`, size, run);
+    return this.#asOurs(() => textWithinTime(this.#who, size, run));
+  }
+
+  get #who(): string {
+    return `The tokenizer ${this.name || "of this model"}`;
+  }
+
+  /** A rule of the file that fails on a text is an error of ours: a pattern is compiled at its first use. */
+  #asOurs<T>(run: () => T): T {
+    try {
+      return run();
+    } catch (error) {
+      if (error instanceof SGLangError) throw error;
+      throw new ValidationError(
+        `${this.#who} fails on this text: ${messageOf(error).slice(0, 300)}`,
+        { cause: error },
+      );
+    }
   }
 
   /** Begin and end of sequence as the model's settings want them, whatever `tokenizer.json` adds. */

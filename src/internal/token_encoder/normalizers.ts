@@ -1,4 +1,5 @@
 /** What is done to a text before it is cut. */
+import { checkReplaced, replaceWithin } from "../replaced.ts";
 import { isRecord } from "../json.ts";
 import {
   bertNormalizer,
@@ -39,7 +40,7 @@ export function makeNormalizer(config: unknown): Normalizer {
       const pattern = patternOf(config.pattern);
       const content = String(config.content ?? "");
       if (!isRecord(config.pattern) || typeof config.pattern.Regex !== "string") {
-        return (text) => text.replaceAll(pattern, () => content);
+        return (text) => replaceWithin(text, pattern, content);
       }
       if (probes.some((text) => matchesOf(pattern, text).some(([start, end]) => start === end))) {
         throw new NotKnown("a Replace that puts something between characters, where Python fails");
@@ -80,6 +81,7 @@ export function replaced(text: string, pattern: RegExp, content: string): string
   let last = 0;
   for (const [start, end] of matchesOf(pattern, text)) {
     result += text.slice(last, start) + content;
+    checkReplaced(result.length);
     last = end;
   }
   return result + text.slice(last);

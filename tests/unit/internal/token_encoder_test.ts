@@ -1,8 +1,11 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
+import { replaceWithin } from "../../../src/internal/replaced.ts";
+import { makeTokenDecoder } from "../../../src/internal/token_decoder.ts";
 import { characterOfByte } from "../../../src/internal/token_encoder/characters.ts";
 import { makeTokenEncoder } from "../../../src/internal/token_encoder/encoder.ts";
 import { NotKnown } from "../../../src/internal/token_encoder/not_known.ts";
+import { makeNormalizer } from "../../../src/internal/token_encoder/normalizers.ts";
 import { onigPattern } from "../../../src/internal/token_encoder/onig_pattern.ts";
 
 /** How Qwen cuts texts. */
@@ -174,4 +177,28 @@ Deno.test("tokens around a text are those that the file names, and only when ask
   assert.deepEqual([...encoder.encode("<s>", false)], [900]);
   assert.equal(encoder.idOf("<s>"), 900);
   assert.equal(encoder.idOf("<nothing>"), null);
+});
+
+Deno.test("rules that make a text longer again and again are stopped before the memory is full", () => {
+  const rule = { type: "Replace", pattern: { String: "a" }, content: "a".repeat(1000) };
+  const growing = [rule, rule, rule, rule];
+  const normalize = makeNormalizer({ type: "Sequence", normalizers: growing });
+  assert.throws(() => normalize("a"), { code: "limit", limit: "replacedCharacters" });
+  const decoder = makeTokenDecoder({
+    tokens: ["a"],
+    special: new Set(),
+    decoder: { type: "Sequence", decoders: [...growing, { type: "Fuse" }] },
+  });
+  assert.throws(() => decoder!.decode([0], false), { code: "limit", limit: "replacedCharacters" });
+});
+
+Deno.test("a text is replaced as JavaScript would replace it, in the place of nothing too", () => {
+  fc.assert(fc.property(
+    fc.string({ unit: fc.constantFrom("a", "b") }),
+    fc.string({ unit: fc.constantFrom("a", "b"), maxLength: 2 }),
+    fc.string({ unit: fc.constantFrom("a", "$&"), maxLength: 3 }),
+    (text, pattern, content) => {
+      assert.equal(replaceWithin(text, pattern, content), text.replaceAll(pattern, () => content));
+    },
+  ));
 });
