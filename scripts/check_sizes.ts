@@ -11,7 +11,10 @@ import { filesUnder } from "./files.ts";
 import { findSizeFaults, MOST_LINES } from "./sizes.ts";
 
 /** Files that may be longer, and why. */
-const EXCEPTIONS: Readonly<Record<string, string>> = {};
+const EXCEPTIONS: Readonly<Record<string, string>> = {
+  "tests/real/policy/token_encoder_test.ts":
+    "one generator of tokenizers, whose parts name each other, and the one test that it is for",
+};
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const folders = ["src", "ffi", "tests", "scripts", "bench", "examples", "python"];

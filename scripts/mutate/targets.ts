@@ -12,13 +12,18 @@ export const TARGETS: readonly Target[] = [
     sources: "src/weights/sync/names.ts",
     tests: [
       "tests/unit/weights/sender_test.ts",
+      "tests/unit/weights/sender_failures_test.ts",
       "tests/unit/weights/tied_head_test.ts",
       "tests/unit/weights/names_test.ts",
     ],
   },
   {
     sources: "src/weights/sync/verify.ts",
-    tests: ["tests/unit/weights/verify_test.ts", "tests/unit/weights/sender_test.ts"],
+    tests: [
+      "tests/unit/weights/verify_test.ts",
+      "tests/unit/weights/sender_test.ts",
+      "tests/unit/weights/sender_failures_test.ts",
+    ],
   },
   { sources: "src/weights/sync/plan.ts", tests: ["tests/unit/weights/plan_test.ts"] },
   {

@@ -8,7 +8,8 @@ import {
 import { type DType, itemSizeBytes } from "../checkpoint/dtype.ts";
 import { CheckpointError, LimitError, ValidationError } from "../errors.ts";
 import type { ByteSource } from "../internal/byte_source.ts";
-import { isRecord, jsonExcess } from "../internal/json.ts";
+import { isRecord } from "../internal/json.ts";
+import { decode, nameList, parse } from "./column_texts.ts";
 import { Fields, isSpans } from "./fields.ts";
 import { columnText, type FurtherColumn, furtherColumns } from "./further_columns.ts";
 import { finishNames, type RolloutRecord, rolloutSchemas, versionOf } from "./record.ts";
@@ -373,28 +374,4 @@ function infoOf(text: string | null, where: string): Record<string, unknown> {
   const value = parse(text, `${where}: info`);
   if (isRecord(value)) return value;
   throw new ValidationError(`${where}: info should be an object`);
-}
-
-function decode(part: DataView<ArrayBuffer>, where: string): string {
-  try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(part);
-  } catch (cause) {
-    throw new ValidationError(`${where} is not UTF-8`, { cause });
-  }
-}
-
-function parse(text: string, where: string): unknown {
-  const excess = jsonExcess(text);
-  if (excess !== null) throw new ValidationError(`${where} ${excess}`);
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    throw new ValidationError(`${where} is not JSON`, { cause });
-  }
-}
-
-function nameList(text: string | undefined, where: string): readonly string[] {
-  const value = text === undefined ? undefined : parse(text, where);
-  if (Array.isArray(value) && value.every((name) => typeof name === "string")) return value;
-  throw new ValidationError(`${where} should be a list of texts`);
 }
