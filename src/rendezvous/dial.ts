@@ -1,4 +1,5 @@
 import { SGLangError, UnreachableError } from "../errors.ts";
+import { connectTcp } from "../runtime/connect_tcp.ts";
 import { sleep } from "../internal/deadline.ts";
 import { namingPermission } from "../internal/permission.ts";
 import { messageOf } from "../internal/thrown.ts";
@@ -17,7 +18,7 @@ export async function dial(
       const socket = await namingPermission(
         `--allow-net=${where}`,
         `connect to the TCPStore at ${where}`,
-        () => Deno.connect({ ...address, signal }),
+        () => connectTcp({ ...address, signal }),
       );
       socket.setNoDelay(true);
       return socket;

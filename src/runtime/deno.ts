@@ -1,3 +1,4 @@
+import { connectTcp } from "./connect_tcp.ts";
 import type { Connection, Runtime, TcpConnection, TlsOptions } from "./types.ts";
 
 /** Deno. What it opens is handed on as it is, so that nothing stands between. */
@@ -9,7 +10,7 @@ export const denoRuntime: Runtime = {
   isGranted: (permission) => Deno.permissions.querySync(permission).state === "granted",
   env: (name) => Deno.env.get(name),
 
-  connect: (to) => Deno.connect(to),
+  connect: connectTcp,
   startTls,
   // Not `async`, which would be too late for who listens: it throws at once.
   serve: ({ hostname, port, signal, handler, onError }) =>

@@ -1,4 +1,5 @@
 import { PermissionError, ProtocolError, UnreachableError } from "../../errors.ts";
+import { connectTcp } from "../../runtime/connect_tcp.ts";
 import { asPermissionError } from "../../internal/permission.ts";
 import { formatIp, type GlooAddress, isInitiator, parseIp } from "./address.ts";
 import { PairListener } from "./listener.ts";
@@ -152,7 +153,7 @@ async function dialTcp(
   const hostname = formatIp(address.ip);
   const where = `${hostname}:${address.port}`;
   try {
-    return await Deno.connect({ hostname, port: address.port, signal });
+    return await connectTcp({ hostname, port: address.port, signal });
   } catch (error) {
     if (signal.aborted) throw signal.reason;
     const purpose = `connect to rank ${rank} at ${where} (its port differs every time)`;

@@ -1,4 +1,5 @@
 import { NeedsDenoError, UnreachableError } from "../../errors.ts";
+import { connectTcp } from "../../runtime/connect_tcp.ts";
 import { sleep, withDeadline } from "../../internal/deadline.ts";
 import { TCPStoreServer } from "../../rendezvous/server.ts";
 
@@ -25,7 +26,7 @@ export async function chooseMasterAddress(
     try {
       using connection = await withDeadline(
         wait,
-        (inner) => Deno.connect({ ...target, signal: inner }),
+        (inner) => connectTcp({ ...target, signal: inner }),
       );
       addresses.add((connection.localAddr as Deno.NetAddr).hostname);
     } catch (cause) {
