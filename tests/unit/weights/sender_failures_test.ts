@@ -25,7 +25,7 @@ function schemeFor(url: string, options: GivenOptions = {}) {
   } as WeightSyncOptions);
 }
 
-// case 82
+// case 92
 
 Deno.test("a refused update tells the server's words, and generation is resumed", async () => {
   await using server = weightsStandIn({
@@ -80,8 +80,6 @@ Deno.test("a failing resume is told after a good update, and hidden after a bad 
   await second.initAllWorkersGroup(metadata);
   await assert.rejects(second.updateWeights(state), /boom/);
 });
-
-// case 94
 
 Deno.test("a server that was started again is not asked for a group that it does not know", async () => {
   await using server = weightsStandIn();

@@ -127,7 +127,7 @@ Deno.test("with buckets one request carries the bytes of all in one broadcast", 
   );
 });
 
-// case 92
+// case 94
 
 Deno.test("missing and changed weights are named, extra ones stay behind", async () => {
   await using server = weightsStandIn();
