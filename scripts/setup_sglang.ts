@@ -6,19 +6,12 @@
 // deno-lint-ignore-file no-console
 import { parseArgs } from "node:util";
 import { resolve } from "node:path";
-import { sglangHome, type SGLangVersion, sglangVersions } from "./sglang_cpu/home.ts";
+import { sglangHome, sglangVersion, sglangVersions } from "./sglang_cpu/home.ts";
 import { setUp } from "./sglang_cpu/set_up.ts";
 import { SetupError } from "./sglang_cpu/setup_error.ts";
 
 const usage = "usage: deno task setup:sglang [--version 0.5.16|0.5.23|all] [--home DIR] " +
   "[--python PYTHON]";
-
-function versionsOf(name: string): readonly SGLangVersion[] {
-  if (name === "all") return sglangVersions;
-  const version = sglangVersions.find((known) => known === name);
-  if (version !== undefined) return [version];
-  throw new SetupError(`There is no recipe for version "${name}". ${usage}`);
-}
 
 function readArgs(args: string[]) {
   try {
@@ -49,7 +42,7 @@ async function main(): Promise<number> {
     const folder = home === undefined ? sglangHome() : resolve(home);
     const started = performance.now();
     await setUp({
-      versions: versionsOf(version),
+      versions: version === "all" ? sglangVersions : [sglangVersion(version)],
       home: folder,
       python,
       say: (line) => console.log(line),

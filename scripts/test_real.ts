@@ -4,8 +4,10 @@
  * servers, and those that tests start by `startRealServer`, are forked from processes that have
  * imported SGLang.
  *
- * Run as `deno task test:real [--filter NAME] [--junit-path FILE] [FILE...]`. Servers that the
- * variables SGLANG_RL_SERVERS, SGLANG_RL_ROUTER and SGLANG_RL_NEWEST name are used as they are.
+ * Run as `deno task test:real [--version X] [--filter NAME] [--junit-path FILE] [FILE...]`. With
+ * `--version` that version is installed, every server and every Python of the tests is of it, and
+ * tests whose name tells of another version are ignored. Servers that the variables
+ * SGLANG_RL_SERVERS, SGLANG_RL_ROUTER and SGLANG_RL_NEWEST name are used as they are.
  */
 // deno-lint-ignore-file no-console
 import { parseArgs } from "node:util";
@@ -15,17 +17,27 @@ import {
   startForks,
   startRealRouter,
   startRealServer,
+  versionVariable,
 } from "../tests/_support/real.ts";
 import { countTests, formatCounts } from "./junit.ts";
 import { tokenizersHome } from "./real_tokenizers/home.ts";
 import { setUpTokenizers } from "./real_tokenizers/set_up.ts";
-import { sglangHome, type SGLangVersion, sglangVersions } from "./sglang_cpu/home.ts";
+import {
+  sglangHome,
+  type SGLangVersion,
+  sglangVersion,
+  sglangVersions,
+} from "./sglang_cpu/home.ts";
 import { setUp } from "./sglang_cpu/set_up.ts";
 import { SetupError } from "./sglang_cpu/setup_error.ts";
 
-const usage = "usage: deno task test:real [--filter NAME] [--junit-path FILE] [FILE...]";
+const otherVersions = new URL("../tests/_support/other_versions.ts", import.meta.url).href;
+const usage = "usage: deno task test:real [--version X] [--filter NAME] [--junit-path FILE] " +
+  "[FILE...]";
 
 interface Arguments {
+  /** The one version that all runs on; `undefined`: each test on those that it names. */
+  readonly version: SGLangVersion | undefined;
   readonly filter: string | undefined;
   readonly junitPath: string | undefined;
   readonly files: readonly string[];
@@ -35,10 +47,19 @@ function readArgs(args: string[]): Arguments {
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,
-    options: { filter: { type: "string" }, "junit-path": { type: "string" } },
+    options: {
+      version: { type: "string" },
+      filter: { type: "string" },
+      "junit-path": { type: "string" },
+    },
   });
   const files = positionals.length > 0 ? positionals : ["tests/real"];
-  return { filter: values.filter, junitPath: values["junit-path"], files };
+  return {
+    version: values.version === undefined ? undefined : sglangVersion(values.version),
+    filter: values.filter,
+    junitPath: values["junit-path"],
+    files,
+  };
 }
 
 /** Addresses for the tests, by variable; disposing ends what was started. */
@@ -56,16 +77,18 @@ function givenServers(): SharedServers | undefined {
   return { env: {}, async [Symbol.asyncDispose]() {} };
 }
 
-async function startServers(signal: AbortSignal): Promise<SharedServers> {
+async function startServers(
+  only: SGLangVersion | undefined,
+  signal: AbortSignal,
+): Promise<SharedServers> {
   await using stack = new AsyncDisposableStack();
   const started = performance.now();
   console.log("starting three servers (about half a minute)");
-  const forks = stack.use(await startForks(sglangVersions));
-  const fork = (version: SGLangVersion) => ({
-    version,
-    python: forks.pythons.get(version),
-    signal,
-  });
+  const forks = stack.use(await startForks(only === undefined ? sglangVersions : [only]));
+  const pythons = new Map(
+    sglangVersions.map((version) => [version, forks.pythons.get(only ?? version)!] as const),
+  );
+  const fork = (version: SGLangVersion) => ({ version, python: pythons.get(version), signal });
   // All are awaited, so that a failure of one leaves none of the others behind.
   const launches = await Promise.allSettled([
     startRealServer(fork("0.5.16")),
@@ -86,7 +109,7 @@ async function startServers(signal: AbortSignal): Promise<SharedServers> {
   return {
     env: {
       ...Object.fromEntries(
-        [...forks.pythons].map(([version, python]) => [forkVariable(version), python]),
+        [...pythons].map(([version, python]) => [forkVariable(version), python]),
       ),
       [sharedVariables.servers]: `${first.url},${second.url}`,
       [sharedVariables.router]: router.url,
@@ -106,7 +129,7 @@ async function reportCrash(server: Server, ending: { now: boolean }): Promise<vo
 }
 
 async function runTests(
-  { filter, junitPath, files }: Arguments,
+  { version, filter, junitPath, files }: Arguments,
   env: Record<string, string>,
   signal: AbortSignal,
 ): Promise<boolean> {
@@ -117,6 +140,7 @@ async function runTests(
         "test",
         "--allow-all",
         `--junit-path=${report}`,
+        ...(version === undefined ? [] : [`--preload=${otherVersions}`]),
         ...(filter === undefined ? [] : [`--filter=${filter}`]),
         ...files,
       ],
@@ -139,9 +163,15 @@ async function main(): Promise<number> {
     const args = readArgs(Deno.args);
     const { signal } = abort;
     const say = (line: string) => console.log(line);
-    await setUp({ versions: sglangVersions, home: sglangHome(), say, signal });
+    const versions = args.version === undefined ? sglangVersions : [args.version];
+    if (args.version !== undefined) {
+      // The tests and their supports read it, and so do the servers that are started here.
+      Deno.env.set(versionVariable, args.version);
+      console.log(`all on SGLang ${args.version}`);
+    }
+    await setUp({ versions, home: sglangHome(), say, signal });
     await setUpTokenizers({ home: tokenizersHome(), say, signal });
-    await using shared = givenServers() ?? await startServers(signal);
+    await using shared = givenServers() ?? await startServers(args.version, signal);
     return await runTests(args, shared.env, signal) ? 0 : 1;
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);

@@ -1,12 +1,33 @@
 /** Where the real SGLang for tests is installed. */
 import { join } from "node:path";
 import { testedVersions } from "../../src/client/capabilities.ts";
+import { SetupError } from "./setup_error.ts";
 
 /** Versions of SGLang that there is a recipe for. */
 export const sglangVersions = testedVersions;
 
 /** One of {@linkcode sglangVersions}. */
 export type SGLangVersion = (typeof sglangVersions)[number];
+
+/**
+ * The version of this number.
+ *
+ * @throws {SetupError} There is no recipe for it.
+ */
+export function sglangVersion(name: string): SGLangVersion {
+  const version = sglangVersions.find((known) => known === name);
+  if (version !== undefined) return version;
+  throw new SetupError(
+    `There is no recipe for SGLang "${name}", only for ${sglangVersions.join(" and ")}. ` +
+      'CONTRIBUTING.md tells how one is added ("Recipe: an SGLang version")',
+  );
+}
+
+/** Whether a test's name tells of a version of {@linkcode sglangVersions} that is not `version`. */
+export function namesOtherVersion(name: string, version: SGLangVersion): boolean {
+  const told: readonly string[] = name.match(/\d+(?:\.\d+)+/g) ?? [];
+  return sglangVersions.some((known) => known !== version && told.includes(known));
+}
 
 /** The tiny checkpoints: two random Qwen2, two random Llama, and a Qwen3-MoE with eight experts. */
 export const tinyModels = ["tiny", "tiny1", "llama0", "llama1", "moe"] as const;

@@ -5,6 +5,7 @@ import {
   routerEnvironmentName,
   sglangHome,
   type SGLangVersion,
+  sglangVersion,
   type TinyModel,
 } from "../../scripts/sglang_cpu/home.ts";
 import { startForkServers } from "../../scripts/sglang_cpu/fork_server.ts";
@@ -30,9 +31,18 @@ export function modelPath(model: TinyModel): string {
   return join(sglangHome(), model);
 }
 
-/** Python that has the given SGLang. */
+/** Variable by which the runner tells that all runs on one version. */
+export const versionVariable = "SGLANG_RL_VERSION";
+
+/** The one version that all runs on, whatever a test asks for; `undefined` in a usual run. */
+export function versionUnderTest(): SGLangVersion | undefined {
+  const name = Deno.env.get(versionVariable);
+  return name ? sglangVersion(name) : undefined;
+}
+
+/** Python that has the given SGLang, or that of {@linkcode versionUnderTest}. */
 export function pythonOf(version: SGLangVersion = "0.5.16"): string {
-  return join(sglangHome(), environmentName(version), "bin", "python");
+  return join(sglangHome(), environmentName(versionUnderTest() ?? version), "bin", "python");
 }
 
 /** Python that starts servers of a version quickly, where the runner has one, else the plain one. */
@@ -109,7 +119,7 @@ export const cpuArgs: readonly string[] = [
 export interface RealServerOptions extends Partial<Omit<SGLangServerOptions, "model">> {
   /** One of the tiny models, or the absolute path of a checkpoint. Default `"tiny"`. */
   readonly model?: TinyModel | (string & Record<never, never>) | undefined;
-  /** Version of SGLang. Default 0.5.16. */
+  /** Version of SGLang. Default 0.5.16; {@linkcode versionUnderTest} goes before it. */
   readonly version?: SGLangVersion | undefined;
 }
 
@@ -151,7 +161,7 @@ function fromRunner(variable: string): string {
   throw new Error(`${variable} is not set: run these tests with \`deno task test:real\``);
 }
 
-/** Addresses of the two shared servers (SGLang 0.5.16, model `tiny`). Leave them as found. */
+/** Addresses of the two shared servers (usually SGLang 0.5.16, model `tiny`). Leave them as found. */
 export function sharedServers(): string[] {
   return fromRunner(sharedVariables.servers).split(",");
 }
@@ -161,7 +171,7 @@ export function sharedRouter(): string {
   return fromRunner(sharedVariables.router);
 }
 
-/** Address of the shared server of SGLang 0.5.23 (model `tiny`). */
+/** Address of the shared server of the newest version (usually SGLang 0.5.23, model `tiny`). */
 export function sharedNewest(): string {
   return fromRunner(sharedVariables.newest);
 }

@@ -1,5 +1,10 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import {
+  namesOtherVersion,
+  sglangVersion,
+  sglangVersions,
+} from "../../../scripts/sglang_cpu/home.ts";
 import { type EnvironmentRecipe, pipProgress } from "../../../scripts/sglang_cpu/environment.ts";
 import { isWhole } from "../../../scripts/sglang_cpu/models.ts";
 import { readStamp, stampOf, writeStamp } from "../../../scripts/sglang_cpu/stamp.ts";
@@ -76,4 +81,25 @@ Deno.test("pip's many lines become a few", () => {
     "SGLang: downloading torch (530.6 MB)",
     "SGLang: unpacking",
   ]);
+});
+
+Deno.test("a run on one version leaves out the tests that name another, and only those", () => {
+  for (const version of sglangVersions) {
+    for (const other of sglangVersions) {
+      const isOther = other !== version;
+      assert.equal(namesOtherVersion(`${other}: it answers`, version), isOther);
+      assert.equal(namesOtherVersion(`it answers (as ${other}, twice)`, version), isOther);
+      // Another number that begins or ends with the same digits.
+      assert.equal(namesOtherVersion(`${other}0 and 1${other} and ${other}.1`, version), false);
+    }
+    assert.equal(namesOtherVersion("it answers", version), false);
+  }
+  assert.ok(namesOtherVersion("0.5.23 gives it; 0.5.16 is not asked", "0.5.23"));
+});
+
+Deno.test("a version without a recipe is refused with those that have one", () => {
+  assert.throws(
+    () => sglangVersion("0.4.1"),
+    /SGLang "0\.4\.1", only for .*0\.5\.16.*CONTRIBUTING/,
+  );
 });
