@@ -119,6 +119,14 @@ async function pointsOf(
   return { rewards, mismatch, damaged };
 }
 
+/** Means of one of a run's numbers, and what the next of them has so far. */
+interface Curve {
+  readonly points: [number, number][];
+  step: number;
+  sum: number;
+  count: number;
+}
+
 /** The numbers of a run, one panel for each name; undefined for another file. */
 async function numbersOf(
   path: string,
@@ -136,7 +144,7 @@ async function numbersOf(
       keepsLongLines: true,
       signal,
     });
-    const curves = new Map<string, { points: [number, number][]; sum: number; count: number }>();
+    const curves = new Map<string, Curve>();
     let damaged = 0;
     for (let at = 0; at < lines.length; at += 256) {
       for (const text of await lines.read(at, Math.min(at + 256, lines.length))) {
@@ -145,6 +153,8 @@ async function numbersOf(
         else damaged++;
       }
     }
+    // The last mean may be of fewer, as that of dialogs is.
+    for (const curve of curves.values()) endPoint(curve);
     const missing = only?.find((name) => !curves.has(name));
     if (missing !== undefined) {
       throw new ValidationError(
@@ -169,24 +179,28 @@ async function numbersOf(
 
 function addLine(
   line: { readonly step: number; readonly [name: string]: unknown },
-  curves: Map<string, { points: [number, number][]; sum: number; count: number }>,
+  curves: Map<string, Curve>,
   { every, only }: { readonly every: number; readonly only: readonly string[] | undefined },
 ): void {
   for (const [name, value] of Object.entries(line)) {
     if (name === "step" || name === "time" || typeof value !== "number") continue;
     if (only !== undefined && !only.includes(name)) continue;
-    const curve = curves.get(name) ?? { points: [], sum: 0, count: 0 };
+    const curve = curves.get(name) ?? { points: [], step: 0, sum: 0, count: 0 };
     if (!curves.has(name)) {
       if (curves.size === MOST_NAMES) {
         throw new ValidationError(`The file has more than ${MOST_NAMES} names: choose with --only`);
       }
       curves.set(name, curve);
     }
+    curve.step = line.step;
     curve.sum += value;
-    if (++curve.count < every) continue;
-    curve.points.push([line.step, curve.sum / curve.count]);
-    curve.sum = curve.count = 0;
+    if (++curve.count === every) endPoint(curve);
   }
+}
+
+function endPoint(curve: Curve): void {
+  if (curve.count > 0) curve.points.push([curve.step, curve.sum / curve.count]);
+  curve.sum = curve.count = 0;
 }
 
 function parsed(text: string): unknown {

@@ -238,23 +238,28 @@ class WatchedMember implements WatchedServer, AsyncDisposable {
   #steered: ControlledServer | undefined;
   #state: "new" | "serving" | "down" = "new";
   #problem: string | undefined;
+  /** Pauses that have ended, whatever came of them. */
+  #pauses = 0;
+  /** Whether it took requests when it was asked after the last of them. */
+  #servesAgain = false;
 
   constructor(url: string, access: WatchedFleetOptions["access"], emit: Listener) {
     this.url = url;
     this.#emit = emit;
     const client = new SGLangClient({ url, ...access, retry: { retries: 0 } });
     this.#client = client;
+    const servesAgain = () => this.#servesAgain;
     this.client = {
       get isPaused() {
-        return client.isPaused;
+        return client.isPaused && !servesAgain();
       },
       load: (call) => this.#look(call),
       capabilities: () =>
         this.version === undefined
           ? Promise.reject(new StateError(`${url} has not answered`))
           : Promise.resolve({ hasReady: this.#hasReady }),
-      ready: (call) => client.ready(call),
-      generates: (call) => client.generates(call),
+      ready: (call) => this.#serves(() => client.ready(call)),
+      generates: (call) => this.#serves(() => client.generates(call)),
     };
   }
 
@@ -281,8 +286,13 @@ class WatchedMember implements WatchedServer, AsyncDisposable {
     this.#emit({ url: this.url, from, to, reason: server.reason });
   }
 
-  pause(): Promise<void> {
-    return this.#client.pause("in_place");
+  async pause(): Promise<void> {
+    try {
+      await this.#client.pause("in_place");
+    } finally {
+      this.#pauses++;
+      this.#servesAgain = false;
+    }
   }
 
   resume(): Promise<void> {
@@ -291,6 +301,14 @@ class WatchedMember implements WatchedServer, AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#client[Symbol.asyncDispose]();
+  }
+
+  /** What it says counts for more than a pause that failed, or that it has forgotten in a restart. */
+  async #serves(question: () => Promise<boolean>): Promise<boolean> {
+    const pauses = this.#pauses;
+    const answer = await question();
+    if (pauses === this.#pauses) this.#servesAgain = answer;
+    return answer;
   }
 
   async #look(call: WatchedCall) {

@@ -14,7 +14,11 @@ export interface LineSettings {
 
 const READ_AT_ONCE = 1 << 20;
 const LINE_FEED = 10;
-const SPACE = 32;
+
+/** What JSON allows between values; a line of other controls, such as a hole of zeros, is a line. */
+function isBlank(byte: number): boolean {
+  return byte === 32 || byte === 13 || byte === 9;
+}
 
 /** Finds the lines of a file that are not empty. */
 export async function findLines(
@@ -152,7 +156,7 @@ class LineFinder {
       const found = part.indexOf(LINE_FEED, from);
       const end = found < 0 ? part.length : found;
       // Mostly the first byte tells.
-      for (let i = from; this.#isBlank && i < end; i++) this.#isBlank = part[i]! <= SPACE;
+      for (let i = from; this.#isBlank && i < end; i++) this.#isBlank = isBlank(part[i]!);
       this.#checkLength(at + end);
       if (found >= 0) this.#endLine(at + end, at + end + 1);
       from = end + 1;
@@ -178,10 +182,10 @@ class LineFinder {
 
   #endLine(end: number, next: number): void {
     const start = this.#lineStart;
-    const isBlank = this.#isBlank;
+    const wasBlank = this.#isBlank;
     this.#lineStart = next;
     this.#isBlank = true;
-    if (isBlank) return this.#gaps.add(this.#count);
+    if (wasBlank) return this.#gaps.add(this.#count);
     const { maxRows: max, maxLineBytes } = this.#settings;
     if (end - start > maxLineBytes) this.#long.add(this.#count);
     if (this.#count === max) {

@@ -200,9 +200,12 @@ export class RolloutFile implements AsyncDisposable {
   async #tooLarge(start: number, end: number): Promise<LimitError | undefined> {
     const bytes = await this.bytesOf(start, end);
     if (bytes <= this.#maxWindowBytes) return undefined;
+    const isOne = end === start + 1;
     return new LimitError(
-      `${this.#source.name}: rows ${start} to ${end} have ${bytes} bytes, more than ` +
-        `maxWindowBytes, ${this.#maxWindowBytes}; read fewer at once`,
+      `${this.#source.name}: ` +
+        (isOne ? `row ${start} has ` : `rows ${start} to ${end - 1} have `) +
+        `${bytes} bytes, more than maxWindowBytes, ${this.#maxWindowBytes}` +
+        (isOne ? "" : "; read fewer at once"),
       { limit: "maxWindowBytes", max: this.#maxWindowBytes },
     );
   }

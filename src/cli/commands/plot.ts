@@ -60,13 +60,18 @@ async function plot(path: string, options: Options, io: CliIo): Promise<void> {
     signal: io.signal,
   });
   const isFinite = ([x, y]: readonly [number, number]) => Number.isFinite(x) && Number.isFinite(y);
-  if (!series.some(({ points }) => points.some(isFinite))) {
+  const points = series.flatMap((one) => one.points);
+  const infinite = points.length - points.filter(isFinite).length;
+  if (damaged > 0) io.err(`${damaged} ${damaged === 1 ? "row" : "rows"} left out: unreadable\n`);
+  if (infinite === points.length) {
     throw new ValidationError(
       `${path} has nothing to draw: ` +
-        (damaged > 0 ? `none of its rows can be read (${damaged})` : "no row has a number"),
+        (infinite === 0 ? "no row has a number" : "each point is NaN or infinite"),
     );
   }
-  if (damaged > 0) io.err(`${damaged} ${damaged === 1 ? "row" : "rows"} left out: unreadable\n`);
+  if (infinite > 0) {
+    io.err(`${infinite} ${infinite === 1 ? "point" : "points"} left out: NaN or infinite\n`);
+  }
   const plotOptions = { title: `${title}, ${basename(path)}`, xLabel };
   if (out === undefined) return io.out(plotSvg(series, plotOptions));
   const picture = format === "png"

@@ -51,6 +51,7 @@ interface Tile {
   readonly url: string;
   readonly state: string | null;
   readonly answers: boolean | null;
+  readonly isPaused: boolean;
   readonly reason: string | null;
   readonly weightVersion: string | null;
 }
@@ -110,9 +111,15 @@ Deno.test("dashboard starts while servers are down, shows them so, and takes the
     assert.equal(status, 409);
     assert.match(body, /1 of 2 servers were not paused/);
     {
-      await using _late = await startTiny({ port });
-      const [, late] = await untilTiles(url, ([, tile]) => tile?.answers === true);
+      await using _late = await startTiny({ port, version: "0.5.23" });
+      // The pause did not reach it, so it is not shown as paused.
+      const [, late] = await untilTiles(
+        url,
+        ([, tile]) => tile?.answers === true && !tile.isPaused,
+      );
       assert.equal(late!.weightVersion, "default");
+      assert.equal((await press(url, "pause")).status, 200);
+      await untilTiles(url, (tiles) => tiles.every(({ isPaused }) => isPaused));
     }
     await untilTiles(url, ([, tile]) => tile?.answers === false);
     const { events } = await (await fetch(new URL("/api/state", url))).json();
@@ -293,6 +300,9 @@ Deno.test("plot draws the numbers of a run that a sink wrote", async () => {
   assert.deepEqual(curvesIn(all.out), [9, 9, 9]);
   const some = await run(["plot", path, "--only", "mismatch_k3,reward", "--every", "3"]);
   assert.deepEqual(curvesIn(some.out), [3, 3]);
+  // The last mean is of what is left.
+  const rest = await run(["plot", path, "--every", "4"]);
+  assert.deepEqual(curvesIn(rest.out), [3, 3, 3]);
   const none = await run(["plot", path, "--only", "kl"]);
   assert.equal(none.code, exitCodes.usage);
   assert.match(none.err, /no number "kl"/);
@@ -307,4 +317,18 @@ Deno.test("plot says when a file has nothing to draw", async () => {
     assert.deepEqual([code, out], [exitCodes.usage, ""]);
     assert.match(err, /has nothing to draw/);
   }
+});
+
+Deno.test("plot tells points that are no numbers, and never says of readable rows that they are not", async () => {
+  await using folder = await temporaryFolder();
+  const path = `${folder.path}/rows.jsonl`;
+  const infinite = rowLine({ dialog: 1, reward: 7 }).replace('"reward":7', '"reward":1e999');
+  await Deno.writeTextFile(path, infinite.trim() + "\n{}\n");
+  const none = await run(["plot", path]);
+  assert.equal(none.code, exitCodes.usage);
+  assert.match(none.err, /1 row left out[^]*nothing to draw: each point is NaN or infinite/);
+  await Deno.writeTextFile(path, infinite.trim() + "\n" + rowLine({ dialog: 2, reward: 7 }));
+  const some = await run(["plot", path, "--every", "1"]);
+  assert.equal(some.code, exitCodes.ok);
+  assert.match(some.err, /^1 point left out: NaN or infinite$/m);
 });
