@@ -229,7 +229,13 @@ export class Rotation {
     this.#names.set(member, now);
     const hasMoved = member.isServing && before != null && before !== now;
     if (!hasMoved || this.#options.ledger.current !== undefined) return;
-    this.#left.delete(now);
+    const others = this.#options.pool.serving.filter((one) => one !== member)
+      .map(({ weightVersion }) => weightVersion);
+    if (!others.includes(now)) {
+      // A name that only this one has is of a sync that left the others out.
+      this.#left.delete(now);
+      for (const name of others) if (name !== null && !isMark(name)) this.#left.add(name);
+    } else if (this.#left.has(now)) return;
     this.#left.add(before);
     for (const oldest of this.#left) {
       if (this.#left.size <= MOST_LEFT) break;

@@ -121,6 +121,6 @@ Deno.test("whatever others sync and whoever restarts, those that serve hold one 
       assert.ok(held.size <= 1, `${[...held]} serve together`);
       for (const version of held) assert.doesNotMatch(version, /^(updating|incomplete):/);
     }),
-    { numRuns: 25 },
+    { numRuns: 100 },
   );
 });
