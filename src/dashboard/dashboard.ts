@@ -209,6 +209,7 @@ class Page {
       case "/api/about":
         return respond(JSON.stringify({
           live: options.monitor !== undefined,
+          everyMs: feed.everyMs,
           file: this.#parts.trajectories?.describe() ?? null,
           actions: options.key === undefined ? [] : actionNames.filter(isThere),
           explained: options.actions?.explained ?? null,

@@ -12,7 +12,8 @@ const encoder = new TextEncoder();
 export class LiveFeed implements Disposable {
   readonly #monitor: Monitor;
   readonly #clock: Clock;
-  readonly #everyMs: number;
+  /** A state is told this often. */
+  readonly everyMs: number;
   readonly #onError: ((error: unknown) => void) | undefined;
   readonly #readers = new Set<ReadableStreamDefaultController<Uint8Array>>();
   readonly #servers: ServerWatch;
@@ -31,7 +32,7 @@ export class LiveFeed implements Disposable {
     this.#monitor = monitor;
     this.#servers = new ServerWatch(monitor.watched.engine);
     this.#clock = options.clock;
-    this.#everyMs = options.everyMs;
+    this.everyMs = options.everyMs;
     this.#onError = options.onError;
   }
 
@@ -124,7 +125,7 @@ export class LiveFeed implements Disposable {
       this.#isAsking = false;
       if (this.#readers.size > 0 && !this.#isClosed) {
         const waited = this.#clock.now() - startedAt;
-        const pauseMs = Math.max(0, this.#everyMs - waited);
+        const pauseMs = Math.max(0, this.everyMs - waited);
         this.#cancel = this.#clock.schedule(pauseMs, () => void this.#send());
       }
     }
@@ -133,7 +134,7 @@ export class LiveFeed implements Disposable {
   /** Asks the servers, and waits for those that answer soon. */
   async #askServers(): Promise<void> {
     const late = Promise.withResolvers<void>();
-    const cancel = this.#clock.schedule(Math.min(FRESH_MS, this.#everyMs / 2), late.resolve);
+    const cancel = this.#clock.schedule(Math.min(FRESH_MS, this.everyMs / 2), late.resolve);
     await Promise.race([this.#servers.ask(), late.promise]);
     cancel();
   }

@@ -112,6 +112,46 @@ Deno.test("a lost connection is told and comes back by itself", async () => {
   );
 });
 
+Deno.test("a program that hangs is told, though its connection stays open", async () => {
+  for (const canShare of [true, false]) {
+    const dashboard = new Deno.Command(Deno.execPath(), {
+      args: ["run", "-A", "tests/browser/_dashboard_child.ts"],
+      stdout: "piped",
+    }).spawn();
+    const output = dashboard.stdout.getReader();
+    await using owned = new AsyncDisposableStack();
+    owned.defer(async () => {
+      dashboard.kill("SIGKILL");
+      await dashboard.status;
+      await output.cancel();
+    });
+    const { value } = await output.read();
+    await using opened = await openBrowser();
+    const page = await opened.browser.newPage();
+    // Ten seconds of silence take one.
+    await page.evaluateOnNewDocument((canShare) => {
+      const [later, timeout] = [setTimeout, AbortSignal.timeout.bind(AbortSignal)];
+      Object.assign(globalThis, {
+        setTimeout: (work: () => void, ms: number) => later(work, ms / 10),
+      });
+      AbortSignal.timeout = (ms) => timeout(ms / 10);
+      if (!canShare) Object.defineProperty(navigator, "locks", { value: undefined });
+    }, canShare);
+    await page.goto(new TextDecoder().decode(value).trim(), { waitUntil: "domcontentloaded" });
+    const says = (text: string) =>
+      page.waitForFunction(
+        (text) => document.querySelector("#connection")!.textContent.includes(text),
+        { timeout: 15_000 },
+        text,
+      );
+    await says("live");
+    dashboard.kill("SIGSTOP");
+    await says("lost");
+    dashboard.kill("SIGCONT");
+    await says("live");
+  }
+});
+
 /** Waits until a page shows a text among its events. */
 function showsEvent(page: Page, text: string) {
   return page.waitForFunction(

@@ -5,13 +5,16 @@ import { ask, askJson } from "./page.js";
 const NAME = "sglang-rl live";
 const LOST = "connection lost, trying again";
 const PAUSE_MS = 1000;
+/** A program that hangs, or a network that drops all, closes no connection: silence tells. */
+const SILENT_MS = 10_000;
 
 const sleep = () => new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
 
-/** Draws each state, and tells how the connection is, for ever. */
-export async function follow(draw, tell) {
+/** Draws each state, of which one comes every so often, and tells how the connection is, for ever. */
+export async function follow(everyMs, draw, tell) {
+  const silentMs = Math.max(SILENT_MS, 3 * everyMs);
   // There only for pages of this machine or by https; else each state is a short question.
-  if (navigator.locks === undefined) return await poll(draw, tell);
+  if (navigator.locks === undefined) return await poll(silentMs, draw, tell);
   const channel = new BroadcastChannel(NAME);
   /** The last state, in the tab that reads. */
   let last = null;
@@ -29,7 +32,7 @@ export async function follow(draw, tell) {
     // Whoever holds the lock reads for all; when that tab closes, or loses the connection, the next one.
     await navigator.locks.request(NAME, async () => {
       try {
-        await read((text) => {
+        await read(silentMs, (text) => {
           last = text;
           show(text);
           channel.postMessage({ kind: "state", text });
@@ -43,29 +46,41 @@ export async function follow(draw, tell) {
   }
 }
 
-async function read(onState) {
-  const answer = await ask("/api/live");
-  if (!answer.ok) throw new Error((await answer.json()).error);
-  let held = "";
-  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    held += value;
-    const events = held.split("\n\n");
-    held = events.pop();
-    for (const event of events) {
-      const data = event.split("\n").find((line) => line.startsWith("data: "));
-      if (data !== undefined) onState(data.slice(6));
+async function read(silentMs, onState) {
+  const silence = new AbortController();
+  let timer;
+  const wait = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => silence.abort(), silentMs);
+  };
+  try {
+    wait();
+    const answer = await ask("/api/live", { signal: silence.signal });
+    if (!answer.ok) throw new Error((await answer.json()).error);
+    let held = "";
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      wait();
+      held += value;
+      const events = held.split("\n\n");
+      held = events.pop();
+      for (const event of events) {
+        const data = event.split("\n").find((line) => line.startsWith("data: "));
+        if (data !== undefined) onState(data.slice(6));
+      }
     }
+  } finally {
+    clearTimeout(timer);
   }
 }
 
-async function poll(draw, tell) {
+async function poll(silentMs, draw, tell) {
   for (;; await sleep()) {
     if (document.hidden) continue;
     try {
-      draw(await askJson("/api/state"));
+      draw(await askJson("/api/state", { signal: AbortSignal.timeout(silentMs) }));
       tell("live", false);
     } catch {
       tell(LOST, true);

@@ -20,7 +20,7 @@ export function startLive(about) {
   }
   byId("event-filter").addEventListener("submit", (event) => event.preventDefault());
   if (actions.length > 0) say(byId("explained"), about.explained ?? "");
-  void follow(draw, tell);
+  void follow(about.everyMs, draw, tell);
 }
 
 function tell(text, isLost) {
