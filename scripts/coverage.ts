@@ -18,8 +18,6 @@ const FLOOR = 90;
  * floor.
  */
 const LOWER_FLOORS: Readonly<Record<string, number>> = {
-  "src/adapters": 85,
-  "src/delta": 87,
   "src/internal": 87,
   "src/engine": 89,
   "src/weights": 89,

@@ -57,6 +57,9 @@ export async function readAdapter(
   options: { readonly maxBytes: number; readonly signal?: AbortSignal | undefined },
 ): Promise<ReadAdapter> {
   const isFolder = typeof input === "string" || input instanceof URL;
+  if (!isFolder && (typeof input?.tensors !== "object" || input.tensors === null)) {
+    throw new ValidationError("An adapter is a PEFT folder, or { config, tensors }");
+  }
   const { config, tensors, label } = isFolder
     ? await readFolder(folderOf(input), options)
     : { ...await readTensors(input, options), label: "an adapter in memory" };
@@ -127,9 +130,6 @@ async function readTensors(
   options: { readonly maxBytes: number; readonly signal?: AbortSignal | undefined },
 ): Promise<Omit<Read, "label">> {
   const { signal, maxBytes } = options;
-  if (typeof input !== "object" || input === null) {
-    throw new ValidationError("An adapter is a PEFT folder, or { config, tensors }");
-  }
   await using open = await toSource(input, "state_dict").open({ signal });
   const onDevice = firstOnDevice(open);
   if (onDevice !== undefined) {

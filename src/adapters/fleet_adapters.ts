@@ -274,14 +274,14 @@ export class FleetAdapters {
     if (failed.size === 0) return;
     const errors = [...failed.values()];
     const isRefused = errors.some((error) => error instanceof HttpError && error.status < 500);
-    const mayLeaveOut = this.#options.onLacking !== undefined && version.on.size > 0;
+    // One whose answer was lost may have it, which is no reason to go on.
+    const having = [...version.on].filter((url) => !failed.has(url)).length;
+    const mayLeaveOut = this.#options.onLacking !== undefined && having > 0;
     if (!isRefused && mayLeaveOut && !signal?.aborted) return;
     if (signal?.aborted) throw errors[0]!;
     throw new AdapterSyncError(
       `The adapter "${version.name}" could not be brought to ${failed.size} of ` +
-        `${failed.size + version.on.size} servers, first: ${
-          errors[0]!.message
-        }. No server keeps it, ` +
+        `${failed.size + having} servers, first: ${errors[0]!.message}. No server keeps it, ` +
         "and its name is used up",
       {
         adapter: version.name,

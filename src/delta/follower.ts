@@ -210,20 +210,23 @@ export class Follower {
         count.patched++;
         return temporary;
       } catch (error) {
-        await Deno.remove(temporary).catch(() => {});
         throwIfAborted(signal, "follow");
         this.#logger.warn(`${path} could not be patched: ${messageOf(error)}. It is taken whole`);
       }
     } else if (ours !== undefined) {
       this.#logger.info(`${path} is not the base of any delta; it is taken whole`);
     }
-    const stream = await this.#store.open(newest.number, file.name, signal);
-    const got = await copyHashed(stream, temporary, signal);
-    if (got.sha256 !== file.sha256) {
-      await Deno.remove(temporary);
-      throw new CheckpointError(
-        `${file.name} of version "${newest.version}" has another checksum than its manifest says`,
-      );
+    try {
+      const stream = await this.#store.open(newest.number, file.name, signal);
+      const got = await copyHashed(stream, temporary, signal);
+      if (got.sha256 !== file.sha256) {
+        throw new CheckpointError(
+          `${file.name} of version "${newest.version}" has another checksum than its manifest says`,
+        );
+      }
+    } catch (error) {
+      await Deno.remove(temporary).catch(() => {});
+      throw error;
     }
     count.bytesRead += file.size;
     count.whole++;
@@ -245,6 +248,9 @@ export class Follower {
         if (done.base.sha256 !== delta.baseSha256 || done.next.sha256 !== sha256) {
           throw new CheckpointError("the checksum is wrong");
         }
+      } catch (error) {
+        await Deno.remove(target).catch(() => {});
+        throw error;
       } finally {
         if (base !== path) await Deno.remove(base).catch(() => {});
       }

@@ -86,11 +86,11 @@ export async function applyDelta(
   target: string,
   signal?: AbortSignal,
 ): Promise<{ readonly base: Hashed; readonly next: Hashed }> {
+  await using input = new Input(delta);
   using from = await Deno.open(base);
   using out = await Deno.open(target, { write: true, create: true, truncate: true });
   const hashes = [createHash("sha256"), createHash("sha256")] as const;
   const part = new Uint8Array(PART_BYTES);
-  const input = new Input(delta);
   const magic = await input.take(MAGIC.length);
   if (!magic.every((byte, i) => byte === MAGIC[i])) throw damaged("is no delta");
   let total = 0;
@@ -112,16 +112,17 @@ export async function applyDelta(
   return { base: done(hashes[0]), next: done(hashes[1]) };
 }
 
-/** Copies a file from a stream and tells its checksum. */
+/** Copies a file from a stream and tells its checksum. The stream is ended in any case. */
 export async function copyHashed(
   source: AsyncIterable<Uint8Array>,
   target: string,
   signal?: AbortSignal,
 ): Promise<Hashed> {
+  await using input = new Input(source);
   using out = await Deno.open(target, { write: true, create: true, truncate: true });
   const hash = createHash("sha256");
   let size = 0;
-  for await (const bytes of source) {
+  for (let bytes = await input.piece(); bytes !== undefined; bytes = await input.piece()) {
     throwIfAborted(signal, "copy");
     hash.update(bytes);
     await writeAll(out, bytes);
@@ -188,7 +189,7 @@ async function fill(file: Deno.FsFile, into: Uint8Array): Promise<number> {
 }
 
 /** Takes just so many bytes of a stream. */
-class Input {
+class Input implements AsyncDisposable {
   readonly #source: AsyncIterator<Uint8Array>;
   #held: Uint8Array = new Uint8Array();
 
@@ -209,9 +210,20 @@ class Input {
     return whole;
   }
 
+  /** The next bytes, as many as come; `undefined` at the end. */
+  async piece(): Promise<Uint8Array | undefined> {
+    if (this.#held.length === 0 && !await this.#more()) return undefined;
+    return this.#cut(this.#held.length);
+  }
+
   async isAtEnd(): Promise<boolean> {
     while (this.#held.length === 0) if (!await this.#more()) return true;
     return false;
+  }
+
+  /** Nobody reads on: a file or connection behind it is closed. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#source.return?.();
   }
 
   #cut(count: number): Uint8Array {
