@@ -1,4 +1,5 @@
 /** Who may ask the page for what. */
+import { LimitError, ValidationError } from "../errors.ts";
 import { isLoopback } from "../internal/hostname.ts";
 import { hasBearerKey } from "../internal/same_secret.ts";
 
@@ -31,10 +32,20 @@ export function respond(
   return new Response(body, { status: init.status ?? 200, headers });
 }
 
-/** An answer that takes its time; the work ends when whoever asked has left. */
+/**
+ * An answer that takes its time; the work ends when whoever asked has left. What is wrong is told as
+ * `error` in the answer: its status has gone before.
+ */
 export function respondInTime(work: (signal: AbortSignal) => Promise<unknown>): Response {
   return respondInParts(async function* (signal) {
-    yield JSON.stringify(await work(signal));
+    let answer: unknown;
+    try {
+      answer = await work(signal);
+    } catch (error) {
+      if (!(error instanceof ValidationError || error instanceof LimitError)) throw error;
+      answer = { error: error.message };
+    }
+    yield JSON.stringify(answer);
   });
 }
 

@@ -61,7 +61,9 @@ export async function ask(path, options = {}) {
 export async function askJson(path, options) {
   const answer = await ask(path, options);
   const body = await answer.json();
-  if (!answer.ok) throw new Error(body.error ?? `status ${answer.status}`);
+  if (!answer.ok || body.error !== undefined) {
+    throw new Error(body.error ?? `status ${answer.status}`);
+  }
   return body;
 }
 

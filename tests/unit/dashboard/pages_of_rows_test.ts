@@ -309,6 +309,20 @@ class SlowBlob extends Blob {
   }
 }
 
+Deno.test("of a file that is cut while it is looked at, the list says why it is not there", async () => {
+  await using folder = await temporaryFolder();
+  const path = `${folder.path}/rows.jsonl`;
+  await writeRows(path, 10);
+  await using page = await openDashboard({
+    file: { rollouts: await readRollout(path), name: "rows.jsonl" },
+  });
+  await Deno.truncate(path, 100);
+  for (const question of ["rows?q=answer", "place?row=1&q=answer"]) {
+    const { error } = await (await fetch(new URL(`/api/${question}`, page.url))).json();
+    assert.match(error, /became shorter while it was read/);
+  }
+});
+
 Deno.test("whoever leaves ends the work on the answer: list, place and export", async () => {
   const lines = Array.from({ length: 20_000 }, (_, dialog) => rowLine({ dialog, messages: [] }));
   const blob = new SlowBlob([lines.join("\n")]);
