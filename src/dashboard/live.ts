@@ -81,7 +81,13 @@ export class LiveFeed implements Disposable {
         policyVersion: collector.policyVersion,
       },
       sync: monitor.sync,
-      recorded: Object.fromEntries(monitor.recorded),
+      // JSON has no NaN: what diverged is told by its name, not as unknown.
+      recorded: Object.fromEntries(
+        [...monitor.recorded].map(([name, value]) => [
+          name,
+          Number.isFinite(value) ? value : String(value),
+        ]),
+      ),
       curves: thinned(monitor.curves()),
       events: monitor.events.slice(-200),
     };

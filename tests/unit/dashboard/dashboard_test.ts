@@ -189,6 +189,16 @@ Deno.test("the state goes to all who look, once each interval, and the servers a
   assert.equal(asked, 2, "nobody looks, nobody is asked");
 });
 
+Deno.test("a value that diverged is told as what it is", async () => {
+  using monitor = new Monitor({});
+  await using page = await openDashboard({ monitor });
+  for (const [name, value] of [["loss", NaN], ["k3", Infinity], ["kl", 0.5]] as const) {
+    monitor.record(name, value);
+  }
+  const { recorded } = await (await fetch(new URL("/api/state", page.url))).json();
+  assert.deepEqual(recorded, { loss: "NaN", k3: "Infinity", kl: 0.5 });
+});
+
 Deno.test("a server that hangs does not slow the state of the others, and is told as down in its time", async () => {
   const clock = new FakeClock();
   const load = { running: 1, waiting: 0, tokensPerSecond: 5, tokenUsage: 0, cacheHitRate: 0 };
