@@ -21,6 +21,7 @@ import {
 } from "../gateway/in_process.ts";
 import type { GatewaySession, RecordingGateway } from "../gateway/mod.ts";
 import { bodyOf } from "./prompt.ts";
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 
 /** Whose answers they are: a session of a gateway in this process. */
 export interface LanguageModelSource {
@@ -37,6 +38,11 @@ export interface LanguageModelOptions {
   /** Which specification it follows: `v4` (default), or the one before. */
   readonly specification?: "v4" | "v3" | undefined;
 }
+
+const OPTION_NAMES = {
+  model: true,
+  specification: true,
+} as const satisfies OptionNames<LanguageModelOptions>;
 
 /**
  * A language model of the Vercel AI SDK that asks a gateway in this process, without
@@ -70,6 +76,7 @@ export function languageModel(
   source: LanguageModelSource,
   options: LanguageModelOptions = {},
 ): LanguageModelV4 | LanguageModelV3 {
+  checkOptionNames(options, OPTION_NAMES, "languageModel()");
   const model = present(source, options.model ?? "policy");
   if (options.specification !== "v3") return model;
   // What is used here of calls and answers has the same form in both.

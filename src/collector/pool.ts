@@ -1,6 +1,7 @@
 import { ValidationError } from "../errors.ts";
 import type { Environment } from "./environment.ts";
 import type { EnvironmentSource } from "./options.ts";
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 
 /** Options of {@linkcode EnvironmentPool}. */
 export interface EnvironmentPoolOptions {
@@ -12,6 +13,11 @@ export interface EnvironmentPoolOptions {
    */
   readonly maxConcurrency?: number | undefined;
 }
+
+const OPTION_NAMES = {
+  size: true,
+  maxConcurrency: true,
+} as const satisfies OptionNames<EnvironmentPoolOptions>;
 
 /**
  * Environments that run each at its own pace. The collector makes them as it needs them, replaces one
@@ -45,6 +51,7 @@ export class EnvironmentPool {
     make: (index: number) => Environment | Promise<Environment>,
     options: EnvironmentPoolOptions,
   ) {
+    checkOptionNames(options, OPTION_NAMES, "an EnvironmentPool");
     const { size, maxConcurrency = size } = options;
     requirePositive("size", size);
     requirePositive("maxConcurrency", maxConcurrency);

@@ -2,6 +2,7 @@ import { retold } from "../internal/retold.ts";
 import { SGLangError, StateError, ValidationError } from "../errors.ts";
 import { type Clock, systemClock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import { messageOf } from "../internal/thrown.ts";
 import type { RolloutBatch } from "./batch.ts";
 import type { BatchSink } from "./options.ts";
@@ -24,6 +25,12 @@ export interface ReplayBufferOptions {
   /** The time that waits use. */
   readonly clock?: Clock | undefined;
 }
+
+const OPTION_NAMES = {
+  capacity: true,
+  random: true,
+  clock: true,
+} as const satisfies OptionNames<ReplayBufferOptions>;
 
 /**
  * Rows to sample from while the collector goes on filling it.
@@ -50,6 +57,7 @@ export class ReplayBuffer implements BatchSink<null> {
 
   /** Makes an empty buffer; throws a {@linkcode ValidationError} for a wrong capacity. */
   constructor(options: ReplayBufferOptions) {
+    checkOptionNames(options, OPTION_NAMES, "a ReplayBuffer");
     const { capacity, random = Math.random, clock = systemClock } = options;
     if (!Number.isInteger(capacity) || capacity < 1) {
       throw new ValidationError(

@@ -1,6 +1,7 @@
 import { LimitError, ValidationError } from "../errors.ts";
 import { type Clock, systemClock } from "../internal/clock.ts";
 import { inBrackets, isLoopback } from "../internal/hostname.ts";
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import { requireSendableKey } from "../internal/same_secret.ts";
 import { serveHttp } from "../internal/serve_http.ts";
 import { messageOf } from "../internal/thrown.ts";
@@ -57,6 +58,20 @@ export interface DashboardOptions {
   readonly clock?: Clock | undefined;
 }
 
+const OPTION_NAMES = {
+  monitor: true,
+  file: true,
+  tokenTexts: true,
+  actions: true,
+  hostname: true,
+  port: true,
+  key: true,
+  everyMs: true,
+  signal: true,
+  onError: true,
+  clock: true,
+} as const satisfies OptionNames<DashboardOptions>;
+
 /** A page that is served. */
 export interface Dashboard extends AsyncDisposable {
   /** Where it is. */
@@ -91,6 +106,7 @@ export interface Dashboard extends AsyncDisposable {
  * ```
  */
 export async function openDashboard(options: DashboardOptions = {}): Promise<Dashboard> {
+  checkOptionNames(options, OPTION_NAMES, "openDashboard()");
   const { hostname = "127.0.0.1", port = 0, key, signal, clock = systemClock } = options;
   checkKey(hostname, key);
   await using stack = new AsyncDisposableStack();

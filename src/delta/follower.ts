@@ -4,6 +4,7 @@ import { AbortedError, CheckpointError, ValidationError } from "../errors.ts";
 import { type Clock, systemClock } from "../internal/clock.ts";
 import { sleep, throwIfAborted } from "../internal/deadline.ts";
 import { type Logger, silentLogger } from "../internal/logger.ts";
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import { stampOf } from "../internal/regular_file.ts";
 import { messageOf } from "../internal/thrown.ts";
 import {
@@ -40,6 +41,17 @@ export interface FollowerOptions {
   /** Source of time. @internal */
   readonly clock?: Clock | undefined;
 }
+
+const OPTION_NAMES = {
+  store: true,
+  headers: true,
+  folder: true,
+  serverUrl: true,
+  sync: true,
+  pollMs: true,
+  logger: true,
+  clock: true,
+} as const satisfies OptionNames<FollowerOptions>;
 
 /** What one update did. */
 export interface FollowReport {
@@ -95,6 +107,7 @@ export class Follower {
 
   /** Checks the options; contacts nobody. */
   constructor(options: FollowerOptions) {
+    checkOptionNames(options, OPTION_NAMES, "a Follower");
     const { store, folder, headers, pollMs = 1000 } = options;
     if (typeof store !== "string" || store === "") throw new ValidationError("Give store");
     if (typeof folder !== "string" || folder === "") throw new ValidationError("Give folder");

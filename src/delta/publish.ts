@@ -10,6 +10,7 @@ import {
 } from "./manifest.ts";
 import { DeltaStore } from "./store.ts";
 import { copyHashed, writeDelta } from "./xor.ts";
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 
 /** Options of {@linkcode publishDelta}. */
 export interface PublishOptions {
@@ -25,6 +26,13 @@ export interface PublishOptions {
   /** Ends it; followers do not see the version then. */
   readonly signal?: AbortSignal | undefined;
 }
+
+const OPTION_NAMES = {
+  version: true,
+  keepWhole: true,
+  keepDeltas: true,
+  signal: true,
+} as const satisfies OptionNames<PublishOptions>;
 
 /** What was published. */
 export interface PublishReport {
@@ -55,6 +63,7 @@ export async function publishDelta(
   checkpoint: string,
   options: PublishOptions,
 ): Promise<PublishReport> {
+  checkOptionNames(options, OPTION_NAMES, "publishDelta()");
   const { version, keepWhole = 2, keepDeltas = 16, signal } = options;
   if (typeof version !== "string" || version === "") {
     throw new ValidationError("version must be a text that is not empty");

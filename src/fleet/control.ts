@@ -4,6 +4,7 @@ import { hasBearerKey, requireSendableKey } from "../internal/same_secret.ts";
 import { messageOf } from "../internal/thrown.ts";
 import type { SupervisedServer } from "./supervised.ts";
 import type { FleetSupervisor } from "./supervisor.ts";
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 
 /** Options of {@linkcode FleetControl.start}. */
 export interface FleetControlOptions {
@@ -20,6 +21,13 @@ export interface FleetControlOptions {
   /** Told when somebody has synced the fleet from a checkpoint. */
   readonly onSynced?: ((sync: SyncedFleet) => Promise<void>) | undefined;
 }
+
+const OPTION_NAMES = {
+  port: true,
+  key: true,
+  processOf: true,
+  onSynced: true,
+} as const satisfies OptionNames<FleetControlOptions>;
 
 /** What a sync from outside tells the supervisor of a fleet. */
 export interface SyncedFleet {
@@ -64,6 +72,7 @@ export class FleetControl implements AsyncDisposable {
    * @throws {PermissionError} Deno may not listen.
    */
   static start(supervisor: FleetSupervisor, options: FleetControlOptions = {}): FleetControl {
+    checkOptionNames(options, OPTION_NAMES, "FleetControl.start()");
     const { port = 0 } = options;
     requireSendableKey("The key of the control endpoint", options.key);
     const hostname = "127.0.0.1";

@@ -1,6 +1,7 @@
 import { ValidationError } from "../errors.ts";
 import type { Clock } from "../internal/clock.ts";
 import type { Logger } from "../internal/logger.ts";
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import type { ServerDiscovery } from "./discovery/discovery.ts";
 import type { FleetEvent } from "./events.ts";
 import { defaultRules, type FleetRules } from "./machine.ts";
@@ -111,6 +112,31 @@ export interface FleetSupervisorOptions extends Partial<FleetRules> {
   readonly clock?: Clock | undefined;
 }
 
+const OPTION_NAMES = {
+  probeMs: true,
+  probeTimeoutMs: true,
+  drainMs: true,
+  onEvent: true,
+  probe: true,
+  refit: true,
+  apiKey: true,
+  headers: true,
+  proxy: true,
+  caCerts: true,
+  discovery: true,
+  servers: true,
+  router: true,
+  logger: true,
+  clock: true,
+  missedLimit: true,
+  failedLimit: true,
+  restartLimit: true,
+  steadyMs: true,
+  backoffMs: true,
+  maxBackoffMs: true,
+  minHealthy: true,
+} as const satisfies OptionNames<FleetSupervisorOptions>;
+
 /** Numbers of {@linkcode FleetSupervisorOptions}, and the least that each may be. */
 const least = {
   missedLimit: 1,
@@ -131,6 +157,7 @@ const least = {
  * @throws {ValidationError} A number is none, or too small.
  */
 export function rulesOf(options: FleetSupervisorOptions): FleetRules {
+  checkOptionNames(options, OPTION_NAMES, "a FleetSupervisor");
   for (const [name, bound] of Object.entries(least)) {
     const value = options[name as keyof typeof least];
     if (value === undefined || (Number.isFinite(value) && value >= bound)) continue;

@@ -1,6 +1,7 @@
 import type { PolicyVersion } from "../collector/policy_version.ts";
 import { ValidationError } from "../errors.ts";
 import type { GatewayOptions } from "./options.ts";
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 
 /** Options of {@linkcode stalenessLimit}. */
 export interface StalenessLimitOptions {
@@ -13,6 +14,13 @@ export interface StalenessLimitOptions {
   /** What those who are held back are told to wait, in seconds. Default 5. */
   readonly retryAfterS?: number | undefined;
 }
+
+const OPTION_NAMES = {
+  versions: true,
+  maxStaleness: true,
+  turnsPerStep: true,
+  retryAfterS: true,
+} as const satisfies OptionNames<StalenessLimitOptions>;
 
 /**
  * A `holdBack` that lets agents begin only as long as their answers can be trained on in time: with
@@ -33,6 +41,7 @@ export interface StalenessLimitOptions {
 export function stalenessLimit(
   options: StalenessLimitOptions,
 ): NonNullable<GatewayOptions["holdBack"]> {
+  checkOptionNames(options, OPTION_NAMES, "stalenessLimit()");
   const { versions, maxStaleness, turnsPerStep, retryAfterS = 5 } = options;
   requireNumber("maxStaleness", maxStaleness, 0);
   requireNumber("turnsPerStep", turnsPerStep, 1);

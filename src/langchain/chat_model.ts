@@ -19,6 +19,7 @@ import {
 } from "../gateway/in_process.ts";
 import { GatewayRefusal, type GatewaySession, type RecordingGateway } from "../gateway/mod.ts";
 import { isRecord } from "../internal/json.ts";
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import { chatMessagesOf } from "./messages.ts";
 
 type Json = Readonly<Record<string, unknown>>;
@@ -34,6 +35,13 @@ export interface RecordedChatModelOptions {
   /** Fields of each request as `/v1/chat/completions` has them, for example `{ temperature: 1 }`. */
   readonly fields?: Readonly<Record<string, unknown>> | undefined;
 }
+
+const OPTION_NAMES = {
+  gateway: true,
+  session: true,
+  model: true,
+  fields: true,
+} as const satisfies OptionNames<RecordedChatModelOptions>;
 
 /** Options of one call. */
 export interface RecordedChatModelCallOptions extends BaseChatModelCallOptions {
@@ -66,6 +74,7 @@ export class RecordedChatModel extends BaseChatModel<RecordedChatModelCallOption
   constructor(options: RecordedChatModelOptions) {
     // A refusal says itself when to try again; LangChain would try six times at once.
     super({ maxRetries: 0 });
+    checkOptionNames(options, OPTION_NAMES, "a RecordedChatModel");
     this.#options = options;
   }
 

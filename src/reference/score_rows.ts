@@ -1,6 +1,7 @@
 import type { RolloutRow } from "../collector/row.ts";
 import type { GenerateOptions, RLSGLangEngine } from "../engine/engine.ts";
 import { ProtocolError, ValidationError } from "../errors.ts";
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 
 /** Options of {@linkcode scoreRows}. */
 export interface ScoreRowsOptions {
@@ -11,6 +12,12 @@ export interface ScoreRowsOptions {
   /** Ends it; what runs is aborted on the servers. */
   readonly signal?: AbortSignal | undefined;
 }
+
+const OPTION_NAMES = {
+  request: true,
+  timeoutMs: true,
+  signal: true,
+} as const satisfies OptionNames<ScoreRowsOptions>;
 
 const DEFAULT_TIMEOUT_MS = 600_000;
 
@@ -43,6 +50,7 @@ export async function scoreRows(
   engine: RLSGLangEngine,
   options: ScoreRowsOptions = {},
 ): Promise<Float32Array[]> {
+  checkOptionNames(options, OPTION_NAMES, "scoreRows()");
   const { request, signal, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
   const unknown = rows.find(({ promptIds }) => promptIds === null || promptIds.length === 0);
   if (unknown !== undefined) {

@@ -1,5 +1,6 @@
 import { ProtocolError, StateError } from "../errors.ts";
 import { withDeadline } from "../internal/deadline.ts";
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import { Semaphore } from "../internal/semaphore.ts";
 import { type Answer, readBytes, readExactly, readI64, viewOf } from "./answer.ts";
 import { ByteStream } from "./byte_stream.ts";
@@ -27,6 +28,14 @@ export interface TCPStoreClientOptions {
   /** How long to try to connect, in milliseconds; a store that is not up yet is waited for. Default 30 s. */
   readonly timeoutMs?: number | undefined;
 }
+
+const OPTION_NAMES = {
+  hostname: true,
+  port: true,
+  keyPrefix: true,
+  signal: true,
+  timeoutMs: true,
+} as const satisfies OptionNames<TCPStoreClientOptions>;
 
 /** Options of one request to a store. */
 export interface StoreCallOptions {
@@ -82,6 +91,7 @@ export class TCPStoreClient implements AsyncDisposable {
    * @throws {PermissionError} Without `--allow-net`.
    */
   static async connect(options: TCPStoreClientOptions): Promise<TCPStoreClient> {
+    checkOptionNames(options, OPTION_NAMES, "TCPStoreClient.connect()");
     const { hostname, port, keyPrefix = "/", signal, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
     const address = `${hostname}:${port}`;
     let lastHeard: string | undefined;

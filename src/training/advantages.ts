@@ -1,4 +1,5 @@
 import { ValidationError } from "../errors.ts";
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 
 /** Names the group that a sample belongs to: samples of one prompt have the same one. */
 export type GroupKey = number | string;
@@ -22,6 +23,12 @@ export interface GroupAdvantageOptions {
   readonly epsilon?: number | undefined;
 }
 
+const OPTION_NAMES = {
+  baseline: true,
+  scale: true,
+  epsilon: true,
+} as const satisfies OptionNames<GroupAdvantageOptions>;
+
 const DEFAULT_EPSILON = 1e-6;
 
 /**
@@ -39,6 +46,7 @@ export function groupAdvantages(
   groups: ArrayLike<GroupKey>,
   options: GroupAdvantageOptions = {},
 ): Float32Array {
+  checkOptionNames(options, OPTION_NAMES, "groupAdvantages()");
   const { baseline = "mean", scale = "std", epsilon = DEFAULT_EPSILON } = options;
   const out = new Float32Array(rewards.length);
   for (const members of membersByGroup(rewards, groups).values()) {

@@ -1,5 +1,6 @@
 import { ValidationError } from "../errors.ts";
 import { eachLogRatio, LARGEST_LOG_RATIO } from "./log_ratios.ts";
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 
 /** Which estimate of the divergence; Schulman's names. */
 export type KlEstimator = "k1" | "k2" | "k3";
@@ -13,6 +14,12 @@ export interface KlPenaltyOptions {
   /** 1 on ids that count `(R)`; all of them without it. */
   readonly mask?: ArrayLike<number> | undefined;
 }
+
+const OPTION_NAMES = {
+  coefficient: true,
+  estimator: true,
+  mask: true,
+} as const satisfies OptionNames<KlPenaltyOptions>;
 
 /**
  * The divergence from a reference policy of each sampled id `(R)`, times the coefficient: to be taken
@@ -37,6 +44,7 @@ export function klPenalty(
   reference: ArrayLike<number>,
   options: KlPenaltyOptions,
 ): Float32Array {
+  checkOptionNames(options, OPTION_NAMES, "klPenalty()");
   const { coefficient, estimator = "k1", mask } = options;
   if (!Number.isFinite(coefficient)) {
     throw new ValidationError(`klPenalty: coefficient must be a finite number, not ${coefficient}`);

@@ -1,5 +1,6 @@
 import { ValidationError } from "../errors.ts";
 import { eachLogRatio, ratioOf, type ScoredRow } from "./log_ratios.ts";
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 
 /** How far trainer and engine are apart on some ids; `r` is `trained / sampled`, a probability. */
 export interface MismatchFigures {
@@ -59,6 +60,12 @@ export interface CompareOptions {
   readonly worst?: number | undefined;
 }
 
+const OPTION_NAMES = {
+  newestVersion: true,
+  positionsPerRange: true,
+  worst: true,
+} as const satisfies OptionNames<CompareOptions>;
+
 /**
  * Compares the log-probabilities that rows were sampled with to those of a trainer for the same ids.
  * The two differ by kernels and precision, and by the syncs that the trainer is ahead.
@@ -82,6 +89,7 @@ export function compareLogProbs(
   rows: readonly ScoredRow[],
   options: CompareOptions = {},
 ): MismatchReport {
+  checkOptionNames(options, OPTION_NAMES, "compareLogProbs()");
   const { newestVersion = newestOf(rows), positionsPerRange = 256, worst = 10 } = options;
   requirePositive("positionsPerRange", positionsPerRange);
   const all = new Tally();

@@ -5,6 +5,7 @@ import { rowLine } from "../../rollout_file/row_line.ts";
 import type { RolloutBatch } from "../batch.ts";
 import type { RolloutRow } from "../row.ts";
 import { runtime } from "../../runtime/mod.ts";
+import { checkOptionNames, type OptionNames } from "../../internal/option_names.ts";
 
 export { ROLLOUT_SCHEMA } from "../../rollout_file/record.ts";
 
@@ -55,6 +56,11 @@ export interface WriteJsonLinesOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+const OPTION_NAMES = {
+  append: true,
+  signal: true,
+} as const satisfies OptionNames<WriteJsonLinesOptions>;
+
 /**
  * Writes a batch as JSON lines, about 1 MiB at a time. Needs `--allow-write` of the file.
  *
@@ -68,6 +74,7 @@ export async function writeJsonLines(
   batch: RolloutBatch,
   options: WriteJsonLinesOptions = {},
 ): Promise<void> {
+  checkOptionNames(options, OPTION_NAMES, "writeJsonLines()");
   const { append = false, signal } = options;
   try {
     using file = await runtime().open(path, {

@@ -9,6 +9,7 @@ import type { PromptList } from "../../engine/prompts.ts";
 import { StateError, TimeoutError } from "../../errors.ts";
 import { type Clock, systemClock } from "../../internal/clock.ts";
 import { sleep } from "../../internal/deadline.ts";
+import { checkOptionNames, type OptionNames } from "../../internal/option_names.ts";
 import { ForwardingEngine } from "./forwarding_engine.ts";
 import { endAtStopAcross } from "./stop_across.ts";
 import { spansOf, stitch } from "../../engine/stitch.ts";
@@ -24,6 +25,13 @@ export interface ResumingEngineOptions {
   /** The time that pauses use. */
   readonly clock?: Clock | undefined;
 }
+
+const OPTION_NAMES = {
+  maxResumes: true,
+  maxNewTokens: true,
+  onResume: true,
+  clock: true,
+} as const satisfies OptionNames<ResumingEngineOptions>;
 
 const FIRST_PAUSE_MS = 20;
 const LONGEST_PAUSE_MS = 2_000;
@@ -54,6 +62,7 @@ export class ResumingEngine extends ForwardingEngine {
   /** Wraps an engine. */
   constructor(inner: RLSGLangEngine, options: ResumingEngineOptions = {}) {
     super(inner);
+    checkOptionNames(options, OPTION_NAMES, "a ResumingEngine");
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
   }

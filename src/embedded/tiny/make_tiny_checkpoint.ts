@@ -6,6 +6,7 @@ import { parseModelConfig, weightShapes } from "../model/config.ts";
 import { SeedStream } from "../scheduler/random.ts";
 import { specialIds, tokenizerFiles, vocabSize } from "./tokenizer_files.ts";
 import { runtime } from "../../runtime/mod.ts";
+import { checkOptionNames, type OptionNames } from "../../internal/option_names.ts";
 
 /** Element types of a tiny checkpoint. */
 export type TinyDType = "float32" | "bfloat16";
@@ -21,6 +22,13 @@ export interface TinyCheckpointOptions {
   /** Whether the output head is the embedding. Default `false`. */
   readonly tied?: boolean | undefined;
 }
+
+const OPTION_NAMES = {
+  seed: true,
+  arch: true,
+  dtype: true,
+  tied: true,
+} as const satisfies OptionNames<TinyCheckpointOptions>;
 
 /** Spread of the random weights: wide enough for sharp, varied predictions. */
 const spread = 0.2;
@@ -45,6 +53,7 @@ export async function makeTinyCheckpoint(
   folder: string,
   options: TinyCheckpointOptions = {},
 ): Promise<void> {
+  checkOptionNames(options, OPTION_NAMES, "makeTinyCheckpoint()");
   const { seed = 0, arch = "qwen2", dtype = "bfloat16", tied = false } = options;
   if (!Number.isSafeInteger(seed)) {
     throw new ValidationError(`seed must be an integer, but is ${seed}`);

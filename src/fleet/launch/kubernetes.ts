@@ -1,6 +1,8 @@
+import { checkOptionNames, type OptionNames } from "../../internal/option_names.ts";
 import { stringify } from "yaml";
 import { refittedCondition } from "../discovery/kubernetes.ts";
 import {
+  LAUNCH_OPTION_NAMES,
   type LaunchOptions,
   type ResolvedLaunch,
   resolveLaunch,
@@ -23,6 +25,14 @@ export interface KubernetesManifestOptions extends LaunchOptions {
   readonly keysSecret?: string | undefined;
 }
 
+const OPTION_NAMES = {
+  ...LAUNCH_OPTION_NAMES,
+  image: true,
+  routerImage: true,
+  modelsClaim: true,
+  keysSecret: true,
+} as const satisfies OptionNames<KubernetesManifestOptions>;
+
 type Manifest = Readonly<Record<string, unknown>>;
 
 /**
@@ -41,6 +51,7 @@ export function kubernetesManifests(options: KubernetesManifestOptions): string 
 
 /** The same as objects. */
 export function manifestsOf(options: KubernetesManifestOptions): Manifest[] {
+  checkOptionNames(options, OPTION_NAMES, "kubernetesManifests()");
   const launch = resolveLaunch(options);
   const { name, port, nnodes } = launch;
   const labels = { "app.kubernetes.io/name": name, "app.kubernetes.io/component": "server" };

@@ -1,5 +1,6 @@
 import { ValidationError } from "../../errors.ts";
 import { checkPort } from "../discovery/discovery.ts";
+import type { OptionNames } from "../../internal/option_names.ts";
 
 /** What the launch files of a fleet have in common. */
 export interface LaunchOptions {
@@ -20,6 +21,18 @@ export interface LaunchOptions {
   /** Further arguments of SGLang, one by one. */
   readonly args?: readonly string[] | undefined;
 }
+
+/** Their names. */
+export const LAUNCH_OPTION_NAMES = {
+  model: true,
+  name: true,
+  replicas: true,
+  nnodes: true,
+  gpusPerNode: true,
+  tpSize: true,
+  port: true,
+  args: true,
+} as const satisfies OptionNames<LaunchOptions>;
 
 /** Launch options with their defaults. */
 export interface ResolvedLaunch {

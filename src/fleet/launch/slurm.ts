@@ -1,4 +1,6 @@
+import { checkOptionNames, type OptionNames } from "../../internal/option_names.ts";
 import {
+  LAUNCH_OPTION_NAMES,
   type LaunchOptions,
   resolveLaunch,
   serverEnvironment,
@@ -24,6 +26,16 @@ export interface SlurmScriptOptions extends LaunchOptions {
   readonly command?: string | undefined;
 }
 
+const OPTION_NAMES = {
+  ...LAUNCH_OPTION_NAMES,
+  partition: true,
+  time: true,
+  cpusPerTask: true,
+  python: true,
+  prefix: true,
+  command: true,
+} as const satisfies OptionNames<SlurmScriptOptions>;
+
 /**
  * A script for `sbatch`: a job array with one allocation for each replica, so that each is queued,
  * started and cancelled by itself. The server listens on the first node of its allocation, on `port`
@@ -32,6 +44,7 @@ export interface SlurmScriptOptions extends LaunchOptions {
  * @throws {ValidationError} An option is wrong.
  */
 export function slurmScript(options: SlurmScriptOptions): string {
+  checkOptionNames(options, OPTION_NAMES, "slurmScript()");
   const launch = resolveLaunch(options);
   const { name, replicas, nnodes, gpusPerNode, port } = launch;
   const { partition, time, cpusPerTask, prefix = "" } = options;

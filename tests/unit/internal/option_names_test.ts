@@ -1,16 +1,33 @@
 /** A name that is no option is refused wherever options are taken, with the nearest that is one. */
 import { deepEqual, equal, match, ok, rejects, throws } from "node:assert/strict";
 import fc from "fast-check";
+import { LoraSyncScheme } from "../../../src/adapters/mod.ts";
+import { languageModel } from "../../../src/ai/mod.ts";
 import { SGLangClient } from "../../../src/client/mod.ts";
 import { CLIENT_OPTION_NAMES } from "../../../src/client/options.ts";
-import { EmbeddedServer } from "../../../src/embedded/mod.ts";
+import {
+  LLMCollector,
+  ReplayBuffer,
+  ResumingEngine,
+  writeJsonLines,
+} from "../../../src/collector/mod.ts";
+import { EnvironmentPool } from "../../../src/collector/environments/mod.ts";
+import { openDashboard } from "../../../src/dashboard/mod.ts";
+import { Follower, publishDelta } from "../../../src/delta/mod.ts";
+import { EmbeddedServer, makeTinyCheckpoint } from "../../../src/embedded/mod.ts";
 import { AsyncSGLang } from "../../../src/engine/mod.ts";
 import { ValidationError } from "../../../src/errors.ts";
+import { kubernetesManifests, slurmScript } from "../../../src/fleet/launch/mod.ts";
+import { FleetControl, FleetSupervisor } from "../../../src/fleet/mod.ts";
+import { RecordingGateway, stalenessLimit } from "../../../src/gateway/mod.ts";
 import { checkOptionNames, onlyNamed } from "../../../src/internal/option_names.ts";
+import { RecordedChatModel } from "../../../src/langchain/mod.ts";
 import { ProcessTree } from "../../../src/process/mod.ts";
-import { TCPStoreServer } from "../../../src/rendezvous/mod.ts";
+import { klReward, scoreRows } from "../../../src/reference/mod.ts";
+import { TCPStoreClient, TCPStoreServer } from "../../../src/rendezvous/mod.ts";
 import { SGLangRouter } from "../../../src/router/mod.ts";
 import { makeSGLangServer } from "../../../src/server/mod.ts";
+import { compareLogProbs, groupAdvantages, klPenalty } from "../../../src/training/mod.ts";
 import { SGLangWeightSyncScheme } from "../../../src/weights/mod.ts";
 
 /** Everything that takes options, given one with a letter too many. */
@@ -30,6 +47,31 @@ const doors: Readonly<Record<string, () => unknown>> = {
   process: () => ProcessTree.launch({ command: ["true"], stopGraceMS: 1 } as never),
   embedded: () => EmbeddedServer.start({ model: "m", sed: 1 } as never),
   store: () => TCPStoreServer.listen({ hostnam: "127.0.0.1" } as never),
+  "store client": () =>
+    TCPStoreClient.connect({ hostname: "127.0.0.1", port: 1, keyPrefi: "/" } as never),
+  adapters: () => new LoraSyncScheme({ serverUrl: "http://a", kep: 1 } as never),
+  follower: () => new Follower({ store: "a", folder: "b", pollms: 1 } as never),
+  publish: () => publishDelta("/nowhere", "/nowhere", { version: "v", keepwhole: 1 } as never),
+  dashboard: () => openDashboard({ hostnam: "127.0.0.1" } as never),
+  "fleet control": () => FleetControl.start({} as never, { prt: 0 } as never),
+  "fleet supervisor": () => FleetSupervisor.start({} as never, { missedLimt: 3 } as never),
+  kubernetes: () => kubernetesManifests({ model: "m", replica: 1 } as never),
+  slurm: () => slurmScript({ model: "m", partitions: "p" } as never),
+  advantages: () => groupAdvantages([1], [1], { scal: "std" } as never),
+  mismatch: () => compareLogProbs([], { newestVersions: "1" } as never),
+  "kl penalty": () => klPenalty([0], [0], { coefficient: 1, estimatr: "k1" } as never),
+  "kl reward": () => klReward({ coeficient: 1 } as never),
+  "score rows": () => scoreRows([], {} as never, { timeoutms: 1 } as never),
+  "replay buffer": () => new ReplayBuffer({ capacity: 1, radom: Math.random } as never),
+  "resuming engine": () => new ResumingEngine({} as never, { maxResume: 1 } as never),
+  pool: () => new EnvironmentPool(() => ({}) as never, { size: 1, maxConcurency: 1 } as never),
+  collector: () => new LLMCollector({} as never, { totalDialogsx: 1 } as never),
+  "json lines": () => writeJsonLines("/nowhere", {} as never, { apend: true } as never),
+  "staleness limit": () => stalenessLimit({ maxStalenes: 1 } as never),
+  gateway: () => RecordingGateway.listen({} as never, { hostnam: "127.0.0.1" } as never),
+  "tiny checkpoint": () => makeTinyCheckpoint("/nowhere", { sed: 1 } as never),
+  langchain: () => new RecordedChatModel({ gatway: {} } as never),
+  ai: () => languageModel({} as never, { modl: "m" } as never),
 };
 
 for (const [name, open] of Object.entries(doors)) {
