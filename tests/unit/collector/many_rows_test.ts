@@ -55,6 +55,12 @@ Deno.test("a dialog of more turns than a call has arguments is given out", () =>
   assert.equal(assembler.take(() => true, false)?.rows.length, length);
 });
 
+/** A log-probability as `JSON.parse` has it: no -0, `null` for a probability of 0, NaN as a text. */
+function inJson(logProb: number): number | string | null {
+  if (Number.isNaN(logProb)) return "NaN";
+  return logProb === -Infinity ? null : logProb + 0;
+}
+
 Deno.test("a line has the same numbers as the row, whatever they are", () => {
   const int = fc.integer({ min: -(2 ** 31), max: 2 ** 31 - 1 });
   fc.assert(
@@ -76,13 +82,13 @@ Deno.test("a line has the same numbers as the row, whatever they are", () => {
         assert.deepEqual(record.prompt_ids, ids);
         assert.deepEqual(
           record.log_probs,
-          // JSON knows no -0 and no numbers that are not finite.
-          logProbs.map((value) => Number.isFinite(value) ? value + 0 : null),
+          logProbs.map(inJson),
         );
         const names = [0, 12, 'a"b'];
         assert.deepEqual(record.token_versions, versions.map((index) => names[index] ?? null));
         assert.equal(record.response.content, JSON.parse(JSON.stringify(text)));
       },
     ),
+    { examples: [[[], [NaN, Infinity, -Infinity, -0], [], ""]] },
   );
 });
