@@ -47,7 +47,7 @@ export type SandboxEnding = "exit" | "time" | "output" | "killed";
 
 /** What came of a run. */
 export interface SandboxResult {
-  /** Whether the code ran to its end without an error. */
+  /** Whether the code ran to its end without an error; one that left before, by `Deno.exit(0)`, did not. */
   readonly ok: boolean;
   /**
    * How it ended. `killed` is the kernel's or the engine's end of a program that used too much memory
@@ -64,15 +64,29 @@ export interface SandboxResult {
 
 /** How Deno tells what was not allowed; links need more than files by name. */
 const DENIAL = /NotCapable: (?:Requires (\w+) access|\S+ requires unscoped --allow-(\w+))/;
+/** What is told of code that was not failed by anything, and yet did not come to its end. */
+const LEFT = "The program left before its end, as by Deno.exit().\n";
 /** What Deno needs for itself, counted by the kernel as data. */
 const OWN_MIB = 640;
-/** Reads the code from its input, so that no module of it is local: those may import files. */
+/** Bytes of the mark that stands before the code. */
+const MARK_BYTES = 36;
+/**
+ * Reads the code from its input, so that no module of it is local: those may import files. Says by a
+ * mark that the code does not know that it came to its end: who leaves before it is not done.
+ */
 const LOADER = `
-const bytes = new Uint8Array(await new Response(Deno.stdin.readable).arrayBuffer());
+const { stderr } = Deno;
+const writeSync = stderr.writeSync.bind(stderr);
+const input = new Uint8Array(await new Response(Deno.stdin.readable).arrayBuffer());
+const mark = input.subarray(0, ${MARK_BYTES});
+const bytes = input.subarray(${MARK_BYTES});
 let text = "";
 for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.subarray(i, i + 8192));
 await import("data:application/typescript;base64," + btoa(text));
+writeSync(mark);
 `;
+/** Where Deno keeps storage and compiled code: nowhere, so that no run leaves something to the next. */
+const NO_FOLDER = "/dev/null";
 
 /**
  * Runs TypeScript or JavaScript that nobody trusts in a process of its own: Deno with no permission but
@@ -105,6 +119,7 @@ export async function runSandboxed(
   }
   signal?.throwIfAborted();
   const child = spawn(limits, permissions);
+  const mark = crypto.randomUUID();
   let ending: SandboxEnding = "exit";
   const end = (why: SandboxEnding) => {
     if (ending !== "exit") return;
@@ -116,18 +131,21 @@ export async function runSandboxed(
   const cancelTimer = clock.schedule(limits.timeoutMs, () => end("time"));
   try {
     const onFull = () => end("output");
-    const [stdout, stderr, status] = await Promise.all([
+    const [stdout, errors, status] = await Promise.all([
       readUpTo(child.stdout, limits.outputBytes, onFull),
-      readUpTo(child.stderr, limits.outputBytes, onFull),
+      readUpTo(child.stderr, limits.outputBytes + MARK_BYTES, onFull),
       child.status,
-      feed(child.stdin, code),
+      feed(child.stdin, mark + code),
     ]);
     signal?.throwIfAborted();
     // A signal that is not ours, and a failed allocation of the engine, are ends by a limit.
     if (ending === "exit" && (status.signal !== null || status.code >= 128)) ending = "killed";
+    const isWhole = errors.includes(mark);
+    const hasLeft = status.success && ending === "exit" && !isWhole;
+    const stderr = errors.replace(mark, "") + (hasLeft ? LEFT : "");
     const [, one, all] = DENIAL.exec(stderr) ?? [];
     const denied = one ?? all ?? null;
-    return { ok: status.success && ending === "exit", ending, stdout, stderr, denied };
+    return { ok: status.success && ending === "exit" && isWhole, ending, stdout, stderr, denied };
   } finally {
     cancelTimer();
     signal?.removeEventListener("abort", onAbort);
@@ -206,7 +224,7 @@ function spawn(limits: Limits, permissions: readonly string[]): Deno.ChildProces
         `data:application/javascript,${encodeURIComponent(LOADER)}`,
       ],
       clearEnv: true,
-      env: { NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1" },
+      env: { NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1", DENO_DIR: NO_FOLDER },
       cwd: "/",
       stdin: "piped",
       stdout: "piped",

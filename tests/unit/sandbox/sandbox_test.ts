@@ -67,6 +67,43 @@ Deno.test("hostile code gets no file, network, process, environment or module of
   }
 });
 
+Deno.test("a run leaves nothing to the next one, on the disk neither", async () => {
+  const key = crypto.randomUUID();
+  const kept = [
+    `localStorage.setItem("${key}", "x")`,
+    `await (await caches.open("${key}")).put("http://a/", new Response("x"))`,
+    `new Worker("data:application/javascript,await caches.open('${key}'); postMessage(1)", ` +
+    `{ type: "module" }).onmessage = () => console.log("kept"); await new Promise(() => {})`,
+  ];
+  for (const code of kept) {
+    const { ok, stdout } = await runSandboxed(code);
+    assert.deepEqual([ok, stdout], [false, ""], code);
+  }
+  const found = await runSandboxed(
+    `console.log(await caches.has("${key}").catch(() => false));` +
+      `try { console.log(localStorage.getItem("${key}")) } catch { console.log(null) }`,
+  );
+  assert.equal(found.stdout, "false\nnull\n");
+});
+
+Deno.test("code that leaves before the tests behind it has not passed them", async () => {
+  const leaving = [
+    "Deno.exit(0);",
+    "import process from 'node:process'; process.exit(0);",
+    "new Worker('data:application/javascript,Deno.exit(0)', { type: 'module' });" +
+    " await new Promise(() => setTimeout(() => {}, 9000));",
+    "globalThis.addEventListener('unload', () => console.error(Deno.mainModule)); Deno.exit();",
+  ];
+  for (const code of leaving) {
+    const { ok } = await runSandboxed(`${code}\nthrow new Error("a test");`);
+    assert.equal(ok, false, code);
+  }
+  const { stderr } = await runSandboxed("Deno.exit(0)");
+  assert.equal(stderr, "The program left before its end, as by Deno.exit().\n");
+  const loud = await runSandboxed("console.error('x'.repeat(99))", { outputBytes: 100 });
+  assert.deepEqual([loud.ok, loud.ending, loud.stderr.length], [true, "exit", 100]);
+});
+
 Deno.test("code gets the files and hosts that are given, and nothing beside them", async () => {
   const folder = await Deno.makeTempDir();
   const server = Deno.serve(
