@@ -34,6 +34,13 @@ export function checkOptionNames(
   }
 }
 
+/** Refuses a value that is none of the names that an option may have. */
+export function checkOneOf(option: string, value: unknown, names: readonly string[]): void {
+  if (names.some((name) => name === value)) return;
+  const list = names.map((name) => JSON.stringify(name)).join(", ");
+  throw new ValidationError(`${option} must be one of ${list}, not ${JSON.stringify(value)}`);
+}
+
 /** The options among `options` that are named in `known`; for options that hold those of a part. */
 export function onlyNamed<Known extends Readonly<Record<string, true>>, Options extends object>(
   options: Options,

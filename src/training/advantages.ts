@@ -1,5 +1,5 @@
 import { ValidationError } from "../errors.ts";
-import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
+import { checkOneOf, checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 
 /** Names the group that a sample belongs to: samples of one prompt have the same one. */
 export type GroupKey = number | string;
@@ -16,10 +16,7 @@ export interface GroupAdvantageOptions {
   readonly baseline?: Baseline | undefined;
   /** What the difference is divided by. Default `"std"`. */
   readonly scale?: Scale | undefined;
-  /**
-   * Added to the standard deviation, so that a group without spread gives 0 and not NaN. Default
-   * 1e-6.
-   */
+  /** Added to the standard deviation, so that a small spread is not made large. Default 1e-6. */
   readonly epsilon?: number | undefined;
 }
 
@@ -30,16 +27,19 @@ const OPTION_NAMES = {
 } as const satisfies OptionNames<GroupAdvantageOptions>;
 
 const DEFAULT_EPSILON = 1e-6;
+const BASELINES = ["mean", "leave-one-out", "none"];
+const SCALES = ["std", "none"];
 
 /**
  * Advantages `(D)` of `D` rewards, each compared with the rewards of its own group.
  *
  * The standard deviation is that of a sample (divided by `n - 1`), as `torch.std` has it; a group
- * of one has none and gives 0.
+ * of one has none and gives 0, and so does a group whose rewards are all the same.
  *
  * @param rewards One reward for each dialog `(D)`.
  * @param groups The group of each dialog `(D)`; groups need not lie together.
- * @throws {ValidationError} When the lengths differ or a reward is not finite.
+ * @throws {ValidationError} When the lengths differ, a reward is not finite, or for an option that is
+ *   none.
  */
 export function groupAdvantages(
   rewards: ArrayLike<number>,
@@ -48,13 +48,17 @@ export function groupAdvantages(
 ): Float32Array {
   checkOptionNames(options, OPTION_NAMES, "groupAdvantages()");
   const { baseline = "mean", scale = "std", epsilon = DEFAULT_EPSILON } = options;
+  checkOneOf("baseline", baseline, BASELINES);
+  checkOneOf("scale", scale, SCALES);
+  checkEpsilon(epsilon);
   const out = new Float32Array(rewards.length);
   for (const members of membersByGroup(rewards, groups).values()) {
-    const { sum, std } = summarize(members, rewards);
-    const divisor = scale === "std" ? std + epsilon : 1;
+    const { std, ...summary } = summarize(members, rewards);
+    // Without spread each difference is 0, whatever it is divided by.
+    const divisor = scale === "std" ? std + epsilon || 1 : 1;
     for (const index of members) {
       const reward = rewards[index]!;
-      out[index] = (reward - baselineOf(baseline, { sum, reward, size: members.length })) / divisor;
+      out[index] = (reward - baselineOf(baseline, reward, summary)) / divisor;
     }
   }
   return out;
@@ -132,16 +136,16 @@ export function whiten(
   options: { mask?: ArrayLike<number> | undefined; epsilon?: number | undefined } = {},
 ): Float32Array {
   const { mask, epsilon = DEFAULT_EPSILON } = options;
+  checkEpsilon(epsilon);
   if (mask !== undefined) requireSameLength("mask", mask.length, values.length);
   const members: number[] = [];
   for (let index = 0; index < values.length; index++) {
     if (mask === undefined || mask[index] !== 0) members.push(index);
   }
   requireFinite(members, values);
-  const { sum, std } = summarize(members, values);
-  const mean = sum / Math.max(1, members.length);
+  const { mean, std } = summarize(members, values);
   const out = new Float32Array(values.length);
-  for (const index of members) out[index] = (values[index]! - mean) / (std + epsilon);
+  for (const index of members) out[index] = (values[index]! - mean) / (std + epsilon || 1);
   return out;
 }
 
@@ -166,6 +170,7 @@ export function rewardsToGo(
   if (!(discount >= 0 && discount <= 1)) {
     throw new ValidationError(`discount must be between 0 and 1, not ${discount}`);
   }
+  requireFinite(Array.from({ length: rewards.length }, (_, turn) => turn), rewards);
   const out = new Float32Array(rewards.length);
   let rest = 0;
   for (let turn = rewards.length - 1; turn >= 0; turn--) {
@@ -201,25 +206,49 @@ function membersByGroup(
   return byGroup;
 }
 
+interface Summary {
+  readonly sum: number;
+  readonly size: number;
+  readonly least: number;
+  readonly most: number;
+}
+
 function summarize(
   members: readonly number[],
   values: ArrayLike<number>,
-): { sum: number; std: number } {
+): Summary & { readonly mean: number; readonly std: number } {
   let sum = 0;
-  for (const index of members) sum += values[index]!;
-  const mean = sum / Math.max(1, members.length);
+  let least = Infinity;
+  let most = -Infinity;
+  for (const index of members) {
+    const value = values[index]!;
+    sum += value;
+    least = Math.min(least, value);
+    most = Math.max(most, value);
+  }
+  const size = members.length;
+  const summary = { sum, size, least, most };
+  const mean = meanOf(sum, size, summary);
   let squares = 0;
   for (const index of members) squares += (values[index]! - mean) ** 2;
-  return { sum, std: members.length < 2 ? 0 : Math.sqrt(squares / (members.length - 1)) };
+  return { ...summary, mean, std: size < 2 ? 0 : Math.sqrt(squares / (size - 1)) };
 }
 
-function baselineOf(
-  baseline: Baseline,
-  { sum, reward, size }: { sum: number; reward: number; size: number },
-): number {
+/** A mean is not beyond its values, as rounding would have it: that of equal values is theirs. */
+function meanOf(sum: number, count: number, { least, most }: Summary): number {
+  return Math.max(least, Math.min(most, sum / count));
+}
+
+function baselineOf(baseline: Baseline, reward: number, summary: Summary): number {
+  const { sum, size } = summary;
   if (baseline === "none") return 0;
-  if (baseline === "mean") return sum / size;
-  return size === 1 ? reward : (sum - reward) / (size - 1);
+  if (baseline === "mean") return meanOf(sum, size, summary);
+  return size === 1 ? reward : meanOf(sum - reward, size - 1, summary);
+}
+
+function checkEpsilon(epsilon: number): void {
+  if (epsilon >= 0 && epsilon < Infinity) return;
+  throw new ValidationError(`epsilon must be a finite number of at least 0, not ${epsilon}`);
 }
 
 function requireSameLength(name: string, length: number, expected: number): void {

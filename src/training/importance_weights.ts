@@ -1,4 +1,5 @@
 import { ValidationError } from "../errors.ts";
+import { checkOneOf } from "../internal/option_names.ts";
 import { eachLogRatio, ratioOf, type ScoredRow } from "./log_ratios.ts";
 
 /** Options of {@linkcode importanceWeights}. */
@@ -27,7 +28,7 @@ export interface ImportanceWeightOptions {
  * for truncated weights; Ionides, Truncated Importance Sampling (2008); Zheng et al., GSPO
  * (https://arxiv.org/abs/2507.18071), for the geometric mean.
  *
- * @throws {ValidationError} For bounds that exclude 1, lengths that differ and numbers that are not
+ * @throws {ValidationError} For another option, bounds that exclude 1, lengths that differ and numbers that are not
  *   finite.
  *
  * @example
@@ -43,6 +44,8 @@ export function importanceWeights(
   options: ImportanceWeightOptions = {},
 ): Float32Array[] {
   const { level = "token", beyond = "truncate", upper = 2, lower = 0 } = options;
+  checkOneOf("level", level, ["token", "sequence", "geometric"]);
+  checkOneOf("beyond", beyond, ["truncate", "mask"]);
   if (!(lower >= 0 && lower <= 1 && upper >= 1)) {
     throw new ValidationError(
       `The bounds of importance weights must hold 1 between them, not ${lower} to ${upper}`,

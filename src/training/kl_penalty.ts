@@ -1,6 +1,6 @@
 import { ValidationError } from "../errors.ts";
 import { eachLogRatio, LARGEST_LOG_RATIO } from "./log_ratios.ts";
-import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
+import { checkOneOf, checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 
 /** Which estimate of the divergence; Schulman's names. */
 export type KlEstimator = "k1" | "k2" | "k3";
@@ -49,12 +49,8 @@ export function klPenalty(
   if (!Number.isFinite(coefficient)) {
     throw new ValidationError(`klPenalty: coefficient must be a finite number, not ${coefficient}`);
   }
+  checkOneOf("klPenalty: estimator", estimator, Object.keys(estimates));
   const estimate = estimates[estimator];
-  if (estimate === undefined) {
-    throw new ValidationError(
-      `klPenalty: estimator must be "k1", "k2" or "k3", not "${estimator}"`,
-    );
-  }
   const penalties = new Float32Array(policy.length);
   eachLogRatio({ sampled: policy, trained: reference, mask }, 0, (d, position) => {
     penalties[position] = coefficient * estimate(d);

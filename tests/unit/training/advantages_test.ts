@@ -68,13 +68,23 @@ Deno.test("RLOO is Dr. GRPO scaled by n / (n - 1)", () => {
 });
 
 Deno.test("a group without spread, or of one, gives zeros and no NaN", () => {
-  fc.assert(fc.property(reward, fc.integer({ min: 1, max: 9 }), (value, size) => {
-    const rewards = new Array(size).fill(value);
-    const groups = rewards.map(() => 0);
-    for (const method of [grpo, drGrpo, rloo]) {
-      for (const advantage of method(rewards, groups)) assert.ok(Math.abs(advantage) < 1e-4);
-    }
-  }));
+  const any = fc.oneof(reward, fc.double({ noNaN: true, min: -1e300, max: 1e300 }));
+  const withoutEpsilon = (rewards: number[], groups: number[]) =>
+    groupAdvantages(rewards, groups, { epsilon: 0 });
+  fc.assert(
+    fc.property(any, fc.integer({ min: 1, max: 9 }), (value, size) => {
+      const rewards = new Array<number>(size).fill(value);
+      const groups = rewards.map(() => 0);
+      for (const method of [grpo, drGrpo, rloo, withoutEpsilon]) {
+        // Exactly: the rest of a rounding would be a gradient of its own.
+        for (const advantage of method(rewards, groups)) assert.ok(advantage === 0, `${advantage}`);
+      }
+      for (const epsilon of [0, 1e-6]) {
+        assert.ok(whiten(rewards, { epsilon }).every((one) => one === 0));
+      }
+    }),
+    { examples: [[0.1, 3], [0.1, 9], [1e15 + 0.3, 3]] },
+  );
 });
 
 Deno.test("without baseline and scale an advantage is the reward", () => {
@@ -109,4 +119,21 @@ Deno.test("rewards that are no numbers and lengths that differ are refused by na
   });
   assert.throws(() => rloo([1], [0, 0]), { name: "ValidationError", message: /groups .* 2 of 1/ });
   assert.throws(() => whiten([1, 2], { mask: [1] }), { message: /mask .* 1 of 2/ });
+  assert.throws(() => rewardsToGo([0, Infinity]), { message: /Value 1 .*Infinity/ });
+});
+
+Deno.test("options that are none are refused by name", () => {
+  const refused: [Record<string, unknown>, RegExp][] = [
+    [{ baseline: "median" }, /baseline must be one of "mean".*, not "median"/],
+    [{ scale: "toString" }, /scale must be one of "std", "none", not "toString"/],
+    [{ epsilon: -1 }, /epsilon must be a finite number of at least 0, not -1/],
+    [{ epsilon: NaN }, /epsilon .* not NaN/],
+  ];
+  for (const [options, message] of refused) {
+    assert.throws(() => groupAdvantages([1, 2], [0, 0], options), {
+      name: "ValidationError",
+      message,
+    });
+  }
+  assert.throws(() => whiten([1, 2], { epsilon: NaN }), { message: /epsilon/ });
 });

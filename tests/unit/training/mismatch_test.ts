@@ -132,6 +132,13 @@ Deno.test("truncated weights stay in their bounds, masked ones are 0 beyond them
   }));
 });
 
+Deno.test("weights of a level, or for what is beyond, that is none are refused by name", () => {
+  const weights = (options: object) => () =>
+    importanceWeights([{ sampled: [-3, -1], trained: [-1, -1] }], options);
+  assert.throws(weights({ level: "rows" }), { message: /level must be one of .*, not "rows"/ });
+  assert.throws(weights({ beyond: "drop" }), { message: /beyond must be one of .*, not "drop"/ });
+});
+
 Deno.test("what cannot be compared is refused by row and id", () => {
   const refused = (rows: ScoredRow[], message: RegExp) =>
     assert.throws(() => compareLogProbs(rows), { name: "ValidationError", message });
