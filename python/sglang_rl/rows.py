@@ -7,6 +7,7 @@ import json
 import os
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,16 +82,32 @@ def iter_rows(path: str | os.PathLike[str]) -> Iterator[Row]:
 
 
 def _json_lines(path: str) -> Iterator[Row]:
-    with open(path, encoding="utf-8") as file:
+    with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
+            where = f"{path}, line {number}"
             try:
                 record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}, line {number} is no JSON: {error}") from error
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{where} is no JSON: {error}") from error
+            if not isinstance(record, dict):
+                raise ValueError(f"{where} is no JSON object")
             _check_schema(record.get("schema"), path)
-            yield _from_record(record)
+            with _no_row(where):
+                row = _from_record(record)
+            yield row
+
+
+@contextmanager
+def _no_row(where: str) -> Iterator[None]:
+    """Tells of what a row lacks, or has of another kind, by its place."""
+    try:
+        yield
+    except KeyError as error:
+        raise ValueError(f"{where}: {error.args[0]} is missing") from error
+    except (AttributeError, IndexError, OverflowError, TypeError, ValueError) as error:
+        raise ValueError(f"{where} is no row: {error}") from error
 
 
 def _from_record(record: dict[str, Any]) -> Row:
@@ -101,6 +118,8 @@ def _from_record(record: dict[str, Any]) -> Row:
     if log_probs is not None:
         # JSON has no infinities; a probability of 0 comes as null.
         log_probs = np.array([-np.inf if p is None else p for p in log_probs], dtype=np.float32)
+        if len(log_probs) != len(record["response_ids"]):
+            raise ValueError("log_probs and response_ids differ in length")
     return Row(
         dialog=record["dialog"],
         attempt=record["attempt"],
@@ -141,18 +160,21 @@ def _routed(value: dict[str, Any] | None) -> dict[str, Any]:
 def rows_of(data: bytes, name: str) -> Iterator[Row]:
     """The rows of a safetensors file that is in memory; errors call it `name`."""
     columns, metadata = _parse_safetensors(np.frombuffer(data, dtype=np.uint8), name)
-    return _rows(columns, metadata, name)
+    _check_schema(metadata.get("schema"), name)
+    with _no_row(name):
+        yield from _rows(columns, metadata)
 
 
 def _safetensors(path: str) -> Iterator[Row]:
     empty = os.path.getsize(path) == 0
     data = np.zeros(0, np.uint8) if empty else np.memmap(path, dtype=np.uint8, mode="r")
     columns, metadata = _parse_safetensors(data, path)
-    return _rows(columns, metadata, path)
-
-
-def _rows(columns: dict[str, np.ndarray], metadata: dict[str, str], path: str) -> Iterator[Row]:
     _check_schema(metadata.get("schema"), path)
+    with _no_row(path):
+        yield from _rows(columns, metadata)
+
+
+def _rows(columns: dict[str, np.ndarray], metadata: dict[str, str]) -> Iterator[Row]:
     names = [_version(name) for name in json.loads(metadata["version_names"])]
     reasons = json.loads(metadata["finish_reasons"])
     texts = _texts(columns, "response_text")
@@ -211,17 +233,31 @@ def _parse_safetensors(
     length = struct.unpack("<Q", file[:8].tobytes())[0] if size >= 8 else -1
     if not 0 <= length <= min(size - 8, _LARGEST_HEADER):
         raise ValueError(f"{path} is no safetensors file: its header would not fit into it")
-    header = json.loads(file[8 : 8 + length].tobytes())
+    try:
+        header = json.loads(file[8 : 8 + length].tobytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no safetensors file: its header is no JSON: {error}") from error
+    if not isinstance(header, dict):
+        raise ValueError(f"{path} is no safetensors file: its header is no JSON object")
     data = file[8 + length :]
     metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict):
+        raise ValueError(f"{path} is no safetensors file: its metadata is no JSON object")
     columns = {}
     for name, entry in header.items():
-        begin, end = entry["data_offsets"]
-        if entry["dtype"] not in _DTYPES or not 0 <= begin <= end <= len(data):
-            raise ValueError(f"{path}: column {name} is out of bounds or of an unknown type")
-        dtype = _DTYPES[entry["dtype"]]
-        columns[name] = np.frombuffer(data[begin:end].tobytes(), dtype=dtype).reshape(entry["shape"])
+        try:
+            columns[name] = _column(entry, data)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: column {name} is out of bounds or of an unknown type") from error
     return columns, metadata
+
+
+def _column(entry: dict[str, Any], data: np.ndarray) -> np.ndarray:
+    begin, end = entry["data_offsets"]
+    if not 0 <= begin <= end <= len(data):
+        raise ValueError(f"bytes {begin} to {end} of {len(data)}")
+    dtype = _DTYPES[entry["dtype"]]
+    return np.frombuffer(data[begin:end].tobytes(), dtype=dtype).reshape(entry["shape"])
 
 
 def _texts(columns: dict[str, np.ndarray], name: str) -> list[str] | None:

@@ -67,6 +67,45 @@ class ReadRows(unittest.TestCase):
             with self.assertRaisesRegex(ValueError, "is no safetensors file"):
                 read_rows(written("bad.safetensors", data))
 
+    def test_a_line_that_is_no_row_is_refused_by_its_number(self):
+        bad = [
+            (b"[1]", "is no JSON object"),
+            (b"\xff", "is no JSON"),
+            (b"[" * 100_000, "is no JSON"),
+            (json.dumps({**RECORD, "response": None}), "is no row"),
+            (json.dumps({**RECORD, "response_ids": [2**40]}), "is no row"),
+            (json.dumps({**RECORD, "response_ids": [1, 2]}), "differ in length"),
+            (json.dumps({name: RECORD[name] for name in RECORD if name != "reward"}), "reward is missing"),
+        ]
+        for line, message in bad:
+            data = line if isinstance(line, bytes) else line.encode()
+            whole = json.dumps(RECORD).encode() + b"\n" + data
+            with self.assertRaisesRegex(ValueError, "line 2.*" + message):
+                read_rows(written("bad.jsonl", whole))
+
+    def test_safetensors_that_are_no_rows_are_refused_by_what_they_lack(self):
+        metadata = {"schema": "sglang-rl.rollout/2", "version_names": "[]", "finish_reasons": "[]"}
+        bad = [
+            ([], "is no JSON object"),
+            ({"__metadata__": []}, "metadata is no JSON object"),
+            ({"x": 5}, "column x is out of bounds"),
+            ({"x": {"dtype": "F32", "shape": [3], "data_offsets": [0, 4]}}, "column x is out of"),
+            ({"__metadata__": {"schema": metadata["schema"]}}, "version_names is missing"),
+            ({"__metadata__": metadata}, "reward is missing"),
+        ]
+        for header, message in bad:
+            text = json.dumps(header).encode()
+            data = struct.pack("<Q", len(text)) + text + b"1234"
+            with self.assertRaisesRegex(ValueError, r"bad\.safetensors.*" + message):
+                read_rows(written("bad.safetensors", data))
+
+    def test_numbers_that_are_not_finite_come_as_they_are(self):
+        line = json.dumps({**RECORD, "reward": "NaN", "response_ids": [1, 2, 3]})
+        line = line.replace('"log_probs": [null]', '"log_probs": [null, 1e999, "NaN"]')
+        [row] = read_rows(written("wild.jsonl", line.encode()))
+        self.assertEqual(str(row.reward), "nan")
+        self.assertEqual(str(row.log_probs.tolist()), "[-inf, inf, nan]")
+
 
 def turn(number, prompt, answer, **others):
     log_probs = [-float(id) for id in answer]
