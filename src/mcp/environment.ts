@@ -1,6 +1,13 @@
 import type { Environment } from "../collector/environment.ts";
 import { toolEnvironment, type ToolEnvironmentOptions } from "../collector/environments/tools.ts";
-import { connectMcp, type McpConnection, type McpOptions, type McpServer } from "./tools.ts";
+import { UnreachableError } from "../errors.ts";
+import {
+  connectMcp,
+  type McpConnection,
+  type McpOptions,
+  type McpServer,
+  serverName,
+} from "./tools.ts";
 
 /** Options of {@linkcode mcpEnvironment}. */
 export interface McpEnvironmentOptions<Task>
@@ -15,7 +22,9 @@ export interface McpEnvironmentOptions<Task>
  * do not share a server's state; to share them, give the tools of one `connectMcp` to
  * `toolEnvironment`.
  *
- * What a tool throws, and a call beyond its deadline, is told to the model.
+ * What a tool throws, and a call beyond its deadline, is told to the model. A server that ends during
+ * a dialog fails the dialog, which the collector may run again; one that no longer answers before the
+ * next dialog is connected to anew.
  *
  * @example
  * ```ts
@@ -33,19 +42,29 @@ export interface McpEnvironmentOptions<Task>
 export function mcpEnvironment<Task>(options: McpEnvironmentOptions<Task>): Environment {
   let connection: McpConnection | null = null;
   let inner: Environment | null = null;
+  const close = async () => {
+    await connection?.[Symbol.asyncDispose]();
+    connection = null;
+    inner = null;
+  };
   return {
     async reset(task) {
+      if (connection !== null && !await connection.isAlive({ signal: task.signal })) await close();
       if (inner === null) {
         connection = await connectMcp(options.servers, { ...options, signal: task.signal });
         inner = toolEnvironment({ ...options, tools: connection.tools });
       }
       return await inner.reset(task);
     },
-    step: (action) => inner!.step(action),
-    async close() {
-      await connection?.[Symbol.asyncDispose]();
-      connection = null;
-      inner = null;
+    async step(action) {
+      const step = await inner!.step(action);
+      const { lost } = connection!;
+      // What the model was told of it is no answer of a tool.
+      if (lost.length === 0 || step.done) return step;
+      throw new UnreachableError(`MCP server "${lost[0]}" ended during a dialog`, {
+        url: serverName(options.servers[lost[0]!]!),
+      });
     },
+    close,
   };
 }

@@ -53,6 +53,10 @@ export interface McpOptions {
 export interface McpConnection extends AsyncDisposable {
   /** The tools by name; where two servers have one name, the server's name and `__` come before it. */
   readonly tools: Readonly<Record<string, Tool>>;
+  /** Servers whose process or connection has ended, by name; of those over HTTP nothing is known. */
+  readonly lost: readonly string[];
+  /** Asks every server whether it is still there, by a ping within `connectTimeoutMs`. */
+  isAlive(options?: { readonly signal?: AbortSignal | undefined }): Promise<boolean>;
 }
 
 /**
@@ -86,7 +90,17 @@ export async function connectMcp(
       });
       found.push(...await listTools(name, client, options));
     }
-    return { tools: chosen(found, options), [Symbol.asyncDispose]: close };
+    return {
+      tools: chosen(found, options),
+      get lost() {
+        return links.filter(({ isLost }) => isLost).map(({ name }) => name);
+      },
+      async isAlive({ signal } = {}) {
+        const answers = links.map((link) => answersPing(link, connectTimeoutMs, signal));
+        return (await Promise.all(answers)).every(Boolean);
+      },
+      [Symbol.asyncDispose]: close,
+    };
   } catch (error) {
     await close();
     throw error;
@@ -110,6 +124,9 @@ interface ToolAnswer {
 
 /** A client, and when its connection or its process is gone. */
 interface Link {
+  readonly name: string;
+  /** Whether its end was seen. */
+  isLost: boolean;
   readonly client: Client;
   readonly ended: Promise<void>;
   /** Whether a process of ours runs at its other end. */
@@ -145,8 +162,13 @@ async function connect(
   const client = new Client({ name: "sglang-rl", version }, { jsonSchemaValidator });
   const transport = "command" in server ? await stdio(server) : await http(server, answerBytes);
   const { promise: ended, resolve } = Promise.withResolvers<void>();
-  client.onclose = resolve;
-  links.push({ client, ended, isProcess: () => "pid" in transport && transport.pid !== null });
+  const isProcess = () => "pid" in transport && transport.pid !== null;
+  const link: Link = { name, client, ended, isLost: false, isProcess };
+  client.onclose = () => {
+    link.isLost = true;
+    resolve();
+  };
+  links.push(link);
   try {
     await withDeadline(
       { phase: `connect to MCP server "${name}"`, timeoutMs, signal },
@@ -155,11 +177,37 @@ async function connect(
   } catch (error) {
     if (error instanceof SGLangError) throw error;
     throw new UnreachableError(`MCP server "${name}" cannot be reached: ${messageOf(error)}`, {
-      url: "command" in server ? server.command : String(server.url),
+      url: serverName(server),
       cause: error,
     });
   }
   return client;
+}
+
+/** Where a server is: its program or its address. */
+export function serverName(server: McpServer): string {
+  return "command" in server ? server.command : String(server.url);
+}
+
+/** The code of JSON-RPC for a method that is not known: who says so is there. */
+const METHOD_NOT_FOUND = -32601;
+
+async function answersPing(
+  { name, client, isLost }: Link,
+  timeoutMs: number,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
+  if (isLost) return false;
+  try {
+    await withDeadline(
+      { phase: `ping of MCP server "${name}"`, timeoutMs, signal },
+      (waiting) => client.ping({ signal: waiting, timeout: timeoutMs }),
+    );
+    return true;
+  } catch (error) {
+    signal?.throwIfAborted();
+    return (error as { code?: unknown }).code === METHOD_NOT_FOUND;
+  }
 }
 
 async function stdio({ command, args, env, cwd }: StdioServer) {

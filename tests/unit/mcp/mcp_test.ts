@@ -26,13 +26,14 @@ const start = { dialog: 0, attempt: 0, group: 0, member: 0, signal };
  */
 const withTimers = { sanitizeOps: false, sanitizeResources: false } as const;
 
-/** Servers of this process that run, by their command lines. */
+/** Servers of this process that run, by their numbers and command lines. */
 async function serversLeft(): Promise<string[]> {
   const script = `for f in $(grep -ls "^PPid:.${Deno.pid}$" /proc/[0-9]*/status); do ` +
-    `tr '\\0' ' ' < "\${f%status}cmdline"; echo; done 2>/dev/null; true`;
+    `p=\${f%/status}; printf "%s " "\${p#/proc/}"; tr '\\0' ' ' < "$p/cmdline"; echo; ` +
+    `done 2>/dev/null; true`;
   const { stdout } = await new Deno.Command("sh", { args: ["-c", script] }).output();
   const lines = new TextDecoder().decode(stdout).split("\n");
-  return lines.filter((line) => /server-everything|^cat /.test(line));
+  return lines.filter((line) => /server-everything|^\d+ cat /.test(line));
 }
 
 /** An answer of the policy. */
@@ -87,8 +88,8 @@ Deno.test(
   },
 );
 
-Deno.test("tools of a real MCP server over HTTP are found, run and answered", async () => {
-  const port = freePort();
+/** The real server over HTTP, until it is disposed of. */
+async function serverOverHttp(port: number): Promise<AsyncDisposable> {
   const child = new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", "--quiet", everything, "streamableHttp"],
     env: { PORT: String(port) },
@@ -96,13 +97,67 @@ Deno.test("tools of a real MCP server over HTTP are found, run and answered", as
     stderr: "piped",
   }).spawn();
   const drained = child.stdout.pipeTo(new WritableStream()).catch(() => {});
-  try {
-    for await (const line of readLines(child.stderr)) if (line.includes(String(port))) break;
-    await useTools({ url: `http://127.0.0.1:${port}/mcp` });
-  } finally {
-    child.kill("SIGKILL");
-    await child.status;
-    await drained;
+  for await (const line of readLines(child.stderr)) if (line.includes(String(port))) break;
+  return {
+    async [Symbol.asyncDispose]() {
+      child.kill("SIGKILL");
+      await child.status;
+      await drained;
+    },
+  };
+}
+
+Deno.test("tools of a real MCP server over HTTP are found, run and answered", async () => {
+  const port = freePort();
+  await using _server = await serverOverHttp(port);
+  await useTools({ url: `http://127.0.0.1:${port}/mcp` });
+});
+
+function echoing(server: McpServer) {
+  return mcpEnvironment({
+    servers: { everything: server },
+    tools: ["echo"],
+    prompts: ["Say hi."],
+    reward: () => 1,
+  });
+}
+
+Deno.test(
+  "a server that ends fails its dialog, and the next one has tools again",
+  withTimers,
+  async () => {
+    const environment = echoing(overStdio);
+    const echo = async () => await environment.step(action("", [["echo", { message: "hi" }]]));
+    try {
+      for (const killedDuring of [true, false]) {
+        await environment.reset(start);
+        assert.match(String((await echo()).messages![0]!.content), /hi/);
+        const [server] = await serversLeft();
+        Deno.kill(Number(server!.split(" ")[0]), "SIGKILL");
+        if (killedDuring) {
+          await assert.rejects(echo(), (error) => {
+            return error instanceof UnreachableError && /"everything" ended/.test(error.message);
+          });
+        }
+      }
+      await environment.reset(start);
+      assert.match(String((await echo()).messages![0]!.content), /hi/);
+    } finally {
+      await environment.close!();
+    }
+    assert.deepEqual(await serversLeft(), []);
+  },
+);
+
+Deno.test("a server over HTTP that knows the session no more is connected to anew", async () => {
+  const port = freePort();
+  const environment = echoing({ url: `http://127.0.0.1:${port}/mcp` });
+  for (let runs = 0; runs < 2; runs++) {
+    await using _server = await serverOverHttp(port);
+    await environment.reset(start);
+    const { messages } = await environment.step(action("", [["echo", { message: "hi" }]]));
+    assert.match(String(messages![0]!.content), /hi/);
+    if (runs === 1) await environment.close!();
   }
 });
 
