@@ -279,7 +279,10 @@ export class BatchQueue {
     if (dropFlat && isFlat(group.map(rewardOf))) return true;
     if (admit === null) return false;
     try {
-      return !admit(group.flat());
+      const isAdmitted: unknown = admit(group.flat());
+      // A promise is no answer, and would count as one.
+      if (typeof isAdmitted === "boolean") return !isAdmitted;
+      throw new TypeError(`it must give true or false at once, not ${typeof isAdmitted}`);
     } catch (error) {
       this.fail(
         new StateError(`admitGroup failed: ${messageOf(error)}`, { cause: error }),

@@ -316,7 +316,9 @@ function checkNumbers<Item>(options: LLMCollectorOptions<Item>): void {
   } as const;
   for (const [name, minimum] of Object.entries(least)) {
     const value = options[name as keyof typeof least];
-    if (value === undefined || value === Infinity) continue;
+    if (value === undefined) continue;
+    // A group of endlessly many members would never be whole.
+    if (value === Infinity && name !== "groupSize" && name !== "overSample") continue;
     requireWhole(name, value, minimum);
   }
   for (const name of ["turnTimeoutMs", "environmentTimeoutMs"] as const) {

@@ -34,7 +34,8 @@ export async function huggingFaceDataset(
   folder: string,
   options: HuggingFaceOptions = {},
 ): Promise<Dataset<DatasetRow>> {
-  const { split = "train", config } = options;
+  const { split = "train", config, ...limits } = options;
+  const { maxRows } = settingsOf(limits);
   const files = await listFiles(folder);
   const configs = await readConfigs(folder, options.signal);
   const patterns = patternsOf(configs, { split, config, folder });
@@ -50,13 +51,13 @@ export async function huggingFaceDataset(
   try {
     for (const file of chosen) {
       const open = file.endsWith(".parquet") ? parquetStore : jsonLinesStore;
-      stores.push(await open(join(folder, file), options));
+      stores.push(await open(join(folder, file), limits));
     }
   } catch (error) {
     for (const store of stores) store.close?.();
     throw error;
   }
-  return new Dataset(joined(stores, settingsOf(options).maxRows, folder));
+  return new Dataset(joined(stores, maxRows, folder));
 }
 
 /** Several stores behind each other. */

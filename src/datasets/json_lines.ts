@@ -30,10 +30,11 @@ export async function jsonLinesStore(
   path: string | URL,
   options: DatasetOptions,
 ): Promise<RowStore<DatasetRow>> {
+  const settings = settingsOf(options);
   // The signal is for the opening; rows are read long after it.
   const source = await openSource(path, {});
   try {
-    const lines = await findLines(source, settingsOf(options));
+    const lines = await findLines(source, settings);
     return {
       length: lines.length,
       async at(index) {

@@ -1,3 +1,6 @@
+import { ValidationError } from "../errors.ts";
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
+
 /** Options of what opens a dataset. */
 export interface DatasetOptions {
   /** Most rows. Default 10,000,000. */
@@ -21,10 +24,23 @@ export interface DatasetSettings {
   readonly signal: AbortSignal | undefined;
 }
 
-/** Fills in the defaults. */
+const OPTION_NAMES = {
+  maxRows: true,
+  maxLineBytes: true,
+  maxMemoryBytes: true,
+  signal: true,
+} as const satisfies OptionNames<DatasetOptions>;
+
+/** Checks the options and fills in the defaults; throws a {@linkcode ValidationError}. */
 export function settingsOf(options: DatasetOptions): DatasetSettings {
+  checkOptionNames(options, OPTION_NAMES, "a dataset");
   const { maxRows = 10_000_000, maxLineBytes = 2 ** 26, maxMemoryBytes = 2 ** 30 } = options;
-  return { maxRows, maxLineBytes, maxMemoryBytes, signal: options.signal };
+  const limits = { maxRows, maxLineBytes, maxMemoryBytes };
+  for (const [name, value] of Object.entries(limits)) {
+    if (value === Infinity || (Number.isSafeInteger(value) && value > 0)) continue;
+    throw new ValidationError(`Dataset: ${name} must be a whole number above 0, not ${value}`);
+  }
+  return { ...limits, signal: options.signal };
 }
 
 /** A row of a file: its columns by name. */

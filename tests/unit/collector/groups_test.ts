@@ -262,6 +262,8 @@ Deno.test("admitGroup sees all rows of a group, and its own error ends collectin
     throw new Error("no such column");
   });
   await assert.rejects(() => broken.rollout(), /admitGroup failed: no such column/);
+  await using late = make((() => Promise.resolve(false)) as unknown as () => boolean);
+  await assert.rejects(() => late.rollout(), /admitGroup failed: it must give true or false/);
 });
 
 Deno.test("a member that fails for ever costs its group, not the others, and is told", async () => {
@@ -299,6 +301,8 @@ Deno.test("options that make no groups are refused by name", () => {
       { name: "ValidationError", message },
     );
   refused({ overSample: 1 }, /overSample needs groupSize/);
+  refused({ groupSize: Infinity }, /groupSize must be a whole number .* not Infinity/);
+  refused({ groupSize: 2, overSample: Infinity }, /overSample must be .* not Infinity/);
   refused({ groupSize: 0 }, /groupSize must be a whole number of at least 1/);
   refused({ groupSize: 3, totalDialogs: 7 }, /multiple of groupSize \(3\), not 7/);
   refused({ groupSize: 3, incompleteGroups: "maybe" as "fill" }, /"fill", "drop" or "keep"/);

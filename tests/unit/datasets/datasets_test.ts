@@ -92,6 +92,27 @@ Deno.test("a source without end stops at maxRows", async () => {
   await assert.rejects(datasetOf(endless(), { maxRows: 100 }), LimitError);
 });
 
+Deno.test("options that are none, and limits that are no numbers, are refused by name", async () => {
+  const refused: [object, RegExp][] = [
+    [{ maxrows: 1 }, /Unknown option "maxrows" of a dataset; did you mean "maxRows"/],
+    [{ spilt: "test" }, /Unknown option "spilt"/],
+    [{ maxRows: NaN }, /maxRows must be a whole number above 0, not NaN/],
+    [{ maxLineBytes: 0 }, /maxLineBytes/],
+    [{ maxMemoryBytes: 0.5 }, /maxMemoryBytes/],
+  ];
+  const opened = [
+    (options: object) => jsonLinesDataset("none.jsonl", options),
+    (options: object) => parquetDataset("none.parquet", options),
+    (options: object) => huggingFaceDataset(".", options),
+    (options: object) => datasetOf([1], options),
+  ];
+  for (const open of opened) {
+    for (const [options, message] of refused) {
+      await assert.rejects(open(options), { name: "ValidationError", message });
+    }
+  }
+});
+
 Deno.test("Parquet that pyarrow wrote is read in each compression, and damage is refused", async () => {
   const [snappy, ...others] = await Promise.all(
     ["snappy", "zstd", "gzip"].map((name) => readAll(fixture(name))),
