@@ -1,3 +1,4 @@
+import { StateError } from "../errors.ts";
 import { namingPermission } from "../internal/permission.ts";
 import { Semaphore } from "../internal/semaphore.ts";
 import { writeAll } from "../internal/write_all.ts";
@@ -7,6 +8,7 @@ import { type OpenFile, runtime } from "../runtime/mod.ts";
 export class AppendFile {
   readonly #file: OpenFile;
   readonly #turn = new Semaphore(1);
+  #isClosed = false;
 
   private constructor(file: OpenFile) {
     this.#file = file;
@@ -23,11 +25,14 @@ export class AppendFile {
 
   async write(bytes: Uint8Array): Promise<void> {
     using _turn = await this.#turn.acquire();
+    if (this.#isClosed) throw new StateError("Cannot log: the sink was disposed of");
     await writeAll(this.#file, bytes);
   }
 
   async close(): Promise<void> {
     using _turn = await this.#turn.acquire();
+    if (this.#isClosed) return;
+    this.#isClosed = true;
     this.#file.close();
   }
 }

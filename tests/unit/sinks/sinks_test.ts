@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { join } from "node:path";
 import fc from "fast-check";
-import { ValidationError } from "../../../src/errors.ts";
+import { StateError, ValidationError } from "../../../src/errors.ts";
 import { joinSinks, jsonLinesSink, tensorBoardSink } from "../../../src/sinks/mod.ts";
 import { crc32c } from "../../../src/sinks/tensor_board.ts";
 
@@ -55,6 +55,21 @@ Deno.test("lines go on with a file, and several sinks hear the same", async () =
       { step: -2, time: 2 },
     ]);
     assert.equal([...Deno.readDirSync(folder)].length, 3);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("a sink may be disposed of twice, and says so to who logs after it", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    for (
+      const sink of [await tensorBoardSink(folder), await jsonLinesSink(join(folder, "run.jsonl"))]
+    ) {
+      await sink[Symbol.asyncDispose]();
+      await sink[Symbol.asyncDispose]();
+      await assert.rejects(sink.log(1, { reward: 1 }), StateError);
+    }
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
