@@ -114,7 +114,9 @@ export class WholeAssembler implements Assembler {
 
   take(admit: Admit, final: boolean): Assembled | null {
     if (this.#waiting < this.#count && !final) return null;
-    this.#groups = this.#groups.filter((group) => admit(group));
+    // What was tried most often goes first: at the end of a full queue it would grow too old again.
+    this.#groups = this.#groups.filter((group) => admit(group))
+      .sort((a, b) => attemptsOf(b) - attemptsOf(a));
     this.#waiting = this.#groups.reduce((sum, group) => sum + this.#sizeOf(group), 0);
     if (this.#waiting < this.#count && !(final && this.#groups.length > 0)) return null;
     const rows: RolloutRow[] = [];
@@ -141,6 +143,10 @@ export class WholeAssembler implements Assembler {
     if (this.#onlyLast) return group.length;
     return group.reduce((sum, rows) => sum + rows.length, 0);
   }
+}
+
+function attemptsOf(group: WholeGroup): number {
+  return group.reduce((most, rows) => Math.max(most, rows[0]!.attempt), 0);
 }
 
 /** The assembler for a way of grouping. */

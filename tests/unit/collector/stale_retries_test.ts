@@ -2,6 +2,7 @@
 import { deepEqual, equal } from "node:assert/strict";
 import { EnvironmentPool } from "../../../src/collector/environments/mod.ts";
 import { LLMCollector } from "../../../src/collector/mod.ts";
+import { seeded } from "../../_support/seeded.ts";
 import { collect, countingEnvironment, fakePolicy } from "./_fakes.ts";
 
 Deno.test("a dialog that is stale in every try is dropped after nine", async () => {
@@ -25,4 +26,35 @@ Deno.test("a dialog that is stale in every try is dropped after nine", async () 
   deepEqual(rows, []);
   equal(calls, 9);
   equal(collector.stats.staleDropped, 1);
+});
+
+Deno.test("behind a reader that lags, no group grows too old in every try", async () => {
+  for (let seed = 0; seed < 8; seed++) {
+    const random = seeded(seed);
+    const dialogs = 240;
+    await using collector: LLMCollector = new LLMCollector(
+      new EnvironmentPool(() => countingEnvironment(1), { size: 16 }),
+      {
+        policy: fakePolicy(async () => {
+          const steps = random() < 0.1 ? 300 : 5;
+          for (let i = 0; i < steps; i++) await Promise.resolve();
+        }),
+        dialogTurnsPerBatch: 8,
+        totalDialogs: dialogs,
+        groupSize: 2,
+        overSample: 1,
+        // More is collected ahead than may wait: the end of the queue is always too old.
+        prefetchBatches: 3,
+        maxStaleness: 2,
+        onStale: "retry",
+      },
+    );
+    let rows = 0;
+    for await (const batch of collector) {
+      rows += batch.rows.length;
+      for (let i = 0; i < 5_000; i++) await Promise.resolve();
+      collector.incrementVersion();
+    }
+    equal(rows, dialogs, `seed ${seed}: ${collector.stats.staleDropped} dropped`);
+  }
 });
