@@ -99,7 +99,10 @@ Deno.test("rows that cannot be scored are refused by name before anything is sen
     );
     const options = { reference: policy, coefficient: 0.1 };
     assert.throws(() => klReward({ ...options, coefficient: 0 }), ValidationError);
-    assert.throws(() => klReward({ ...options, estimator: "k4" as "k1" }), /must be one of "k1", "k2"/);
+    assert.throws(
+      () => klReward({ ...options, estimator: "k4" as "k1" }),
+      /must be one of "k1", "k2"/,
+    );
     assert.throws(() => klReward({ ...options, coeficient: 1 } as never), /did you mean/);
   });
 });
