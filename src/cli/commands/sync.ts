@@ -14,7 +14,7 @@ import {
   type WeightSyncReport,
 } from "../../weights/mod.ts";
 import { UnreadableModelError } from "../../weights/sync/names.ts";
-import type { TransportName } from "../../weights/transport/mod.ts";
+import { TRANSPORT_NAMES, type TransportName } from "../../weights/transport/transport.ts";
 import type { PauseMode } from "../../client/types.ts";
 import { defaultControlPort, tellSynced } from "../control_client.ts";
 import { checkpointName, servedStep, watchCheckpoints } from "../checkpoint_watch.ts";
@@ -80,7 +80,7 @@ export function addSync(program: Command, { io }: CommandContext): void {
   )
     .addOption(
       new Option("--transport <name>", "how the weights travel")
-        .choices(["auto", "nccl", "gloo", "disk", "cuda-ipc"]).default("auto"),
+        .choices(["auto", ...TRANSPORT_NAMES]).default("auto"),
     )
     .option("--servers-see-device", "for cuda-ipc: every server sees this process's GPU")
     .addOption(
