@@ -91,13 +91,18 @@ for (const [name, url] of targets) {
       inplace: false,
     });
     let output = await wrapper.call({ history: CHATS[0]! });
-    const sampled: number[] = [...output.tokens.only("response")];
+    let sampled: number[] = [...output.tokens.only("response")];
     for (let turn = 1; turn < 5; turn++) {
       const before = output.tokens.only("full");
       const input = await wrapper.nextTurn(output, [{ role: "user", content: `turn ${turn} é` }]);
       output = await wrapper.call(input);
-      assert.deepEqual(output.tokens.only("prompt").slice(0, before.length), before);
-      assert.deepEqual(output.samples[0]!.generation.promptIds, output.tokens.only("prompt"));
+      const [sample] = output.samples;
+      // The tiny model samples special tokens, which the text leaves out: the prompt is another one
+      // then, and says so.
+      const isBranch = input.prompts![0]!.branch !== null;
+      if (isBranch) sampled = [];
+      else assert.deepEqual(output.tokens.only("prompt").slice(0, before.length), before);
+      assert.deepEqual(sample!.generation.promptIds, output.tokens.only("prompt"));
       sampled.push(...output.tokens.only("response"));
     }
     const mask = output.masks.only("allAssistantMask");
