@@ -1,5 +1,5 @@
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import type { HttpServer, NetAddress, ServeOptions } from "../types.ts";
 import { builtin } from "./builtin.ts";
 
@@ -35,9 +35,20 @@ class NodeHttpServer implements HttpServer {
   readonly addr: NetAddress;
   readonly finished: Promise<void>;
   readonly #server: Server;
+  /** Requests that each connection is busy with. */
+  readonly #busy = new Map<Socket, number>();
+  #isEnding = false;
 
   constructor(server: Server) {
     this.#server = server;
+    server.on("connection", (socket: Socket) => {
+      this.#count(socket, 0);
+      socket.once("close", () => this.#busy.delete(socket));
+    });
+    server.on("request", ({ socket }, response) => {
+      this.#count(socket, 1);
+      response.once("close", () => this.#count(socket, -1));
+    });
     const { address, port } = server.address() as AddressInfo;
     this.addr = { hostname: address, port };
     this.finished = new Promise((resolve) => server.once("close", resolve));
@@ -45,8 +56,17 @@ class NodeHttpServer implements HttpServer {
 
   shutdown(): Promise<void> {
     this.#server.close();
-    this.#server.closeIdleConnections();
+    this.#isEnding = true;
+    // Not `closeIdleConnections()`: it leaves those on which no request came yet.
+    for (const socket of this.#busy.keys()) this.#count(socket, 0);
     return this.finished;
+  }
+
+  /** Counts what a connection is busy with; at the end it is closed once that is nothing. */
+  #count(socket: Socket, change: number): void {
+    const count = (this.#busy.get(socket) ?? 0) + change;
+    if (!socket.destroyed) this.#busy.set(socket, count);
+    if (this.#isEnding && count === 0) socket.end(() => socket.destroy());
   }
 
   /** Breaks the connections. */

@@ -123,6 +123,21 @@ each("files are written, gone on with, read at places and listed", async (progra
   assert.ok(made.startsWith(`${folder.path}/of-`));
 });
 
+each("a server ends although a client says nothing on its connection", async (program) => {
+  const server = await program.serve({
+    hostname: "127.0.0.1",
+    port: 0,
+    onError: () => new Response(null, { status: 500 }),
+    handler: () => Promise.resolve(new Response("here")),
+  });
+  using silent = await Deno.connect({ hostname: "127.0.0.1", port: server.addr.port });
+  const answer = await fetch(`http://127.0.0.1:${server.addr.port}`);
+  assert.equal(await answer.text(), "here");
+  await server.shutdown();
+  await server.finished;
+  assert.equal(await silent.read(new Uint8Array(1)).catch(() => null), null);
+});
+
 each("a server answers, streams, hides what was thrown, and ends", async (program) => {
   const { promise: left, resolve: onLeave } = Promise.withResolvers<void>();
   const server = await program.serve({
