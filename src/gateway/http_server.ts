@@ -2,6 +2,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from "node:net";
 import { StateError } from "../errors.ts";
 import { asPermissionError } from "../internal/permission.ts";
+import { leavingSignal, writeBody } from "../runtime/node/response.ts";
 
 /** A request, as the gateway reads it. */
 export interface GatewayRequest {
@@ -80,23 +81,17 @@ async function serve(
   response: ServerResponse,
   handler: Handler,
 ): Promise<void> {
-  const leaving = new AbortController();
-  const onClose = () => {
-    if (!response.writableFinished) leaving.abort(new Error("The client went away"));
-  };
-  response.on("close", onClose);
-  response.on("error", onClose);
-  message.on("error", onClose);
+  const signal = leavingSignal(message, response);
   const [path = "/"] = (message.url ?? "/").split("?", 1);
   const answer = await handler({
     method: message.method ?? "GET",
     path,
     headers: headersOf(message),
     body: message,
-    signal: leaving.signal,
+    signal,
   });
   try {
-    await write(answer, response, leaving.signal);
+    await write(answer, response, signal);
   } catch {
     response.destroy();
   }
@@ -129,27 +124,5 @@ async function write(
     return;
   }
   response.writeHead(answer.status, headers);
-  const reader = answer.body!.getReader();
-  const leave = () => void reader.cancel(signal.reason).catch(() => {});
-  if (signal.aborted) leave();
-  signal.addEventListener("abort", leave, { once: true });
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) break;
-    if (!response.write(value) && !signal.aborted) await drained(response);
-  }
-  response.end();
-}
-
-/** Waits until the client has read, or is gone. */
-function drained(response: ServerResponse): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      response.off("drain", done);
-      response.off("close", done);
-      resolve();
-    };
-    response.on("drain", done);
-    response.on("close", done);
-  });
+  await writeBody(answer.body!, response, signal);
 }

@@ -2,6 +2,7 @@ import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import type { HttpServer, NetAddress, ServeOptions } from "../types.ts";
 import { builtin } from "./builtin.ts";
+import { leavingSignal, writeBody } from "./response.ts";
 
 /** Listens and answers. */
 export async function serve(options: ServeOptions): Promise<HttpServer> {
@@ -81,19 +82,13 @@ async function answer(
   response: ServerResponse,
   { handler, onError }: Pick<ServeOptions, "handler" | "onError">,
 ): Promise<void> {
-  const leaving = new AbortController();
-  const onClose = () => {
-    if (!response.writableFinished) leaving.abort(new Error("The client went away"));
-  };
-  response.on("close", onClose);
-  response.on("error", onClose);
-  message.on("error", onClose);
+  const signal = leavingSignal(message, response);
   try {
-    const request = requestOf(message, leaving.signal);
+    const request = requestOf(message, signal);
     const made = request === undefined
       ? new Response("The Host header is no host\n", { status: 400 })
       : await (async () => await handler(request))().catch(onError);
-    await write(made, response, leaving.signal);
+    await write(made, response, signal);
   } catch {
     // The body failed in the middle: the client must not take what it has for the whole.
     response.destroy();
@@ -149,28 +144,5 @@ async function write(
   }
   // Who waits for the first part sees that there is an answer.
   response.flushHeaders();
-  const reader = made.body.getReader();
-  const leave = () => void reader.cancel(signal.reason).catch(() => {});
-  if (signal.aborted) leave();
-  signal.addEventListener("abort", leave, { once: true });
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) break;
-    if (!response.write(value) && !signal.aborted) await drained(response);
-  }
-  signal.removeEventListener("abort", leave);
-  response.end();
-}
-
-/** Waits until the client has read, or is gone. */
-function drained(response: ServerResponse): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      response.off("drain", done);
-      response.off("close", done);
-      resolve();
-    };
-    response.on("drain", done);
-    response.on("close", done);
-  });
+  await writeBody(made.body, response, signal);
 }
