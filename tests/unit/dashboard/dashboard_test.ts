@@ -5,34 +5,12 @@ import { actionsOf, openDashboard } from "../../../src/dashboard/mod.ts";
 import { pageFiles } from "../../../src/dashboard/page/mod.ts";
 import { AsyncSGLang } from "../../../src/engine/mod.ts";
 import { StateError, ValidationError } from "../../../src/errors.ts";
-import { readRollout } from "../../../src/rollout_file/mod.ts";
 import { Monitor } from "../../../src/telemetry/mod.ts";
 import { FakeClock, turns } from "../../_support/clock.ts";
-import { temporaryFolder } from "../../_support/temporary_folder.ts";
 import { startTiny } from "../embedded/_support.ts";
-import { writeRows } from "./_rows.ts";
+import { openRows } from "./_rows_page.ts";
 
 const key = "a-key-of-the-dashboard";
-
-async function openRows(groups: number, more: readonly string[] = []) {
-  const folder = await temporaryFolder();
-  const path = `${folder.path}/rows.jsonl`;
-  await writeRows(path, groups, more);
-  const page = await openDashboard({
-    file: { rollouts: await readRollout(path), name: "rows.jsonl" },
-  });
-  return {
-    async get(path: string) {
-      const answer = await fetch(new URL(path, page.url));
-      return { status: answer.status, body: await answer.json() };
-    },
-    page,
-    async [Symbol.asyncDispose]() {
-      await page[Symbol.asyncDispose]();
-      await folder[Symbol.asyncDispose]();
-    },
-  };
-}
 
 Deno.test("the page has at most 200 kB, asks no other host and has a strict policy", async () => {
   const texts = Object.values(pageFiles).map(({ text }) => text);

@@ -6,26 +6,7 @@ import { turns } from "../../_support/clock.ts";
 import { rowOf } from "../../_support/rollout_rows.ts";
 import { temporaryFolder } from "../../_support/temporary_folder.ts";
 import { rowLine, writeRows } from "./_rows.ts";
-
-async function openRows(groups: number, more: readonly string[] = []) {
-  const folder = await temporaryFolder();
-  const path = `${folder.path}/rows.jsonl`;
-  await writeRows(path, groups, more);
-  const page = await openDashboard({
-    file: { rollouts: await readRollout(path), name: "rows.jsonl" },
-  });
-  return {
-    async get(path: string) {
-      const answer = await fetch(new URL(path, page.url));
-      return { status: answer.status, body: await answer.json() };
-    },
-    page,
-    async [Symbol.asyncDispose]() {
-      await page[Symbol.asyncDispose]();
-      await folder[Symbol.asyncDispose]();
-    },
-  };
-}
+import { openRows } from "./_rows_page.ts";
 
 Deno.test("rows are listed by windows, filtered by every field, and searched", async () => {
   await using rows = await openRows(100, [
