@@ -10,6 +10,7 @@ import { connectToAny, systemConnector } from "./connect.ts";
 import { encodeHead, parseHead } from "./message.ts";
 import type { Proxy } from "./proxy.ts";
 import { readHead } from "./read_head.ts";
+import { closeQuietly } from "../runtime/close_quietly.ts";
 import { type Connection, isSystemError, runtime, type TcpConnection } from "../runtime/mod.ts";
 
 /** What a connection is made of. */
@@ -93,15 +94,6 @@ async function closingOnFailure<T>(socket: Connection, work: () => Promise<T>): 
   } catch (error) {
     closeQuietly(socket);
     throw error;
-  }
-}
-
-/** Closes a connection that may be closed already. */
-export function closeQuietly(socket: Connection): void {
-  try {
-    socket.close();
-  } catch {
-    // It was closed already.
   }
 }
 

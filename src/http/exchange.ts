@@ -2,9 +2,9 @@ import { LimitError, ProtocolError, SGLangError, UnreachableError } from "../err
 import { messageOf } from "../internal/thrown.ts";
 import { BodyReader } from "./body.ts";
 import { ByteReader } from "./byte_reader.ts";
-import { closeQuietly } from "./dial.ts";
 import { framingOf, parseHead, type ResponseHead } from "./message.ts";
 import { readHead } from "./read_head.ts";
+import { closeQuietly } from "../runtime/close_quietly.ts";
 import type { Connection } from "../runtime/mod.ts";
 
 /** Answers before the answer, such as `100 Continue`, that are passed over. */

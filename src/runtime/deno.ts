@@ -1,3 +1,4 @@
+import { closeQuietly } from "./close_quietly.ts";
 import { connectTcp } from "./connect_tcp.ts";
 import type { Connection, Runtime, TcpConnection, TlsOptions } from "./types.ts";
 
@@ -61,13 +62,5 @@ async function startTls(
     throw error;
   } finally {
     signal.removeEventListener("abort", onAbort);
-  }
-}
-
-function closeQuietly(connection: Connection): void {
-  try {
-    connection.close();
-  } catch {
-    // It was closed already.
   }
 }

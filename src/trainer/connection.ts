@@ -4,6 +4,7 @@ import type { Clock } from "../internal/clock.ts";
 import type { Logger } from "../internal/logger.ts";
 import { asError, messageOf } from "../internal/thrown.ts";
 import { writeAll } from "../internal/write_all.ts";
+import { closeQuietly } from "../runtime/close_quietly.ts";
 import { DeviceMaps } from "./device_maps.ts";
 import {
   encodeFree,
@@ -210,9 +211,7 @@ export class TrainerConnection {
     this.#end.abort(error);
     this.#push?.wants.fail(error);
     this.#push = undefined;
-    try {
-      this.#socket.close();
-    } catch { /* It is closed already. */ }
+    closeQuietly(this.#socket);
   }
 
   #where({ offer, wants, progress }: OpenPush): string {

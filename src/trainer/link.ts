@@ -5,6 +5,7 @@ import { orAborted } from "../internal/or_aborted.ts";
 import { asError } from "../internal/thrown.ts";
 import { writeAll } from "../internal/write_all.ts";
 import type { SGLangWeightSender, UpdateWeightsOptions, WeightSyncReport } from "../weights/mod.ts";
+import { closeQuietly } from "../runtime/close_quietly.ts";
 import { type LinkAddress, linkAddressText, parseLinkAddress } from "./address.ts";
 import { Batches } from "./batches.ts";
 import { TrainerConnection } from "./connection.ts";
@@ -362,10 +363,4 @@ export class TrainerLink implements AsyncDisposable {
 async function openImporter({ device, libraries }: TrainerCuda): Promise<MemoryMapper> {
   const { DeviceImporter } = await import("../../ffi/ipc/importer.ts");
   return await DeviceImporter.open({ device, ...(libraries && { libraries }) });
-}
-
-function closeQuietly(socket: Deno.Conn): void {
-  try {
-    socket.close();
-  } catch { /* It is closed already. */ }
 }
