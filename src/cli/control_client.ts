@@ -4,6 +4,8 @@ import { HttpError, PermissionError, TimeoutError, UnreachableError } from "../e
 import { HttpPool, type HttpRequest } from "../http/mod.ts";
 import { systemClock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
+import { type FleetOptions, keysOf } from "./fleet_options.ts";
+import type { CliIo } from "./io.ts";
 
 /** Where `serve` listens for the other commands, unless it is taken. */
 export const defaultControlPort = 30_900;
@@ -18,6 +20,15 @@ export interface ControlCall {
   readonly key: string | undefined;
   readonly signal: AbortSignal;
   readonly timeoutMs?: number;
+}
+
+/** How a command calls the endpoint that its options name. */
+export function callOf(
+  options: Pick<FleetOptions, "apiKeyEnv" | "adminKeyEnv"> & { readonly control: string },
+  io: CliIo,
+): ControlCall {
+  const { apiKey, adminApiKey } = keysOf(options, io);
+  return { url: options.control, key: adminApiKey ?? apiKey, signal: io.signal };
 }
 
 /** The servers of a fleet, its router, and where they stand. */
@@ -47,7 +58,7 @@ export async function fleetIfThere(call: ControlCall): Promise<ControlledFleet |
 }
 
 /** Without the permission Deno would ask in the terminal, for what most do not need. */
-function mayCall(url: string): boolean {
+export function mayCall(url: string): boolean {
   const { host } = new URL(url);
   return Deno.permissions.querySync({ name: "net", host }).state === "granted";
 }

@@ -4,13 +4,13 @@ import type { ControlledServer } from "../../fleet/mod.ts";
 import { sleep } from "../../internal/deadline.ts";
 import { retold } from "../../internal/retold.ts";
 import {
-  type ControlCall,
+  callOf,
   controlledFleet,
   defaultControlPort,
   membersOf,
   order,
 } from "../control_client.ts";
-import { keysOf, wholeNumber } from "../fleet_options.ts";
+import { wholeNumber } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
 import { LogTail } from "../log_tail.ts";
 import { jsonLine } from "../json_lines.ts";
@@ -93,11 +93,6 @@ function addControlOptions(command: Command): Command {
     )
     .option("--api-key-env <name>", "variable that holds the servers' key", "SGLANG_API_KEY")
     .option("--admin-key-env <name>", "variable of their admin key", "SGLANG_ADMIN_API_KEY");
-}
-
-function callOf(options: Options, io: CliIo): ControlCall {
-  const { apiKey, adminApiKey } = keysOf(options, io);
-  return { url: options.control, key: adminApiKey ?? apiKey, signal: io.signal };
 }
 
 async function steer(

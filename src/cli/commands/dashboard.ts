@@ -3,12 +3,17 @@ import { openDashboard } from "../../dashboard/mod.ts";
 import { ValidationError } from "../../errors.ts";
 import { messageOf } from "../../internal/thrown.ts";
 import { Monitor } from "../../telemetry/mod.ts";
-import { type ControlCall, controlledFleet, defaultControlPort } from "../control_client.ts";
+import {
+  callOf,
+  type ControlCall,
+  controlledFleet,
+  defaultControlPort,
+  mayCall,
+} from "../control_client.ts";
 import {
   accessOf,
   addFleetOptions,
   type FleetOptions,
-  keysOf,
   untilSomebodyAnswers,
 } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
@@ -70,14 +75,10 @@ async function dashboard(options: Options, io: CliIo): Promise<void> {
 
 /** The endpoint that was named, which must answer, or the usual one where somebody is there. */
 async function controlOf(options: Options, io: CliIo): Promise<ControlCall | undefined> {
-  const { apiKey, adminApiKey } = keysOf(options, io);
   const { control: given } = options;
-  const url = given ?? `http://127.0.0.1:${defaultControlPort}`;
-  const call = { url, key: adminApiKey ?? apiKey, signal: io.signal };
-  // Without the permission Deno would ask in the terminal, for what most do not need.
-  const { host } = new URL(url);
-  const mayAsk = Deno.permissions.querySync({ name: "net", host }).state === "granted";
-  if (given === undefined && !mayAsk) return undefined;
+  const control = given ?? `http://127.0.0.1:${defaultControlPort}`;
+  const call = callOf({ ...options, control }, io);
+  if (given === undefined && !mayCall(call.url)) return undefined;
   try {
     await controlledFleet({ ...call, timeoutMs: 5000 });
     return call;

@@ -3,12 +3,11 @@ import { SGLangClient } from "../../client/mod.ts";
 import { sleep } from "../../internal/deadline.ts";
 import { type ExitCode, exitCodes } from "../exit_codes.ts";
 import type { ControlledServer } from "../../fleet/mod.ts";
-import { defaultControlPort, fleetIfThere, membersOf } from "../control_client.ts";
+import { callOf, defaultControlPort, fleetIfThere, membersOf } from "../control_client.ts";
 import {
   accessOf,
   addFleetOptions,
   type FleetOptions,
-  keysOf,
   numberFrom,
   serverUrls,
 } from "../fleet_options.ts";
@@ -82,9 +81,7 @@ async function status(options: Options, io: CliIo): Promise<ExitCode> {
 
 /** The servers of the serve that those asked for are of, as it has them; else none. */
 async function supervisedOf(options: Options, io: CliIo): Promise<readonly ControlledServer[]> {
-  const { apiKey, adminApiKey } = keysOf(options, io);
-  const call = { url: options.control, key: adminApiKey ?? apiKey, signal: io.signal };
-  const fleet = await fleetIfThere(call);
+  const fleet = await fleetIfThere(callOf(options, io));
   if (fleet === undefined) return [];
   const { server } = options;
   const router = options.router?.replace(/\/+$/, "");

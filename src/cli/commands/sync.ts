@@ -16,13 +16,12 @@ import {
 import { UnreadableModelError } from "../../weights/sync/names.ts";
 import { TRANSPORT_NAMES, type TransportName } from "../../weights/transport/transport.ts";
 import type { PauseMode } from "../../client/types.ts";
-import { defaultControlPort, tellSynced } from "../control_client.ts";
+import { callOf, defaultControlPort, tellSynced } from "../control_client.ts";
 import { checkpointName, servedStep, watchCheckpoints } from "../checkpoint_watch.ts";
 import {
   accessOf,
   addFleetOptions,
   type FleetOptions,
-  keysOf,
   numberFrom,
   serverUrls,
   wholeNumber,
@@ -266,15 +265,11 @@ async function push(
       signal: io.signal,
     });
   }
-  const { apiKey, adminApiKey } = keysOf(options, io);
-  const leftOut = await tellSynced(
-    { url: options.control, key: adminApiKey ?? apiKey, signal: io.signal },
-    {
-      version: report.version,
-      checkpoint: await Deno.realPath(checkpoint).catch(() => checkpoint),
-      servers: report.servers.map(({ url }) => url),
-    },
-  );
+  const leftOut = await tellSynced(callOf(options, io), {
+    version: report.version,
+    checkpoint: await Deno.realPath(checkpoint).catch(() => checkpoint),
+    servers: report.servers.map(({ url }) => url),
+  });
   for (const { url, state, reason } of leftOut) {
     io.err(
       `warning: ${url} was not synced; it is ${state} (${reason}) and gets no requests until its ` +
