@@ -74,13 +74,14 @@ function readWithin<T>({ within }: Watch, items: AsyncIterable<T>): AsyncIterabl
 }
 
 function factsOf(
-  { request: { rid }, body, ...planned }: PlannedRequest,
+  planned: PlannedRequest,
   model: string | undefined,
   isStream: boolean,
 ): Facts {
   if (!isObserved()) return {};
+  const { request: { rid }, body } = planned;
   const sampling = samplingIn(body);
-  const samples = samplesOf({ request: { rid }, body, ...planned });
+  const samples = samplesOf(planned);
   return {
     model: modelName(model, body.lora_path),
     rid,
