@@ -158,11 +158,10 @@ export class RequestSender {
           await this.#options.rotation.check(worker, signal);
           continue;
         }
-        failed.add(worker);
-        if (error instanceof UnreachableError) report(worker.url, "failed");
-        const isLast = pool.serving.every((one) => failed.has(one));
         if (!(error instanceof UnreachableError)) throw error;
-        if (isLast) throw error;
+        failed.add(worker);
+        report(worker.url, "failed");
+        if (pool.serving.every((one) => failed.has(one))) throw error;
         logger.warn(`${error.message}. The request goes to another server`);
       }
     }
