@@ -67,10 +67,8 @@ export async function lookAtServers(
 /** What the servers of a fleet told last, each asked at its own pace: none waits for another. */
 export class ServerWatch implements Disposable {
   readonly #engine: WatchedEngine | undefined;
-  readonly #loads = new Map<string, Load | null>();
-  readonly #ready = new Map<string, boolean | null>();
-  /** Questions that are open, by what is asked and of whom. */
-  readonly #asked = new Set<string>();
+  readonly #loads = new Answers<Load | null>();
+  readonly #ready = new Answers<boolean | null>();
   readonly #stop = new AbortController();
   #looks = 0;
 
@@ -85,14 +83,13 @@ export class ServerWatch implements Disposable {
       .catch(() => {});
     const servers = serversOf(this.#engine);
     const urls = new Set(servers.map(({ url }) => url));
-    for (const told of [this.#loads, this.#ready]) {
-      for (const url of told.keys()) if (!urls.has(url)) told.delete(url);
-    }
+    this.#loads.keepOnly(urls);
+    this.#ready.keepOnly(urls);
     const mayMakeToken = this.#looks++ % LOOKS_PER_TOKEN === 0;
     const call = { timeoutMs: TIMEOUT_MS, signal: this.#stop.signal };
     await Promise.all(servers.flatMap((server) => [
-      this.#askOnce(server.url, this.#loads, () => loadOf(server, call)),
-      this.#askOnce(server.url, this.#ready, () => readinessOf(server, call, mayMakeToken)),
+      this.#loads.ask(server.url, () => loadOf(server, call)),
+      this.#ready.ask(server.url, () => readinessOf(server, call, mayMakeToken)),
     ]));
   }
 
@@ -100,8 +97,8 @@ export class ServerWatch implements Disposable {
   get looks(): ServerLook[] {
     return serversOf(this.#engine).map((server) =>
       lookOf(server, {
-        load: this.#loads.get(server.url),
-        isReady: this.#ready.get(server.url) ?? null,
+        load: this.#loads.of(server.url),
+        isReady: this.#ready.of(server.url) ?? null,
       })
     );
   }
@@ -110,18 +107,30 @@ export class ServerWatch implements Disposable {
   [Symbol.dispose](): void {
     this.#stop.abort();
   }
+}
 
-  async #askOnce<T>(
-    url: string,
-    told: Map<string, T>,
-    question: () => Promise<T | undefined>,
-  ): Promise<void> {
-    const key = `${told === (this.#loads as unknown) ? "load" : "ready"} ${url}`;
-    if (this.#asked.has(key)) return;
-    this.#asked.add(key);
+/** What servers answered last to one question, by address. */
+class Answers<T> {
+  readonly #told = new Map<string, T>();
+  /** Those that owe an answer. */
+  readonly #asked = new Set<string>();
+
+  of(url: string): T | undefined {
+    return this.#told.get(url);
+  }
+
+  /** Forgets what others told. */
+  keepOnly(urls: ReadonlySet<string>): void {
+    for (const url of this.#told.keys()) if (!urls.has(url)) this.#told.delete(url);
+  }
+
+  /** Asks one that owes no answer; `undefined` leaves what it told before. */
+  async ask(url: string, question: () => Promise<T | undefined>): Promise<void> {
+    if (this.#asked.has(url)) return;
+    this.#asked.add(url);
     const answer = await question();
-    this.#asked.delete(key);
-    if (answer !== undefined) told.set(url, answer);
+    this.#asked.delete(url);
+    if (answer !== undefined) this.#told.set(url, answer);
   }
 }
 
