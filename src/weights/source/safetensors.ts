@@ -1,8 +1,8 @@
 import { READS_AT_ONCE } from "../../checkpoint/file_pool.ts";
 import { type CheckpointLimits, locateFiles } from "../../checkpoint/locate.ts";
 import { openCheckpoint } from "../../checkpoint/reader.ts";
+import { stampOf } from "../../internal/regular_file.ts";
 import type { OpenWeightSource, WeightSource } from "./source.ts";
-import { runtime } from "../../runtime/mod.ts";
 
 /**
  * Weights from a safetensors file, a folder, or the index of a sharded checkpoint. Headers are read
@@ -30,10 +30,8 @@ export function safetensors(path: string, limits: CheckpointLimits = {}): Weight
     async fingerprint({ signal } = {}): Promise<string> {
       const { files } = await locateFiles(path, { ...limits, signal });
       signal?.throwIfAborted();
-      const stats = await Promise.all(files.map((file) => runtime().stat(file)));
-      return JSON.stringify(
-        stats.map(({ size, mtime, ino, dev }, i) => [files[i], size, mtime, ino, dev]),
-      );
+      const stamps = await Promise.all(files.map(stampOf));
+      return JSON.stringify(files.map((file, i) => [file, stamps[i]]));
     },
     async open({ signal } = {}): Promise<OpenWeightSource> {
       const checkpoint = await openCheckpoint(path, { ...limits, signal });
