@@ -1,5 +1,6 @@
 /** The table of characters that sentencepiece compiles into its models. */
 import { ValidationError } from "../../errors.ts";
+import { fromBase64 } from "../text_of_bytes.ts";
 
 const utf8 = new TextEncoder();
 const graphemes = new Intl.Segmenter("en", { granularity: "grapheme" });
@@ -42,7 +43,7 @@ function bytesOf(charsmap: unknown): Uint8Array<ArrayBuffer> | null {
   if (charsmap === null || charsmap === undefined || charsmap === "") return null;
   if (typeof charsmap !== "string") throw broken();
   try {
-    return Uint8Array.fromBase64(charsmap);
+    return fromBase64(charsmap);
   } catch (cause) {
     throw broken(cause);
   }

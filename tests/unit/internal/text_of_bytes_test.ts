@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { escapeRegExp, fromBase64, toBase64, toHex } from "../../../src/internal/text_of_bytes.ts";
+import { precompiled } from "../../../src/internal/token_encoder/precompiled.ts";
 
 /** Runs `work` as where JavaScript has none of these calls. */
 function without<T>(work: () => T): T {
@@ -35,6 +36,14 @@ Deno.test("a text that is no base64 is a SyntaxError with and without JavaScript
     assert.throws(() => fromBase64(text), SyntaxError);
     assert.throws(() => without(() => fromBase64(text)), SyntaxError);
   }
+});
+
+Deno.test("a tokenizer's table of characters is read without JavaScript's own call", () => {
+  // The length of its units in front, as a u32; units of 0 have no entries.
+  const table = new Uint8Array(4 + 4 * 256);
+  new DataView(table.buffer).setUint32(0, 4 * 256, true);
+  const text = toBase64(table);
+  assert.equal(without(() => precompiled(text))("abc"), "abc");
 });
 
 Deno.test("any text is a pattern of itself alone", () => {
