@@ -3,7 +3,7 @@ import { ValidationError } from "../../errors.ts";
 import { fromBase64 } from "../text_of_bytes.ts";
 
 const utf8 = new TextEncoder();
-const graphemes = new Intl.Segmenter("en", { granularity: "grapheme" });
+const decoder = new TextDecoder();
 
 /**
  * Replaces what the table has: a double array of bytes (Darts), and behind it the texts, each up to a
@@ -20,19 +20,25 @@ export function precompiled(charsmap: unknown): (text: string) => string {
   const texts = bytes.subarray(4 + size);
   const read = (at: number) => {
     const end = texts.indexOf(0, at);
-    return new TextDecoder().decode(texts.subarray(at, end < 0 ? texts.length : end));
+    return decoder.decode(texts.subarray(at, end < 0 ? texts.length : end));
   };
-  const replacementOf = (piece: string): string | null => {
-    const at = shortestEntry(units, utf8.encode(piece));
+  const replacementOf = (key: Uint8Array): string | null => {
+    const at = shortestEntry(units, key);
     return at === null ? null : read(at);
   };
+  // Some milliseconds of work, which only models with a table need.
+  const graphemes = new Intl.Segmenter("en", { granularity: "grapheme" });
   return (text) => {
     let result = "";
     for (const { segment } of graphemes.segment(text)) {
-      const isShort = segment.length < 6 && utf8.encode(segment).length < 6;
-      const whole = isShort ? replacementOf(segment) : null;
+      const key = utf8.encode(segment);
+      const whole = key.length < 6 ? replacementOf(key) : null;
       if (whole !== null) result += whole;
-      else for (const character of segment) result += replacementOf(character) ?? character;
+      else {
+        for (const character of segment) {
+          result += replacementOf(utf8.encode(character)) ?? character;
+        }
+      }
     }
     return result;
   };
