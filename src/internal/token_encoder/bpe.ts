@@ -2,7 +2,7 @@
 import { RecentMap } from "../recent_map.ts";
 import { asByteCharacters } from "./characters.ts";
 import { Merges } from "./merges.ts";
-import { vocabularyIn, type WordModel } from "./model.ts";
+import { type ByteIds, byteIdsIn, idsOfBytes, vocabularyIn, type WordModel } from "./model.ts";
 import { listOf } from "./normalizers.ts";
 import { NotKnown } from "./not_known.ts";
 
@@ -10,8 +10,6 @@ import { NotKnown } from "./not_known.ts";
 const KEPT_BYTES = 8 * 2 ** 20;
 /** Longer words are hardly met again. */
 const LONGEST_KEPT = 256;
-
-const utf8 = new TextEncoder();
 
 /** The model of a `tokenizer.json` whose type is `BPE`. */
 export class BytePairEncoding implements WordModel {
@@ -24,7 +22,7 @@ export class BytePairEncoding implements WordModel {
   readonly #fusesUnknown: boolean;
   readonly #ignoresMerges: boolean;
   /** Ids of the tokens of bytes, `<0x00>` and so on, where a character may be written so. */
-  readonly #bytes: readonly (number | undefined)[] | null;
+  readonly #bytes: ByteIds | null;
   readonly #isBytes: boolean;
   /** Ids of the tokens that are one unit of UTF-16, plus one; 0 where there is none. */
   readonly #units = new Int32Array(0x10000);
@@ -47,8 +45,7 @@ export class BytePairEncoding implements WordModel {
     this.#fusesUnknown = model.fuse_unk === true;
     this.#ignoresMerges = model.ignore_merges === true;
     this.#isBytes = isBytes;
-    const bytes = Array.from({ length: 256 }, (_, byte) => vocabulary.get(byteToken(byte)));
-    this.#bytes = model.byte_fallback === true ? bytes : null;
+    this.#bytes = byteIdsIn(model, vocabulary);
     if (this.#prefix === "" && this.#suffix === "") {
       for (const [token, id] of vocabulary) {
         if (token.length === 1) this.#units[token.charCodeAt(0)] = id + 1;
@@ -89,10 +86,9 @@ export class BytePairEncoding implements WordModel {
         isUnknown = false;
         continue;
       }
-      const bytes = this.#bytes && [...utf8.encode(this.#written(word, start, width))]
-        .map((byte) => this.#bytes![byte]);
-      if (bytes !== null && !bytes.includes(undefined)) {
-        for (const byte of bytes) symbols[count++] = byte!;
+      const bytes = idsOfBytes(this.#written(word, start, width), this.#bytes);
+      if (bytes !== null) {
+        for (const byte of bytes) symbols[count++] = byte;
         continue;
       }
       if (this.#unknown === null) continue;
@@ -114,8 +110,4 @@ export class BytePairEncoding implements WordModel {
     return (at > 0 ? this.#prefix : "") + character +
       (at + width === word.length ? this.#suffix : "");
   }
-}
-
-function byteToken(byte: number): string {
-  return `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`;
 }

@@ -28,3 +28,27 @@ export function vocabularyIn(vocab: unknown): ReadonlyMap<string, number> {
   }
   return vocabulary;
 }
+
+/** For each byte the id of its token, `<0x00>` and so on. */
+export type ByteIds = readonly (number | undefined)[];
+
+/** The ids of the tokens of bytes, where a model may write a character so; else `null`. */
+export function byteIdsIn(
+  model: Readonly<Record<string, unknown>>,
+  vocabulary: ReadonlyMap<string, number>,
+): ByteIds | null {
+  if (model.byte_fallback !== true) return null;
+  return Array.from({ length: 256 }, (_, byte) => {
+    const digits = byte.toString(16).toUpperCase().padStart(2, "0");
+    return vocabulary.get(`<0x${digits}>`);
+  });
+}
+
+const utf8 = new TextEncoder();
+
+/** The ids of the bytes of a text; `null` where one has none. */
+export function idsOfBytes(text: string, byteIds: ByteIds | null): readonly number[] | null {
+  if (byteIds === null) return null;
+  const ids = Array.from(utf8.encode(text), (byte) => byteIds[byte]);
+  return ids.includes(undefined) ? null : ids as number[];
+}

@@ -1,12 +1,10 @@
 /** Unigram, as sentencepiece has it: of all ways to cut a word the likeliest. */
 import { ValidationError } from "../../errors.ts";
 import { asByteCharacters } from "./characters.ts";
-import type { WordModel } from "./model.ts";
+import { type ByteIds, byteIdsIn, idsOfBytes, type WordModel } from "./model.ts";
 
 /** How much less likely an unknown character is than the least likely token. */
 const UNKNOWN_PENALTY = 10;
-
-const utf8 = new TextEncoder();
 
 /** The model of a `tokenizer.json` whose type is `Unigram`. */
 export class Unigram implements WordModel {
@@ -17,7 +15,7 @@ export class Unigram implements WordModel {
   /** Lengths of the tokens that begin with a unit of UTF-16, the shortest first. */
   readonly #lengths = new Map<string, readonly number[]>();
   /** Ids of the tokens of bytes, where a character may be written so. */
-  readonly #bytes: readonly (number | undefined)[] | null;
+  readonly #bytes: ByteIds | null;
   readonly #isBytes: boolean;
 
   /** Reads the model; `isBytes` where words are to be written as bytes in GPT-2's characters first. */
@@ -51,11 +49,7 @@ export class Unigram implements WordModel {
     }
     this.#unknown = typeof unknown === "number" ? unknown : null;
     this.#unknownScore = least - UNKNOWN_PENALTY;
-    const bytes = Array.from(
-      { length: 256 },
-      (_, byte) => vocabulary.get(`<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`),
-    );
-    this.#bytes = model.byte_fallback === true ? bytes : null;
+    this.#bytes = byteIdsIn(model, vocabulary);
     this.#isBytes = isBytes;
   }
 
@@ -107,8 +101,8 @@ export class Unigram implements WordModel {
   #idsOf(piece: string): readonly number[] {
     const id = this.vocabulary.get(piece);
     if (id !== undefined) return [id];
-    const bytes = this.#bytes && [...utf8.encode(piece)].map((byte) => this.#bytes![byte]);
-    if (bytes !== null && !bytes.includes(undefined)) return bytes as number[];
+    const bytes = idsOfBytes(piece, this.#bytes);
+    if (bytes !== null) return bytes;
     if (this.#unknown === null) throw withoutUnknown(piece);
     return [this.#unknown];
   }
