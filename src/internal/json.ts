@@ -23,20 +23,29 @@ export function isCount(value: unknown): value is number {
 }
 
 /**
+ * Parses JSON of a file.
+ *
+ * @param where Where it stands, for the error: `rows.jsonl, line 3`.
+ * @throws {ValidationError} When it is none, nested deeper than 256, or of too many values.
+ */
+export function parseJsonOfFile(text: string, where: string): unknown {
+  const excess = jsonExcess(text);
+  if (excess !== null) throw new ValidationError(`${where} ${excess}`);
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new ValidationError(`${where} is not JSON`, { cause });
+  }
+}
+
+/**
  * Parses a JSON object of a file.
  *
  * @param where Where it stands, for the error: `rows.jsonl, line 3`.
  * @throws {ValidationError} When it is none, nested deeper than 256, or of too many values.
  */
 export function parseRecord(text: string, where: string): Record<string, unknown> {
-  const excess = jsonExcess(text);
-  if (excess !== null) throw new ValidationError(`${where} ${excess}`);
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (cause) {
-    throw new ValidationError(`${where} is not JSON`, { cause });
-  }
+  const value = parseJsonOfFile(text, where);
   if (isRecord(value)) return value;
   throw new ValidationError(`${where} is no JSON object`);
 }

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { LimitError, PermissionError, SGLangError, ValidationError } from "../errors.ts";
 import { throwIfAborted } from "../internal/deadline.ts";
-import { jsonExcess } from "../internal/json.ts";
+import { parseJsonOfFile } from "../internal/json.ts";
 import { asPermissionError } from "../internal/permission.ts";
 import { isMissingFile, readRegularFile } from "../internal/regular_file.ts";
 import { messageOf } from "../internal/thrown.ts";
@@ -97,7 +97,8 @@ export class LocalTokenizer implements Tokenizer {
   ): Promise<LocalTokenizer> {
     const json = async (name: string) => {
       const text = await readOptional(folder, name, signal);
-      return text === undefined ? undefined : parsed(text, join(folder, name));
+      if (text === undefined) return undefined;
+      return parseJsonOfFile(text, join(folder, name)) as Record<string, unknown>;
     };
     const [tokenizer, config, generation, template, templateJson, chatTemplates] = await Promise
       .all([
@@ -268,16 +269,6 @@ async function readOptional(
     }
     if (isMissingFile(error)) return undefined;
     throw error;
-  }
-}
-
-function parsed(json: string, path: string): Record<string, unknown> {
-  const excess = jsonExcess(json);
-  if (excess !== null) throw new ValidationError(`${path} ${excess}`);
-  try {
-    return JSON.parse(json);
-  } catch (error) {
-    throw new ValidationError(`${path} is not JSON`, { cause: error });
   }
 }
 

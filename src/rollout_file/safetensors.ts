@@ -8,8 +8,8 @@ import {
 import { type DType, itemSizeBytes } from "../checkpoint/dtype.ts";
 import { CheckpointError, LimitError, ValidationError } from "../errors.ts";
 import type { ByteSource } from "../internal/byte_source.ts";
-import { isRecord } from "../internal/json.ts";
-import { decode, nameList, parse } from "./column_texts.ts";
+import { isRecord, parseJsonOfFile } from "../internal/json.ts";
+import { decode, nameList } from "./column_texts.ts";
 import { Fields, isSpans } from "./fields.ts";
 import { columnText, type FurtherColumn, furtherColumns } from "./further_columns.ts";
 import { finishNames, type RolloutRecord, rolloutSchemas, versionOf } from "./record.ts";
@@ -364,14 +364,14 @@ function routedOf(
 
 function spansOf(text: string | null, where: string): RolloutRecord["weightVersions"] {
   if (text === null) return null;
-  const value = parse(text, `${where}: weight_versions`);
+  const value = parseJsonOfFile(text, `${where}: weight_versions`);
   if (value === null || isSpans(value)) return value;
   throw new ValidationError(`${where}: weight_versions should be a list of {version, start, end}`);
 }
 
 function infoOf(text: string | null, where: string): Record<string, unknown> {
   if (text === null) return {};
-  const value = parse(text, `${where}: info`);
+  const value = parseJsonOfFile(text, `${where}: info`);
   if (isRecord(value)) return value;
   throw new ValidationError(`${where}: info should be an object`);
 }
