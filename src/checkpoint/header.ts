@@ -6,7 +6,7 @@ import {
   toSafetensorsName,
 } from "./dtype.ts";
 import { inBrief } from "../internal/brief.ts";
-import { isRecord } from "../internal/json.ts";
+import { isCount, isRecord } from "../internal/json.ts";
 import { decodeJson, entriesOf, namedTwice, parseValue } from "./json.ts";
 
 /**
@@ -183,7 +183,7 @@ function parseMetadata(json: string): Record<string, string> {
 
 function isSizeList(value: unknown): value is number[] {
   return Array.isArray(value) && value.length <= MAX_DIMENSIONS &&
-    value.every((size) => Number.isSafeInteger(size) && size >= 0);
+    value.every(isCount);
 }
 
 /**

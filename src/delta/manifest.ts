@@ -1,6 +1,6 @@
 import { parseStrictJson } from "../checkpoint/json.ts";
 import { CheckpointError } from "../errors.ts";
-import { isRecord } from "../internal/json.ts";
+import { isCount, isRecord } from "../internal/json.ts";
 
 /** Name and version of the form of a delta store. */
 export const DELTA_SCHEMA = "sglang-rl.delta/1";
@@ -64,10 +64,10 @@ export function parseManifest(bytes: Uint8Array, what: string): DeltaManifest {
       const at = `files[${i}]`;
       if (!isRecord(file)) throw wrong(at);
       const { name, size, sha256, delta } = file;
-      if (!isName(name) || !isSize(size) || !isSha(sha256)) throw wrong(at);
+      if (!isName(name) || !isCount(size) || !isSha(sha256)) throw wrong(at);
       if (delta === null) return { name, size, sha256, delta };
       if (
-        !isRecord(delta) || !isName(delta.path) || !isSize(delta.size) || !isSha(delta.baseSha256)
+        !isRecord(delta) || !isName(delta.path) || !isCount(delta.size) || !isSha(delta.baseSha256)
       ) throw wrong(`${at}.delta`);
       const { path, size: deltaSize, baseSha256 } = delta;
       return { name, size, sha256, delta: { path, size: deltaSize, baseSha256 } };
@@ -77,10 +77,6 @@ export function parseManifest(bytes: Uint8Array, what: string): DeltaManifest {
 
 function isName(value: unknown): value is string {
   return typeof value === "string" && NAME.test(value);
-}
-
-function isSize(value: unknown): value is number {
-  return Number.isSafeInteger(value) && Number(value) >= 0;
 }
 
 function isSha(value: unknown): value is string {

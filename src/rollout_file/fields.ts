@@ -1,4 +1,4 @@
-import { isRecord } from "../internal/json.ts";
+import { isCount, isRecord } from "../internal/json.ts";
 import { ValidationError } from "../errors.ts";
 import type { RoutedExperts } from "../client/routed_experts.ts";
 import type { VersionSpan } from "../client/types.ts";
@@ -25,7 +25,7 @@ export class Fields {
   /** A whole number from 0. */
   count(name: string, otherwise?: number): number {
     const value = this.#value(name, otherwise);
-    if (Number.isSafeInteger(value) && (value as number) >= 0) return value as number;
+    if (isCount(value)) return value;
     throw this.wrong(name, "a whole number of at least 0");
   }
 
@@ -123,16 +123,9 @@ export class Fields {
     if (isRecord(value) && typeof value.data === "string") {
       const { start, tokens, per_token: perToken, data: text } = value;
       const data = int32Of(text as string);
-      const isWell = [start, tokens, perToken].every((n) =>
-        Number.isSafeInteger(n) && Number(n) >= 0
-      );
-      if (isWell && data?.length === Number(tokens) * Number(perToken)) {
-        const numbers = {
-          start: Number(start),
-          tokens: Number(tokens),
-          perToken: Number(perToken),
-        };
-        return { routedExperts: { ...numbers, data: data! } };
+      const isWell = isCount(start) && isCount(tokens) && isCount(perToken);
+      if (isWell && data?.length === tokens * perToken) {
+        return { routedExperts: { start, tokens, perToken, data } };
       }
     }
     throw this.wrong(name, "{start, tokens, per_token, data}, data base64 of int32");

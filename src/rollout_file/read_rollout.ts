@@ -1,5 +1,6 @@
 import { LimitError, StateError, ValidationError } from "../errors.ts";
 import { type ByteOrigin, type ByteSource, openSource } from "../internal/byte_source.ts";
+import { isCount } from "../internal/json.ts";
 import { openJsonLines } from "./json_lines.ts";
 import type { RolloutRecord, RolloutSchema } from "./record.ts";
 import type { DamagedRow, ReadRolloutOptions, RolloutForm, RowReader } from "./row_reader.ts";
@@ -108,7 +109,7 @@ export class RolloutFile implements AsyncDisposable {
    */
   async rows(start: number, end: number): Promise<RolloutRecord[]> {
     if (this.#isClosed) throw new StateError(`${this.#source.name} is closed: open it again`);
-    if (!isPlace(start) || !isPlace(end) || start > end) {
+    if (!isCount(start) || !isCount(end) || start > end) {
       throw new ValidationError(`Cannot read rows ${start} to ${end} of ${this.#source.name}`);
     }
     const last = Math.min(end, this.length);
@@ -126,7 +127,7 @@ export class RolloutFile implements AsyncDisposable {
    * it is damaged; only some are in memory.
    */
   async *entries(start = 0, end = this.length): AsyncGenerator<RolloutEntry, void, void> {
-    if (!isPlace(start) || !isPlace(end)) {
+    if (!isCount(start) || !isCount(end)) {
       throw new ValidationError(`Cannot read rows ${start} to ${end} of ${this.#source.name}`);
     }
     const last = Math.min(end, this.length);
@@ -157,7 +158,7 @@ export class RolloutFile implements AsyncDisposable {
    * @throws {LimitError} For one of more than `maxWindowBytes`.
    */
   async *jsonLines(start = 0, end = this.length): AsyncGenerator<string, void, void> {
-    if (!isPlace(start) || !isPlace(end)) {
+    if (!isCount(start) || !isCount(end)) {
       throw new ValidationError(`Cannot read rows ${start} to ${end} of ${this.#source.name}`);
     }
     const last = Math.min(end, this.length);
@@ -217,8 +218,4 @@ export class RolloutFile implements AsyncDisposable {
     this.#source.close();
     await Promise.resolve();
   }
-}
-
-function isPlace(value: number): boolean {
-  return Number.isSafeInteger(value) && value >= 0;
 }
