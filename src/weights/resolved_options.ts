@@ -4,7 +4,7 @@ import { ValidationError } from "../errors.ts";
 import { type Clock, systemClock } from "../internal/clock.ts";
 import { grantedEnv } from "../internal/granted_env.ts";
 import { type Logger, silentLogger } from "../internal/logger.ts";
-import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
+import { checkOneOf, checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import { resolveDeadlines, type WeightDeadlines } from "./deadlines.ts";
 import type {
   DiskOptions,
@@ -285,9 +285,7 @@ function parseFlag(name: string, value: string | undefined): boolean | undefined
 }
 
 function requireOneOf(name: string, value: string | undefined, allowed: readonly string[]): void {
-  if (value === undefined || allowed.includes(value)) return;
-  const list = allowed.map((one) => `"${one}"`).join(", ");
-  throw new ValidationError(`${name} must be one of ${list}, got ${JSON.stringify(value)}`);
+  if (value !== undefined) checkOneOf(name, value, allowed);
 }
 
 function requireWhole(

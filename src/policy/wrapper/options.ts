@@ -4,7 +4,7 @@ import type { GenerateOptions } from "../../engine/engine.ts";
 import { ValidationError } from "../../errors.ts";
 import type { Clock } from "../../internal/clock.ts";
 import { type Logger, silentLogger } from "../../internal/logger.ts";
-import { checkOptionNames, type OptionNames } from "../../internal/option_names.ts";
+import { checkOneOf, checkOptionNames, type OptionNames } from "../../internal/option_names.ts";
 import { type ToolCallFormat, toolCallFormats } from "../answers/formats.ts";
 import type { AnswerReader } from "../answers/read_answer.ts";
 import type { PadLayout } from "../padding.ts";
@@ -247,11 +247,11 @@ export interface WrapperSettings extends LLMWrapperOptions {
 export function checkOptions(options: LLMWrapperOptions): WrapperSettings {
   checkOptionNames(options, OPTION_NAMES, "an SGLangWrapper");
   const given = withDefaults(options);
-  checkChoice("inputMode", given.inputMode, ["history", "text", "tokens"]);
-  checkChoice("padLayout", given.padLayout, ["left", "upstream"]);
-  checkChoice("onTokenDrift", given.onTokenDrift, ["refuse", "repair", "report"]);
+  checkOneOf("inputMode", given.inputMode, ["history", "text", "tokens"]);
+  checkOneOf("padLayout", given.padLayout, ["left", "upstream"]);
+  checkOneOf("onTokenDrift", given.onTokenDrift, ["refuse", "repair", "report"]);
   for (const format of given.toolCallFormats ?? []) {
-    checkChoice("toolCallFormats", format, toolCallFormats);
+    checkOneOf("toolCallFormats", format, toolCallFormats);
   }
   checkTemplateLimits(options.templateLimits);
   if (!given.generate && !given.returnLogProbs) {
@@ -282,12 +282,6 @@ function withDefaults(options: LLMWrapperOptions): typeof DEFAULTS & LLMWrapperO
 } {
   const set = Object.entries(options).filter(([, value]) => value !== undefined && value !== null);
   return { ...DEFAULTS, ...Object.fromEntries(set) };
-}
-
-function checkChoice(name: string, value: string, choices: readonly string[]): void {
-  if (choices.includes(value)) return;
-  const list = choices.map((choice) => `"${choice}"`).join(", ");
-  throw new ValidationError(`${name} must be one of ${list}, got ${JSON.stringify(value)}`);
 }
 
 function samplingOf(
