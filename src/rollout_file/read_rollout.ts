@@ -108,7 +108,7 @@ export class RolloutFile implements AsyncDisposable {
    * @throws {ValidationError} For a damaged row.
    */
   async rows(start: number, end: number): Promise<RolloutRecord[]> {
-    if (this.#isClosed) throw new StateError(`${this.#source.name} is closed: open it again`);
+    this.#needOpen();
     if (!isCount(start) || !isCount(end) || start > end) {
       throw new ValidationError(`Cannot read rows ${start} to ${end} of ${this.#source.name}`);
     }
@@ -127,17 +127,11 @@ export class RolloutFile implements AsyncDisposable {
    * it is damaged; only some are in memory.
    */
   async *entries(start = 0, end = this.length): AsyncGenerator<RolloutEntry, void, void> {
-    if (!isCount(start) || !isCount(end)) {
-      throw new ValidationError(`Cannot read rows ${start} to ${end} of ${this.#source.name}`);
-    }
-    const last = Math.min(end, this.length);
-    for (let at = start; at < last;) {
-      const next = await this.#windowEnd(at, last);
+    for await (const [at, next] of this.#windows(start, end)) {
       const rows = await this.#readable(at, next);
       for (const [i, row] of rows.entries()) {
         yield row instanceof Error ? { row: at + i, damage: row } : { row: at + i, record: row };
       }
-      at = next;
     }
   }
 
@@ -158,17 +152,10 @@ export class RolloutFile implements AsyncDisposable {
    * @throws {LimitError} For one of more than `maxWindowBytes`.
    */
   async *jsonLines(start = 0, end = this.length): AsyncGenerator<string, void, void> {
-    if (!isCount(start) || !isCount(end)) {
-      throw new ValidationError(`Cannot read rows ${start} to ${end} of ${this.#source.name}`);
-    }
-    const last = Math.min(end, this.length);
-    for (let at = start; at < last;) {
-      if (this.#isClosed) throw new StateError(`${this.#source.name} is closed: open it again`);
-      const next = await this.#windowEnd(at, last);
+    for await (const [at, next] of this.#windows(start, end)) {
       const tooLarge = await this.#tooLarge(at, next);
       if (tooLarge !== undefined) throw tooLarge;
       yield await this.#reader.lines(at, next);
-      at = next;
     }
   }
 
@@ -182,6 +169,24 @@ export class RolloutFile implements AsyncDisposable {
     }
   }
 
+  /** Where the windows begin and end in which rows are read one after the other. */
+  async *#windows(start: number, end: number): AsyncGenerator<readonly [at: number, next: number]> {
+    if (!isCount(start) || !isCount(end)) {
+      throw new ValidationError(`Cannot read rows ${start} to ${end} of ${this.#source.name}`);
+    }
+    const last = Math.min(end, this.length);
+    for (let at = start; at < last;) {
+      this.#needOpen();
+      const next = await this.#windowEnd(at, last);
+      yield [at, next];
+      at = next;
+    }
+  }
+
+  #needOpen(): void {
+    if (this.#isClosed) throw new StateError(`${this.#source.name} is closed: open it again`);
+  }
+
   async #windowEnd(start: number, last: number): Promise<number> {
     const most = Math.min(BYTES_AT_ONCE, this.#maxWindowBytes);
     let end = Math.min(start + ROWS_AT_ONCE, last);
@@ -192,7 +197,7 @@ export class RolloutFile implements AsyncDisposable {
   }
 
   async #readable(start: number, end: number): Promise<readonly (RolloutRecord | DamagedRow)[]> {
-    if (this.#isClosed) throw new StateError(`${this.#source.name} is closed: open it again`);
+    this.#needOpen();
     const tooLarge = await this.#tooLarge(start, end);
     // A window of several rows fits: it was made so.
     return tooLarge === undefined ? await this.#reader.rows(start, end) : [tooLarge];

@@ -258,6 +258,19 @@ Deno.test("limits of rows, lines and windows are kept, and a closed file says so
   );
 });
 
+Deno.test("a safetensors file that is closed says so to whoever reads it row by row", async () => {
+  await using folder = await temporaryFolder();
+  const path = join(folder.path, "rows.safetensors");
+  await writeRollout(
+    path,
+    new RolloutBatch({ rows: [rowOf(0), rowOf(1)], shape: [2], versionNames: [] }),
+  );
+  const file = await readRollout(path);
+  await file[Symbol.asyncDispose]();
+  await assert.rejects(Array.fromAsync(file.entries()), StateError);
+  await assert.rejects(Array.fromAsync(file.jsonLines()), StateError);
+});
+
 Deno.test("a safetensors file with a byte changed, or cut, is read or refused, never worse", async () => {
   await using folder = await temporaryFolder();
   const path = join(folder.path, "rows.safetensors");
