@@ -104,24 +104,24 @@ export function tooManyTensors(max: number): LimitError {
   return new LimitError(`more tensors than maxTensors, ${max}`, { limit: "maxTensors", max });
 }
 
-function parseEntry(fullName: string, text: string, dataOffset: number): TensorPlace {
-  const name = inBrief(fullName, 300).slice(1, -1);
+function parseEntry(name: string, text: string, dataOffset: number): TensorPlace {
+  const what = `tensor ${inBrief(name, 300)}`;
   if (text.length > MAX_ENTRY_CHARACTERS) {
     throw new CheckpointError(
-      `tensor "${name}" is described by ${text.length} characters, limit ${MAX_ENTRY_CHARACTERS}`,
+      `${what} is described by ${text.length} characters, limit ${MAX_ENTRY_CHARACTERS}`,
     );
   }
-  const entry = parseValue(text, `tensor "${name}"`);
-  if (!isRecord(entry)) throw new CheckpointError(`tensor "${name}" is described by no object`);
+  const entry = parseValue(text, what);
+  if (!isRecord(entry)) throw new CheckpointError(`${what} is described by no object`);
   const { dtype, shape, data_offsets: offsets } = entry;
-  if (typeof dtype !== "string") throw new CheckpointError(`tensor "${name}" has no dtype`);
-  if (!isSizeList(shape)) throw new CheckpointError(`tensor "${name}" has a malformed shape`);
+  if (typeof dtype !== "string") throw new CheckpointError(`${what} has no dtype`);
+  if (!isSizeList(shape)) throw new CheckpointError(`${what} has a malformed shape`);
   if (!isSizeList(offsets) || offsets.length !== 2) {
-    throw new CheckpointError(`tensor "${name}" has malformed data_offsets`);
+    throw new CheckpointError(`${what} has malformed data_offsets`);
   }
   const [start, end] = offsets as [number, number];
   try {
-    const info: TensorInfo = { name: fullName, dtype: fromSafetensorsName(dtype), shape };
+    const info: TensorInfo = { name, dtype: fromSafetensorsName(dtype), shape };
     const expected = tensorSizeBytes(info);
     if (end - start === expected) {
       return { ...info, byteOffset: dataOffset + start, byteLength: expected };
@@ -132,7 +132,7 @@ function parseEntry(fullName: string, text: string, dataOffset: number): TensorP
     );
   } catch (error) {
     if (!(error instanceof SGLangError)) throw error;
-    throw new CheckpointError(`tensor "${name}": ${error.message}`, { cause: error });
+    throw new CheckpointError(`${what}: ${error.message}`, { cause: error });
   }
 }
 
