@@ -66,7 +66,7 @@ function sumOf(top: string): Lines {
 async function runTests(): Promise<string> {
   const into = await Deno.makeTempDir({ prefix: "coverage-" });
   const { success } = await new Deno.Command(Deno.execPath(), {
-    args: ["test", "-P=unit", "--parallel", "--quiet", `--coverage=${into}`, "tests/unit"],
+    args: ["task", "test", "--quiet", `--coverage=${into}`],
     cwd: root,
   }).spawn().status;
   if (!success) Deno.exit(1);

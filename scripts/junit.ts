@@ -36,6 +36,15 @@ export function failedTests(xml: string, lines = 12): TestFailure[] {
   });
 }
 
+/** The test files of a report that took longer than `seconds`, the slowest first. */
+export function slowFiles(xml: string, seconds: number): string[] {
+  return [...xml.matchAll(/<testsuite name="([^"]*)"[^>]*?\stime="([\d.]+)"/g)]
+    .map(([, name, time]) => ({ name: plain(name!), time: Number(time) }))
+    .filter(({ time }) => time > seconds)
+    .sort((a, b) => b.time - a.time)
+    .map(({ name }) => name);
+}
+
 /** The test cases of a report. Names and messages are escaped, so a tag in the text is a tag. */
 function testCases(xml: string): string[] {
   return xml.split("<testcase ").slice(1);

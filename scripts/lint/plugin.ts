@@ -8,6 +8,12 @@ const realTime = [
   'CallExpression[callee.object.name="AbortSignal"][callee.property.name="timeout"]',
 ];
 
+/** What changes the process for all tests that run in it. */
+const processState = [
+  'CallExpression[callee.object.object.name="Deno"][callee.object.property.name="env"][callee.property.name=/^(set|delete)$/]',
+  'CallExpression[callee.object.name="Deno"][callee.property.name=/^(chdir|umask)$/]',
+];
+
 const plugin: Deno.lint.Plugin = {
   name: "sglang-rl",
   rules: {
@@ -58,6 +64,17 @@ const plugin: Deno.lint.Plugin = {
             context.report({ node, message });
           },
         };
+      },
+    },
+    /** Unit tests run beside each other in one process, which has one environment and one folder. */
+    "no-process-state-in-unit-tests": {
+      create(context) {
+        if (!/\/tests\/unit\/.*_test\.ts$/.test(context.filename)) return {};
+        return everyOne(processState, (node) =>
+          context.report({
+            node,
+            message: "Other tests of this process would see it: hand it in as an argument",
+          }));
       },
     },
     /** A unit test that waits for the real time fails on a busy machine. */

@@ -8,12 +8,13 @@ import { grantedEnv } from "../internal/granted_env.ts";
 export function findPython(
   given: string | undefined,
   variables: readonly string[],
+  env: (name: string) => string | undefined = grantedEnv,
 ): string {
   if (given !== undefined) return given;
   for (const variable of variables) {
-    const python = grantedEnv(variable);
+    const python = env(variable);
     if (python) return python;
   }
-  const environment = grantedEnv("VIRTUAL_ENV");
+  const environment = env("VIRTUAL_ENV");
   return environment ? `${environment}/bin/python` : "python3";
 }

@@ -89,11 +89,14 @@ export function launchArgs(
 }
 
 /** Variables to set for the server. What the user sets wins. */
-export function launchEnv(options: SGLangServerOptions): Record<string, string | null> {
+export function launchEnv(
+  options: SGLangServerOptions,
+  env?: (name: string) => string | undefined,
+): Record<string, string | null> {
   const { gpus, device } = options;
   return {
     PYTHONUNBUFFERED: "1",
-    ...pastProxy(options.host === undefined ? [] : [options.host]),
+    ...pastProxy(options.host === undefined ? [] : [options.host], env),
     ...healthEnv,
     ...exitEnv,
     ...(device === "cpu" ? cpuEnv : surviveEnv),

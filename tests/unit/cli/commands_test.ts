@@ -3,7 +3,7 @@ import { basename, join } from "node:path";
 import { makeTinyCheckpoint } from "../../../src/embedded/mod.ts";
 import { get, post, startTiny, tinyCheckpoint } from "../embedded/_support.ts";
 import { commandNames, jsonLines, run } from "./_support.ts";
-import { until } from "../../_support/clock.ts";
+import { FakeClock, until } from "../../_support/clock.ts";
 
 Deno.test("help: every command shows examples and ends with 0", async () => {
   for (const command of commandNames()) {
@@ -137,7 +137,8 @@ Deno.test("sync --watch pushes what is there and every newer checkpoint, until C
 });
 
 Deno.test("status: one row for each server; 3 when one does not generate", async () => {
-  await using server = await startTiny({ healthTimeoutMs: 10 });
+  using _clock = FakeClock.install({ skipUpToMs: 10 });
+  await using server = await startTiny({ healthTimeoutMs: 1000 });
   const good = await run(["status", "-s", server.url]);
   assert.equal(good.code, 0);
   assert.match(good.out, /^server +health .*\n.* ready /);

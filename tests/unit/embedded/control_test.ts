@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import type { EmbeddedServer } from "../../../src/embedded/mod.ts";
 import { type Answer, get, greedy, post, type Sample, startTiny } from "./_support.ts";
-import { turns, until } from "../../_support/clock.ts";
+import { FakeClock, turns, until } from "../../_support/clock.ts";
 
 /** A request that runs until it is aborted or 1500 tokens are made. */
 function long(server: EmbeddedServer, rid = "long"): Promise<Answer<Sample>> {
@@ -109,10 +109,12 @@ Deno.test("flush_cache succeeds when idle, fails when busy, and waits when told"
 });
 
 Deno.test("a paused server answers /health with 503 after its time, and /ping at once", async () => {
-  await using server = await startTiny({ healthTimeoutMs: 20 });
+  using clock = FakeClock.install({ skipUpToMs: 10 });
+  await using server = await startTiny({ healthTimeoutMs: 1000 });
   assert.equal((await get(server, "/health")).status, 200);
   await pause(server, "in_place");
   assert.equal((await get(server, "/health")).status, 503);
+  assert.ok(clock.now() >= 1000);
   assert.equal((await get(server, "/ping")).status, 200);
 });
 

@@ -1,5 +1,11 @@
 import assert from "node:assert/strict";
-import { addCounts, countTests, failedTests, formatCounts } from "../../../scripts/junit.ts";
+import {
+  addCounts,
+  countTests,
+  failedTests,
+  formatCounts,
+  slowFiles,
+} from "../../../scripts/junit.ts";
 
 /** What Deno 2.9 writes for a good test, an ignored one, and one whose failure quotes a tag. */
 const report = `<?xml version="1.0" encoding="UTF-8"?>
@@ -43,4 +49,15 @@ Deno.test("the summary adds all reports", () => {
   const counts = countTests(report);
   assert.equal(formatCounts(addCounts([counts, counts])), "2 passed, 2 failed, 2 skipped");
   assert.equal(formatCounts(addCounts([])), "0 passed, 0 failed, 0 skipped");
+});
+
+Deno.test("files that took longer than told are found, the slowest first", () => {
+  const suite = (name: string, seconds: number) =>
+    `<testsuite name="./tests/${name}_test.ts" tests="1" disabled="0" errors="0" failures="0" ` +
+    `time="${seconds}"><testcase name="a" time="9"></testcase></testsuite>`;
+  const xml = `<testsuites tests="3" time="99">${suite("a", 2)}${suite("b", 7.5)}${
+    suite("c", 30)
+  }</testsuites>`;
+  assert.equal(slowFiles(xml, 5).join(" "), "./tests/c_test.ts ./tests/b_test.ts");
+  assert.equal(slowFiles(xml, 30).join(" "), "");
 });

@@ -89,21 +89,13 @@ Deno.test("a CPU server gets the flags and variables that it needs, and the user
 });
 
 Deno.test("a server asks itself past a proxy of the environment, beside what is excepted already", () => {
-  using _before = withEnv("no_proxy", "mirror.example, 10.0.0.0/8,localhost");
-  const { no_proxy, NO_PROXY } = launchEnv({ model: "m", host: "10.1.2.3" });
+  const env = (name: string) =>
+    name === "no_proxy" ? "mirror.example, 10.0.0.0/8,localhost" : undefined;
+  const { no_proxy, NO_PROXY } = launchEnv({ model: "m", host: "10.1.2.3" }, env);
   assert.equal(no_proxy, "mirror.example,10.0.0.0/8,localhost,127.0.0.1,::1,10.1.2.3");
   assert.equal(NO_PROXY, no_proxy);
   assert.equal(launchEnv({ model: "m", env: { no_proxy: "mine" } }).no_proxy, "mine");
 });
-
-function withEnv(name: string, value: string): Disposable {
-  const before = Deno.env.get(name);
-  Deno.env.set(name, value);
-  return {
-    [Symbol.dispose]: () =>
-      before === undefined ? Deno.env.delete(name) : Deno.env.set(name, before),
-  };
-}
 
 Deno.test("a GPU server gets the variables with which it survives a trainer that dies, unless they are set", () => {
   const env = launchEnv({ model: "m", gpus: [2, 3] });
