@@ -1,7 +1,7 @@
 /**
  * Pushes weights from a torch process through a link into one server, many times in a row, and tells
- * what both sides hold at the beginning and at the end. Now and then another trainer is killed (-9)
- * within a push.
+ * what both sides hold after the third push and each tenth of them. Now and then another trainer is
+ * killed (-9) within a push.
  *
  * Run as `deno task soak:link [--pushes 100] [--megabytes 0] [--way shm|socket] [--real]
  * [--kill-every 0]`: the tiny model, or one of that many megabytes, on the embedded server or on the
@@ -28,6 +28,7 @@ const { values } = parseArgs({
 });
 const [pushes, megabytes, killEvery] = [values.pushes, values.megabytes, values["kill-every"]]
   .map(Number) as [number, number, number];
+const shmBefore = sharedMemory();
 const folder = await Deno.makeTempDir({ prefix: "soak-link-" });
 await using stack = new AsyncDisposableStack();
 stack.defer(() => Deno.remove(folder, { recursive: true }));
@@ -57,8 +58,8 @@ for (let i = 0; i < pushes; i++) {
   const report = await syncNext();
   last = report.checksums;
   for (const sum of last ?? []) sums.add(sum);
-  if (i === Math.min(2, pushes - 1) || i === Math.floor(pushes / 2) || i === pushes - 1) {
-    held.push(await heldHere());
+  if (i === Math.min(2, pushes - 1) || (i + 1) % Math.ceil(pushes / 10) === 0) {
+    held.push({ push: i + 1, ...await heldHere() });
   }
 }
 const { seconds, held: theirs } = await done;
@@ -75,9 +76,8 @@ console.log(JSON.stringify(
     asLoadedFromFile: values.real ? await isAsFromFile() : undefined,
     here: held,
     trainer: theirs,
-    devShm: [...Deno.readDirSync("/dev/shm")].filter(({ name }) =>
-      name.includes("sglang-rl")
-    ).length,
+    killedTrainers: killed.length,
+    leftInDevShm: [...sharedMemory()].filter((name) => !shmBefore.has(name)),
   },
   null,
   2,
@@ -94,11 +94,17 @@ async function syncNext() {
   }
 }
 
-/** What this process holds: resident memory, descriptors, mapped rings. */
+function sharedMemory(): Set<string> {
+  return new Set([...Deno.readDirSync("/dev/shm")].map(({ name }) => name));
+}
+
+/** What this process holds: resident memory, JavaScript's heap, descriptors, mapped rings. */
 async function heldHere() {
+  (globalThis as { gc?: () => void }).gc?.();
   const maps = await Deno.readTextFile("/proc/self/maps");
   return {
     megabytes: Math.round(Deno.memoryUsage().rss / 1e6),
+    heapMegabytes: Math.round(Deno.memoryUsage().heapUsed / 1e6),
     descriptors: [...Deno.readDirSync("/proc/self/fd")].length,
     rings: maps.split("sglang-rl-trainer").length - 1,
   };
