@@ -72,8 +72,8 @@ export const layers: Readonly<Record<string, Layer>> = {
     ],
   },
   "src/trainer": {
-    values: [...base, "src/checkpoint", "src/collector"],
-    types: ["src/weights", "src/collective"],
+    values: [...base, "src/checkpoint", "src/collector", "src/weights"],
+    types: ["src/collective"],
     dynamic: ["ffi"],
   },
   "src/training": { values: base },

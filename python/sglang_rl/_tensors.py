@@ -19,6 +19,7 @@ class _Tensors:
         self.before_gathering: Callable[[int], None] = lambda index: None
         """Called before a sharded tensor is gathered, so that the other ranks do it too."""
         self.described = [_describe(name, tensor) for name, tensor in tensors]
+        self._made: dict[Any, list[Any]] = {}
 
     @property
     def is_sharded(self) -> bool:
@@ -93,6 +94,35 @@ class _Tensors:
             if sum(piece[2] for piece in ordered) == tensor.numel() * tensor.element_size():
                 places[position] = ordered
 
+    def parts(self, indexes: list[int], flattened: bool, on_gpu: bool) -> list[Any]:
+        """What is broadcast of these tensors: one piece of bytes, or each by itself.
+
+        The last two are kept: servers take the same ones, the fastest one ahead of the slowest.
+        """
+        key = (tuple(indexes), flattened, on_gpu)
+        if key in self._made:
+            return self._made[key]
+        tensors = [self.gathered(index) for index in indexes]
+        tensors = [_on_gpu(tensor) if on_gpu else tensor.cpu() for tensor in tensors]
+        if flattened:
+            import torch
+
+            pieces = [_as_bytes(tensor) for tensor in tensors]
+            parts = [pieces[0] if len(pieces) == 1 else torch.cat(pieces)]
+        else:
+            parts = [tensor.contiguous() for tensor in tensors]
+        if on_gpu:
+            import torch
+
+            torch.cuda.synchronize(parts[0].device)
+        while len(self._made) >= 2:
+            del self._made[next(iter(self._made))]
+        self._made[key] = parts
+        return parts
+
+    def forget_parts(self) -> None:
+        self._made.clear()
+
     def flat(self, index: int) -> Any:
         """The bytes of a tensor, one after the other, where it lies; sharded ones are gathered."""
         tensor = self.gathered(index)
@@ -121,6 +151,12 @@ class _Allocations:
         if number == len(self.told):
             self.told.append([handle, size])
         return number
+
+
+def _on_gpu(tensor: Any) -> Any:
+    if tensor.device.type == "cuda":
+        return tensor
+    return tensor.cuda()
 
 
 def _as_bytes(tensor: Any) -> Any:

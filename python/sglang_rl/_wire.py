@@ -11,12 +11,14 @@ import secrets
 import select
 import socket
 import struct
+import threading
 import time
 from collections import deque
 from typing import Any
 
 from ._address import _dial
 from ._errors import LinkError, LinkLost, LinkRefused, PushFailed, _Goodbye
+from ._groups import _Groups
 from ._tensors import _Tensors
 
 PROTOCOL = "sglang-rl.trainer"
@@ -28,7 +30,8 @@ _MESSAGE, _BYTES, _FILLED, _FREE, _BATCH = 1, 2, 3, 4, 5
 _CHUNK = 1 << 20
 _LONGEST_FRAME = 32 << 20
 _LARGEST_BATCH = 4 << 30
-_KNOWN_WAYS = ("cuda-ipc", "shm", "socket")
+_KNOWN_WAYS = ("cuda-ipc", "shm", "socket", "broadcast")
+_DEFAULT_WAYS = ("cuda-ipc", "shm", "socket")
 
 
 class _Ring:
@@ -77,7 +80,11 @@ class _Wire:
         self._heard = time.monotonic()
         self._ring: _Ring | None = None
         self._pushes = 0
+        # Threads of groups answer while weights are sent.
+        self._sending = threading.Lock()
+        self._groups = _Groups(self._answer)
         self.phase = "greeting"
+        self._tensors: _Tensors | None = None
         self.way = "socket"
         self.why = ""
         self.link_id = ""
@@ -120,6 +127,7 @@ class _Wire:
                 self._send_message({"type": "bye"})
             except (OSError, LinkError, _Goodbye):
                 pass
+        self._groups.close()
         self._socket.close()
         if self._ring is not None:
             self._ring.close()
@@ -144,6 +152,14 @@ class _Wire:
         if self.way == "cuda-ipc" and about["kind"] == "weights":
             offer["memory"] = tensors.device_memory()
         self._send_message({**offer, **about})
+        self._tensors = tensors
+        try:
+            return self._until_ended(number, tensors)
+        finally:
+            self._tensors = None
+            tensors.forget_parts()
+
+    def _until_ended(self, number: int, tensors: _Tensors) -> dict[str, Any]:
         wanted: deque[int] = deque()
         while True:
             message = self._next_message(wait=not wanted)
@@ -246,8 +262,7 @@ class _Wire:
                 if ended is not None:
                     return ended
             chunk = data[begin : begin + _CHUNK]
-            self._send(_HEAD.pack(_BYTES, number, len(chunk)))
-            self._send(chunk)
+            self._send(_HEAD.pack(_BYTES, number, len(chunk)), chunk)
         return None
 
     def _hear(
@@ -256,6 +271,8 @@ class _Wire:
         kind = message["type"]
         if kind == "want" and message["push"] == number:
             wanted.append(message["tensor"])
+        elif kind in ("group", "join", "broadcast") and message["push"] == number:
+            self._hear_of_group(message, number)
         elif kind == "progress" and message["push"] == number:
             self.phase = message["phase"]
         elif kind == "done" and message["push"] == number:
@@ -269,6 +286,28 @@ class _Wire:
                 server=message["server"],
             )
         return None
+
+    def _hear_of_group(self, message: dict[str, Any], number: int) -> None:
+        """What a trainer that is rank 0 of the servers' groups does; threads of theirs answer."""
+        if message["type"] == "group":
+            self._groups.open(message)
+        elif message["type"] == "join":
+            self._groups.join(message)
+        else:
+            on_gpu = self._groups.is_on_gpu(str(message["group"]))
+            assert self._tensors is not None
+            try:
+                parts = self._tensors.parts(message["tensors"], bool(message["flattened"]), on_gpu)
+            except Exception as error:
+                self._send_message({"type": "withdraw", "push": number, "message": repr(error)})
+                raise
+            self._groups.broadcast(message, parts)
+
+    def _answer(self, ask: int, **what: Any) -> None:
+        try:
+            self._send_message({"type": "answer", "ask": ask, **what})
+        except LinkError:
+            pass  # Whoever reads the connection sees that it is gone.
 
     def _await(self, kind: str, deadline: float | None = -1) -> dict[str, Any]:
         while True:
@@ -304,6 +343,9 @@ class _Wire:
             raise _Goodbye(f"rank 0 at {self._address} ended the link")
         if kind == "refused":
             raise LinkRefused(f"{self._address} refused: {message['message']}", message["code"])
+        if kind == "leave":
+            self._groups.leave(message)
+            return None
         return None if kind == "ping" else message
 
     def _next_frame(self, timeout: float | None) -> Any:
@@ -352,9 +394,11 @@ class _Wire:
         payload = json.dumps(message).encode()
         self._send(_HEAD.pack(_MESSAGE, 0, len(payload)) + payload)
 
-    def _send(self, data: bytes | memoryview) -> None:
+    def _send(self, *pieces: bytes | memoryview) -> None:
         try:
-            self._socket.sendall(data)
+            with self._sending:
+                for data in pieces:
+                    self._socket.sendall(data)
         except TimeoutError as error:
             raise LinkLost(
                 f'rank 0 at {self._address} took nothing for {self._timeout:g} s (phase "{self.phase}")',

@@ -23,7 +23,7 @@ from ._errors import LinkError, LinkLost, LinkRefused, PushFailed, PushReport, _
 from ._names import _adapter_of, _named_tensors, huggingface_name
 from ._ranks import _Ranks
 from ._tensors import _Tensors
-from ._wire import _KNOWN_WAYS, _Wire
+from ._wire import _DEFAULT_WAYS, _KNOWN_WAYS, _Wire
 from .rows import Row, rows_of
 
 __all__ = [
@@ -42,7 +42,8 @@ class WeightLink:
 
     `address` is what `TrainerLink.listen` was given: "unix:/path" or "tcp:host:port". It is connected
     at the first use, and again after it was lost. Not for several threads at once. `key` is the
-    secret that both sides have; `ways` are the allowed ways of the weights, the best first;
+    secret that both sides have; `ways` are the allowed ways of the weights, the best first: with
+    `["broadcast"]` this process is rank 0 of the servers' groups (gloo or NCCL) and broadcasts itself;
     `connect_timeout` and `timeout` are seconds: how long rank 0 is waited for at first, and how long it
     may be silent within a push. With `keep_mapped` the device memory of a push stays mapped in rank 0
     until the next push, which is faster when the weights stay where they are; call `release()` before
@@ -55,7 +56,7 @@ class WeightLink:
         *,
         key: str | None = None,
         name: str | None = None,
-        ways: Iterable[str] = _KNOWN_WAYS,
+        ways: Iterable[str] = _DEFAULT_WAYS,
         connect_timeout: float = 60.0,
         timeout: float = 30.0,
         rename: Callable[[str], str | None] | None = None,
@@ -80,7 +81,7 @@ class WeightLink:
 
     @property
     def way(self) -> str | None:
-        """How weights travel: "cuda-ipc", "shm" or "socket"; None while there is no connection."""
+        """How weights travel: "cuda-ipc", "shm", "socket" or "broadcast"; None while there is no connection."""
         return self._wire.way if self._wire is not None else None
 
     @property

@@ -5,6 +5,7 @@ import type { Logger } from "../internal/logger.ts";
 import { asError, messageOf } from "../internal/thrown.ts";
 import { writeAll } from "../internal/write_all.ts";
 import { closeQuietly } from "../runtime/close_quietly.ts";
+import { Asks } from "./asks.ts";
 import { DeviceMaps } from "./device_maps.ts";
 import {
   encodeFree,
@@ -16,12 +17,11 @@ import {
   MAX_MESSAGE_BYTES,
 } from "./frames.ts";
 import type { TrainerName, TrainerWay } from "./greeting.ts";
+import { Pings } from "./pings.ts";
 import { type PushOffer, readOffer } from "./push_offer.ts";
 import type { Ring } from "./ring.ts";
 import { type Landing, Wants } from "./wants.ts";
 
-/** How often a trainer that waits is told that this side lives. */
-const PING_MS = 1000;
 /** How long bytes that are on their way may take to come when nobody wants them any more. */
 const LAST_BYTES_MS = 2000;
 /** Bytes between two looks at whether they are still wanted. */
@@ -63,11 +63,12 @@ export class TrainerConnection {
   readonly #held = new Set<number>();
   readonly #copies = new Set<Promise<unknown>>();
   readonly #taken = new Map<number, () => void>();
+  readonly #asks: Asks;
+  readonly #pings: Pings;
   #writing: Promise<void> = Promise.resolve();
   #push: OpenPush | undefined;
   #lastPush = 0;
   #canTake = false;
-  #stopPing = () => {};
 
   /** Takes over a socket whose greeting is done. */
   constructor(
@@ -92,6 +93,14 @@ export class TrainerConnection {
     this.#clock = options.clock;
     this.#logger = options.logger;
     this.#events = options.events;
+    this.#asks = new Asks(this.name);
+    this.#pings = new Pings(options.clock, () => this.send({ type: "ping" }));
+  }
+
+  /** The trainer's address, where it has one. */
+  get hostname(): string | undefined {
+    const { remoteAddr } = this.#socket;
+    return remoteAddr.transport === "tcp" ? remoteAddr.hostname : undefined;
   }
 
   /** Fires when the connection has ended; its reason says why. */
@@ -154,6 +163,12 @@ export class TrainerConnection {
     }
   }
 
+  /** Asks the trainer, which is rank 0 of the servers' groups, for something within its push. */
+  async ask(message: object, signal: AbortSignal): Promise<Record<string, unknown>> {
+    const push = this.#push?.offer.id;
+    return await this.#asks.ask((ask) => this.send({ ...message, push, ask }), signal);
+  }
+
   /** Tells the trainer how far its push is. */
   progress(push: number, phase: string): void {
     if (this.#push?.offer.id !== push || this.#push.progress === phase) return;
@@ -166,7 +181,7 @@ export class TrainerConnection {
     const open = this.#push;
     if (open?.offer.id !== push) return;
     this.#push = undefined;
-    this.#stopPing();
+    this.#pings.stop();
     open.wants.fail(new StateError("The push has ended"));
     await this.send({ ...outcome, push });
   }
@@ -207,9 +222,10 @@ export class TrainerConnection {
       `The connection to trainer ${this.name} ended ${inPush}: ${reason.message}`,
       { url: `trainer ${this.name}`, reason: "lost", cause: reason },
     );
-    this.#stopPing();
+    this.#pings.stop();
     this.#end.abort(error);
     this.#push?.wants.fail(error);
+    this.#asks.end(error);
     this.#push = undefined;
     closeQuietly(this.#socket);
   }
@@ -258,6 +274,8 @@ export class TrainerConnection {
         return this.#events.take(this);
       case "taken":
         return this.#taken.get(message.batch as number)?.();
+      case "answer":
+        return this.#asks.hear(message);
       case "bye":
         throw new UnreachableError(`trainer ${this.name} said goodbye`, {
           url: `trainer ${this.name}`,
@@ -285,21 +303,8 @@ export class TrainerConnection {
     this.#lastPush = offer.id;
     const sizes = offer.tensors.map((tensor) => tensorSizeBytes(tensor));
     this.#push = { offer, wants: new Wants(sizes), progress: "waiting to be taken up" };
-    this.#keepPinging();
+    this.#pings.start();
     this.#events.push(this, offer);
-  }
-
-  #keepPinging(): void {
-    let isOut = true;
-    const ping = () => {
-      if (this.#end.signal.aborted || this.#push === undefined) return;
-      if (isOut) {
-        isOut = false;
-        this.send({ type: "ping" }).then(() => isOut = true, () => {});
-      }
-      this.#stopPing = this.#clock.schedule(PING_MS, ping);
-    };
-    this.#stopPing = this.#clock.schedule(PING_MS, ping);
   }
 
   async #takeBytes(push: number, length: number): Promise<void> {
@@ -328,13 +333,7 @@ export class TrainerConnection {
   }
 
   async #takeSlot(push: number, length: number): Promise<void> {
-    const payload = new Uint8Array(8);
-    if (length !== payload.length) {
-      throw new ProtocolError(`trainer ${this.name} sent a slot in ${length} bytes instead of 8`);
-    }
-    await this.#reader.fill(payload);
-    const view = new DataView(payload.buffer);
-    const [slot, filled] = [view.getUint32(0, true), view.getUint32(4, true)];
+    const [slot, filled] = await this.#reader.slot(length);
     const ring = this.#ring;
     const isGood = ring !== undefined && slot < ring.slots && filled <= ring.slotBytes &&
       filled > 0 && !this.#held.has(slot);

@@ -120,6 +120,17 @@ export class FrameReader {
     }
   }
 
+  /** The payload of a slot's frame: which one, and how many bytes it holds. */
+  async slot(length: number): Promise<readonly [slot: number, filled: number]> {
+    const payload = new Uint8Array(8);
+    if (length !== payload.length) {
+      throw new ProtocolError(`${this.#peer} sent a slot in ${length} bytes instead of 8`);
+    }
+    await this.fill(payload);
+    const view = new DataView(payload.buffer);
+    return [view.getUint32(0, true), view.getUint32(4, true)];
+  }
+
   /** Reads bytes that nobody wants. */
   async skip(length: number): Promise<void> {
     const waste = new Uint8Array(Math.min(length, BUFFER_BYTES));

@@ -9,10 +9,10 @@ export const PROTOCOL = "sglang-rl.trainer";
 export const VERSIONS: readonly number[] = [1];
 
 /** How weights travel from a trainer to rank 0. */
-export type TrainerWay = "shm" | "socket" | "cuda-ipc";
+export type TrainerWay = "shm" | "socket" | "cuda-ipc" | "broadcast";
 
-/** All ways, the best first. */
-export const WAYS: readonly TrainerWay[] = ["cuda-ipc", "shm", "socket"];
+/** All ways, the best first; `broadcast` is taken only by a trainer that asks for it. */
+export const WAYS: readonly TrainerWay[] = ["cuda-ipc", "shm", "socket", "broadcast"];
 
 /** A trainer as it introduced itself. */
 export interface TrainerName {

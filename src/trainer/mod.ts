@@ -6,6 +6,7 @@
  * @module
  */
 export { type ConnectedTrainer, TrainerLink } from "./link.ts";
+export { type TrainerBroadcastOptions, trainerBroadcasts } from "./broadcast.ts";
 export { type AdapterOutcome, type AdapterReceiver, syncAdapter, syncPush } from "./sync.ts";
 export { type PushResult, TrainerPush } from "./push.ts";
 export type { MemoryMapper } from "./device_maps.ts";

@@ -4,6 +4,7 @@ import { isSGLangError, WeightSyncError } from "../errors.ts";
 import { asError } from "../internal/thrown.ts";
 import type { SyncProgress } from "../weights/mod.ts";
 import type { OpenWeightSource, WeightSource } from "../weights/source/mod.ts";
+import { noteBroadcaster } from "./broadcast.ts";
 import type { TrainerConnection } from "./connection.ts";
 import type { PushedAdapter, PushOffer } from "./push_offer.ts";
 import type { MemoryMapper, OpenMaps } from "./device_maps.ts";
@@ -72,6 +73,7 @@ export class TrainerPush {
         return new OpenPush(connection, offer, maps);
       },
     };
+    if (connection.way === "broadcast") noteBroadcaster(this.source, connection);
   }
 
   /** Fires when the trainer is gone, with the reason. */
@@ -120,6 +122,7 @@ export class TrainerPush {
 class OpenPush implements OpenWeightSource {
   readonly tensors: readonly TensorInfo[];
   readonly readsAtOnce = READS_AT_ONCE;
+  readonly isSentElsewhere: boolean;
   readonly #connection: TrainerConnection;
   readonly #id: number;
   readonly #maps: OpenMaps | undefined;
@@ -129,6 +132,7 @@ class OpenPush implements OpenWeightSource {
     this.#id = offer.id;
     this.#maps = maps;
     this.tensors = offer.tensors;
+    this.isSentElsewhere = connection.way === "broadcast";
   }
 
   view(): undefined {

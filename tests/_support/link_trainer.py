@@ -10,10 +10,12 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 
 import torch
 from safetensors.torch import load_file, save_file
+from sglang_rl import _groups as groups
 from sglang_rl import trainer as module
 from sglang_rl.trainer import LinkError, WeightLink
 
@@ -60,7 +62,20 @@ def push(version=None, die=None, names=None):
 
 
 def die_at(point):
-    """Lets kill -9 come at the n-th tensor: offered, 0 (before its first byte), 5, ..."""
+    """Lets kill -9 come at the n-th tensor: offered, 0 (before its first byte), 5, ...; or as rank 0
+    of the servers' groups: "join", or "broadcast", with the first bucket on its way."""
+    if point in ("join", "broadcast"):
+        real_step = getattr(groups._Group, point)
+
+        def dying_step(self, *given):
+            if point == "broadcast":
+                threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGKILL)).start()
+                real_step(self, [part[: len(part) // 2] for part in given[0]])
+                time.sleep(10)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        setattr(groups._Group, point, dying_step)
+        return
     if point == "offered":
         real = module._Wire._send_message
 

@@ -28,6 +28,8 @@ export interface OpenWeightSource extends AsyncDisposable {
    * order; such a tensor cannot be read.
    */
   device?(index: number): DeviceMemory | readonly DeviceMemory[] | undefined;
+  /** Whether another process sends the bytes, so that nobody looks at their values on the way. */
+  readonly isSentElsewhere?: boolean | undefined;
   /**
    * The same tensors before a cast from float32 to bfloat16, for those who cast by themselves.
    * Tensors whose type is the same in both are not cast.

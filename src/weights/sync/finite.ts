@@ -122,7 +122,8 @@ export interface FiniteSource {
  * sent, of one that gives its tensors once as they are read.
  *
  * @throws {ValidationError} Names the first tensor with such a value.
- * @throws {UnsupportedError} Weights lie in memory of a GPU, and `required` is set.
+ * @throws {UnsupportedError} Weights lie in memory of a GPU or are sent by another process, and
+ * `required` is set.
  */
 export async function requireFinite(
   source: WeightSource,
@@ -134,6 +135,13 @@ export async function requireFinite(
   },
 ): Promise<FiniteSource> {
   const { sourceIndexes, required, signal = new AbortController().signal } = options;
+  if (open.isSentElsewhere) {
+    if (!required) return { open, isComplete: false };
+    throw new UnsupportedError(
+      `${source.label} sends its weights itself, so their values are not looked at here: leave finite ` +
+        "unset or false, and check them in the trainer",
+    );
+  }
   const unseen: number[] = [];
   let isComplete = true;
   for (const index of sourceIndexes) {

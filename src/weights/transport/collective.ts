@@ -7,7 +7,13 @@ import type { ResolvedOptions } from "../resolved_options.ts";
 import { refuseDeviceMemory, refuseFloat8 } from "../source/source.ts";
 import { exchange } from "./exchange.ts";
 import { chooseMasterAddress, chooseMasterPort, turnAway } from "./master.ts";
-import { BucketFeed, type DeviceStaging, StagingMemory, updatesOf } from "./staging.ts";
+import {
+  BucketFeed,
+  type DeviceStaging,
+  type ReadyBuckets,
+  StagingMemory,
+  updatesOf,
+} from "./staging.ts";
 import type {
   Transport,
   TransportLink,
@@ -23,12 +29,19 @@ const UPDATE_LAST_WORDS_MS = 3000;
 /** No model has such a weight; SGLang leaves unknown names alone. */
 const WARM_UP_NAME = "sglang_rl.warm_up";
 
+/** What a {@linkcode CollectiveTransport} is told. */
+export type CollectiveSettings =
+  & Pick<ResolvedOptions, "bucketBytes" | "flattened" | "deadlines" | "logger">
+  & Partial<Pick<ResolvedOptions, "isolation" | "masterAddress" | "masterPort" | "bindAddress">>;
+
 /** How groups are opened, and what they share. */
 export interface GroupWay extends AsyncDisposable {
   /** Opens a group. */
   readonly openGroup: OpenGroup;
   /** Brings weights together on the device for all groups, where they send from one. */
   readonly device?: (DeviceStaging & Required<Pick<CollectiveGroup, "stagingBuffer">>) | undefined;
+  /** The buckets of a sync, where groups have the bytes themselves. Default: read here. */
+  readonly buckets?: ((run: TransportRun) => ReadyBuckets) | undefined;
   /** Takes the device memory for buckets of this size. */
   reserve?(byteLength: number): Promise<void>;
   /** Why no further group can be opened, when none can. */
@@ -62,19 +75,19 @@ export class CollectiveTransport implements Transport {
   readonly name: "nccl" | "gloo";
   readonly needsSession = true;
   readonly isolates: boolean;
-  readonly #options: ResolvedOptions;
+  readonly #options: CollectiveSettings;
   readonly #openWay: OpenWay;
   #way: GroupWay | undefined;
   #circles: Circle[] = [];
   /** Staging memory, for as long as its owner is open. */
   #memory: StagingMemory | undefined;
   /** The buckets of the sync under way. */
-  #feed: BucketFeed | undefined;
+  #feed: ReadyBuckets | undefined;
 
   /** Makes it; nothing is opened yet. */
-  constructor(name: "nccl" | "gloo", openWay: OpenWay, options: ResolvedOptions) {
+  constructor(name: "nccl" | "gloo", openWay: OpenWay, options: CollectiveSettings) {
     this.name = name;
-    this.isolates = options.isolation === "server";
+    this.isolates = (options.isolation ?? "server") === "server";
     this.#openWay = openWay;
     this.#options = options;
   }
@@ -86,18 +99,18 @@ export class CollectiveTransport implements Transport {
   async prepare(run: TransportRun): Promise<readonly TransportUpdate[]> {
     if (!this.#options.flattened && this.name === "gloo") refuseFloat8(run.open);
     await this.connect(run);
-    const device = this.#device();
-    if (device === undefined) refuseDeviceMemory(run.open, `transport "${this.name}"`);
-    const { updateMs: firstMs, readMs } = this.#options.deadlines;
-    const feed = this.#feed = new BucketFeed(run, {
-      device,
-      memory: this.#memory,
-      firstMs,
-      readMs,
-    });
+    const feed = this.#feed = this.#way?.buckets?.(run) ?? this.#read(run);
     // While the servers still generate: a slow source does not keep them paused.
     await run.step("stage", "make the first bucket ready", () => feed.begin());
     return updatesOf(run.buckets, (_bucket, call, index) => this.#send(feed, index, call));
+  }
+
+  /** Buckets that are read in this process. */
+  #read(run: TransportRun): BucketFeed {
+    const device = this.#device();
+    if (device === undefined) refuseDeviceMemory(run.open, `transport "${this.name}"`);
+    const { updateMs: firstMs, readMs } = this.#options.deadlines;
+    return new BucketFeed(run, { device, memory: this.#memory, firstMs, readMs });
   }
 
   /** Opens the groups, except those that are open with just their servers. */
@@ -241,7 +254,7 @@ export class CollectiveTransport implements Transport {
     return { members, group, isBroken: false };
   }
 
-  async #send(feed: BucketFeed, index: number, call: UpdateCall): Promise<void> {
+  async #send(feed: ReadyBuckets, index: number, call: UpdateCall): Promise<void> {
     const { servers, signal } = call;
     const circle = this.#circles.find(({ members }) => members.includes(servers[0]!));
     if (circle === undefined) throw new StateError("Communication group not initialized");

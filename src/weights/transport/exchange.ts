@@ -14,7 +14,7 @@ export interface Exchange {
   /** The servers, all of which are called. */
   readonly servers: readonly TransportServer[];
   /** The group. */
-  readonly group: CollectiveGroup;
+  readonly group: Pick<CollectiveGroup, "abort" | "outlivesUs">;
   /** Calls one server. */
   readonly post: (server: TransportServer, signal: AbortSignal) => Promise<void>;
   /** Our side; `queued` is called once it is sure to be done, whatever becomes of this process. */

@@ -133,6 +133,12 @@ export interface ReadyBucket {
   send(group: CollectiveGroup, call: TransportCall): Promise<void>;
 }
 
+/** The buckets of one sync, for several servers that each take all of them. */
+export type ReadyBuckets = Pick<
+  SharedFeed<ReadyBucket, TransportServer>,
+  "begin" | "take" | "done" | "leave" | "stop"
+>;
+
 /** Brings parts together on the device, for one group or for several of the same device. */
 export type DeviceStaging = Required<Pick<CollectiveGroup, "stage">>;
 

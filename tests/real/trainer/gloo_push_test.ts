@@ -1,13 +1,13 @@
 /** A torch trainer's weights by the link into a real server by gloo: bit-exact, again and again. */
 import assert from "node:assert/strict";
 import { SGLangClient } from "../../../src/client/mod.ts";
-import { TrainerLink } from "../../../src/trainer/mod.ts";
+import { trainerBroadcasts, TrainerLink } from "../../../src/trainer/mod.ts";
 import { SGLangWeightSyncScheme } from "../../../src/weights/mod.ts";
 import { LinkTrainer } from "../../_support/link_trainer.ts";
 import { modelPath, startRealServer } from "../../_support/real.ts";
 import { temporaryFolder } from "../../_support/temporary_folder.ts";
 
-Deno.test("torch pushes by shared memory and by socket into a real server by gloo, bit-exact", async () => {
+Deno.test("torch pushes by shared memory, by socket and as rank 0 itself into a real server by gloo, bit-exact", async () => {
   await using folder = await temporaryFolder();
   await using server = await startRealServer({ version: "0.5.23" });
   await using client = new SGLangClient({ url: server.url });
@@ -35,4 +35,20 @@ Deno.test("torch pushes by shared memory and by socket into a real server by glo
     }
     await trainer.ask("bye", {});
   }
+  // The other way round: the trainer is rank 0 of the server's group.
+  await using broadcasting = new SGLangWeightSyncScheme({
+    serverUrl: server.url,
+    transport: trainerBroadcasts(),
+    verify: "checksum",
+  }).createSender();
+  await broadcasting.initAllWorkersGroup();
+  await using trainer = await LinkTrainer.start(link.address, { ways: ["broadcast"] });
+  await trainer.ask("load", { folder: modelPath("tiny1") });
+  for (let i = 0; i < 2; i++) {
+    await loaded(modelPath("tiny"));
+    const [outcome] = await Promise.all([trainer.ask("push", {}), link.syncNext(broadcasting)]);
+    assert.equal(outcome.way, "broadcast", outcome.message);
+    assert.equal(JSON.stringify(await client.weightsChecker("checksum")), wanted);
+  }
+  await trainer.ask("bye", {});
 });

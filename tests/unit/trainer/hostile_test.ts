@@ -41,6 +41,8 @@ const messages: Record<string, object> = {
   "a tensor larger than can be": { ...push, tensors: [["w", "int8", [2 ** 40, 2 ** 40]]] },
   "a tensor with a negative size": { ...push, tensors: [["w", "int8", [-1]]] },
   "a tensor with 65 dimensions": { ...push, tensors: [["w", "int8", Array(65).fill(1)]] },
+  "an answer to no question": { type: "answer", ask: 1 },
+  "an answer without a number": { type: "answer" },
   "an adapter without a name": { ...push, kind: "adapter" },
 };
 
