@@ -4,18 +4,17 @@ import { sleep } from "../internal/deadline.ts";
 import { isLoopback } from "../internal/hostname.ts";
 import { checkOneOf, checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import type { WeightSource } from "../weights/source/mod.ts";
-import {
-  CollectiveTransport,
-  type GroupWay,
-  type OpenTransport,
-  type PlannedBucket,
-  SharedFeed,
-  type Transport,
-  type TransportLink,
-  type TransportRun,
-  type TransportSettings,
-  type TransportUpdate,
+import { CollectiveTransport, type GroupWay } from "../weights/transport/collective.ts";
+import type {
+  OpenTransport,
+  PlannedBucket,
+  Transport,
+  TransportLink,
+  TransportRun,
+  TransportSettings,
+  TransportUpdate,
 } from "../weights/transport/mod.ts";
+import { SharedFeed } from "../weights/transport/shared_feed.ts";
 import type { TrainerConnection } from "./connection.ts";
 
 /** Options of {@linkcode trainerBroadcasts}. */

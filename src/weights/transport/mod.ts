@@ -17,13 +17,6 @@ export type {
   TransportFields,
   TransportOptions,
 } from "../options.ts";
-export {
-  type CollectiveSettings,
-  CollectiveTransport,
-  type GroupWay,
-  type OpenWay,
-} from "./collective.ts";
-export { SharedFeed } from "./shared_feed.ts";
 export { stageBuckets, type StagedBucket } from "./staging.ts";
 export type {
   OpenTransport,
