@@ -3,7 +3,7 @@ import type { AdaptedModule, LoraMatrices } from "../adapters/adapter.ts";
 import type { ModelConfig } from "./config.ts";
 import { addInto, addLora, linear, rmsNorm, RotaryTable, swiGlu } from "./kernels.ts";
 import { KvCache } from "./kv_cache.ts";
-import { type LayerWeights, ModelWeights } from "./weights.ts";
+import { type LayerWeights, type Linear, ModelWeights } from "./weights.ts";
 
 /** New tokens of one sequence. */
 export interface Chunk {
@@ -53,7 +53,7 @@ export class Model {
     const norm = { rows: count, size: hiddenSize, eps: this.config.rmsNormEps };
     rmsNorm(normed, wanted, this.weights.norm, norm);
     const logits = this.#buffer("logits", count * vocabSize);
-    linear(logits, normed, this.weights.head, {
+    this.#linear(logits, normed, this.weights.head, {
       rows: count,
       inputs: hiddenSize,
       outputs: vocabSize,
@@ -90,9 +90,9 @@ export class Model {
     const query = this.#buffer("query", rows * queryWidth);
     const key = this.#buffer("key", rows * keyWidth);
     const value = this.#buffer("value", rows * keyWidth);
-    linear(query, normed, layer.query, { rows, inputs: hiddenSize, outputs: queryWidth });
-    linear(key, normed, layer.key, { rows, inputs: hiddenSize, outputs: keyWidth });
-    linear(value, normed, layer.value, { rows, inputs: hiddenSize, outputs: keyWidth });
+    this.#linear(query, normed, layer.query, { rows, inputs: hiddenSize, outputs: queryWidth });
+    this.#linear(key, normed, layer.key, { rows, inputs: hiddenSize, outputs: keyWidth });
+    this.#linear(value, normed, layer.value, { rows, inputs: hiddenSize, outputs: keyWidth });
     const adapt = (y: Float32Array, x: Float32Array, module: AdaptedModule) =>
       this.#adapt(y, x, { chunks, index, module });
     adapt(query, normed, "q_proj");
@@ -101,19 +101,19 @@ export class Model {
     const mixed = this.#buffer("mixed", rows * queryWidth);
     this.#attend(mixed, { chunks, query, key, value, index });
     const output = this.#buffer("output", rows * hiddenSize);
-    linear(output, mixed, layer.output, { rows, inputs: queryWidth, outputs: hiddenSize });
+    this.#linear(output, mixed, layer.output, { rows, inputs: queryWidth, outputs: hiddenSize });
     adapt(output, mixed, "o_proj");
     addInto(hidden, output, rows * hiddenSize);
 
     rmsNorm(normed, hidden, layer.postNorm, norm);
     const gate = this.#buffer("gate", rows * intermediateSize);
     const up = this.#buffer("up", rows * intermediateSize);
-    linear(gate, normed, layer.gate, { rows, inputs: hiddenSize, outputs: intermediateSize });
-    linear(up, normed, layer.up, { rows, inputs: hiddenSize, outputs: intermediateSize });
+    this.#linear(gate, normed, layer.gate, { rows, inputs: hiddenSize, outputs: intermediateSize });
+    this.#linear(up, normed, layer.up, { rows, inputs: hiddenSize, outputs: intermediateSize });
     adapt(gate, normed, "gate_proj");
     adapt(up, normed, "up_proj");
     swiGlu(gate, up, rows * intermediateSize);
-    linear(output, gate, layer.down, { rows, inputs: intermediateSize, outputs: hiddenSize });
+    this.#linear(output, gate, layer.down, { rows, inputs: intermediateSize, outputs: hiddenSize });
     adapt(output, gate, "down_proj");
     addInto(hidden, output, rows * hiddenSize);
   }
@@ -219,6 +219,17 @@ export class Model {
       row += tokens.length;
     }
     return { wanted: hidden, count };
+  }
+
+  #linear(
+    y: Float32Array,
+    x: Float32Array,
+    layer: Linear,
+    size: { rows: number; inputs: number; outputs: number },
+  ): void {
+    const { matrices } = this.weights;
+    if (matrices?.takes(layer, size.inputs)) matrices.linear(y, x, layer, size);
+    else linear(y, x, layer, size);
   }
 
   #buffer(name: string, length: number): Float32Array {

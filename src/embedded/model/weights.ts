@@ -6,6 +6,7 @@ import {
   type TensorInfo,
 } from "../../checkpoint/mod.ts";
 import { type ModelConfig, weightShapes } from "./config.ts";
+import { SimdMatrices } from "./simd.ts";
 
 /** One tensor: what it is and its bytes, C-contiguous and little-endian. */
 export interface Tensor extends TensorInfo {
@@ -39,11 +40,17 @@ export class ModelWeights {
   readonly layers: readonly LayerWeights[];
   readonly #shapes: ReadonlyMap<string, readonly number[]>;
   readonly #tensors = new Map<string, Float32Array>();
+  /** What multiplies with them fast; `null` where that cannot be had. */
+  readonly matrices: SimdMatrices | null;
 
   constructor(config: ModelConfig) {
     this.#shapes = weightShapes(config);
+    const lengths = [...this.#shapes.values()].map(product);
+    const sides = [...this.#shapes.values()].flat();
+    this.matrices = SimdMatrices.make(lengths, Math.max(...sides));
     for (const [name, shape] of this.#shapes) {
-      this.#tensors.set(name, new Float32Array(product(shape)));
+      const length = product(shape);
+      this.#tensors.set(name, this.matrices?.allocate(length) ?? new Float32Array(length));
     }
     this.embedding = this.#get("model.embed_tokens.weight");
     this.head = {
