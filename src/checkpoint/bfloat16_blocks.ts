@@ -1,41 +1,69 @@
-/**
- * Rounding to bfloat16 eight words at a time, by the SIMD of WebAssembly: V8 makes no SIMD of loops,
- * and a loop is a third as fast. This is the module, as its text:
- *
- * ```wat
- * (module
- *   (memory (export "memory") 4)
- *   (func (export "cast") (param $from i32) (param $to i32) (param $end i32)
- *     (local $x v128) (local $y v128)
- *     (loop $more
- *       (local.set $x (v128.load (local.get $from)))
- *       (local.set $y (v128.load offset=16 (local.get $from)))
- *       (v128.store (local.get $to) (i16x8.narrow_i32x4_u (round $x) (round $y)))
- *       (local.set $from (i32.add (local.get $from) (i32.const 32)))
- *       (local.set $to (i32.add (local.get $to) (i32.const 16)))
- *       (br_if $more (i32.lt_u (local.get $from) (local.get $end))))))
- * ;; (round $x) stands for
- * (v128.bitselect
- *   (v128.or (i32x4.shr_u $x 16) (splat 0x40))
- *   (i32x4.shr_u (i32x4.add (i32x4.add $x (splat 0x7fff))
- *     (v128.and (i32x4.shr_u $x 16) (splat 1))) 16)
- *   (f32x4.ne $x $x))
- * ```
- */
-const MODULE =
-  "AGFzbQEAAAABBwFgA39/fwADAgEABQMBAAQHEQIGbWVtb3J5AgAEY2FzdAAACvIBAe8BAQJ7A0AgAP0ABAAh" +
-  "AyAA/QAEECEEIAEgA0EQ/a0B/QxAAAAAQAAAAEAAAABAAAAA/VAgA/0M/38AAP9/AAD/fwAA/38AAP2uASADQRD9rQH9" +
-  "DAEAAAABAAAAAQAAAAEAAAD9Tv2uAUEQ/a0BIAMgA/1C/VIgBEEQ/a0B/QxAAAAAQAAAAEAAAABAAAAA/VAgBP0M/38A" +
-  "AP9/AAD/fwAA/38AAP2uASAEQRD9rQH9DAEAAAABAAAAAQAAAAEAAAD9Tv2uAUEQ/a0BIAQgBP1C/VL9hgH9CwQAIABB" +
-  "IGohACABQRBqIQEgACACSQ0ACws=";
+/** Rounding to bfloat16 sixteen words at a time, by the SIMD of WebAssembly. */
+import {
+  add,
+  all,
+  type Code,
+  f32x4,
+  get,
+  i32x4,
+  int,
+  isBelow,
+  set,
+  v128,
+  type WasmCall,
+  type WasmFunction,
+  WasmModule,
+  when,
+  whileTrue,
+} from "../internal/wasm.ts";
 
-/** Floats of a block: it stays in the nearest cache between the way in and the way out. */
-const BLOCK = 8192;
+/** Parameters of the function: where floats come from, where halves go, and the floats' end. */
+const FROM = 0, TO = 1, END = 2;
+/** Its vectors: four of floats. */
+const FLOATS = [3, 4, 5, 6] as const;
 /** Words that one round of the loop takes. */
-const LANES = 8;
+const LANES = 4 * FLOATS.length;
+
+/** To the nearest, on a tie to the even one; the upper half of each lane is the result. */
+const rounded = (x: number): Code =>
+  i32x4.add(
+    i32x4.add(get(x), v128.of(0x7fff)),
+    v128.and(i32x4.shiftRight(get(x), 16), v128.of(1)),
+  );
+const isNaN = (x: number): Code => f32x4.notEqual(get(x), get(x));
+/** 0x40 makes it quiet, so that dropping low bits cannot turn a NaN into an infinity. */
+const withNaNs = (x: number): Code =>
+  v128.select(v128.or(get(x), v128.of(0x40_0000)), rounded(x), isNaN(x));
+
+/** Upper halves of the lanes of two vectors. */
+const upperHalves = (a: Code, b: Code): Code =>
+  v128.shuffle(a, b, Array.from({ length: 8 }, (_, i) => [4 * i + 2, 4 * i + 3]).flat());
+const store = (round: (x: number) => Code): Code =>
+  all(
+    v128.store(get(TO), upperHalves(round(FLOATS[0]), round(FLOATS[1]))),
+    v128.store(get(TO), upperHalves(round(FLOATS[2]), round(FLOATS[3])), 16),
+  );
+
+const castFunction: WasmFunction = {
+  name: "cast",
+  params: 3,
+  vectors: FLOATS.length,
+  body: whileTrue(
+    isBelow(get(FROM), get(END)),
+    ...FLOATS.map((x, index) => set(x, v128.load(get(FROM), 16 * index))),
+    store(rounded),
+    // Rare, so it costs a look.
+    when(v128.any(FLOATS.map(isNaN).reduce(v128.or)), store(withNaNs)),
+    set(FROM, add(get(FROM), int(4 * LANES))),
+    set(TO, add(get(TO), int(2 * LANES))),
+  ),
+};
+
+/** Floats of a block: it stays in a near cache between the way in and the way out. */
+const BLOCK = 16384;
 
 interface Caster {
-  readonly cast: (from: number, to: number, end: number) => void;
+  readonly cast: WasmCall;
   readonly floats: Float32Array;
   readonly halves: Uint16Array;
 }
@@ -45,27 +73,20 @@ let made: Caster | null | undefined;
 
 function caster(): Caster | null {
   if (made !== undefined) return made;
-  try {
-    const bytes = Uint8Array.from(atob(MODULE), (one) => one.charCodeAt(0));
-    const { exports } = new WebAssembly.Instance(new WebAssembly.Module(bytes));
-    const { buffer } = exports.memory as WebAssembly.Memory;
-    made = {
-      cast: exports.cast as Caster["cast"],
-      floats: new Float32Array(buffer, 0, BLOCK),
-      // In place: what is written lies always before what is still to be read.
-      halves: new Uint16Array(buffer, 0, BLOCK),
-    };
-  } catch {
-    made = null;
-  }
-  return made;
+  const instance = new WasmModule([castFunction]).instantiate(1);
+  return made = instance && {
+    cast: instance.calls.cast!,
+    floats: new Float32Array(instance.buffer, 0, BLOCK),
+    // In place: what is written lies always before what is still to be read.
+    halves: new Uint16Array(instance.buffer, 0, BLOCK),
+  };
 }
 
 /** Rounds as many floats from the beginning as go in whole rounds; gives how many. Shapes `(N)`. */
 export function castBlocks(source: Float32Array, target: Uint16Array): number {
   const whole = source.length - source.length % LANES;
   // Calls and copies cost more than so few words.
-  if (whole < 8 * LANES) return 0;
+  if (whole < 4 * LANES) return 0;
   const wasm = caster();
   if (wasm === null) return 0;
   const { cast, floats, halves } = wasm;

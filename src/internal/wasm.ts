@@ -121,12 +121,10 @@ export const i32x4 = {
   add: (a: Code, b: Code): Code => [...a, ...b, ...vector(174)],
   /** Shifts all to the right, without signs. */
   shiftRight: (a: Code, bits: number): Code => [...a, ...int(bits), ...vector(173)],
-  /** Both as eight words of 16 bits; what is larger becomes 65535. */
-  narrow: (a: Code, b: Code): Code => [...a, ...b, ...vector(134)],
 };
 
 /** The bytes of a module with these functions, whose memory comes from outside. */
-export function wasmBytes(functions: readonly WasmFunction[]): Uint8Array<ArrayBuffer> {
+function wasmBytes(functions: readonly WasmFunction[]): Uint8Array<ArrayBuffer> {
   const section = (id: number, content: Code) => [id, ...sized(content)];
   const types = functions.map(({ params }) => [
     ...[0x60, ...unsigned(params), ...Array<number>(params).fill(I32)],
@@ -150,18 +148,33 @@ export function wasmBytes(functions: readonly WasmFunction[]): Uint8Array<ArrayB
   ]);
 }
 
-/**
- * The functions of a module over a memory, by their names; `null` where WebAssembly is forbidden or
- * does not know an instruction.
- */
-export function instantiate(
-  module: () => WebAssembly.Module,
-  memory: WebAssembly.Memory,
-): Readonly<Record<string, WasmCall>> | null {
-  try {
-    const { exports } = new WebAssembly.Instance(module(), { env: { memory } });
-    return exports as Record<string, WasmCall>;
-  } catch {
-    return null;
+/** Functions over a memory of their own. */
+export interface WasmInstance {
+  readonly buffer: ArrayBuffer;
+  readonly calls: Readonly<Record<string, WasmCall>>;
+}
+
+/** A module, compiled at its first use. */
+export class WasmModule {
+  readonly #functions: readonly WasmFunction[];
+  #compiled: WebAssembly.Module | undefined;
+
+  constructor(functions: readonly WasmFunction[]) {
+    this.#functions = functions;
+  }
+
+  /**
+   * Its functions with a new memory of so many pages of 64 KiB, all zero; `null` where WebAssembly is
+   * forbidden, does not know an instruction, or has not so much memory.
+   */
+  instantiate(pages: number): WasmInstance | null {
+    try {
+      this.#compiled ??= new WebAssembly.Module(wasmBytes(this.#functions));
+      const memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
+      const { exports } = new WebAssembly.Instance(this.#compiled, { env: { memory } });
+      return { buffer: memory.buffer as ArrayBuffer, calls: exports as Record<string, WasmCall> };
+    } catch {
+      return null;
+    }
   }
 }

@@ -12,16 +12,16 @@ import {
   type Code,
   f32x4,
   get,
-  instantiate,
   int,
   isBelow,
   multiply,
   set,
   subtract,
   v128,
-  wasmBytes,
   type WasmCall,
   type WasmFunction,
+  type WasmInstance,
+  WasmModule,
   when,
   whileTrue,
 } from "../../internal/wasm.ts";
@@ -131,7 +131,7 @@ const linearFunction: WasmFunction = {
   body: all(allRows(OUTPUTS), allRows(1)),
 };
 
-let compiled: WebAssembly.Module | undefined;
+const linearModule = new WasmModule([linearFunction]);
 
 /** Bytes of a page of a memory, and most pages: an end is still a number of 32 bits. */
 const PAGE = 65536, MOST_PAGES = 65535;
@@ -142,7 +142,7 @@ const BLOCK_FLOATS = 1 << 20;
 
 /** Memory for the weights of a model, and products with them. */
 export class SimdMatrices {
-  readonly #memory: WebAssembly.Memory;
+  readonly #buffer: ArrayBuffer;
   readonly #call: WasmCall;
   /** Where the next weight begins. */
   #end: number;
@@ -151,10 +151,10 @@ export class SimdMatrices {
   readonly #rowsAt: number;
   readonly #resultAt: number;
 
-  private constructor(memory: WebAssembly.Memory, call: WasmCall, widest: number) {
-    this.#memory = memory;
-    this.#call = call;
-    this.#floats = new Float32Array(memory.buffer);
+  private constructor({ buffer, calls }: WasmInstance, widest: number) {
+    this.#buffer = buffer;
+    this.#call = calls.linear!;
+    this.#floats = new Float32Array(buffer);
     this.#blockRows = blockRows(widest);
     // The beginning stays zero: it is the bias of a matrix that has none.
     this.#rowsAt = roundUp(widest);
@@ -171,30 +171,21 @@ export class SimdMatrices {
       (1 + 2 * blockRows(widest)) * roundUp(widest);
     const pages = Math.ceil(floats * FLOAT / PAGE);
     if (pages > MOST_PAGES) return null;
-    try {
-      const memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
-      const functions = instantiate(
-        () => compiled ??= new WebAssembly.Module(wasmBytes([linearFunction])),
-        memory,
-      );
-      return functions && new SimdMatrices(memory, functions.linear!, widest);
-    } catch {
-      return null;
-    }
+    const instance = linearModule.instantiate(pages);
+    return instance && new SimdMatrices(instance, widest);
   }
 
   /** Zeros that the products can read. Shape `(length)`. */
   allocate(length: number): Float32Array {
-    const made = new Float32Array(this.#memory.buffer, this.#end * FLOAT, length);
+    const made = new Float32Array(this.#buffer, this.#end * FLOAT, length);
     this.#end += roundUp(length);
     return made;
   }
 
   /** Whether the products can be made here: of whole vectors, with weights that lie here. */
   takes({ weight, bias }: Linear, inputs: number): boolean {
-    const { buffer } = this.#memory;
-    return inputs % LANES === 0 && weight.buffer === buffer &&
-      (bias === null || bias.buffer === buffer);
+    return inputs % LANES === 0 && weight.buffer === this.#buffer &&
+      (bias === null || bias.buffer === this.#buffer);
   }
 
   /** `y[r, o] = bias[o] + sum over i of x[r, i] * w[o, i]`, for `rows` rows of `x`. */
