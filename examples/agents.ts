@@ -1,11 +1,14 @@
 /**
- * Agents that are written with other people's clients, trained as they are: the same agent with the
- * clients of OpenAI, Anthropic, Vercel (ai) and LangChain asks a recording gateway, and the model
- * behind it is trained for a few steps on a small embedded server, no GPU and no Python needed.
+ * Agents that are written with other people's clients, trained as they are: the same agent with a tool,
+ * written with the clients of OpenAI, Anthropic, Vercel (ai) and LangChain, asks a recording gateway,
+ * and the model behind it learns to use the tool, on a small embedded server, no GPU and no Python
+ * needed. The model is random at first; each agent begins with it anew.
  *
  *     deno run -A examples/agents.ts
  *     deno run -A examples/agents.ts openai ai      # some of them
- *     deno run -A examples/agents.ts --steps 12
+ *     deno run -A examples/agents.ts --steps 12     # for longer
+ *
+ * Further options: --pairs 4 (candidates of a step, two by two)  --dialogs 12 (with each candidate)
  */
 import { createOpenAI } from "@ai-sdk/openai";
 import Anthropic from "@anthropic-ai/sdk";
@@ -15,6 +18,7 @@ import { generateText, isStepCount, jsonSchema, tool } from "ai";
 import OpenAI from "openai";
 import { parseArgs } from "node:util";
 import { LLMCollector, SGLangWeightSyncScheme, SGLangWrapper } from "@sglang-rl/sglang-rl";
+import type { AnswerReader } from "@sglang-rl/sglang-rl/chat";
 import { agentEnvironment, type AgentTask, RecordingGateway } from "@sglang-rl/sglang-rl/gateway";
 import { Parameters } from "./evolution_strategies/parameters.ts";
 import { openServers } from "./evolution_strategies/servers.ts";
@@ -22,11 +26,18 @@ import { EvolutionStrategy } from "./evolution_strategies/strategy.ts";
 
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
-  options: { steps: { type: "string", default: "3" }, pairs: { type: "string", default: "3" } },
+  options: {
+    steps: { type: "string", default: "8" },
+    pairs: { type: "string", default: "4" },
+    dialogs: { type: "string", default: "12" },
+  },
 });
 
-/** Most rounds of an agent with its tool. */
-const ROUNDS = 4;
+/** Most calls of the tool by one agent, which are its reward. */
+const MOST_CALLS = 2;
+/** Length of an answer. */
+const TOKENS = 10;
+const dialogs = Number(flags.dialogs);
 const question = (task: number) => `What comes after ${task}? You may add.`;
 const description = "Adds two numbers";
 const parameters = {
@@ -39,8 +50,8 @@ const add = (args: unknown): string => {
   return String(a + b);
 };
 
-/** The agents: each asks, calls its tool while the model wants it, and gives the last answer. */
-const agents: Readonly<Record<string, (task: AgentTask) => Promise<string>>> = {
+/** The agents: each asks, and calls its tool while the model wants it. They tell how often that was. */
+const agents: Readonly<Record<string, (task: AgentTask) => Promise<number>>> = {
   async openai({ baseUrl, apiKey, dialog, signal }) {
     const client = new OpenAI({ baseURL: baseUrl, apiKey });
     const messages: OpenAI.Chat.ChatCompletionMessageParam[] = [
@@ -49,13 +60,13 @@ const agents: Readonly<Record<string, (task: AgentTask) => Promise<string>>> = {
     const tools: OpenAI.Chat.ChatCompletionTool[] = [
       { type: "function", function: { name: "add", description, parameters } },
     ];
-    for (let round = 1;; round++) {
+    for (let called = 0;; called++) {
       const answer = await client.chat.completions.create({ model: "policy", messages, tools }, {
         signal,
       });
       const { message } = answer.choices[0]!;
       const calls = message.tool_calls ?? [];
-      if (calls.length === 0 || round === ROUNDS) return message.content ?? "";
+      if (calls.length === 0 || called === MOST_CALLS) return called;
       messages.push(message);
       for (const call of calls) {
         const args = call.type === "function" ? JSON.parse(call.function.arguments) : {};
@@ -68,11 +79,10 @@ const agents: Readonly<Record<string, (task: AgentTask) => Promise<string>>> = {
     const client = new Anthropic({ baseURL: anthropicBaseUrl, apiKey });
     const messages: Anthropic.MessageParam[] = [{ role: "user", content: question(dialog) }];
     const tools: Anthropic.Tool[] = [{ name: "add", description, input_schema: parameters }];
-    for (let round = 1;; round++) {
-      const request = { model: "policy", max_tokens: 24, messages, tools };
+    for (let called = 0;; called++) {
+      const request = { model: "policy", max_tokens: TOKENS, messages, tools };
       const { content, stop_reason } = await client.messages.create(request, { signal });
-      const text = content.map((block) => block.type === "text" ? block.text : "").join("");
-      if (stop_reason !== "tool_use" || round === ROUNDS) return text;
+      if (stop_reason !== "tool_use" || called === MOST_CALLS) return called;
       messages.push({ role: "assistant", content });
       const results = content.flatMap((block): Anthropic.ToolResultBlockParam[] =>
         block.type === "tool_use"
@@ -85,14 +95,19 @@ const agents: Readonly<Record<string, (task: AgentTask) => Promise<string>>> = {
 
   async ai({ baseUrl, apiKey, dialog, signal }) {
     const inputSchema = jsonSchema<{ a: number; b: number }>(parameters);
-    const { text } = await generateText({
+    let called = 0;
+    const execute = (args: unknown) => {
+      called++;
+      return add(args);
+    };
+    await generateText({
       model: createOpenAI({ baseURL: baseUrl, apiKey }).chat("policy"),
       prompt: question(dialog),
-      tools: { add: tool({ description, inputSchema, execute: add }) },
-      stopWhen: isStepCount(ROUNDS),
+      tools: { add: tool({ description, inputSchema, execute }) },
+      stopWhen: isStepCount(MOST_CALLS + 1),
       abortSignal: signal,
     });
-    return text;
+    return Math.min(called, MOST_CALLS);
   },
 
   async langchain({ baseUrl, apiKey, dialog, signal }) {
@@ -102,10 +117,10 @@ const agents: Readonly<Record<string, (task: AgentTask) => Promise<string>>> = {
       configuration: { baseURL: baseUrl },
     }).bindTools([{ type: "function", function: { name: "add", description, parameters } }]);
     const messages: BaseMessage[] = [new HumanMessage(question(dialog))];
-    for (let round = 1;; round++) {
+    for (let called = 0;; called++) {
       const answer = await model.invoke(messages, { signal });
       const calls = answer.tool_calls ?? [];
-      if (calls.length === 0 || round === ROUNDS) return answer.text;
+      if (calls.length === 0 || called === MOST_CALLS) return called;
       messages.push(answer);
       for (const { id, args } of calls) {
         messages.push(new ToolMessage({ tool_call_id: id!, content: add(args) }));
@@ -114,10 +129,15 @@ const agents: Readonly<Record<string, (task: AgentTask) => Promise<string>>> = {
   },
 };
 
-/** The goal: how much of what the model says looks like arithmetic. */
-function shareOfArithmetic(text: string): number {
-  return text === "" ? 0 : (text.match(/[0-9(){}=<>*]/g)?.length ?? 0) / text.length;
-}
+/**
+ * Reads answers as calls of the tool. A tiny model that knows nothing writes no JSON: what has a digit
+ * or a sign of arithmetic in it is taken for a call. With a model that can, leave this out.
+ */
+const readAnswer: AnswerReader = (text) => {
+  const isCall = /[0-9(){}=<>*]/.test(text);
+  const calls = isCall ? [{ name: "add", arguments: { a: text.length, b: 1 } }] : [];
+  return { reasoning: null, content: text, calls, faults: [] };
+};
 
 const stop = new AbortController();
 Deno.addSignalListener("SIGINT", () => stop.abort(new Error("interrupted")));
@@ -127,7 +147,8 @@ const { signal } = stop;
 await using servers = await openServers("embedded", { urls: [], signal });
 const { engine, model } = servers;
 const policy = new SGLangWrapper(engine, {
-  generateKwargs: { maxNewTokens: 24, ignoreEos: true },
+  generateKwargs: { maxNewTokens: TOKENS, ignoreEos: true },
+  readAnswer,
 });
 await using gateway = await RecordingGateway.listen(policy);
 
@@ -136,36 +157,60 @@ const weights = await Parameters.read(model);
 await using sender = new SGLangWeightSyncScheme({ engine, soleTrainer: true }).createSender();
 await sender.initAllWorkersGroup(weights.metadata, { signal });
 
-// 3. Each agent is an environment; its rows are what a trainer with gradients would take.
-for (const name of positionals.length > 0 ? positionals : Object.keys(agents)) {
+for (const name of positionals.length > 0 ? positionals : Object.keys(agents)) await train(name);
+
+/** Trains the model behind an agent, which begins anew. */
+async function train(name: string): Promise<void> {
   const run = agents[name];
   if (run === undefined) throw new Error(`There is no agent ${name}`);
+  // 3. Each agent is an environment; its rows are what a trainer with gradients would take.
   const environments = Array.from(
-    { length: 8 },
-    () => agentEnvironment(gateway, async (task) => shareOfArithmetic(await run(task))),
+    { length: dialogs },
+    () => agentEnvironment(gateway, async (task) => await run(task) / MOST_CALLS),
   );
-  await using collector = new LLMCollector(environments, {
-    policy,
-    dialogTurnsPerBatch: environments.length,
-    trackPolicyVersion: true,
-    signal,
-  });
-  sender.registerCollector(collector);
-  const options = { pairs: Number(flags.pairs), noise: 2.5, stepSize: 1.5, seed: 0 };
-  const strategy = new EvolutionStrategy(weights.vector, options);
-  for (let step = 0; step < Number(flags.steps); step++) {
-    const rewards: number[] = [];
-    let tokens = 0;
-    for (const candidate of strategy.ask()) {
-      await sender.updateWeights(weights.toStateDict(candidate), { signal });
-      const { rows } = (await collector.rollout())!;
-      rewards.push(rows.reduce((sum, { reward }) => sum + reward, 0) / environments.length);
+  let tokens = 0;
+  /** Brings weights to the servers, and lets the agents run once: their mean reward. */
+  const rewardOf = async (candidate: Float32Array): Promise<number> => {
+    await sender.updateWeights(weights.toStateDict(candidate), { signal });
+    await using collector = new LLMCollector(environments, {
+      policy,
+      dialogTurnsPerBatch: dialogs,
+      totalDialogs: dialogs,
+      yieldCompletedTrajectories: true,
+      signal,
+    });
+    let sum = 0;
+    for await (const { rows } of collector) {
+      sum += rows.reduce((sum, { reward }) => sum + reward, 0);
       tokens += rows.reduce((sum, { responseIds }) => sum + responseIds.length, 0);
     }
+    return sum / dialogs;
+  };
+  /** The reward of weights, of four times as many runs. */
+  const measured = async (candidate: Float32Array): Promise<number> => {
+    let sum = 0;
+    for (let time = 0; time < 4; time++) sum += await rewardOf(candidate);
+    return sum / 4;
+  };
+  const strategy = new EvolutionStrategy(weights.vector, {
+    pairs: Number(flags.pairs),
+    noise: 2.5,
+    stepSize: 4,
+    seed: 0,
+  });
+  const before = await measured(weights.vector);
+  for (let step = 0; step < Number(flags.steps); step++) {
+    const rewards: number[] = [];
+    for (const candidate of strategy.ask()) rewards.push(await rewardOf(candidate));
     strategy.tell(rewards);
     const mean = rewards.reduce((sum, reward) => sum + reward, 0) / rewards.length;
-    say(`${name}, step ${step}: mean reward ${mean.toFixed(3)}, ${tokens} tokens recorded`);
+    say(`${name}, step ${step}: mean reward ${mean.toFixed(3)}`);
   }
+  const after = await measured(strategy.center);
+  say(
+    `${name}: reward ${before.toFixed(3)} before, ${after.toFixed(3)} after; ` +
+      `${tokens} tokens recorded`,
+  );
 }
 
 function say(line: string): void {

@@ -88,6 +88,11 @@ const PARAMETERS: Readonly<Record<string, ParameterCheck>> = {
 
 const GRAMMARS = ["json_schema", "regex", "ebnf", "structural_tag"] as const;
 
+/** Whether sampling parameters in wire form give an answer its form by a grammar. */
+export function isUnderGrammar(wire: Readonly<Record<string, unknown>>): boolean {
+  return GRAMMARS.some((name) => name in wire);
+}
+
 /** Names that need more than a renaming, and what they set. */
 const SPECIAL: Readonly<Record<string, readonly string[]>> = {
   do_sample: ["temperature"],

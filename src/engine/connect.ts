@@ -162,6 +162,7 @@ export async function openWorker(url: string, context: ConnectContext): Promise<
     tpSize: info.tpSize,
     dpSize: info.dpSize,
     deterministic: isDeterministic(info.raw),
+    grammarBackend: grammarBackendOf(info.raw),
     version: info.version,
     modelPath: model.modelPath,
     architectures: model.architectures,
@@ -171,6 +172,11 @@ export async function openWorker(url: string, context: ConnectContext): Promise<
     weightVersion: model.weightVersion,
     identity: identityOf(info),
   };
+}
+
+function grammarBackendOf(raw: Readonly<Record<string, unknown>>): string | null {
+  const { grammar_backend: name } = raw;
+  return typeof name === "string" ? name : null;
 }
 
 function queueLimit(raw: Readonly<Record<string, unknown>>): number | null {

@@ -56,6 +56,7 @@ export class Member implements SGLangWorker {
   readonly tpSize: number;
   readonly dpSize: number;
   readonly deterministic: boolean;
+  readonly grammarBackend: string | null;
   readonly version: string;
   readonly modelPath: string;
   readonly architectures: readonly string[];
@@ -82,6 +83,7 @@ export class Member implements SGLangWorker {
     this.tpSize = facts.tpSize;
     this.dpSize = facts.dpSize;
     this.deterministic = facts.deterministic;
+    this.grammarBackend = facts.grammarBackend;
     this.version = facts.version;
     this.modelPath = facts.modelPath;
     this.architectures = facts.architectures;

@@ -23,6 +23,8 @@ export interface SGLangWorker extends EngineWorker {
   readonly dpSize: number;
   /** Whether it gives the same tokens for the same seed, and one seed to all that have none. */
   readonly deterministic: boolean;
+  /** What makes answers follow a grammar, `"none"` where nothing does; `null` when it does not tell. */
+  readonly grammarBackend: string | null;
   /** SGLang version. */
   readonly version: string;
   /** Path or name of the model when the engine connected. */

@@ -32,6 +32,8 @@ export interface Asked {
   readonly variables: Readonly<Record<string, unknown>>;
   /** How to sample. */
   readonly sampling: SamplingInput;
+  /** The field that gives the answer its form by a grammar; `null` where none does. */
+  readonly grammar: string | null;
   /** Answers to the one prompt. */
   readonly samples: number;
   /** How many likeliest tokens are shown at each place. */

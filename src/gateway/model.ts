@@ -1,5 +1,5 @@
 import type { SamplingInput } from "../client/types.ts";
-import { mergeSampling } from "../client/sampling_params.ts";
+import { convertSamplingParams, isUnderGrammar, mergeSampling } from "../client/sampling_params.ts";
 import type { RLSGLangEngine } from "../engine/engine.ts";
 import { ContextOverflowError } from "../errors.ts";
 import type { TemplateChatModel } from "../policy/wrapper/chat_model.ts";
@@ -7,12 +7,9 @@ import { ContextLimit, newTokensOf } from "../policy/wrapper/context_limit.ts";
 import type { AnySGLangWrapper } from "../policy/wrapper/sglang_wrapper.ts";
 import type { ChatModel } from "../rollout/chat_model.ts";
 import type { Asked } from "./asked.ts";
-import {
-  hidesAnyMark,
-  readRequiredCalls,
-  RememberingReader,
-  requiredCalls,
-} from "./shown_answer.ts";
+import { hidesAnyMark, RememberingReader } from "./shown_answer.ts";
+import { readRequiredCalls, readWhole, requiredCalls } from "./grammars.ts";
+import { GatewayRefusal } from "./fault.ts";
 import { textModel } from "./text_model.ts";
 
 /** Sets of tools whose templates are kept ready. */
@@ -26,7 +23,12 @@ export interface ChatSetting {
   readonly reader: RememberingReader;
   /** Whether a server leaves marks of calls or thoughts out of texts. */
   readonly hidesMarks: boolean;
+  /** Whether all that is sampled is said: nothing in it is a thought or a call. */
+  readonly isBare: boolean;
 }
+
+/** How answers are read: as the model writes, as a list of calls, or not at all. */
+type Reading = "free" | "calls" | "whole";
 
 /** A policy under the name that agents ask for. */
 export class GatewayModel {
@@ -36,12 +38,15 @@ export class GatewayModel {
   readonly #defaultMaxTokens: number;
   readonly #settings = new Map<string, Promise<ChatSetting>>();
   readonly #limit = new ContextLimit();
+  readonly #hasOwnGrammar: boolean;
   #seeds: boolean | undefined;
 
   constructor(name: string, wrapper: AnySGLangWrapper, options: { defaultMaxTokens: number }) {
     this.name = name;
     this.#wrapper = wrapper;
     this.#defaultMaxTokens = options.defaultMaxTokens;
+    const { samplingParams } = convertSamplingParams(wrapper.options.generateKwargs ?? {});
+    this.#hasOwnGrammar = isUnderGrammar(samplingParams);
   }
 
   /** The engine behind it. */
@@ -50,12 +55,13 @@ export class GatewayModel {
   }
 
   /** What turns of a request are made with. */
-  setting({ input, tools, toolChoice, variables }: Asked): Promise<ChatSetting> {
+  setting({ input, tools, toolChoice, variables, grammar }: Asked): Promise<ChatSetting> {
     const isRequired = toolChoice === "required" || typeof toolChoice === "object";
+    const reading = isRequired ? "calls" : grammar === null ? "free" : "whole";
     const key = JSON.stringify([
       input.kind === "chat",
       tools,
-      isRequired,
+      reading,
       toolChoice === "none",
       variables,
     ]);
@@ -66,7 +72,7 @@ export class GatewayModel {
       return known;
     }
     const made = input.kind === "chat"
-      ? this.#makeChat(toolChoice === "none" ? [] : tools, { variables, isRequired })
+      ? this.#makeChat(toolChoice === "none" ? [] : tools, { variables, reading })
       : this.#makeText();
     this.#settings.set(key, made);
     made.catch(() => this.#settings.delete(key));
@@ -76,14 +82,27 @@ export class GatewayModel {
     return made;
   }
 
-  /** How to sample a request: its own parameters, and the policy's where it gives none. */
-  sampling({ sampling, tools, toolChoice }: Asked): SamplingInput {
+  /**
+   * How to sample a request: its own parameters, and the policy's where it gives none.
+   *
+   * @throws {GatewayRefusal} It wants a grammar, and a server of the engine has none.
+   */
+  sampling(
+    { sampling, tools, toolChoice, grammar }: Asked,
+    { workers }: Pick<RLSGLangEngine, "workers">,
+  ): SamplingInput {
+    if (grammar !== null) requireGrammars(workers, grammar);
     const { generateKwargs = {} } = this.#wrapper.options;
     const own = mergeSampling({ maxNewTokens: this.#defaultMaxTokens }, generateKwargs);
     const asked = mergeSampling(own, sampling);
     if (toolChoice === "auto" || toolChoice === "none") return asked;
     const name = toolChoice === "required" ? null : toolChoice.name;
     return mergeSampling(asked, { jsonSchema: requiredCalls(tools, name) });
+  }
+
+  /** Whether an answer has its form by a grammar, of the request or of the policy. */
+  hasGrammar({ grammar }: Asked): boolean {
+    return grammar !== null || this.#hasOwnGrammar;
   }
 
   /** Fields of each request besides how to sample. */
@@ -129,10 +148,16 @@ export class GatewayModel {
 
   async #makeChat(
     tools: Asked["tools"],
-    { variables, isRequired }: { variables: Asked["variables"]; isRequired: boolean },
+    { variables, reading }: { variables: Asked["variables"]; reading: Reading },
   ): Promise<ChatSetting> {
     const { options } = this.#wrapper;
-    const reader = new RememberingReader(isRequired ? readRequiredCalls : options.readAnswer);
+    const reader = new RememberingReader(
+      reading === "calls"
+        ? readRequiredCalls
+        : reading === "whole"
+        ? readWhole
+        : options.readAnswer,
+    );
     const version = this.#wrapper.getNewVersion({
       inplace: false,
       numSamples: undefined,
@@ -144,12 +169,24 @@ export class GatewayModel {
       },
     });
     const model: TemplateChatModel = await version.chatModel();
-    const hidesMarks = isRequired || await hidesAnyMark(model.tokenizer);
-    return { model, reader, hidesMarks };
+    const hidesMarks = reading === "calls" || await hidesAnyMark(model.tokenizer);
+    return { model, reader, hidesMarks, isBare: reading === "whole" };
   }
 
   async #makeText(): Promise<ChatSetting> {
     const model = textModel(await this.#wrapper.tokenizer());
-    return { model, reader: new RememberingReader(undefined), hidesMarks: false };
+    return { model, reader: new RememberingReader(undefined), hidesMarks: false, isBare: true };
   }
+}
+
+function requireGrammars(workers: RLSGLangEngine["workers"], field: string): void {
+  const without = workers.find((worker) =>
+    (worker as { readonly grammarBackend?: string | null }).grammarBackend === "none"
+  );
+  if (without === undefined) return;
+  throw new GatewayRefusal(
+    `"${field}" needs a grammar, and ${without.url} was started with --grammar-backend none; ` +
+      "start it with xgrammar or llguidance, or leave the field out",
+    { status: 400, reason: "unsupported", param: field },
+  );
 }

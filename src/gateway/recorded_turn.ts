@@ -18,7 +18,7 @@ export interface RecordedTurn {
   readonly model: string;
   /** Whether the client said that it asked again. */
   readonly isRetry: boolean;
-  /** Whether the agent went away before the answer ended. */
+  /** Whether the agent went away before the answer ended, or a pause cut it and it cannot go on. */
   readonly isAborted: boolean;
   /** Index of the policy version when it was asked for; `null` without a tracker. */
   readonly stamp: number | null;

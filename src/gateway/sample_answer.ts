@@ -21,12 +21,18 @@ export interface SampleAnswerOptions {
   readonly onDelta?: ((delta: GenerationDelta) => void) | undefined;
   /** Fires when nobody wants the answer any more: what was sampled until then is given. */
   readonly leave: AbortSignal;
+  /**
+   * Whether an answer that a pause cuts may go on from its ids. Not one under a grammar: the server
+   * would begin the grammar again there.
+   */
+  readonly mayResume: boolean;
   /** The time to use. */
   readonly clock: Clock;
 }
 
 /**
- * Samples an answer to the ids of a prompt. An answer that a pause cuts goes on after it. One that is
+ * Samples an answer to the ids of a prompt. An answer that a pause cuts goes on after it, if it may;
+ * else what was sampled of it is given with `finishReason` `"abort"`. One that is
  * left is aborted on the servers, and what they sampled of it is given with `finishReason` `"abort"`.
  *
  * @throws {AbortedError} It was left, and no server told what it had sampled.
@@ -36,13 +42,13 @@ export async function sampleAnswer(
   ids: Int32Array,
   options: SampleAnswerOptions,
 ): Promise<Generation> {
-  const { request, maxNewTokens, onDelta, leave, clock } = options;
+  const { request, maxNewTokens, onDelta, leave, mayResume, clock } = options;
   if (leave.aborted) throw new AbortedError("sampling an answer", { cause: leave.reason });
   const rid = crypto.randomUUID();
   const inner = onDelta === undefined ? engine : new StreamedEngine(engine, onDelta);
-  const resuming = new ResumingEngine(inner, { maxNewTokens, clock });
+  const asking = mayResume ? new ResumingEngine(inner, { maxNewTokens, clock }) : inner;
   const ending = new AbortController();
-  const answer = resuming.generate({ inputIds: ids }, {
+  const answer = asking.generate({ inputIds: ids }, {
     ...request,
     returnLogProbs: true,
     rids: [rid],
@@ -54,7 +60,7 @@ export async function sampleAnswer(
     const told = withDeadline(
       { phase: "the rest of an answer that was left", timeoutMs: LEAVE_TIMEOUT_MS, clock },
       async (signal) => {
-        await resuming.abort([rid], { signal });
+        await asking.abort([rid], { signal });
         return await answer;
       },
     );

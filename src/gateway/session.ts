@@ -205,7 +205,7 @@ export class OpenSession implements GatewaySession {
     const stamp = this.#parts.options.versions?.currentIndex ?? null;
     const [setting, engine] = await Promise.all([model.setting(asked), model.engine()]);
     const { prompt, parent } = await this.#earlier.prompt(asked, setting, leave);
-    const sampling = model.sampling(asked);
+    const sampling = model.sampling(asked, engine);
     const isThinking = opensThoughts(prompt.text);
     const one = async (index: number): Promise<RecordedTurn> => {
       const gate = new TextGate({
@@ -213,10 +213,11 @@ export class OpenSession implements GatewaySession {
         hasTools: asked.tools.length > 0,
         holdsAll: setting.hidesMarks || asked.topLogProbs > 0,
       });
-      const isBare = asked.input.kind !== "chat";
       const said = { content: "", reasoning: "" };
       const onDelta = onPart && ((delta: GenerationDelta) => {
-        const shown = isBare ? { content: delta.text, reasoning: "" } : gate.push(delta.text);
+        const shown = setting.isBare
+          ? { content: delta.text, reasoning: "" }
+          : gate.push(delta.text);
         said.content += shown.content;
         said.reasoning += shown.reasoning;
         onPart({ index, shown, delta });
@@ -234,6 +235,7 @@ export class OpenSession implements GatewaySession {
             maxNewTokens,
             onDelta,
             leave,
+            mayResume: !model.hasGrammar(asked),
             clock: this.#parts.clock,
           }),
       );
@@ -252,7 +254,7 @@ export class OpenSession implements GatewaySession {
         const none = { text: "", ids: new Int32Array(), logProbs: null, final: null };
         onPart({ index, shown: rest, delta: none });
       }
-      return this.#record({
+      const record = this.#record({
         number: this.#turns.length,
         id,
         turn,
@@ -265,6 +267,8 @@ export class OpenSession implements GatewaySession {
         topLogProbs: generation.topLogProbs,
         cachedTokens: generation.cachedTokens,
       }, asked);
+      if (record.isAborted && !leave.aborted) throw cutShort();
+      return record;
     };
     const samples = Array.from({ length: asked.samples }, (_, index) => one(index));
     await Promise.allSettled(samples);
@@ -347,6 +351,13 @@ export class OpenSession implements GatewaySession {
       },
     });
   }
+}
+
+function cutShort(): GatewayRefusal {
+  return new GatewayRefusal(
+    "The servers were paused and cut this answer, and one under a grammar cannot go on. Ask again",
+    { status: 503, reason: "paused", retryAfterS: 1 },
+  );
 }
 
 /** Samples of one prompt have seeds of their own. */

@@ -3,7 +3,7 @@ import { allCallMarks } from "../policy/answers/model_marks.ts";
 import { type AnswerReader, readAnswer } from "../policy/answers/read_answer.ts";
 import { callsOf, type Message, textOf } from "../policy/message.ts";
 import type { Tokenizer } from "../policy/tokenizer.ts";
-import type { OfferedTool, ShownAnswer, ShownCall } from "./asked.ts";
+import type { ShownAnswer, ShownCall } from "./asked.ts";
 import { newId } from "./ids.ts";
 
 /** Readings that are kept between a turn's end and its showing. */
@@ -74,41 +74,3 @@ export async function hidesAnyMark(tokenizer: Tokenizer): Promise<boolean> {
   }
   return false;
 }
-
-/** What an answer that must call a tool has to look like, as a JSON schema. */
-export function requiredCalls(
-  tools: readonly OfferedTool[],
-  name: string | null,
-): Readonly<Record<string, unknown>> {
-  const allowed = tools.filter((tool) => name === null || tool.function.name === name);
-  return {
-    type: "array",
-    minItems: 1,
-    items: {
-      anyOf: allowed.map(({ function: { name, parameters } }) => ({
-        type: "object",
-        properties: {
-          name: { type: "string", enum: [name] },
-          parameters: parameters ?? { type: "object" },
-        },
-        required: ["name", "parameters"],
-      })),
-    },
-  };
-}
-
-/** Reads answers that {@linkcode requiredCalls} gave their form. */
-export const readRequiredCalls: AnswerReader = (text, options) => {
-  let list: unknown;
-  try {
-    list = JSON.parse(text);
-  } catch {
-    return readAnswer(text, options);
-  }
-  if (!Array.isArray(list)) return readAnswer(text, options);
-  const calls = list.flatMap((one) => {
-    const { name, parameters } = (one ?? {}) as { name?: unknown; parameters?: unknown };
-    return typeof name === "string" ? [{ name, arguments: parameters ?? {} }] : [];
-  });
-  return { reasoning: null, content: "", calls, faults: [] };
-};

@@ -1,6 +1,7 @@
 import {
   convertSamplingParams,
   isSamplingName,
+  isUnderGrammar,
   mergeSampling,
 } from "../../client/sampling_params.ts";
 import type { CallOptions, Generation } from "../../client/types.ts";
@@ -44,7 +45,8 @@ const LONGEST_PAUSE_MS = 2_000;
  * It borrows the engine beneath and does not shut it down.
  *
  * Limits: penalties count only what was made since the last resumption, and a sampling seed begins
- * again there, because the server sees the earlier ids as a prompt.
+ * again there, because the server sees the earlier ids as a prompt. A grammar would begin again in the
+ * middle, so a sample under one is made anew from its prompt.
  *
  * @example
  * ```ts ignore
@@ -112,14 +114,15 @@ export class ResumingEngine extends ForwardingEngine {
             `${sample.finishReason.message}"; raise maxResumes, or find who aborts it`,
         );
       }
-      const left = wire.maxNewTokens - sample.ids.length;
+      const kept = wire.isUnderGrammar ? begunAnew(sample) : sample;
+      const left = wire.maxNewTokens - kept.ids.length;
       if (left <= 0) {
-        return { ...sample, finishReason: { type: "length", length: wire.maxNewTokens } };
+        return { ...kept, finishReason: { type: "length", length: wire.maxNewTokens } };
       }
-      this.#options.onResume?.(sample);
-      const seam = sample.ids.length;
-      const next = await this.#continue(sample, { left, wire, context });
-      sample = await this.#join(sample, next, { wire, call, seam });
+      this.#options.onResume?.(kept);
+      const seam = kept.ids.length;
+      const next = await this.#continue(kept, { left, wire, context });
+      sample = await this.#join(kept, next, { wire, call, seam });
       const isWanted = context.abortsOfAll !== this.#abortsOfAll ||
         this.#abortedRids.delete(sample.id);
       if (isWanted) return sample;
@@ -197,6 +200,7 @@ export class ResumingEngine extends ForwardingEngine {
       stops: stops === undefined ? [] : [stops].flat(),
       keepsStop: wire.no_stop_trim === true,
       skipSpecialTokens: wire.skip_special_tokens !== false,
+      isUnderGrammar: isUnderGrammar(wire),
     };
   }
 }
@@ -208,6 +212,7 @@ interface EffectiveSampling {
   readonly stops: readonly string[];
   readonly keepsStop: boolean;
   readonly skipSpecialTokens: boolean;
+  readonly isUnderGrammar: boolean;
 }
 
 interface ResumeContext {
@@ -217,6 +222,23 @@ interface ResumeContext {
   readonly abortsOfAll: number;
   /** Whether every sample has an id of its own. */
   readonly keepsIds: boolean;
+}
+
+/** A sample of which nothing is kept. */
+function begunAnew(sample: Generation): Generation {
+  const none = <T>(list: readonly T[] | null) => list === null ? null : [];
+  return {
+    ...sample,
+    text: sample.text === null ? null : "",
+    ids: new Int32Array(),
+    logProbs: sample.logProbs === null ? null : new Float32Array(),
+    topLogProbs: none(sample.topLogProbs),
+    tokenIdsLogProbs: none(sample.tokenIdsLogProbs),
+    routedExperts: sample.routedExperts === null || sample.routedExperts === undefined
+      ? sample.routedExperts
+      : { ...sample.routedExperts, tokens: 0, data: new Int32Array() },
+    weightVersions: [],
+  };
 }
 
 function withoutStop(text: string, sample: Generation, wire: EffectiveSampling): string {

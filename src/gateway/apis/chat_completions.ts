@@ -17,9 +17,16 @@ import {
   type WriteContext,
 } from "./api.ts";
 import { chatMessages } from "./chat_messages.ts";
-import { checkedTools, Fields, ignoredFields, offeredTool } from "./fields.ts";
+import {
+  checkedTools,
+  Fields,
+  ignoredFields,
+  ignoredOfTools,
+  offeredTool,
+  STREAM_FIELDS,
+} from "./fields.ts";
 import { openAIError } from "./openai_error.ts";
-import { grammarOf, SAMPLING_FIELDS, samplingOf } from "./sampling_fields.ts";
+import { grammarField, grammarOf, SAMPLING_FIELDS, samplingOf } from "./sampling_fields.ts";
 
 const FIELDS = {
   used: [
@@ -61,6 +68,9 @@ const FIELDS = {
   },
 };
 
+const TOOL_FIELDS = { used: ["type", "function"], ignored: ["cache_control"] };
+const FUNCTION_FIELDS = { used: ["name", "description", "parameters"], ignored: ["strict"] };
+
 /** Most `top_logprobs`, as OpenAI has it. */
 const MAX_TOP_LOGPROBS = 20;
 
@@ -69,8 +79,18 @@ export const chatCompletions: Api = {
   read(body, headers) {
     const plain = { ...body };
     if (isTextOnly(plain.modalities)) delete plain.modalities;
-    const ignored = ignoredFields(plain, FIELDS);
     const fields = new Fields(plain);
+    const given = fields.objects("tools");
+    const ignored = [
+      ...ignoredFields(plain, FIELDS),
+      ...ignoredOfTools(given, TOOL_FIELDS, "tools[]."),
+      ...ignoredOfTools(
+        given?.map((tool) => isRecord(tool.function) ? tool.function : {}),
+        FUNCTION_FIELDS,
+        "tools[].function.",
+      ),
+      ...ignoredFields(fields.object("stream_options") ?? {}, STREAM_FIELDS, "stream_options."),
+    ];
     const hasLogProbs = fields.flag("logprobs") ?? false;
     const topLogProbs = fields.integer("top_logprobs", 0) ?? 0;
     if (topLogProbs > MAX_TOP_LOGPROBS) fields.wrong("top_logprobs", `at most ${MAX_TOP_LOGPROBS}`);
@@ -79,16 +99,16 @@ export const chatCompletions: Api = {
     }
     const tools = toolsOf(fields);
     const maxTokens = fields.integer("max_completion_tokens", 1) ?? fields.integer("max_tokens", 1);
+    const toolChoice = toolChoiceOf(fields.raw("tool_choice"), tools);
+    const format = grammarOf(fields.raw("response_format"), "response_format");
     const asked: Asked = {
       model: fields.needText("model"),
       input: { kind: "chat", messages: chatMessages(plain.messages) },
       tools,
-      toolChoice: toolChoiceOf(fields.raw("tool_choice"), tools),
+      toolChoice,
       variables: fields.object("chat_template_kwargs") ?? {},
-      sampling: {
-        ...samplingOf(plain, maxTokens),
-        ...grammarOf(fields.raw("response_format"), "response_format"),
-      },
+      sampling: { ...samplingOf(plain, maxTokens), ...format },
+      grammar: grammarField(plain, { format, formatField: "response_format", tools, toolChoice }),
       samples: fields.integer("n", 1) ?? 1,
       topLogProbs,
       isRetry: isRetry(headers),

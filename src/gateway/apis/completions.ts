@@ -14,9 +14,9 @@ import {
   shownTokens,
   type WriteContext,
 } from "./api.ts";
-import { Fields, ignoredFields } from "./fields.ts";
+import { Fields, ignoredFields, STREAM_FIELDS } from "./fields.ts";
 import { openAIError } from "./openai_error.ts";
-import { SAMPLING_FIELDS, samplingOf } from "./sampling_fields.ts";
+import { grammarField, SAMPLING_FIELDS, samplingOf } from "./sampling_fields.ts";
 
 const FIELDS = {
   used: [
@@ -34,6 +34,7 @@ const FIELDS = {
     echo: "the prompt is not given back",
     suffix: "nothing can be filled in",
     best_of: "give n instead",
+    response_format: "give regex or ebnf, or ask /v1/chat/completions",
   },
 };
 
@@ -46,8 +47,11 @@ export const completions: Api = {
     const plain = { ...body };
     if (plain.echo === false) delete plain.echo;
     if (plain.best_of === 1) delete plain.best_of;
-    const ignored = ignoredFields(plain, FIELDS);
     const fields = new Fields(plain);
+    const ignored = [
+      ...ignoredFields(plain, FIELDS),
+      ...ignoredFields(fields.object("stream_options") ?? {}, STREAM_FIELDS, "stream_options."),
+    ];
     const logprobs = fields.integer("logprobs", 0);
     const asked: Asked = {
       model: fields.needText("model"),
@@ -56,6 +60,12 @@ export const completions: Api = {
       toolChoice: "none",
       variables: {},
       sampling: samplingOf(plain, fields.integer("max_tokens", 1) ?? DEFAULT_MAX_TOKENS),
+      grammar: grammarField(plain, {
+        format: {},
+        formatField: "response_format",
+        tools: [],
+        toolChoice: "none",
+      }),
       samples: fields.integer("n", 1) ?? 1,
       topLogProbs: logprobs ?? 0,
       isRetry: isRetry(headers),

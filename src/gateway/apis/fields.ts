@@ -14,31 +14,56 @@ export interface FieldNames {
 }
 
 /**
- * The fields of a body that have no effect.
+ * The fields of a body, or of the object at a path in it, that have no effect.
  *
  * @throws {GatewayRefusal} A field is not known here, or cannot be honoured.
  */
 export function ignoredFields(
   body: Readonly<Record<string, unknown>>,
   { used, ignored, refused = {} }: FieldNames,
+  path = "",
 ): string[] {
   const without: string[] = [];
   for (const [name, value] of Object.entries(body)) {
     if (value === null || value === undefined || used.includes(name)) continue;
+    const place = `${path}${name.slice(0, 100)}`;
     if (ignored.includes(name)) {
-      without.push(name);
+      without.push(place);
       continue;
     }
-    if (Object.hasOwn(refused, name)) throw invalid(`"${name}": ${refused[name]}`, name);
+    if (Object.hasOwn(refused, name)) throw invalid(`"${place}": ${refused[name]}`, place);
     const near = nearestName(name, [...used, ...ignored]);
     throw invalid(
-      `Unknown field "${name.slice(0, 100)}"` +
-        (near === undefined ? "" : `; did you mean "${near}"?`),
-      name.slice(0, 100),
+      `Unknown field "${place}"` + (near === undefined ? "" : `; did you mean "${near}"?`),
+      place,
     );
   }
   return without;
 }
+
+/**
+ * The same for a list of tools, each path once: there may be a thousand of them.
+ *
+ * @throws {GatewayRefusal} A field is not known here.
+ */
+export function ignoredOfTools(
+  tools: readonly Readonly<Record<string, unknown>>[] | undefined,
+  names: FieldNames,
+  path: string,
+): string[] {
+  const all = (tools ?? []).flatMap((tool) => {
+    // A tool that need not be followed strictly asks for nothing.
+    const { strict, ...rest } = tool;
+    return ignoredFields(strict === true ? tool : rest, names, path);
+  });
+  return [...new Set(all)];
+}
+
+/** What `stream_options` has in the APIs of chats and of texts. */
+export const STREAM_FIELDS: FieldNames = {
+  used: ["include_usage"],
+  ignored: ["include_obfuscation", "continuous_usage_stats"],
+};
 
 /** Reads fields of a body, each with the error that names it. */
 export class Fields {

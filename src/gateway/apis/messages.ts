@@ -10,8 +10,16 @@ import { newId } from "../ids.ts";
 import type { RecordedTurn } from "../recorded_turn.ts";
 import type { AnswerPart } from "../session.ts";
 import { type AnswerWriter, type Api, isRetry, usageOf } from "./api.ts";
-import { checkedTools, Fields, ignoredFields, offeredTool } from "./fields.ts";
+import {
+  checkedTools,
+  type FieldNames,
+  Fields,
+  ignoredFields,
+  ignoredOfTools,
+  offeredTool,
+} from "./fields.ts";
 import { errorTypeOf } from "./openai_error.ts";
+import { grammarField, grammarOf } from "./sampling_fields.ts";
 
 const FIELDS = {
   used: [
@@ -26,6 +34,7 @@ const FIELDS = {
     "top_k",
     "tools",
     "tool_choice",
+    "output_config",
   ],
   ignored: [
     "metadata",
@@ -33,7 +42,6 @@ const FIELDS = {
     "thinking",
     "cache_control",
     "inference_geo",
-    "output_config",
   ],
   refused: {
     container: "the gateway runs no code",
@@ -41,6 +49,20 @@ const FIELDS = {
     context_management: "the gateway edits no conversations",
   },
 };
+
+const TOOL_FIELDS = {
+  used: ["type", "name", "description", "input_schema"],
+  ignored: [
+    "strict",
+    "cache_control",
+    "defer_loading",
+    "eager_input_streaming",
+    "input_examples",
+    "allowed_callers",
+  ],
+};
+const CHOICE_FIELDS = { used: ["type", "name"], ignored: ["disable_parallel_tool_use"] };
+const OUTPUT_FIELDS = { used: ["format"], ignored: ["effort", "task_budget"] };
 
 /** Anthropic's API. */
 export const messages: Api = {
@@ -59,13 +81,20 @@ function readMessages(
   headers: Headers,
   { needsMaxTokens }: { readonly needsMaxTokens: boolean },
 ): ReturnType<Api["read"]> {
-  const ignored = ignoredFields(body, FIELDS);
   const fields = new Fields(body);
   const maxTokens = fields.integer("max_tokens", 1);
   if (maxTokens === undefined && needsMaxTokens) {
     throw invalid('"max_tokens" is missing: it must be a whole number of at least 1', "max_tokens");
   }
   const tools = toolsOf(fields);
+  const within = (name: string, names: FieldNames) =>
+    ignoredFields(fields.object(name) ?? {}, names, `${name}.`);
+  const ignored = [
+    ...ignoredFields(body, FIELDS),
+    ...ignoredOfTools(fields.objects("tools"), TOOL_FIELDS, "tools[]."),
+    ...within("tool_choice", CHOICE_FIELDS),
+    ...within("output_config", OUTPUT_FIELDS),
+  ];
   const stop = fields.texts("stop_sequences");
   const sampling = {
     maxNewTokens: maxTokens,
@@ -74,13 +103,16 @@ function readMessages(
     topK: fields.integer("top_k", 0),
     stop: stop === undefined || stop.length === 0 ? undefined : stop,
   };
+  const toolChoice = toolChoiceOf(fields.object("tool_choice"), tools);
+  const format = grammarOf(fields.object("output_config")?.format, "output_config.format");
   const asked: Asked = {
     model: fields.needText("model"),
     input: { kind: "chat", messages: conversationOf(fields) },
     tools,
-    toolChoice: toolChoiceOf(fields.object("tool_choice"), tools),
+    toolChoice,
     variables: {},
-    sampling: onlyGiven(sampling),
+    sampling: { ...onlyGiven(sampling), ...format },
+    grammar: grammarField({}, { format, formatField: "output_config.format", tools, toolChoice }),
     samples: 1,
     topLogProbs: 0,
     isRetry: isRetry(headers),

@@ -8,10 +8,10 @@ import type { RecordedTurn } from "../recorded_turn.ts";
 import type { AnswerPart } from "../session.ts";
 import { type AnswerWriter, type Api, finishReasonOf, isRetry, usageOf } from "./api.ts";
 import { toolChoiceOf } from "./chat_completions.ts";
-import { checkedTools, Fields, ignoredFields, offeredTool } from "./fields.ts";
+import { checkedTools, Fields, ignoredFields, ignoredOfTools, offeredTool } from "./fields.ts";
 import { openAIError } from "./openai_error.ts";
 import { conversationOf } from "./response_items.ts";
-import { grammarOf } from "./sampling_fields.ts";
+import { grammarField, grammarOf } from "./sampling_fields.ts";
 
 const FIELDS = {
   used: [
@@ -50,14 +50,20 @@ const FIELDS = {
   },
 };
 
+const TOOL_FIELDS = {
+  used: ["type", "name", "description", "parameters"],
+  ignored: ["strict", "defer_loading", "cache_control"],
+};
+const TEXT_FIELDS = { used: ["format"], ignored: ["verbosity"] };
+
 /** OpenAI's API of responses. */
 export const responses: Api = {
   read(body, headers, history) {
     const plain = { ...body };
     if (plain.background === false) delete plain.background;
-    const ignored = ignoredFields(plain, FIELDS);
     const fields = new Fields(plain);
-    const tools = checkedTools((fields.objects("tools") ?? []).map((tool, index) => {
+    const given = fields.objects("tools") ?? [];
+    const tools = checkedTools(given.map((tool, index) => {
       const path = `tools[${index}]`;
       if (tool.type !== "function") {
         throw invalid(`"${path}.type" must be "function": OpenAI's own tools are not here`, path);
@@ -65,22 +71,26 @@ export const responses: Api = {
       const name = new Fields(tool, `${path}.`).needText("name");
       return offeredTool({ ...tool, name }, path);
     }));
+    const ignored = [
+      ...ignoredFields(plain, FIELDS),
+      ...ignoredOfTools(given, TOOL_FIELDS, "tools[]."),
+      ...ignoredFields(fields.object("text") ?? {}, TEXT_FIELDS, "text."),
+    ];
     const sampling = {
       maxNewTokens: fields.integer("max_output_tokens", 1),
       temperature: fields.number("temperature"),
       topP: fields.number("top_p"),
     };
-    const format = fields.object("text")?.format;
+    const format = grammarOf(fields.object("text")?.format, "text.format");
+    const toolChoice = toolChoiceOf(fields.raw("tool_choice"), tools);
     const asked: Asked = {
       model: fields.needText("model"),
       input: { kind: "chat", messages: conversationOf(fields, history) },
       tools,
-      toolChoice: toolChoiceOf(fields.raw("tool_choice"), tools),
+      toolChoice,
       variables: {},
-      sampling: {
-        ...onlyGiven(sampling),
-        ...grammarOf(format, "text.format"),
-      },
+      sampling: { ...onlyGiven(sampling), ...format },
+      grammar: grammarField({}, { format, formatField: "text.format", tools, toolChoice }),
       samples: 1,
       topLogProbs: 0,
       isRetry: isRetry(headers),

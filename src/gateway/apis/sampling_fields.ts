@@ -1,6 +1,7 @@
 import type { SamplingInput } from "../../client/types.ts";
 import { isRecord } from "../../internal/json.ts";
 import { onlyGiven } from "../../internal/option_names.ts";
+import type { Asked, ToolChoice } from "../asked.ts";
 import { invalid } from "../fault.ts";
 import { Fields } from "./fields.ts";
 
@@ -49,6 +50,49 @@ export function samplingOf(
     given[name] = fields.raw(name);
   }
   return onlyGiven(given) as SamplingInput;
+}
+
+/** Fields that are grammars themselves. */
+const GRAMMAR_FIELDS = ["regex", "ebnf"] as const;
+
+/**
+ * The field of a request that gives its answer a form by a grammar: one that a format was read of, a
+ * grammar itself, or a choice of tools that leaves no choice.
+ *
+ * @throws {GatewayRefusal} There are two: a server takes one.
+ */
+export function grammarField(
+  body: Readonly<Record<string, unknown>>,
+  { format, formatField, tools, toolChoice }: {
+    /** What {@linkcode grammarOf} read of the field. */
+    readonly format: SamplingInput;
+    readonly formatField: string;
+    readonly tools: Asked["tools"];
+    readonly toolChoice: ToolChoice;
+  },
+): string | null {
+  const isRequired = toolChoice !== "auto" && toolChoice !== "none";
+  const given = [
+    ...(format.jsonSchema === undefined ? [] : [formatField]),
+    ...GRAMMAR_FIELDS.filter((name) => body[name] !== undefined && body[name] !== null),
+    ...(isRequired ? ["tool_choice"] : []),
+  ];
+  const [first, second] = given;
+  if (first === undefined) return null;
+  if (second !== undefined) {
+    throw invalid(
+      `"${first}" and "${second}" each give the answer its form by a grammar, and a server takes one`,
+      second,
+    );
+  }
+  if (tools.length > 0 && toolChoice === "auto") {
+    throw invalid(
+      `"${first}" leaves an answer no room for calls of "tools": leave one of them out, or give a ` +
+        '"tool_choice" of "none"',
+      first,
+    );
+  }
+  return first;
 }
 
 /** `response_format` as a grammar of the server. */

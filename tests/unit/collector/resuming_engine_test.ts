@@ -61,6 +61,35 @@ Deno.test("a paused generation goes on where it was: the same tokens as without 
   }
 });
 
+Deno.test("a sample under a grammar is made anew: its grammar would begin again in the middle", async () => {
+  await using server = await EmbeddedServer.start({ model: await tinyFolder() });
+  await using engine = await AsyncSGLang.connect(server.url);
+  const sent: PromptList["list"][] = [];
+  const { generateAll } = engine;
+  // The embedded server has no grammars, and refuses them.
+  engine.generateAll = (prompts, { regex: _, ...options }) => {
+    sent.push(prompts.list);
+    return generateAll.call(engine, prompts, options);
+  };
+  const dropped: number[] = [];
+  const resuming = new ResumingEngine(engine, {
+    onResume: (partial) => dropped.push(partial.ids.length),
+  });
+  const options = { temperature: 0, maxNewTokens: 32, ignoreEos: true, returnLogProbs: true };
+  const whole = await engine.generate("Hello", options);
+  server.setFaults({ stallAfterTokens: 20 });
+  const [cut] = await Promise.all([
+    resuming.generate("Hello", { ...options, regex: "a*" }),
+    syncWhenStalled(server, engine, "second"),
+  ]);
+  assert.deepEqual(dropped, [0]);
+  assert.deepEqual([...sent.at(-1)![0] as Int32Array], [...cut.promptIds!]);
+  assert.deepEqual([...cut.ids], [...whole.ids]);
+  assert.equal(cut.text, whole.text);
+  assert.equal(cut.logProbs!.length, 32);
+  assert.deepEqual(cut.weightVersions, [{ version: "second", start: 0, end: 32 }]);
+});
+
 Deno.test("what the caller aborts itself stays aborted", async () => {
   await using server = await EmbeddedServer.start({ model: await tinyFolder() });
   await using engine = await AsyncSGLang.connect(server.url);

@@ -38,12 +38,12 @@ const runs: Readonly<Record<string, (place: Place) => Run>> = {
   // Clients read many variables, and look where they run.
   "agents.ts": () => ({
     permissions: ["-A"],
-    args: ["--steps", "1", "--pairs", "1"],
+    args: ["--steps", "1", "--pairs", "1", "--dialogs", "4"],
     says: [
-      /^openai, step 0: mean reward 0\.\d+, \d+ tokens/m,
-      /^anthropic, step 0/m,
-      /^ai, step 0/m,
-      /^langchain, step 0: mean reward 0\.\d+, \d+ tokens/m,
+      /^openai: reward 0\.\d+ before, \d\.\d+ after; \d+ tokens recorded/m,
+      /^anthropic: reward /m,
+      /^ai: reward /m,
+      /^langchain: reward \d\.\d+ before, \d\.\d+ after/m,
     ],
   }),
   "own_engine.ts": () => ({
