@@ -9,7 +9,7 @@ export async function syncPush(
   sender: Pick<SGLangWeightSender, "updateWeights">,
   options: Omit<UpdateWeightsOptions, "version"> = {},
 ): Promise<WeightSyncReport> {
-  const { signal, onProgress } = options;
+  const { onProgress, ...rest } = options;
   try {
     if (push.kind === "adapter") {
       throw new ValidationError(
@@ -18,7 +18,7 @@ export async function syncPush(
       );
     }
     const report = await sender.updateWeights(push.source, {
-      signal,
+      ...rest,
       version: push.version,
       onProgress(progress) {
         push.onProgress(progress);

@@ -9,16 +9,15 @@ import { fleetOf, givenTo, optionsOf, type SGLangWeightReceiver } from "./receiv
 import { closeOnSignals } from "./signals.ts";
 import { castToBFloat16 } from "./source/cast.ts";
 import { type ModelInput, ModelSlot, toSource } from "./source/input.ts";
-import { onAllSettled } from "./fleet/on_all.ts";
-import type { ResolvedOptions } from "./resolved_options.ts";
 import type { WeightSource } from "./source/source.ts";
 import { stepFailed } from "./sync/failure.ts";
 import { checkSource, type WeightCheck } from "./sync/check.ts";
 import type { ModelMetadata } from "./sync/names.ts";
+import { Part, type WeightPattern } from "./sync/part.ts";
 import { type OnProgress, Steps } from "./sync/progress.ts";
 import type { WeightSyncReport } from "./sync/report.ts";
 import { runSync } from "./sync/run.ts";
-import { synchronise } from "./sync/verify.ts";
+import { warmChecksums } from "./sync/warm.ts";
 import {
   chooseTransport,
   makeTransport,
@@ -39,6 +38,12 @@ export interface UpdateWeightsOptions {
    * gets the id of the sync behind it, and the report tells what it became.
    */
   readonly version?: string | undefined;
+  /**
+   * Sends only the tensors with such names: a text in which `*` stands for any characters, a RegExp, or
+   * a list of these. All of the model's weights with such names must be there; others stay behind. The
+   * servers must hold the same weights whole, and the report's `part` tells which. Default: all.
+   */
+  readonly only?: WeightPattern | readonly WeightPattern[] | undefined;
 }
 
 /** What a trainer declares of its weights: element type and shape by name. */
@@ -180,6 +185,7 @@ export class SGLangWeightSender implements AsyncDisposable {
     }
     const settings = optionsOf(this.#receiver);
     checkName(options.version);
+    const part = options.only === undefined ? undefined : new Part(options.only);
     const plain = toSource(weights ?? this.#model.get(), settings.strategy);
     const source = settings.castFloat32To === undefined ? plain : castToBFloat16(plain);
     facts.source = source.label;
@@ -191,12 +197,13 @@ export class SGLangWeightSender implements AsyncDisposable {
     tell({ name: "sync.begins", subject: this, value: facts });
     const signal = this.#untilClosed(options.signal);
     const onProgress = this.#watched(options.onProgress);
-    const report = await this.#withEngine(plain, signal, (versions, onAnnounce) =>
+    const report = await this.#withEngine(plain, part, signal, (versions, onAnnounce) =>
       runSync({
         fleet: fleetOf(this.#receiver),
         options: settings,
         source,
         declared: this.#declared,
+        part,
         version: options.version,
         versions,
         onAnnounce,
@@ -218,8 +225,12 @@ export class SGLangWeightSender implements AsyncDisposable {
    * @throws {ValidationError} The weights do not fit.
    * @throws {WeightSyncError} A server failed in phase `"probe"` or `"check"`.
    */
-  async checkWeights(weights?: ModelInput, call: ReceiverCall = {}): Promise<WeightCheck> {
+  async checkWeights(
+    weights?: ModelInput,
+    call: ReceiverCall & Pick<UpdateWeightsOptions, "only"> = {},
+  ): Promise<WeightCheck> {
     this.#requireOpen();
+    const part = call.only === undefined ? undefined : new Part(call.only);
     const options = optionsOf(this.#receiver);
     const plain = toSource(weights ?? this.#model.get(), options.strategy);
     const source = options.castFloat32To === undefined ? plain : castToBFloat16(plain);
@@ -228,7 +239,7 @@ export class SGLangWeightSender implements AsyncDisposable {
     await this.#receiver.probe({ signal });
     const servers = fleetOf(this.#receiver).participants;
     const { name: transport } = await this.#transportFor(servers);
-    const check = { source, declared: this.#declared, options, servers, signal };
+    const check = { source, declared: this.#declared, part, options, servers, signal };
     return { transport, ...await checkSource(check) };
   }
 
@@ -244,6 +255,7 @@ export class SGLangWeightSender implements AsyncDisposable {
   /** Lets the engine whose servers are synced know of it, before and after. */
   async #withEngine(
     source: WeightSource,
+    part: Part | undefined,
     signal: AbortSignal,
     sync: (
       versions: VersionLedger,
@@ -266,7 +278,9 @@ export class SGLangWeightSender implements AsyncDisposable {
       });
       version = report.version;
       versions.publish(version);
-      if (fingerprint !== await fingerprintOf(source, signal)) fingerprint = undefined;
+      // What a part left on the servers is in no source: it cannot be had again from this one.
+      const isWhole = part === undefined && fingerprint === await fingerprintOf(source, signal);
+      if (!isWhole) fingerprint = undefined;
       isDone = true;
       return report;
     } finally {
@@ -372,22 +386,4 @@ async function fingerprintOf(
   } catch {
     return undefined;
   }
-}
-
-/**
- * Lets GPU servers compile the kernel of the checksum, with which every sync waits for their devices:
- * at its first use that takes seconds, for which they would be paused.
- */
-async function warmChecksums(
-  servers: readonly FleetServer[],
-  { deadlines, logger }: ResolvedOptions,
-  signal: AbortSignal,
-): Promise<void> {
-  const call = { phase: "warm up the checksum", timeoutMs: deadlines.verifyMs, signal };
-  const outcomes = await onAllSettled(
-    servers,
-    call,
-    (server, inner) => synchronise([server], { ...call, signal: inner }),
-  );
-  for (const outcome of outcomes) if (outcome instanceof Error) logger.warn(outcome.message);
 }

@@ -51,6 +51,12 @@ export class ProbedServer {
     return this.#info?.raw.device === "cpu";
   }
 
+  /** How it quantises the weights that it is given, where it was started with `--quantization`. */
+  get quantizes(): string | undefined {
+    const quantization = this.#info?.raw.quantization;
+    return typeof quantization === "string" ? quantization : undefined;
+  }
+
   /** Type of its weights, where it was started with `--dtype`; else that of its checkpoint. */
   get dtype(): "float32" | "bfloat16" | "float16" | undefined {
     const dtype = this.#info?.raw.dtype;
@@ -95,7 +101,7 @@ export class ProbedServer {
    * @throws {UnsupportedError} Tells the way that works.
    */
   requireFit(transport: string): void {
-    const { dpSize = 1, ppSize = 1, raw = {} } = this.#info ?? {};
+    const { dpSize = 1, ppSize = 1 } = this.#info ?? {};
     const isByGroup = transport === "nccl" || transport === "gloo" || transport === "cuda-ipc";
     if (ppSize > 1 && isByGroup) {
       throw new UnsupportedError(
@@ -110,10 +116,10 @@ export class ProbedServer {
           "replica",
       );
     }
-    const { quantization } = raw;
-    if (typeof quantization !== "string" || this.capabilities.hasWeightSession) return;
+    const { quantizes } = this;
+    if (quantizes === undefined || this.capabilities.hasWeightSession) return;
     throw new UnsupportedError(
-      `${this.url} quantises its weights (--quantization ${quantization}): SGLang ${this.version} ` +
+      `${this.url} quantises its weights (--quantization ${quantizes}): SGLang ${this.version} ` +
         "cannot load new ones into it and would be left with a part of them, or end. Start it " +
         "without --quantization, or with SGLang 0.5.22 or newer, whose update sessions quantise again",
     );

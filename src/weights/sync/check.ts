@@ -4,6 +4,7 @@ import type { FleetServer } from "../fleet/server.ts";
 import type { ResolvedOptions } from "../resolved_options.ts";
 import type { WeightSource } from "../source/source.ts";
 import { stepFailed } from "./failure.ts";
+import type { Part } from "./part.ts";
 import { checkForAll, type ModelMetadata, referencesOf } from "./names.ts";
 
 /** What `checkWeights()` of a sender found. */
@@ -20,9 +21,10 @@ export interface WeightCheck {
 
 /** Compares a source with the servers' models, as a sync does before it sends. */
 export async function checkSource(
-  { source, declared, options, servers, signal }: {
+  { source, declared, part, options, servers, signal }: {
     readonly source: WeightSource;
     readonly declared: ModelMetadata | undefined;
+    readonly part: Part | undefined;
     readonly options: ResolvedOptions;
     readonly servers: readonly FleetServer[];
     readonly signal: AbortSignal;
@@ -35,7 +37,8 @@ export async function checkSource(
       (inner) => source.open({ signal: inner }),
     );
     const references = await referencesOf({ declared, options, signal }, opened, servers);
-    const { send, tied, extra } = checkForAll(opened.tensors, references);
+    part?.requireSameBase(servers);
+    const { send, tied, extra } = checkForAll(opened.tensors, references, part);
     return {
       tensors: send.length,
       sizeBytes: send.reduce((sum, tensor) => sum + tensorSizeBytes(tensor), 0),

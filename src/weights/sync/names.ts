@@ -8,6 +8,7 @@ import { nearestName } from "../../internal/suggest.ts";
 import type { FleetServer } from "../fleet/server.ts";
 import type { ResolvedOptions } from "../resolved_options.ts";
 import type { OpenWeightSource, WeightSource } from "../source/source.ts";
+import type { Part } from "./part.ts";
 
 /** Element type and shape of every weight of a model, by name. */
 export type ModelMetadata = ReadonlyMap<
@@ -160,7 +161,9 @@ function asMetadata(open: OpenWeightSource): ModelMetadata {
 export function checkForAll(
   tensors: readonly TensorInfo[],
   models: readonly CheckOptions[],
+  part?: Part,
 ): CheckResult {
+  if (part !== undefined) return checkPart(tensors, models, part);
   const [first, ...others] = models.map((model) => ({ model, ...checkTensors(tensors, model) }));
   for (const other of others) {
     const taken = new Set(other.send.map(({ name }) => name));
@@ -174,6 +177,19 @@ export function checkForAll(
     );
   }
   return first!;
+}
+
+/** The same for a part of the tensors: the others of the source stay behind. */
+function checkPart(
+  tensors: readonly TensorInfo[],
+  models: readonly CheckOptions[],
+  part: Part,
+): CheckResult {
+  const places: number[] = [];
+  const chosen = tensors.filter(({ name }, place) => part.has(name) && places.push(place) > 0);
+  const { send, tied, extra } = checkForAll(chosen, models.map((model) => part.of(model)));
+  const sent = send.map((tensor) => ({ ...tensor, sourceIndex: places[tensor.sourceIndex]! }));
+  return { send: sent, tied, extra };
 }
 
 /** Finds what the names of a source are compared with: one for each model that servers have. */

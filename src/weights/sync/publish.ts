@@ -1,6 +1,7 @@
 import { WeightSyncError } from "../../errors.ts";
 import { unwrapFailure } from "../fleet/on_all.ts";
 import type { OpenWeightSource } from "../source/source.ts";
+import type { CheckedTensor } from "./names.ts";
 import { hasSession, type RunningSync } from "./running_sync.ts";
 import {
   compareSample,
@@ -57,6 +58,7 @@ export async function publish(
   sync: RunningSync,
   isSynchronised: boolean,
   open: OpenWeightSource,
+  sent: readonly CheckedTensor[],
 ): Promise<void> {
   const { fleet, signal, source, options } = sync.request;
   const { verifyMs, controlMs } = options.deadlines;
@@ -67,7 +69,7 @@ export async function publish(
         "verify",
         "compare a sample",
         verifyMs,
-        (server, call) => compareSample([server], source, open, call),
+        (server, call) => compareSample([server], source, { open, sent }, call),
       ));
     isSampled = compared.every((one) => one);
   }

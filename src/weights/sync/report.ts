@@ -6,6 +6,7 @@ import type { WeightSource } from "../source/source.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { VersionLedger } from "../version_ledger.ts";
 import type { ModelMetadata } from "./names.ts";
+import type { Part, SyncedPart } from "./part.ts";
 import type { OnProgress, SyncPhase } from "./progress.ts";
 
 /** What a successful sync did. */
@@ -28,6 +29,8 @@ export interface WeightSyncReport {
   readonly sizeBytes: number;
   /** Names that were not sent: tied to one that was, or not declared. */
   readonly notSent: readonly string[];
+  /** What was sent, where it was a part (`only`); the servers keep the other tensors of its base. */
+  readonly part: SyncedPart | undefined;
   /** Whether the prefix caches were emptied; `null` when that was not wanted. */
   readonly cacheFlushed: boolean | null;
   /** What was proven; see the levels. */
@@ -51,6 +54,8 @@ export interface SyncRequest {
   readonly source: WeightSource;
   /** Weights that the trainer declared, if it did. */
   readonly declared: ModelMetadata | undefined;
+  /** The tensors that it is about; `undefined`: all. */
+  readonly part: Part | undefined;
   /** The user's name for the weights; `undefined`: the next number. */
   readonly version: string | undefined;
   /** Gives the name that the servers get. */

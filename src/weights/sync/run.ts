@@ -1,3 +1,4 @@
+import { UnsupportedError } from "../../errors.ts";
 import { throwIfAborted, withDeadline } from "../../internal/deadline.ts";
 import type { FleetServer } from "../fleet/server.ts";
 import type { OpenWeightSource } from "../source/source.ts";
@@ -53,7 +54,8 @@ class Sync {
       this.#sync.versionsBefore.set(server, server.weightVersion);
       server.beginSync();
     }
-    const { version: name, versions } = this.#sync.request;
+    const { version: name, versions, part } = this.#sync.request;
+    const baseVersion = part?.requireSameBase(servers) ?? null;
     this.#sync.reserved = versions.reserve(name, servers.map(({ weightVersion }) => weightVersion));
     await using opened = await this.#sync.step("source", "open the source", () =>
       withDeadline(
@@ -64,13 +66,19 @@ class Sync {
       "check",
       "check the names",
       async () =>
-        checkForAll(opened.tensors, await referencesOf(this.#sync.request, opened, servers)),
+        checkForAll(opened.tensors, await referencesOf(this.#sync.request, opened, servers), part),
     );
     const { open, isFinite } = await this.#requireFinite(opened, check.send);
     const buckets = planBuckets(check.send, options);
     const sizeBytes = buckets.reduce((sum, bucket) => sum + bucket.byteLength, 0);
     this.#sync.steps.setTotal(sizeBytes);
     const transport = this.#sync.transport = await this.#sync.request.openTransport();
+    if (part !== undefined && transport.name === "disk") {
+      throw new UnsupportedError(
+        'The transport "disk" makes a folder with all weights the servers\' model: it cannot bring a ' +
+          'part. Use another transport, or a delta ("./delta")',
+      );
+    }
     const run: TransportRun = {
       servers,
       source,
@@ -87,7 +95,7 @@ class Sync {
     await this.#send(updates);
     await this.#confirmSource(open);
     const { checksums, isSynchronised } = await settle(this.#sync);
-    await publish(this.#sync, isSynchronised, open);
+    await publish(this.#sync, isSynchronised, open, check.send);
     if (this.#sync.lost.length > 0) await this.#partWithLost();
     return {
       version: this.#sync.version,
@@ -99,6 +107,11 @@ class Sync {
       buckets: buckets.length,
       sizeBytes,
       notSent: [...check.tied, ...check.extra],
+      part: part && {
+        only: part.only,
+        baseVersion,
+        names: check.send.map(({ name }) => name),
+      },
       cacheFlushed,
       verified: options.verify,
       finite: isFinite,

@@ -1,6 +1,7 @@
 import { bfloat16ToFloat32, float16ToFloat32 } from "../../checkpoint/convert.ts";
 import type { TensorInfo } from "../../checkpoint/dtype.ts";
 import { HttpError, UnsupportedError, WeightSyncError } from "../../errors.ts";
+import type { CheckedTensor } from "./names.ts";
 import { type FleetCall, onAll } from "../fleet/on_all.ts";
 import type { FleetServer } from "../fleet/server.ts";
 import type { OpenWeightSource, WeightSource } from "../source/source.ts";
@@ -126,10 +127,10 @@ const RELATIVE_TOLERANCE = 2 ** -7;
 export async function compareSample(
   servers: readonly FleetServer[],
   source: WeightSource,
-  open: OpenWeightSource,
+  { open, sent }: { readonly open: OpenWeightSource; readonly sent: readonly CheckedTensor[] },
   call: FleetCall,
 ): Promise<boolean> {
-  const indexes = sampled(open);
+  const indexes = sampled(open, sent);
   if (indexes.length === 0 || servers.some(({ tpSize }) => tpSize > 1)) return false;
   const values = await firstValues(source, indexes, call);
   const answers = await onAll(servers, call, async (server, signal) => {
@@ -144,8 +145,8 @@ export async function compareSample(
 }
 
 /** Norms all over the model: short, whole on every server, and of the last bucket as of the first. */
-function sampled(open: OpenWeightSource): number[] {
-  const norms = open.tensors.flatMap(({ name, dtype, shape }, i) => {
+function sampled(open: OpenWeightSource, sent: readonly CheckedTensor[]): number[] {
+  const norms = sent.flatMap(({ name, dtype, shape, sourceIndex: i }) => {
     const isOnDevice = (open.device?.(i) ?? open.wide?.device?.(i)) !== undefined;
     const isNorm = shape.length === 1 && name.endsWith("norm.weight") && isReadable(dtype);
     return isNorm && !isOnDevice ? [i] : [];

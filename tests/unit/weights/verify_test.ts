@@ -54,7 +54,9 @@ Deno.test("a value that differs by more than bfloat16 rounds is noticed, at ever
   const holding = (told: readonly number[]) =>
     server("a", { getWeightsByName: () => Promise.resolve(told) });
   await using open = await source.open({ signal: new AbortController().signal });
-  const compare = (told: readonly number[]) => compareSample([holding(told)], source, open, call);
+  const sent = open.tensors.map((tensor, sourceIndex) => ({ ...tensor, sourceIndex }));
+  const compare = (told: readonly number[]) =>
+    compareSample([holding(told)], source, { open, sent }, call);
   equal(await compare([...values]), true);
   equal(await compare(Array.from(values, (value) => value * (1 + 2 ** -9))), true);
   await fc.assert(
