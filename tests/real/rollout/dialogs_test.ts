@@ -117,22 +117,26 @@ async function policiesOf(family: Family, engine: AsyncSGLang): Promise<SGLangWr
   );
 }
 
-/** What the collector gave, against what the proxy saw. */
+/** What the collector gave, against what the proxy saw; says how many ids were compared. */
 function check(
   rows: readonly RolloutRow[],
   joined: readonly JoinedDialogRow[],
   proxy: RecordingProxy,
-): void {
+): { promptIds: number; sampledIds: number } {
+  const compared = { promptIds: 0, sampledIds: 0 };
   const byDialog = new Map<number, Served[]>();
   for (const row of rows) {
     const served = proxy.served.get(keyOf(row.promptIds!, row.responseIds))?.shift();
     assert.ok(served, `dialog ${row.dialog}, turn ${row.turn} is not what was sent and sampled`);
     assert.deepEqual(row.logProbs, Float32Array.from(served.logProbs));
+    compared.promptIds += served.promptIds.length;
+    compared.sampledIds += served.ids.length;
     byDialog.set(row.dialog, [...byDialog.get(row.dialog) ?? [], served]);
   }
   for (const [dialog, served] of byDialog) {
     checkRows(joined.filter((row) => row.dialog === dialog), served);
   }
+  return compared;
 }
 
 async function serve(kind: string, model: RealModel): Promise<AsyncDisposable & { url: string }> {
@@ -154,7 +158,16 @@ for (const [server, kinds] of Object.entries(served)) {
         await t.step(family.name, async () => {
           await using proxy = recordingProxy(running.url);
           await using engine = await AsyncSGLang.connect(proxy.url);
-          const counts = { start: 0, append: 0, branch: 0, drift: 0 };
+          const counts = {
+            rows: 0,
+            joined: 0,
+            start: 0,
+            append: 0,
+            branch: 0,
+            drift: 0,
+            promptIds: 0,
+            sampledIds: 0,
+          };
           const policies = await policiesOf(family, engine);
           for (const policy of policies) {
             await using collector = new LLMCollector(
@@ -168,7 +181,11 @@ for (const [server, kinds] of Object.entries(served)) {
             );
             for await (const batch of collector) {
               const joined = batch.joined();
-              check(batch.rows, joined, proxy);
+              const compared = check(batch.rows, joined, proxy);
+              counts.promptIds += compared.promptIds;
+              counts.sampledIds += compared.sampledIds;
+              counts.rows += batch.rows.length;
+              counts.joined += joined.length;
               counts.start += batch.trajectories().length;
               counts.branch += joined.length - batch.trajectories().length;
               counts.append += batch.rows.length - joined.length;
@@ -179,6 +196,8 @@ for (const [server, kinds] of Object.entries(served)) {
           const left = proxy.served.values().toArray().flat().length;
           // The engine asks once for the size of the vocabulary.
           assert.ok(left <= 1, `${left} samples are in no row`);
+          assert.equal(counts.start, Math.ceil(DIALOGS / policies.length) * policies.length);
+          assert.equal(counts.rows, counts.start * TURNS);
           // deno-lint-ignore no-console
           console.log(`${family.name} on ${server}:`, JSON.stringify(counts));
         });
