@@ -5,7 +5,12 @@ import { renderChat, type RenderOptions } from "../../src/policy/templates/rende
 import { renderWithSpans, type Span } from "../../src/policy/templates/spans.ts";
 import { tokenizersPython, trlTemplates } from "./home.ts";
 import { runTransformers } from "./set_up.ts";
+import { oddChats } from "./odd_chats.ts";
 import { templateChats } from "./template_chats.ts";
+
+/** All conversations. */
+const chats = [...templateChats, ...oddChats];
+
 
 /** What became of one conversation with one template. */
 export interface Compared {
@@ -23,10 +28,12 @@ export interface Compared {
   readonly details: string;
 }
 
-type Reference = { readonly error: string } | {
-  readonly text: string;
-  readonly spans?: readonly (readonly [number, number])[];
-};
+type Reference =
+  & { readonly read?: string | null }
+  & (
+    | { readonly error: string }
+    | { readonly text: string; readonly spans?: readonly (readonly [number, number])[] }
+  );
 type Marked = { readonly text: string; readonly spans: readonly (readonly [number, number])[] };
 
 const bosToken = "<s>";
@@ -40,6 +47,7 @@ const endTokens: Readonly<Record<string, readonly string[]>> = {
 /** What differs for a reason. */
 const reasons = {
   parts: "content parts: a template that loops over none gets their text, as on SGLang's servers",
+  read: "arguments of calls as JSON: they are read first, as on SGLang's servers",
   arguments: "arguments of calls: a template that wants JSON gets it, where Python fails",
   nothing: "refused: the template shows nothing of what the assistant wrote (it wants parts)",
   opened: "TRL also marks what the prompt holds already: nobody samples it",
@@ -56,7 +64,7 @@ export async function compareTemplates(): Promise<Compared[]> {
     const input = join(folder, "input.json");
     const output = join(folder, "output.json");
     const tokens = { bos_token: bosToken, eos_token: eosToken };
-    await Deno.writeTextFile(input, JSON.stringify({ conversations: templateChats, tokens }));
+    await Deno.writeTextFile(input, JSON.stringify({ conversations: chats, tokens }));
     const program = new URL("templates.py", import.meta.url).pathname;
     const templates = await trlTemplates();
     await runTransformers(tokenizersPython(), [program, templates, input, output]);
@@ -86,7 +94,7 @@ function compare(
     ends: readonly string[] | undefined;
   },
 ): Omit<Compared, "template" | "chat"> {
-  const { messages, tools, variables, open } = templateChats[chat]!;
+  const { messages, tools, variables, open } = chats[chat]!;
   const options: RenderOptions = {
     template,
     specialTokens: { bosToken, eosToken, padToken: null, unkToken: null, endTokens: ends },
@@ -140,8 +148,10 @@ function said(value: string | Error | Reference): string {
 function comparedRender(ours: string | Error, python: Reference, chat: number): string {
   if (ours instanceof Error) return "error" in python ? "refused by both" : unknown;
   if ("text" in python && python.text === ours) return "the same";
-  const { messages } = templateChats[chat]!;
-  if (messages.some(({ content }) => Array.isArray(content))) return reasons.parts;
+  const { messages } = chats[chat]!;
+  if (python.read === ours) {
+    return messages.some(({ content }) => Array.isArray(content)) ? reasons.parts : reasons.read;
+  }
   const isOfCalls = "error" in python && /concatenate str \(not "dict"\)/.test(python.error);
   return isOfCalls ? reasons.arguments : unknown;
 }
@@ -186,10 +196,15 @@ function isOfPrompt(
 ): boolean {
   return messages.some(({ role }, index) => {
     if (role !== "assistant") return false;
-    const before = index === 0 ? [{ role: "user", content: "x" }] : messages.slice(0, index);
-    const [open, closed] = [true, false].map((addGenerationPrompt) =>
-      attempt(() => renderChat(before, { ...options, addGenerationPrompt }))
-    );
+    // Some templates refuse a conversation without a user.
+    const before = messages.slice(0, index);
+    const asked = [...before, { role: "user", content: "x" }];
+    const [open, closed] = [true, false].map((addGenerationPrompt) => {
+      const render = (some: readonly Message[]) =>
+        attempt(() => renderChat(some, { ...options, addGenerationPrompt }));
+      const alone = index === 0 ? null : render(before);
+      return typeof alone === "string" ? alone : render(asked);
+    });
     if (typeof open !== "string" || typeof closed !== "string") return false;
     let same = 0;
     while (same < closed.length && closed[same] === open[same]) same++;

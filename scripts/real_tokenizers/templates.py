@@ -2,7 +2,8 @@
 
 INPUT is JSON: {"conversations": [{"messages", "tools", "variables", "open"}], "tokens": {...}}.
 OUTPUT is JSON: for each template of the folder a list of {"text", "spans"} or {"error"}; the spans are
-what `return_assistant_tokens_mask` marks, in UTF-16 units.
+what `return_assistant_tokens_mask` marks, in UTF-16 units. Where a conversation has contents in parts or
+arguments of calls as JSON, "read" is the text of it after SGLang's servers have read these.
 """
 import datetime
 import json
@@ -27,6 +28,24 @@ def present(message):
     return {key: value for key, value in message.items() if value is not None}
 
 
+def as_read(message):
+    """A message with its parts as one text and its calls with arguments as objects."""
+    result = dict(message)
+    if isinstance(result.get("content"), list):
+        result["content"] = "".join(part["text"] for part in result["content"])
+    if result.get("tool_calls"):
+        result["tool_calls"] = [
+            {**call, "function": {**call["function"], "arguments": read_arguments(call)}}
+            for call in result["tool_calls"]
+        ]
+    return result
+
+
+def read_arguments(call):
+    given = call["function"]["arguments"]
+    return json.loads(given) if isinstance(given, str) else given
+
+
 def conversation(template, chat, tokens, has_blocks):
     try:
         rendered, indices = render_jinja_template(
@@ -47,6 +66,15 @@ def conversation(template, chat, tokens, has_blocks):
     return result
 
 
+def both(template, chat, tokens, has_blocks):
+    result = conversation(template, chat, tokens, has_blocks)
+    messages = [as_read(message) for message in chat["messages"]]
+    if messages != chat["messages"]:
+        read = conversation(template, {**chat, "messages": messages}, tokens, False)
+        result["read"] = read.get("text")
+    return result
+
+
 if __name__ == "__main__":
     folder, source, target = sys.argv[1:]
     with open(source, encoding="utf8") as file:
@@ -59,7 +87,7 @@ if __name__ == "__main__":
             template = file.read()
         has_blocks = "generation %}" in template or "generation -%}" in template
         result[name.removesuffix(".jinja")] = [
-            conversation(template, chat, given["tokens"], has_blocks) for chat in given["conversations"]
+            both(template, chat, given["tokens"], has_blocks) for chat in given["conversations"]
         ]
     with open(target, "w", encoding="utf8") as file:
         json.dump(result, file)

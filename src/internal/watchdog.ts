@@ -1,3 +1,4 @@
+import process from "node:process";
 import { Script } from "node:vm";
 import { LimitError } from "../errors.ts";
 
@@ -37,18 +38,42 @@ export function withinTime<T>(ms: number, run: () => T, tooLong: () => Error): T
  * on a busy machine, take a tenth. */
 const TEXT_MS = 1000, CHARACTER_MS = 0.1;
 
+/** How many times its time by the clock something may take where others have the processor. */
+const MOST_TIMES = 64;
+
+/** Processor time of this process, in milliseconds. */
+function processorMs(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
+}
+
 /**
- * Runs something over a text by the rules of somebody else's file.
+ * Runs something over a text by the rules of somebody else's file. The limit is one of work: what was
+ * stopped while others had the processor is run again, with twice the time.
  *
  * @param who Whose rules they are, for the error.
  * @throws {LimitError} It took more than a second and 0.1 ms for each character.
  */
 export function textWithinTime<T>(who: string, characters: number, run: () => T): T {
   const max = Math.ceil(TEXT_MS + CHARACTER_MS * characters);
-  return withinTime(max, run, () =>
+  return withinWork(max, run, () =>
     new LimitError(
       `${who} took longer than ${max} ms for a text of ${characters} characters, and was stopped: ` +
         "a pattern in its files tries such a text in endlessly many ways",
       { limit: "textMs", max },
     ));
+}
+
+/** {@linkcode withinTime} by the processor's time, at most {@linkcode MOST_TIMES} times as long by the clock. */
+export function withinWork<T>(ms: number, run: () => T, tooLong: () => Error): T {
+  const stopped = new Error("stopped");
+  for (let times = 1;; times *= 2) {
+    const before = processorMs();
+    try {
+      return withinTime(ms * times, run, () => stopped);
+    } catch (error) {
+      if (error !== stopped) throw error;
+      if (times >= MOST_TIMES || processorMs() - before >= ms / 2) throw tooLong();
+    }
+  }
 }

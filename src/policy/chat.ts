@@ -4,7 +4,8 @@
  *
  * @module
  */
-export { type ToolCallFormat, toolCallFormats } from "./answers/formats.ts";
+export type { ToolCallFormat } from "./answers/call_format.ts";
+export { toolCallFormats } from "./answers/formats.ts";
 export { type AnswerReader, readAnswer, type ReadAnswerOptions } from "./answers/read_answer.ts";
 export type { ReadAnswer, ToolCallFault } from "./answers/answer.ts";
 export {

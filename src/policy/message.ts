@@ -59,7 +59,7 @@ export interface Message {
   readonly tool_calls?: readonly (ToolCall | OpenAIToolCall)[] | null | undefined;
   /** What looks like a call in an answer that was sampled, and is none. */
   readonly toolCallFaults?: readonly ToolCallFault[] | null | undefined;
-  /** Answers of tools. */
+  /** Answers of tools, one by one: a message of role `tool` is rendered with these, not its content. */
   readonly toolResponses?: readonly string[] | null | undefined;
   /** What the assistant thought before it answered. `reasoning` and `thinking` are the same. */
   readonly reasoning_content?: string | null | undefined;

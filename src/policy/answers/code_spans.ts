@@ -95,3 +95,28 @@ function openTicks(line: string): string | null {
   }
   return open;
 }
+
+/** A text without its code: fences that are closed, and code within a line. In one pass. */
+export function withoutCode(text: string): string {
+  const kept: string[] = [];
+  // Lines since the fence that is open, and that fence.
+  let inside: string[] = [];
+  let open: string | null = null;
+  for (const line of text.split("\n")) {
+    const fence = /^[ \t]*(`{3,}|~{3,})([^`]*)$/.exec(line);
+    if (open === null) {
+      if (fence === null) kept.push(line);
+      else {
+        open = fence[1]!;
+        inside = [line];
+      }
+      continue;
+    }
+    const isEnd = fence !== null && fence[1]![0] === open[0] && fence[1]!.length >= open.length &&
+      fence[2]!.trim() === "";
+    if (isEnd) open = null;
+    else inside.push(line);
+  }
+  if (open !== null) kept.push(...inside);
+  return kept.join("\n").replace(/(`{1,2})[^`\n]{1,1000}\1/g, " ");
+}

@@ -1,52 +1,13 @@
 /** How model families write calls of tools. Each reader takes one pass over the text. */
-import { callOf, fault, type Found, namedCall, type Reading, withoutEndTokens } from "./answer.ts";
+import { callOf, fault, type Found, namedCall, withoutEndTokens } from "./answer.ts";
 import { tryJson } from "../exact_numbers.ts";
-import { gemmaCall, gemmaQuote } from "./gemma_call.ts";
-import {
-  atemTags,
-  dsmlTags,
-  type InvokeTags,
-  minimaxTags,
-  readInvokes,
-} from "./invoke_arguments.ts";
+import type { CallFormat, ToolCallFormat } from "./call_format.ts";
+import { framedFormats } from "./framed_formats.ts";
 import { jsonBlock } from "./json_block.ts";
+import { jsonCalls } from "./json_calls.ts";
 import { jsonPieces } from "./json_values.ts";
-import { onlyPythonCalls, pythonCalls } from "./python_calls.ts";
-import type { ParameterKinds } from "./parameter_kinds.ts";
-import type { Scanner } from "./scanner.ts";
+import { onlyPythonCalls } from "./python_calls.ts";
 import { readGlm, readXml } from "./tagged_arguments.ts";
-
-/**
- * Names of the ways in which model families write calls of tools; most are those of SGLang's
- * `--tool-call-parser`.
- */
-export type ToolCallFormat =
-  | "hermes"
-  | "qwen3_coder"
-  | "mistral"
-  | "deepseekv3"
-  | "deepseekv32"
-  | "kimi_k2"
-  | "llama3"
-  | "pythonic"
-  | "lfm2"
-  | "phi4"
-  | "gemma4"
-  | "nemotron"
-  | "cohere_command4"
-  | "minimax-m2"
-  | "muse"
-  | "gpt-oss";
-
-/** A way to write calls that have a mark of their own. */
-export interface CallFormat {
-  /** Its name. */
-  readonly name: ToolCallFormat;
-  /** What a call begins with. */
-  readonly opens: readonly string[];
-  /** Reads what begins at a place. */
-  read(scanner: Scanner, at: number, open: string, kinds: ParameterKinds): Reading;
-}
 
 /** `<tool_call>`: JSON of Hermes and Qwen, `<function=…>` of Qwen3-Coder, `<arg_key>` of GLM. */
 const tagged: CallFormat = {
@@ -156,102 +117,10 @@ function builtInCall(body: string): Found[] | null {
   return onlyPythonCalls(text.replace(".call(", "("));
 }
 
-/** JSON objects, or lists of them, one after the other, with `;` or white space between them. */
-export function jsonCalls(text: string): Found[] {
-  const pieces = [...jsonPieces(withoutEndTokens(text))];
-  const found = pieces.flatMap(({ text: json, isValue }) => isValue ? callsIn(json) : []);
-  // What stands behind may be a part of them.
-  const isWhole = pieces.length > 0 && pieces.at(-1)!.isValue;
-  return isWhole ? found : [fault(text, "the call is not JSON")];
-}
-
-function callsIn(json: string): Found[] {
-  const read = tryJson(json);
-  if (read === null) return [fault(json, "the call is not JSON")];
-  return (Array.isArray(read.value) ? read.value : [read.value]).map((one) => callOf(one, json));
-}
-
 function withoutMarks(text: string, marks: readonly string[]): string {
   const plain = withoutEndTokens(text);
   const mark = marks.find((one) => plain.endsWith(one));
   return mark === undefined ? plain : plain.slice(0, -mark.length).trimEnd();
-}
-
-/** Calls between two marks, as JSON or in Python's syntax. */
-function framed(
-  name: ToolCallFormat,
-  [open, close]: readonly [open: string, close: string],
-  read: (body: string) => Found[],
-): CallFormat {
-  const opens = [open];
-  return {
-    name,
-    opens,
-    read(scanner, at) {
-      const { body, end } = jsonBlock(scanner, at + open.length, { close, opens });
-      return { end, found: read(withoutEndTokens(body)) };
-    },
-  };
-}
-
-function pythonOrJson(body: string): Found[] {
-  return /^\s*(?:\[\s*)?\{/.test(body) ? jsonCalls(body) : onlyPythonCalls(body);
-}
-
-/** Cohere gives ids their own key. */
-function cohereCalls(body: string): Found[] {
-  return jsonCalls(body).map((found) => {
-    if (!("call" in found)) return found;
-    const { tool_call_id: id, ...call } = found.call;
-    return { call: typeof id === "string" ? { ...call, id } : call };
-  });
-}
-
-/** Calls between two marks in Python's syntax: marks in its texts are those texts. */
-function pythonic(
-  name: ToolCallFormat,
-  [open, close]: readonly [open: string, close: string],
-): CallFormat {
-  const asJson = framed(name, [open, close], pythonOrJson);
-  return {
-    ...asJson,
-    read(scanner, at, mark, kinds) {
-      const start = at + open.length;
-      const calls = scanner.mayReadAgain(0) ? pythonCalls(scanner.text.slice(start)) : null;
-      scanner.mayReadAgain(calls?.end ?? 0);
-      if (calls?.found === undefined) return asJson.read(scanner, at, mark, kinds);
-      const end = start + calls.end;
-      const rest = /\s*/y;
-      rest.lastIndex = end;
-      const behind = end + rest.exec(scanner.text)![0].length;
-      const isClosed = scanner.text.startsWith(close, behind);
-      return { end: isClosed ? behind + close.length : end, found: calls.found };
-    },
-  };
-}
-
-/** Gemma 4: marks in its texts are those texts. */
-const gemma: CallFormat = {
-  name: "gemma4",
-  opens: ["<|tool_call>"],
-  read(scanner, at, open) {
-    const close = "<tool_call|>";
-    const { body, end } = jsonBlock(scanner, at + open.length, {
-      close,
-      opens: this.opens,
-      quote: gemmaQuote,
-    });
-    return { end, found: [gemmaCall(withoutEndTokens(body))] };
-  },
-};
-
-/** Families whose calls are `<invoke name="…">` in a frame. */
-function invokes(name: ToolCallFormat, tags: InvokeTags): CallFormat {
-  return {
-    name,
-    opens: [tags.open],
-    read: (scanner, at, open, kinds) => readInvokes(scanner, at + open.length, { tags, kinds }),
-  };
 }
 
 /** All formats whose calls have a mark of their own. */
@@ -262,15 +131,7 @@ export const callFormats: readonly CallFormat[] = [
   deepseek,
   kimi,
   pythonTag,
-  pythonic("pythonic", ["<|python_start|>", "<|python_end|>"]),
-  pythonic("lfm2", ["<|tool_call_start|>", "<|tool_call_end|>"]),
-  framed("phi4", ["<|tool_call|>", "<|/tool_call|>"], jsonCalls),
-  framed("nemotron", ["<TOOLCALL>", "</TOOLCALL>"], jsonCalls),
-  framed("cohere_command4", ["<|START_ACTION|>", "<|END_ACTION|>"], cohereCalls),
-  gemma,
-  invokes("minimax-m2", minimaxTags),
-  invokes("deepseekv32", dsmlTags),
-  invokes("muse", atemTags),
+  ...framedFormats,
 ];
 
 /** Names of all formats. */
@@ -285,4 +146,6 @@ export const listMarks = [
   "<｜tool▁calls▁end｜>",
   "<|tool_calls_section_begin|>",
   "<|tool_calls_section_end|>",
+  "<｜tool_calls_begin｜>",
+  "<｜tool_calls_end｜>",
 ] as const;

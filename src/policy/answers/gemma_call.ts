@@ -1,18 +1,17 @@
-/** Calls of Gemma 4: `call:name{key:<|"|>a text<|"|>,other:[1,true]}`. */
+/** Calls of Gemma 4 and FunctionGemma: `call:name{key:<|"|>a text<|"|>,other:[1,true]}`. */
 import { fault, type Found, taggedCall } from "./answer.ts";
 import { tryExact } from "../exact_numbers.ts";
 
-const QUOTE = '<|"|>';
 const MAX_DEPTH = 64;
 
-/** The mark around texts: it stands between the marks of a call, and nothing in it is one. */
-export const gemmaQuote = QUOTE;
+/** Gemma 4's mark around texts: it stands between the marks of a call, and nothing in it is one. */
+export const gemmaQuote = '<|"|>';
 
-/** One call. */
-export function gemmaCall(body: string): Found {
+/** One call, with the mark around its texts. */
+export function gemmaCall(body: string, quote: string): Found {
   const head = /^\s*call:\s*([\w.-]+)\s*(?=\{)/.exec(body);
   if (head === null) return fault(body, "a call must be call:name{…}");
-  const reader = new GemmaReader(body, head[0].length);
+  const reader = new GemmaReader(body, head[0].length, quote);
   const given = reader.value(0);
   if (!reader.isWhole || body.slice(reader.at).trim() !== "") {
     return fault(body, "the arguments cannot be read");
@@ -25,20 +24,24 @@ class GemmaReader {
   /** Whether all was as it must be. */
   isWhole = true;
   readonly #text: string;
+  readonly #quote: string;
 
-  constructor(text: string, at: number) {
+  constructor(text: string, at: number, quote: string) {
     this.#text = text;
+    this.#quote = quote;
     this.at = at;
   }
 
   value(depth: number): unknown {
     if (depth > MAX_DEPTH) return this.#fails();
     this.#space();
-    if (this.#takes(QUOTE)) return this.#until(QUOTE);
+    if (this.#takes(this.#quote)) return this.#until(this.#quote);
     if (this.#takes("{")) {
       const entries = this.#items("}", () => {
         this.#space();
-        const key = this.#takes(QUOTE) ? this.#until(QUOTE) : this.#word(/[^:{}[\],]+/y).trim();
+        const key = this.#takes(this.#quote)
+          ? this.#until(this.#quote)
+          : this.#word(/[^:{}[\],]+/y).trim();
         this.#space();
         if (!this.#takes(":")) this.#fails();
         return [key, this.value(depth + 1)] as const;

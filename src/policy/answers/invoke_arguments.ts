@@ -1,5 +1,6 @@
 /** Calls as `<invoke name="f"><parameter name="a">1</parameter></invoke>`, whatever stands before the names. */
 import { fault, type Found, namedCall, type Reading, taggedCall } from "./answer.ts";
+import type { ToolCallFormat } from "./call_format.ts";
 import { looseValue, type ParameterKinds } from "./parameter_kinds.ts";
 import type { Scanner } from "./scanner.ts";
 import { TagReader } from "./tagged_arguments.ts";
@@ -14,26 +15,34 @@ export interface InvokeTags {
   readonly prefix: string;
 }
 
-/** MiniMax M2. */
-export const minimaxTags: InvokeTags = {
-  open: "<minimax:tool_call>",
-  close: "</minimax:tool_call>",
+/** Tags of Step 3's calls. */
+export const stepTags: InvokeTags = {
+  open: "<｜tool_call_begin｜>",
+  close: "<｜tool_call_end｜>",
+  prefix: "steptml:",
+};
+
+/** Tags without a prefix, in a frame that is not one family's. */
+export const plainTags: InvokeTags = {
+  open: "<function_calls>",
+  close: "</function_calls>",
   prefix: "",
 };
 
-/** DeepSeek V3.2. */
-export const dsmlTags: InvokeTags = {
-  open: "<｜DSML｜function_calls>",
-  close: "</｜DSML｜function_calls>",
-  prefix: "｜DSML｜",
-};
+const tagsOf = (open: string, prefix: string): InvokeTags => ({
+  open: `<${open}>`,
+  close: `</${open}>`,
+  prefix,
+});
 
-/** Muse Glimmer. */
-export const atemTags: InvokeTags = {
-  open: "<atem:function_calls>",
-  close: "</atem:function_calls>",
-  prefix: "atem:",
-};
+/** Families whose calls are such tags in a frame. */
+export const allInvokeTags: readonly (readonly [ToolCallFormat, InvokeTags])[] = [
+  ["minimax-m2", tagsOf("minimax:tool_call", "")],
+  ["deepseekv32", tagsOf("｜DSML｜function_calls", "｜DSML｜")],
+  ["deepseekv4", tagsOf("｜DSML｜tool_calls", "｜DSML｜")],
+  ["muse", tagsOf("atem:function_calls", "atem:")],
+  ["dots", tagsOf("dots_function_call", "")],
+];
 
 /** Reads the calls behind an opening. */
 export function readInvokes(

@@ -1,6 +1,7 @@
 /** Which marks a model writes: another family's are words of its answers. */
 import { thoughtMarks } from "./answer.ts";
-import { type CallFormat, callFormats, listMarks, type ToolCallFormat } from "./formats.ts";
+import type { CallFormat, ToolCallFormat } from "./call_format.ts";
+import { callFormats, listMarks } from "./formats.ts";
 import { harmonyMarks } from "./harmony.ts";
 import { allMarks, type Marks } from "./take_apart.ts";
 
@@ -18,8 +19,12 @@ const signs: readonly (readonly [ToolCallFormat, readonly string[]])[] = [
   ["llama3", ["<|python_tag|>"]],
   ["gpt-oss", [harmonyMarks[0]]],
   ["deepseekv3", listMarks.slice(0, 2)],
-  ["kimi_k2", listMarks.slice(2)],
+  ["kimi_k2", listMarks.slice(2, 4)],
+  ["step3", listMarks.slice(4)],
   ["deepseekv32", ["｜DSML｜"]],
+  ["deepseekv4", ["｜DSML｜"]],
+  ["command_r", ["Write 'Action:' followed by a json"]],
+  ["phi4_mini_json", ["<|tool|>"]],
 ];
 
 /** Finds out how a model writes its answers, by its template and its tokens. */
@@ -60,7 +65,7 @@ export function hidesMarks(
   format: Partial<AnswerFormat>,
 ): boolean {
   const { formats, thoughts } = marksOf(format);
-  const isListed = (one: CallFormat) => one.name === "deepseekv3" || one.name === "kimi_k2";
+  const isListed = (one: CallFormat) => ["deepseekv3", "kimi_k2", "step3"].includes(one.name);
   const marks = [
     ...(format.formats?.includes("gpt-oss") ?? true ? harmonyMarks : []),
     ...thoughts.flat(),

@@ -25,6 +25,22 @@ export function pythonCalls(text: string): PythonCalls {
   return { found, end: reader.at };
 }
 
+/** Calls that a text begins with, without brackets around them: `add(a=1)`, one in a line. */
+export function pythonLines(text: string): { readonly found: Found[]; readonly end: number } {
+  const reader = new PythonReader(text);
+  const found: Found[] = [];
+  let end = 0;
+  try {
+    while (reader.at < text.length) {
+      found.push(...reader.calls());
+      end = reader.at;
+    }
+  } catch (error) {
+    if (!(error instanceof NoPython)) throw error;
+  }
+  return { found, end };
+}
+
 /** The same where a text must be such calls and nothing else. */
 export function onlyPythonCalls(text: string): Found[] {
   const { found, end } = pythonCalls(text);

@@ -10,13 +10,16 @@ import {
   type ToolCallFault,
   withoutEndTokens,
 } from "./answer.ts";
-import { jsonCalls, listMarks, type ToolCallFormat, toolCallFormats } from "./formats.ts";
+import type { ToolCallFormat } from "./call_format.ts";
+import { listMarks, toolCallFormats } from "./formats.ts";
 import { beginsAsHarmony, isHarmony, readHarmony } from "./harmony.ts";
+import { jsonCalls } from "./json_calls.ts";
 import { jsonPieces } from "./json_values.ts";
 import { marksOf } from "./model_marks.ts";
 import { describedTool, parameterKinds } from "./parameter_kinds.ts";
 import { onlyPythonCalls, pythonCalls } from "./python_calls.ts";
 import { takeApart } from "./take_apart.ts";
+import { unreadCalls } from "./unread_calls.ts";
 
 /** How to read an answer. */
 export interface ReadAnswerOptions {
@@ -51,7 +54,8 @@ export type AnswerReader = (
 /**
  * Takes an answer apart: thoughts, what is said, and calls of tools in the spellings of Hermes and
  * Qwen, Qwen3-Coder, GLM, Mistral, DeepSeek, Kimi, Llama 3.1 and 4, gpt-oss, Gemma 4, LFM2, Granite and
- * Phi-4, Nemotron, Cohere, MiniMax and Muse. Nothing inside thoughts or code is a call. What looks like
+ * Phi-4, Nemotron, Cohere, MiniMax, Muse, OLMo, Seed-OSS, Hunyuan, InternLM, Step, Apertus and others.
+ * Nothing inside thoughts or code is a call. What looks like
  * a call and is none is a fault with its reason. It takes time in proportion to the length of the text.
  *
  * @example
@@ -78,12 +82,17 @@ export function readAnswer(text: string, options: ReadAnswerOptions = {}): ReadA
   const { reasoning, rest, said, found, looked } = takeApart(text, { isThinking, kinds, marks });
   onLooked?.(looked);
   let content = said;
-  for (const mark of listMarks) if (content.includes(mark)) content = content.replaceAll(mark, "");
+  // In code they are a quote.
+  if (!/[`~]/.test(content)) {
+    for (const mark of listMarks) {
+      if (content.includes(mark)) content = content.replaceAll(mark, "");
+    }
+  }
   if (found.length === 0) {
     const bare = bareCalls(rest, { formats, tools });
     if (bare !== null) return { reasoning, content: "", ...sortedOut(bare) };
-    const foreign = foreignCalls(rest, { formats, tools });
-    if (foreign.length > 0) {
+    const foreign = foreignCalls(rest, { formats, tools }) ?? unreadCalls(rest, tools);
+    if (foreign !== null) {
       return { reasoning, content: content.trim(), calls: [], faults: foreign };
     }
   }
@@ -156,8 +165,11 @@ function bareCalls(text: string, { formats, tools }: BareOptions): Found[] | nul
  * Calls of given tools in the spelling of another family. They are not run, for the model's own marks
  * are others, but neither are they an answer: whoever reads the faults can tell the model.
  */
-function foreignCalls(text: string, { formats, tools = [] }: BareOptions): ToolCallFault[] {
-  if (formats === null || tools.length === 0) return [];
+function foreignCalls(
+  text: string,
+  { formats, tools = [] }: BareOptions,
+): ToolCallFault[] | null {
+  if (formats === null || tools.length === 0) return null;
   const names = new Set(tools.map((tool) => describedTool(tool).name));
   const marks = marksOf({ formats: null, thoughts: [] });
   const { found } = takeApart(text, { isThinking: false, kinds: parameterKinds(tools), marks });
@@ -166,7 +178,7 @@ function foreignCalls(text: string, { formats, tools = [] }: BareOptions): ToolC
     "call" in one
       ? names.has(one.call.name)
       : names.values().some((name) => typeof name === "string" && one.fault.text.includes(name));
-  if (!all.some(named)) return [];
+  if (!all.some(named)) return null;
   const reason =
     `a tool is called in another way than this model's, which is ${formats.join(" or ")}; ` +
     "the option toolCallFormats names others";

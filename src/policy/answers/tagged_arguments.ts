@@ -18,7 +18,12 @@ import type { Scanner } from "./scanner.ts";
 export function readXml(
   scanner: Scanner,
   start: number,
-  { isFramed, kinds }: { isFramed: boolean; kinds: ParameterKinds },
+  { isFramed, kinds, close }: {
+    isFramed: boolean;
+    kinds: ParameterKinds;
+    /** What ends the frame; default `</tool_call>`. */
+    close?: RegExp;
+  },
 ): Reading | null {
   const reader = new TagReader(scanner, start);
   const found: Found[] = [];
@@ -37,15 +42,18 @@ export function readXml(
   if (found.length === 0) {
     return reader.isAt(/\s*<function=/y) ? reader.broken("the call has no name") : null;
   }
-  if (isFramed && !reader.closes()) return reader.broken("something stands behind the call");
+  if (isFramed && !reader.closes(close)) return reader.broken("something stands behind the call");
   return { end: reader.at, found, closes: ["</parameter>", "</function>"] };
 }
 
 /** Reads `name<arg_key>key</arg_key><arg_value>value</arg_value>`; `null` where it is none. */
 export function readGlm(scanner: Scanner, start: number, kinds: ParameterKinds): Reading | null {
   const reader = new TagReader(scanner, start);
-  if (!reader.isAt(/\s*[\w.-]+\s*<arg_key>/y)) return null;
-  const name = reader.take(/\s*([\w.-]+)/y)!;
+  // Hunyuan ends the name with a mark.
+  if (!reader.isAt(/\s*[\w.-]+\s*(?:<tool_sep>\s*(?:<arg_key>|<\/tool_call>)|<arg_key>)/y)) {
+    return null;
+  }
+  const name = reader.take(/\s*([\w.-]+)\s*(?:<tool_sep>)?/y)!;
   const given: Record<string, unknown> = {};
   for (
     let key = reader.take(/\s*<arg_key>([^<>]*)<\/arg_key>\s*<arg_value>/y);

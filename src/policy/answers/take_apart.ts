@@ -1,6 +1,8 @@
 import { fault, type Found, type Reading, thoughtMarks, withoutEndTokens } from "./answer.ts";
+import type { CallFormat } from "./call_format.ts";
 import { CodeSpans } from "./code_spans.ts";
-import { type CallFormat, callFormats } from "./formats.ts";
+import { callFormats, listMarks } from "./formats.ts";
+import { escapeRegExp } from "../../internal/text_of_bytes.ts";
 import type { ParameterKinds } from "./parameter_kinds.ts";
 import { Scanner } from "./scanner.ts";
 
@@ -29,6 +31,9 @@ export interface Marks {
 /** All marks of all families. */
 export const allMarks: Marks = { formats: callFormats, thoughts: thoughtMarks };
 
+/** Longer than any mark with the white space around it. */
+const MAX_MARK = 100;
+
 /** How often a call in code is read, to see whether it reaches out of it. */
 const READ_IN_CODE = 16;
 
@@ -51,7 +56,7 @@ export function takeApart(
   const scanner = new Scanner(text);
   const code = new CodeSpans(scanner);
   const thoughts: string[] = [];
-  let answer: (string | Reading & { readonly text: string })[] = [];
+  let answer: Part[] = [];
   let at = 0;
   // Code begins behind this place, and the next mark is looked for behind that one.
   let from = 0, looking = 0, readInCode = 0;
@@ -105,7 +110,9 @@ export function takeApart(
   }
   answer.push(text.slice(at));
   const parts = answer.map((part) => typeof part === "string" ? part : part.text);
-  const said = answer.filter((part) => typeof part === "string");
+  const said = answer.flatMap((part, index) =>
+    typeof part === "string" ? [withoutListMarks(part, answer[index - 1], answer[index + 1])] : []
+  );
   if (said.length < answer.length && typeof answer.at(-1) === "string") {
     said.push(behindCalls(said.pop()!));
   }
@@ -118,15 +125,34 @@ export function takeApart(
   };
 }
 
+type Part = string | Reading & { readonly text: string };
+
+const beforeCalls = new RegExp(`(?:${listMarks.map(escapeRegExp).join("|")})\\s*$`);
+const besideCalls = new RegExp(`^\\s*(?:${listMarks.map(escapeRegExp).join("|")})`);
+
+/** Words without the mark that a list of calls before or behind them has. */
+function withoutListMarks(
+  text: string,
+  before: Part | undefined,
+  behind: Part | undefined,
+): string {
+  const isCall = (part: Part | undefined) => part !== undefined && typeof part !== "string";
+  const rest = isCall(behind)
+    ? text.slice(0, -MAX_MARK) +
+      text.slice(-MAX_MARK).replace(beforeCalls, "")
+    : text;
+  return isCall(before) ? rest.replace(besideCalls, "") : rest;
+}
+
 /** What stands behind the last call, without the tokens that end a turn, and without closing marks. */
 function behindCalls(text: string): string {
-  const plain = text.replace(/^(?:\s*<\/tool_call>)+/, "");
+  const plain = text.replace(/^(?:\s*<\/tool_calls?>)+/, "");
   // Words that are struck out end like a turn of Llama 2.
   return plain.includes("<s>") ? plain : withoutEndTokens(plain);
 }
 
 /** A closing tag of an argument that stands behind a call, outside of calls, may be its real end. */
-function certain(answer: readonly (string | Reading & { readonly text: string })[]): Found[] {
+function certain(answer: readonly Part[]): Found[] {
   const found: Found[] = [];
   // Where each tag stands last.
   const last = new Map<string, number>();

@@ -4,7 +4,7 @@ import type { AnswerFormat } from "../answers/model_marks.ts";
 import { exactOf } from "../exact_numbers.ts";
 import { type Message, textOf } from "../message.ts";
 import { ArgumentsDict, ArgumentsText, dumps, fromJs, parseJson } from "./jinja/mod.ts";
-import { isWrittenIn, toolResponsesIn } from "./written_calls.ts";
+import { isWrittenIn } from "./written_calls.ts";
 
 /** Keys of a message that have a meaning here, and what templates call them. */
 const known: Readonly<Record<string, string | null>> = {
@@ -55,7 +55,8 @@ export function templateMessages(
   addReasoning(dict);
   const { role } = message;
   if (role === "tool") {
-    const answers = toolResponsesIn(textOf(message)) ?? message.toolResponses ?? [];
+    // Only a message that was read from text has them apart. What a tool says is never searched.
+    const answers = message.toolResponses ?? [];
     if (answers.length > 0) return answers.map((answer) => ({ ...dict, content: answer }));
   }
   const calls = message.tool_calls ?? message.toolCalls ?? [];

@@ -11,7 +11,7 @@ import { endTokenOf, type KnownSample } from "../../rollout/sample.ts";
 import { opensThoughts, type ReadAnswer } from "../answers/answer.ts";
 import { type AnswerReader, readAnswer } from "../answers/read_answer.ts";
 import { type AnswerFormat, answerFormatOf, hidesMarks } from "../answers/model_marks.ts";
-import type { ToolCallFormat } from "../answers/formats.ts";
+import type { ToolCallFormat } from "../answers/call_format.ts";
 import { isHarmony } from "../answers/harmony.ts";
 import { encodeWithMask } from "../assistant_mask.ts";
 import type { Message } from "../message.ts";

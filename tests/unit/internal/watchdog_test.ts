@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { LimitError } from "../../../src/errors.ts";
-import { withinTime } from "../../../src/internal/watchdog.ts";
+import { withinTime, withinWork } from "../../../src/internal/watchdog.ts";
 import { makeTokenDecoder } from "../../../src/internal/token_decoder.ts";
 import { LocalTokenizer } from "../../../src/policy/local_tokenizer.ts";
 
@@ -25,6 +25,21 @@ Deno.test("what does not end is stopped, and everything goes on after it", () =>
     assert.throws(() => withinTime(10, () => /^(a+)+$/.test("a".repeat(99) + "b"), tooLong));
   }
   assert.equal(withinTime(60_000, () => 7, tooLong), 7);
+});
+
+Deno.test("what was stopped without having worked is run again with more time", () => {
+  const never = new Int32Array(new SharedArrayBuffer(4));
+  let runs = 0;
+  const idle = () => {
+    runs++;
+    // Waits without the processor, as on a machine where others have it.
+    return Atomics.wait(never, 0, 0, 200);
+  };
+  assert.equal(withinWork(20, idle, tooLong), "timed-out");
+  assert.ok(runs > 1);
+  assert.throws(() => withinWork(20, endless, tooLong), /too long/);
+  const sleeping = () => Atomics.wait(never, 0, 0);
+  assert.throws(() => withinWork(1, sleeping, tooLong), /too long/);
 });
 
 /** Tries a text in two ways for each of its characters. */

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { silentLogger } from "../../../src/internal/logger.ts";
 import type { AnswerReader } from "../../../src/policy/answers/read_answer.ts";
-import type { ToolCallFormat } from "../../../src/policy/answers/formats.ts";
+import type { ToolCallFormat } from "../../../src/policy/answers/call_format.ts";
 import { LocalTokenizer } from "../../../src/policy/local_tokenizer.ts";
 import { TemplateChatModel } from "../../../src/policy/wrapper/chat_model.ts";
 import { templateMessages } from "../../../src/policy/templates/template_messages.ts";

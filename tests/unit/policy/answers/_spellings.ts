@@ -56,6 +56,37 @@ export const spellings: Readonly<Record<string, string>> = {
   "Muse": '<atem:function_calls>\n<atem:invoke name="add">\n<atem:parameter name="a">1' +
     '</atem:parameter>\n<atem:parameter name="b">2</atem:parameter>\n</atem:invoke>\n' +
     "</atem:function_calls>",
+  "DeepSeek V4": '<｜DSML｜tool_calls>\n<｜DSML｜invoke name="add">\n' +
+    '<｜DSML｜parameter name="a" string="false">1</｜DSML｜parameter>\n' +
+    '<｜DSML｜parameter name="b" string="false">2</｜DSML｜parameter>\n</｜DSML｜invoke>\n' +
+    "</｜DSML｜tool_calls>",
+  "dots": '<dots_function_call>\n<invoke name="add">\n<parameter name="a">1</parameter>\n' +
+    '<parameter name="b">2</parameter>\n</invoke>\n</dots_function_call>',
+  "Step 3": "<｜tool_calls_begin｜>\n<｜tool_call_begin｜>function<｜tool_sep｜>" +
+    '<steptml:invoke name="add">\n<steptml:parameter name="a">1</steptml:parameter>\n' +
+    '<steptml:parameter name="b">2</steptml:parameter>\n</steptml:invoke><｜tool_call_end｜>\n' +
+    "<｜tool_calls_end｜>",
+  "Seed-OSS": "<seed:tool_call>\n<function=add>\n<parameter=a>1</parameter>\n" +
+    "<parameter=b>2</parameter>\n</function>\n</seed:tool_call><seed:eos>",
+  "Hunyuan A13B": `<tool_calls>[${json}]</tool_calls>`,
+  "MiniMax M1": `<tool_calls>\n${json}\n</tool_calls>`,
+  "Hunyuan's later models": "<tool_calls>\n<tool_call>add<tool_sep>\n<arg_key>a</arg_key>\n" +
+    "<arg_value>1</arg_value>\n<arg_key>b</arg_key>\n<arg_value>2</arg_value>\n</tool_call>\n" +
+    "</tool_calls>",
+  "InternLM": '<|action_start|><|plugin|>\n{"name": "add", "parameters": {"a": 1, "b": 2}}' +
+    "<|action_end|>\n",
+  "Intern-S1": `<|action_start|> <|plugin|>\n${json}<|action_end|>`,
+  "Granite 20B": `<function_call> ${json}`,
+  "Apertus": '<|tools_prefix|>[{"add": {"a": 1, "b": 2}}]<|tools_suffix|>',
+  "OLMo 3": "<function_calls>\nadd(a=1, b=2)\n</function_calls>",
+  "OLMo 3 before its end": "<function_calls>add(a=1, b=2)<|im_end|>",
+  "invoke in a plain frame": '<function_calls>\n<invoke name="add">\n' +
+    '<parameter name="a">1</parameter>\n<parameter name="b">2</parameter>\n</invoke>\n' +
+    "</function_calls>",
+  "FunctionGemma": "<start_function_call>call:add{a:1,b:2}<end_function_call>",
+  "Command-R": 'Action: ```json\n[\n    {\n        "tool_name": "add",\n' +
+    '        "parameters": {\n            "a": 1,\n            "b": 2\n        }\n    }\n]```',
+  "Phi-4-mini": `functools[${json}]`,
   "gpt-oss": "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>commentary " +
     'to=functions.add <|constrain|>json<|message|>{"a": 1, "b": 2}<|call|>',
 };
@@ -78,5 +109,15 @@ export const marked: readonly (readonly [ToolCallFormat, string])[] = [
   ["cohere_command4", spellings["Cohere"]!],
   ["minimax-m2", spellings["MiniMax"]!],
   ["muse", spellings["Muse"]!],
+  ["deepseekv4", spellings["DeepSeek V4"]!],
+  ["dots", spellings["dots"]!],
+  ["step3", spellings["Step 3"]!],
+  ["hunyuan_a13b", spellings["Hunyuan A13B"]!],
+  ["interns1", spellings["InternLM"]!],
+  ["granite-20b-fc", spellings["Granite 20B"]!],
+  ["apertus2509", spellings["Apertus"]!],
+  ["olmo3", spellings["OLMo 3"]!],
+  ["functiongemma", spellings["FunctionGemma"]!],
+  ["phi4_mini_json", spellings["Phi-4-mini"]!],
   ["gpt-oss", spellings["gpt-oss"]!],
 ];

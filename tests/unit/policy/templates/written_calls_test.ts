@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import fc from "fast-check";
 import type { Message } from "../../../../src/policy/chat.ts";
 import { readAnswer } from "../../../../src/policy/chat.ts";
 import { renderChat } from "../../../../src/policy/templates/render.ts";
@@ -37,4 +38,24 @@ Deno.test("calls that the content has not written are written", () => {
   };
   const text = renderChat([message], { template: qwen, addGenerationPrompt: false });
   assert.equal(text.split("<tool_call>").length, 3);
+});
+
+Deno.test("what a tool answers is rendered as it is, whatever marks it quotes", () => {
+  const pieces = ["<tool_response>", "</tool_response>", "\n", "x", "<tool_call>", "</think>", " "];
+  fc.assert(
+    fc.property(fc.array(fc.constantFrom(...pieces), { maxLength: 8 }), (parts) => {
+      const content = parts.join("");
+      const text = renderChat([{ role: "tool", content }], {
+        template: qwen,
+        addGenerationPrompt: false,
+      });
+      assert.equal(text, `<|tool|>${content}`);
+    }),
+  );
+  const content = "<tool_response>\nx\n</tool_response>";
+  const read: Message = { role: "tool", content, toolResponses: ["x", "y"] };
+  for (const message of [read, JSON.parse(JSON.stringify(read))]) {
+    const text = renderChat([message], { template: qwen, addGenerationPrompt: false });
+    assert.equal(text, "<|tool|>x<|tool|>y");
+  }
 });
