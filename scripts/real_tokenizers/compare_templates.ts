@@ -11,7 +11,6 @@ import { templateChats } from "./template_chats.ts";
 /** All conversations. */
 const chats = [...templateChats, ...oddChats];
 
-
 /** What became of one conversation with one template. */
 export interface Compared {
   /** Name of the template. */
@@ -94,11 +93,13 @@ function compare(
     ends: readonly string[] | undefined;
   },
 ): Omit<Compared, "template" | "chat"> {
-  const { messages, tools, variables, open } = chats[chat]!;
+  const { messages, tools, variables: { continue_final_message: goesOn, ...variables }, open } =
+    chats[chat]!;
   const options: RenderOptions = {
     template,
     specialTokens: { bosToken, eosToken, padToken: null, unkToken: null, endTokens: ends },
     addGenerationPrompt: open,
+    continueFinalMessage: goesOn as boolean | string | undefined,
     variables: { ...variables, tools },
   };
   const given = messages as unknown as readonly Message[];

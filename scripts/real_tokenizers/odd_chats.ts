@@ -66,6 +66,8 @@ const long = Array.from({ length: 40 }, (_, i): Json[] => [
   assistant(i % 5 === 0 ? `<think>\nhm ${i}\n</think>\n\nAnswer ${i}` : `Answer ${i}`),
 ]).flat();
 
+const goOn = { continue_final_message: true };
+
 /** The conversations. */
 export const oddChats: readonly ComparedChat[] = [
   // Roles in odd orders.
@@ -162,6 +164,18 @@ export const oddChats: readonly ComparedChat[] = [
   }),
   chat([system("S"), user("Hi"), assistant("Hello.")], { given: tools }),
   chat([user("Hi")], { given: tools, open: true, variables: { enable_thinking: false } }),
+  // Going on with the last message.
+  chat([user("Hi"), assistant("So far ")], { variables: goOn }),
+  chat(
+    [user("1"), assistant("a"), user("2"), assistant("\n x \u0085", { reasoning_content: "r" })],
+    {
+      variables: goOn,
+    },
+  ),
+  chat([user("Hi"), assistant("same", { reasoning_content: "same" })], { variables: goOn }),
+  chat([user("Hi"), assistant("a", { reasoning_content: "hm" })], {
+    variables: { continue_final_message: "reasoning_content" },
+  }),
   // Very long.
   chat(long),
   chat([...long, user("last")], { open: true }),

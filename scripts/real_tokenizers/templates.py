@@ -47,6 +47,8 @@ def read_arguments(call):
 
 
 def conversation(template, chat, tokens, has_blocks):
+    # transformers gives no mask of a conversation that goes on.
+    has_blocks = has_blocks and not chat["variables"].get("continue_final_message")
     try:
         rendered, indices = render_jinja_template(
             [[present(message) for message in chat["messages"]]],

@@ -10,7 +10,8 @@ import {
   type Rendered,
   type TemplateLimits,
 } from "./jinja/mod.ts";
-import { checkMessage, templateMessages } from "./template_messages.ts";
+import { strip } from "./jinja/text.ts";
+import { checkMessage, reasoningNames, templateMessages } from "./template_messages.ts";
 
 /** How to render a conversation. */
 export interface RenderOptions {
@@ -155,19 +156,26 @@ function renderOpenEnded(
   const tagged = Array.isArray(given)
     ? given.with(-1, { ...given.at(-1), text: text + continueTag })
     : text + continueTag;
-  const changed = Object.fromEntries(
-    Object.entries(last).filter(([, value]) => value === given).map(([name]) => [name, tagged]),
-  );
+  // Reasoning goes by several names, of which a template reads one.
+  const names = reasoningNames.includes(field)
+    ? reasoningNames.filter((name) => last[name] === given)
+    : [field];
+  if (!names.some((name) => options.template.includes(name))) {
+    throw new ValidationError(
+      `The template reads no "${names.join('" or "')}", so nothing can go on with it`,
+    );
+  }
+  const changed = Object.fromEntries(names.map((name) => [name, tagged]));
   const rendered = render([...dicts.slice(0, -1), { ...last, ...changed }], options);
   const at = rendered.text.lastIndexOf(continueTag.trim());
-  if (at < 0 || !rendered.text.includes(text.trim())) {
+  if (at < 0 || !rendered.text.includes(strip(text, null, "both"))) {
     throw new ValidationError(
       "The template does not write the last message as it is, so nothing can go on with it",
     );
   }
   const isWhole = rendered.text.startsWith(continueTag, at);
   const cut = rendered.text.slice(0, at);
-  return { ...rendered, text: isWhole ? cut : cut.trimEnd() };
+  return { ...rendered, text: isWhole ? cut : strip(cut, null, "right") };
 }
 
 function parsedTemplate(source: string): JinjaTemplate {

@@ -25,7 +25,7 @@ const known: Readonly<Record<string, string | null>> = {
 };
 
 /** Names that reasoning goes by; the first is the one that most templates read. */
-const reasoningNames = ["reasoning_content", "thinking", "reasoning"];
+export const reasoningNames = ["reasoning_content", "thinking", "reasoning"];
 
 /**
  * A message as templates expect it: one dict, or one for each answer of a tool. Keys whose value is

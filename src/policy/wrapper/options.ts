@@ -11,6 +11,7 @@ import type { AnswerReader } from "../answers/read_answer.ts";
 import type { PadLayout } from "../padding.ts";
 import { checkTemplateLimits, type TemplateLimits } from "../templates/jinja/mod.ts";
 import type { Tokenizer } from "../tokenizer.ts";
+import { checkTemplateVariables } from "./template_variables.ts";
 
 /** What a wrapper reads: conversations, texts or token ids. */
 export type InputMode = "history" | "text" | "tokens";
@@ -255,6 +256,7 @@ export function checkOptions(options: LLMWrapperOptions): WrapperSettings {
     checkOneOf("toolCallFormats", format, toolCallFormats);
   }
   checkTemplateLimits(options.templateLimits);
+  checkTemplateVariables(options.tokenizerKwargs);
   if (!given.generate && !given.returnLogProbs) {
     throw new ValidationError(
       "returnLogProbs must be true when generate is false: scores are all that is returned",

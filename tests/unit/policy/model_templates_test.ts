@@ -63,6 +63,29 @@ Deno.test("a last message can be gone on with", () => {
   );
 });
 
+Deno.test("only what is gone on with is open, also where another field says the same", () => {
+  const template =
+    "{% for m in messages %}({{ m.reasoning_content }}){{ m.content }}<end>{% endfor %}";
+  const rendered = (message: Message, continueFinalMessage: boolean | string = true) =>
+    History.fromChats([[message]]).applyChatTemplate({
+      chatTemplate: template,
+      continueFinalMessage,
+    })[0];
+  fc.assert(
+    fc.property(fc.constantFrom("a", "", " ", "\u0085", "\ufeff", "\u2028 x"), (said) => {
+      const message = { role: "assistant", content: said, reasoning_content: said };
+      assert.equal(rendered(message), `(${said})${said}`);
+      assert.equal(rendered(message, "reasoning_content"), `(${said}`);
+      assert.equal(
+        rendered({ role: "assistant", content: "x", thinking: said }, "thinking"),
+        `(${said}`,
+      );
+    }),
+  );
+  const wrong = { role: "assistant", content: "x", note: "y" };
+  assert.throws(() => rendered(wrong, "note"), /reads no "note"/);
+});
+
 Deno.test("an error says whether the template or the conversation is at fault", () => {
   const rendered = (template: string, message: Message = { role: "user", content: "a" }) =>
     History.fromChats([message]).applyChatTemplate({ chatTemplate: template })[0];

@@ -350,3 +350,19 @@ Deno.test("a reader of the caller's own is told the tools, and its message is th
   const [messages] = output.history!.full!.chats;
   assert.deepEqual(messages!.at(-1)!.toolCalls, [{ name: "add", arguments: {} }]);
 });
+
+Deno.test("arguments of apply_chat_template that are no variables are refused, with what to do", () => {
+  const names = [
+    "continue_final_message",
+    "continueFinalMessage",
+    "add_generation_prompt",
+    "padding",
+  ];
+  for (const name of names) {
+    assert.throws(
+      () => wrap({ tokenizerKwargs: { [name]: true } }),
+      (error) => error instanceof ValidationError && error.message.includes(`"${name}" is no var`),
+    );
+  }
+  assert.throws(() => wrap({ tokenizerKwargs: [] as never }), /must be an object with variables/);
+});
