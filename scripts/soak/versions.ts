@@ -39,6 +39,8 @@ export interface VersionsSoakReport {
   readonly fewestServers: number;
   /** Milliseconds that syncs took, kills in their midst included: the middle one, and the longest. */
   readonly syncMs: { readonly median: number; readonly longest: number };
+  /** The middle one of the milliseconds of each step of the syncs that went well. */
+  readonly stepsMs: Readonly<Record<string, number>>;
   readonly rows: number;
   /** Rows that a sync cut; each token has its own version. */
   readonly mixedRows: number;
@@ -147,6 +149,7 @@ export async function runVersionsSoak(
     count.kills >= options.kills || performance.now() - startedMs > options.durationMs;
   const stop = new AbortController();
   const syncTimes: number[] = [];
+  const stepTimes = new Map<string, number[]>();
   let fewestServers = engine.workers.length;
   const trainer = (async () => {
     let startedMs = performance.now();
@@ -157,8 +160,12 @@ export async function runVersionsSoak(
       syncing = checkpoints[count.syncs % 2]!;
       fewestServers = Math.min(fewestServers, engine.workers.length);
       try {
-        await sender.updateWeights(safetensors(syncing));
+        const { phasesMs } = await sender.updateWeights(safetensors(syncing));
         count.syncs++;
+        for (const [step, ms] of Object.entries(phasesMs)) {
+          const times = stepTimes.get(step) ?? [];
+          stepTimes.set(step, [...times, ms]);
+        }
       } catch (error) {
         count.failedSyncs++;
         options.onProgress?.(`a sync failed: ${String(error).slice(0, 300)}`);
@@ -207,6 +214,9 @@ export async function runVersionsSoak(
     ...count,
     fewestServers,
     syncMs: { median: Math.round(median(syncTimes)), longest: Math.round(Math.max(...syncTimes)) },
+    stepsMs: Object.fromEntries(
+      [...stepTimes].map(([step, times]) => [step, Math.round(median(times))]),
+    ),
     staleRows: stats.rowsStale,
     lostRows: stats.turns - stats.rowsStale - stats.rowsUnused - count.rows,
     versionsTwice,

@@ -3,6 +3,7 @@ import { type Command, InvalidArgumentError, Option } from "commander";
 import { SGLangClient } from "../client/mod.ts";
 import { AsyncSGLang, type ConnectOptions } from "../engine/mod.ts";
 import { UnreachableError, ValidationError } from "../errors.ts";
+import { canonicalUrl } from "../internal/canonical_url.ts";
 import { systemClock } from "../internal/clock.ts";
 import { sleep } from "../internal/deadline.ts";
 import { asPermissionError } from "../internal/permission.ts";
@@ -32,7 +33,7 @@ export function addFleetOptions(command: Command): Command {
         .argParser(collectAddresses)
         .default([], "none"),
     )
-    .option("-r, --router <url>", "address of the router in front of them")
+    .option("-r, --router <url>", "address of the router in front of them", oneAddress)
     .option("--api-key-env <name>", "variable that holds the servers' key", "SGLANG_API_KEY")
     .option(
       "--admin-key-env <name>",
@@ -40,7 +41,11 @@ export function addFleetOptions(command: Command): Command {
       "SGLANG_ADMIN_API_KEY",
     )
     .option("--ca-cert <file>", "certificates in PEM to trust for https, besides the usual ones")
-    .option("--proxy <url>", 'HTTP proxy, or "environment" for $http_proxy (default: none)')
+    .option(
+      "--proxy <url>",
+      'HTTP proxy, or "environment" for $http_proxy (default: none)',
+      (value) => value === "environment" ? value : oneAddress(value),
+    )
     .option("--wait <seconds>", "wait this long until somebody answers", numberFrom(0));
 }
 
@@ -125,20 +130,19 @@ function readText(path: string): string {
 /** Collects addresses, given one by one or with commas between them. */
 function collectAddresses(value: string, before: readonly string[]): string[] {
   const given = value.split(",").map((url) => url.trim()).filter((url) => url !== "");
-  for (const url of given) {
-    if (!/^https?:$/.test(URL.parse(url)?.protocol ?? "")) {
-      throw new InvalidArgumentError(
-        `"${url}" is not the address of a server, such as http://127.0.0.1:30000.`,
-      );
-    }
-  }
   // A server that is named twice is one server.
-  return [...new Set([...before, ...given.map(addressOf)])];
+  return [...new Set([...before, ...given.map(oneAddress)])];
 }
 
-/** One form of an address, whatever the case of its host and however its port and end are written. */
-function addressOf(url: string): string {
-  return new URL(url).href.replace(/\/+$/, "");
+/** An option's value as an address, in the one form in which addresses are compared. */
+export function oneAddress(value: string): string {
+  const url = value.trim();
+  if (!/^https?:$/.test(URL.parse(url)?.protocol ?? "")) {
+    throw new InvalidArgumentError(
+      `"${url}" is not the address of a server, such as http://127.0.0.1:30000.`,
+    );
+  }
+  return canonicalUrl(url);
 }
 
 /** An option's value as a whole number of at least `least`. */

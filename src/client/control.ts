@@ -5,6 +5,7 @@ import type { Logger } from "../internal/logger.ts";
 import { type Capabilities, capabilitiesOf, warnOfUntested } from "./capabilities.ts";
 import { HttpConnection } from "./http.ts";
 import { type ClientSettings, clientSettings, type SGLangClientOptions } from "./options.ts";
+import { looksPaused } from "./pause_look.ts";
 import { checkIds } from "./request.ts";
 import { detokenized, tokenized } from "./schema/info.ts";
 import {
@@ -89,6 +90,20 @@ export abstract class ServerControl implements Disposable, AsyncDisposable {
   /** Whether the server takes requests now: up and not paused. Servers from 0.5.20. */
   ready(options: CallOptions = {}): Promise<boolean> {
     return this.#answers("/ready", options);
+  }
+
+  /**
+   * Whether the server is paused now, whoever paused it. One that is not says so at once; to find one
+   * paused takes one and a half seconds.
+   */
+  async checkPaused(options: CallOptions = {}): Promise<boolean> {
+    const { hasReady } = await this.capabilities(options);
+    const call = (signal: AbortSignal) => ({ ...options, signal });
+    return await looksPaused({
+      ready: hasReady ? (signal) => this.ready(call(signal)) : undefined,
+      refused: (signal) => this.ask("/generate", VOCABULARY_QUESTION, call(signal)),
+      answers: (signal) => this.modelInfo(call(signal)),
+    }, { signal: options.signal, clock: this.clock });
   }
 
   /** Whether the server's process answers; at once, paused or not. */

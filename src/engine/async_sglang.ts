@@ -103,6 +103,8 @@ export class AsyncSGLang extends FleetEngine {
     this.#options = options;
     this.#settings = settings;
     this.#route = this.#router && new RouterRoute(this.#router, this.#settings);
+    // Whoever runs a router brings back the servers behind it, or takes others in.
+    const isElsewhere = this.#router !== undefined && this.#owned === undefined;
     this.#dispatcher = new Dispatcher({
       engine: this,
       pool: this.#pool,
@@ -112,7 +114,7 @@ export class AsyncSGLang extends FleetEngine {
       route: this.#route,
       maxConcurrency: this.#mostAtOnce(),
       samplingDefaults: options.samplingDefaults,
-      isHealing: () => this.#supervisor !== undefined || this.#pool.hasQuarantined,
+      isHealing: () => this.#supervisor !== undefined || this.#pool.hasQuarantined || isElsewhere,
       report: (url, outcome) => this.#supervisor?.report(url, outcome),
       logger: this.#settings.logger,
       clock: this.#settings.clock,

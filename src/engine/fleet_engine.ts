@@ -11,6 +11,7 @@ import type {
   ServerInfo,
 } from "../client/types.ts";
 import { StateError } from "../errors.ts";
+import { canonicalUrl } from "../internal/canonical_url.ts";
 import { RLSGLangEngine, type WorkerLoad } from "./engine.ts";
 import type { EngineFleet } from "./fleet.ts";
 import type { Member, WorkerEvent } from "./member.ts";
@@ -135,6 +136,16 @@ export abstract class FleetEngine extends RLSGLangEngine {
   async tellVersion(version: string, options: CallOptions = {}): Promise<void> {
     this.assertOpen();
     await this.#fleet.tellVersion(version, options);
+  }
+
+  /**
+   * Asks the servers that serve, but for one, which weights they hold now.
+   *
+   * @internal
+   */
+  async askOthers(url: string, options: Pick<CallOptions, "signal">): Promise<(string | null)[]> {
+    const member = this.#fleet.pool.find(canonicalUrl(url));
+    return await this.#fleet.rotation.askOthers(member, options.signal);
   }
 
   /** Calls `listener` whenever a server goes from one state to another, until disposed. */
@@ -345,7 +356,7 @@ export abstract class FleetEngine extends RLSGLangEngine {
   protected abstract assertOpen(): void;
 
   #member(url: string): Member {
-    const member = this.#fleet.pool.find(url.replace(/\/+$/, ""));
+    const member = this.#fleet.pool.find(canonicalUrl(url));
     if (member !== undefined) return member;
     const urls = this.workers.map((worker) => worker.url).join(", ");
     throw new StateError(`${url} is no server of this engine; it has ${urls}`);

@@ -1,4 +1,5 @@
 import { type CrashedError, StateError, ValidationError } from "../errors.ts";
+import { canonicalUrl } from "../internal/canonical_url.ts";
 import type { Clock } from "../internal/clock.ts";
 import { sleep, throwIfAborted, withDeadline } from "../internal/deadline.ts";
 import type { Logger } from "../internal/logger.ts";
@@ -92,7 +93,7 @@ export class Membership {
   /** Takes a server in; it serves when this resolves, unless there is nothing to bring it yet. */
   async add(url: string, options: AddWorkerOptions): Promise<SGLangWorker> {
     const { pool } = this.#options;
-    const known = pool.find(url.replace(/\/+$/, ""));
+    const known = pool.find(canonicalUrl(url));
     const member = known ?? await this.#join(url, options);
     if (member.isServing && options.source === undefined) return member;
     const mayRefit = options.source !== undefined || isRepeatable(this.#lastSync);

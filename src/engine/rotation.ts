@@ -132,7 +132,7 @@ export class Rotation {
    */
   async judge(member: Member, signal?: AbortSignal): Promise<string | undefined> {
     if (this.#options.ledger.current === undefined && !member.isServing) {
-      const objection = await this.#askOthers(member, signal);
+      const objection = objectionToMarks(await this.askOthers(member, signal));
       if (objection !== undefined) return objection;
     }
     return this.objectionTo(member);
@@ -190,10 +190,13 @@ export class Rotation {
     if (!isMark(weightVersion)) this.#lastServed = weightVersion;
   }
 
-  /** Asks those that serve what they hold now; why nobody may be compared with them, if so. */
-  async #askOthers(member: Member, signal: AbortSignal | undefined): Promise<string | undefined> {
+  /** Asks those that serve, but for one, what they hold now: others may have synced them since. */
+  async askOthers(
+    member: Member | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<(string | null)[]> {
     const others = this.#options.pool.serving.filter((one) => one !== member);
-    const said = await Promise.all(others.map(async (other) => {
+    return await Promise.all(others.map(async (other) => {
       try {
         const call = { signal, timeoutMs: CHECK_TIMEOUT_MS };
         const { weightVersion } = await other.client.modelInfo(call);
@@ -213,12 +216,6 @@ export class Rotation {
         return other.weightVersion;
       }
     }));
-    const marks = said.filter(isMark);
-    if (marks.length === 0) return undefined;
-    const isRunning = marks.some((mark) => mark!.startsWith(UPDATING));
-    if (isRunning) return `somebody syncs the other servers now ("${marks[0]}")`;
-    if (marks.length < said.length) return undefined;
-    return `a sync left the other servers half-way ("${marks[0]}")`;
   }
 
   /** Takes note of a server's name; where it serves, a new one means that others brought weights. */
@@ -394,4 +391,14 @@ export class Rotation {
     });
     return error === undefined || error instanceof UnreachableError;
   }
+}
+
+/** Why nobody may be compared with servers that say these versions, if so. */
+function objectionToMarks(said: readonly (string | null)[]): string | undefined {
+  const marks = said.filter(isMark);
+  if (marks.length === 0) return undefined;
+  const isRunning = marks.some((mark) => mark!.startsWith(UPDATING));
+  if (isRunning) return `somebody syncs the other servers now ("${marks[0]}")`;
+  if (marks.length < said.length) return undefined;
+  return `a sync left the other servers half-way ("${marks[0]}")`;
 }

@@ -1,4 +1,5 @@
 import { StateError } from "../errors.ts";
+import { canonicalUrl } from "../internal/canonical_url.ts";
 import { type Clock, systemClock } from "../internal/clock.ts";
 import { type Logger, silentLogger } from "../internal/logger.ts";
 import { messageOf } from "../internal/thrown.ts";
@@ -135,7 +136,7 @@ export class FleetSupervisor implements AsyncDisposable {
   /** Watches one more server; it is taken into the fleet as soon as it answers. */
   add(url: string, server?: StartableServer): void {
     this.#requireOpen();
-    const key = url.replace(/\/+$/, "");
+    const key = canonicalUrl(url);
     if (!this.#members.has(key)) this.#add(key, "starting", server);
   }
 
@@ -191,7 +192,7 @@ export class FleetSupervisor implements AsyncDisposable {
     url: string,
     options: { readonly force?: boolean; readonly signal?: AbortSignal } = {},
   ): Promise<void> {
-    if (this.#router?.told.url === url.replace(/\/+$/, "")) {
+    if (this.#router?.told.url === canonicalUrl(url)) {
       return await this.#untilHealthy(this.#router.told.url, options, () => this.#router!.order());
     }
     const member = this.#find(url);
@@ -303,7 +304,7 @@ export class FleetSupervisor implements AsyncDisposable {
 
   #find(url: string): Supervised {
     this.#requireOpen();
-    const member = this.#members.get(url.replace(/\/+$/, ""));
+    const member = this.#members.get(canonicalUrl(url));
     if (member !== undefined) return member;
     const known = [...this.#members.keys()].join(", ");
     throw new StateError(`${url} is not supervised; these are: ${known}`);

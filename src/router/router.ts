@@ -1,4 +1,5 @@
 import { StateError, ValidationError } from "../errors.ts";
+import { canonicalUrl } from "../internal/canonical_url.ts";
 import { hostOf } from "../internal/hostname.ts";
 import { sleep, withDeadline } from "../internal/deadline.ts";
 import {
@@ -191,8 +192,8 @@ export class SGLangRouter implements AsyncDisposable {
    */
   async removeWorker(worker: string, options: RouterCallOptions = {}): Promise<void> {
     const { timeoutMs = 30_000, signal } = options;
-    const name = worker.replace(/\/+$/, "");
-    const isIt = (known: RouterWorker) => known.id === name || known.url === name;
+    const name = canonicalUrl(worker);
+    const isIt = (known: RouterWorker) => known.id === worker || canonicalUrl(known.url) === name;
     await withDeadline({
       phase: `remove ${name} from the router`,
       timeoutMs,

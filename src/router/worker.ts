@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { ProtocolError, ValidationError } from "../errors.ts";
+import { canonicalUrl } from "../internal/canonical_url.ts";
 
 /** A server as its router sees it. */
 export interface RouterWorker {
@@ -61,7 +62,7 @@ export function normalUrl(url: string): string {
   if (parsed.username || parsed.password) {
     throw new ValidationError("An address must not hold a password; give `apiKey`");
   }
-  return url.replace(/\/+$/, "");
+  return canonicalUrl(url);
 }
 
 function unexpected(endpoint: string, cause: z.ZodError): ProtocolError {

@@ -126,6 +126,14 @@ export interface WeightSyncFields {
   readonly soleTrainer?: boolean | undefined;
   /** Go on without servers that do not answer. Default `"throw"`. */
   readonly whenUnreachable?: "throw" | "skip" | undefined;
+  /**
+   * What becomes of a server that somebody else had paused before a sync. `"keep"`: it holds the new
+   * weights and stays paused until whoever paused it resumes it. `"resume"`: it generates. Default:
+   * `"keep"`, but one that the first sync of a sender finds paused generates afterwards, with a
+   * warning to `logger`, as a trainer that was killed may have left it so. A pause that comes while a
+   * sync runs ends with it.
+   */
+  readonly whenPaused?: "keep" | "resume" | undefined;
   /** Servers that missed an update stay paused (default) or serve what they hold. */
   readonly whenMissed?: "keep_paused" | "resume" | undefined;
   /** Longest waits. */

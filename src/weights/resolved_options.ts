@@ -51,6 +51,7 @@ const WEIGHT_SYNC_NAMES = {
   soleTrainer: true,
   whenUnreachable: true,
   whenMissed: true,
+  whenPaused: true,
   deadlines: true,
   logger: true,
   env: true,
@@ -109,6 +110,8 @@ export interface ResolvedOptions {
   readonly soleTrainer: boolean;
   readonly whenUnreachable: "throw" | "skip";
   readonly whenMissed: "keep_paused" | "resume";
+  /** `undefined`: kept, but for what a trainer that was killed may have left. */
+  readonly whenPaused: "keep" | "resume" | undefined;
   readonly deadlines: WeightDeadlines;
   readonly trainer: string | undefined;
   readonly logger: Logger;
@@ -144,6 +147,7 @@ export function resolveOptions(options: GivenOptions): ResolvedOptions {
   requireOneOf("whenBusy", options.whenBusy, ["wait", "throw"]);
   requireOneOf("whenUnreachable", options.whenUnreachable, ["throw", "skip"]);
   requireOneOf("whenMissed", options.whenMissed, ["keep_paused", "resume"]);
+  requireOneOf("whenPaused", options.whenPaused, ["keep", "resume"]);
   requireOneOf("isolation", options.isolation, ["server", "fleet"]);
   requireOneOf("castFloat32To", options.castFloat32To, ["bfloat16"]);
   if (options.trainer !== undefined && !/^[^:~\s]{1,200}$/.test(options.trainer)) {
@@ -188,6 +192,7 @@ export function resolveOptions(options: GivenOptions): ResolvedOptions {
     soleTrainer: options.soleTrainer ?? false,
     whenUnreachable: options.whenUnreachable ?? "throw",
     whenMissed: options.whenMissed ?? "keep_paused",
+    whenPaused: options.whenPaused,
     deadlines,
     trainer: options.trainer,
     logger,

@@ -1,6 +1,7 @@
 import type { PauseMode } from "../client/types.ts";
 import { silentLogger } from "../internal/logger.ts";
-import { resolveWorkers, trimUrl } from "./fleet/fleet.ts";
+import { canonicalUrl } from "../internal/canonical_url.ts";
+import { resolveWorkers } from "./fleet/fleet.ts";
 import { type ResolvedOptions, resolveOptions } from "./resolved_options.ts";
 import type { WeightEngine, WeightSyncOptions } from "./options.ts";
 import { SGLangWeightReceiver } from "./receiver.ts";
@@ -39,7 +40,7 @@ export class SGLangWeightSyncScheme {
     this.#given = options;
     // Warnings are for the sender, which resolves them again.
     this.#options = resolveOptions({ ...options, logger: silentLogger });
-    this.serverUrl = trimUrl(resolveWorkers(options)()[0]!.url);
+    this.serverUrl = canonicalUrl(resolveWorkers(options)()[0]!.url);
   }
 
   /** 1 + `numWorkers`, or 2 while the servers' ranks are neither given nor known. */

@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { HttpError, ValidationError } from "../../errors.ts";
+import { canonicalUrl } from "../../internal/canonical_url.ts";
 import type { ControlledServer } from "../../fleet/mod.ts";
 import { sleep } from "../../internal/deadline.ts";
 import { retold } from "../../internal/retold.ts";
@@ -10,7 +11,7 @@ import {
   membersOf,
   order,
 } from "../control_client.ts";
-import { wholeNumber } from "../fleet_options.ts";
+import { oneAddress, wholeNumber } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
 import { LogTail } from "../log_tail.ts";
 import { jsonLine } from "../json_lines.ts";
@@ -56,7 +57,7 @@ Examples:
 export function addControl(program: Command, { io }: CommandContext): void {
   addControlOptions(
     program.command("drain").description("Let a server of serve get no more requests.")
-      .argument("<url>", "address of the server"),
+      .argument("<url>", "address of the server", oneAddress),
   )
     .option("--undo", "let it serve again")
     .option("--json", "one JSON object")
@@ -68,7 +69,7 @@ export function addControl(program: Command, { io }: CommandContext): void {
     program.command("restart").description(
       "Start a server of serve again, with the fleet's weights.",
     )
-      .argument("<url>", "address of the server"),
+      .argument("<url>", "address of the server", oneAddress),
   )
     .option("--force", "also when it is needed")
     .option("--json", "one JSON object")
@@ -76,7 +77,7 @@ export function addControl(program: Command, { io }: CommandContext): void {
     .action((url: string, options: Options) => steer(url, { what: "restart", options, io }));
   addControlOptions(
     program.command("logs").description("Show the logs of the servers and the router of serve.")
-      .argument("[url]", "address of one"),
+      .argument("[url]", "address of one", oneAddress),
   )
     .option("-n, --lines <count>", "last lines of each", wholeNumber(0), 20)
     .option("-f, --follow", "go on with new lines until Ctrl-C")
@@ -89,6 +90,7 @@ function addControlOptions(command: Command): Command {
     .option(
       "--control <url>",
       "control endpoint that serve printed",
+      oneAddress,
       `http://127.0.0.1:${defaultControlPort}`,
     )
     .option("--api-key-env <name>", "variable that holds the servers' key", "SGLANG_API_KEY")
@@ -113,10 +115,9 @@ async function steer(
   io.out(options.json ? jsonLine({ server, ...state }) : `${url}: ${done}\n`);
 }
 
-/** The member at an address, however its end is written. */
+/** The member at an address. */
 function memberAt(given: string, members: readonly ControlledServer[]): ControlledServer {
-  const url = given.replace(/\/+$/, "");
-  const member = members.find((one) => one.url === url);
+  const member = members.find(({ url }) => canonicalUrl(url) === given);
   if (member !== undefined) return member;
   const known = members.map((one) => one.url).join(", ");
   throw new ValidationError(`${given} is not of that fleet; these are: ${known}`);

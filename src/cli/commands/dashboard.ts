@@ -14,6 +14,7 @@ import {
   accessOf,
   addFleetOptions,
   type FleetOptions,
+  oneAddress,
   untilSomebodyAnswers,
 } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
@@ -42,6 +43,7 @@ export function addDashboard(program: Command, { io }: CommandContext): void {
     .option(
       "--control <url>",
       `control endpoint that serve printed (default: http://127.0.0.1:${defaultControlPort}, if it is there)`,
+      oneAddress,
     );
   addPageOptions(addFleetOptions(command), "9410")
     .addHelpText("after", examples)

@@ -9,6 +9,7 @@ import {
   addFleetOptions,
   type FleetOptions,
   numberFrom,
+  oneAddress,
   serverUrls,
 } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
@@ -45,6 +46,7 @@ export function addStatus(program: Command, { io, exitWith }: CommandContext): v
     .option(
       "--control <url>",
       "control endpoint of a serve, which tells the state of its servers",
+      oneAddress,
       `http://127.0.0.1:${defaultControlPort}`,
     )
     .option("--json", "one JSON object on a line for each server")
@@ -83,8 +85,7 @@ async function status(options: Options, io: CliIo): Promise<ExitCode> {
 async function supervisedOf(options: Options, io: CliIo): Promise<readonly ControlledServer[]> {
   const fleet = await fleetIfThere(callOf(options, io));
   if (fleet === undefined) return [];
-  const { server } = options;
-  const router = options.router?.replace(/\/+$/, "");
+  const { server, router } = options;
   const isOfThese = membersOf(fleet).some(({ url }) => url === router || server.includes(url));
   return isOfThese ? fleet.servers : [];
 }

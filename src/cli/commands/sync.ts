@@ -23,6 +23,7 @@ import {
   addFleetOptions,
   type FleetOptions,
   numberFrom,
+  oneAddress,
   serverUrls,
   wholeNumber,
 } from "../fleet_options.ts";
@@ -110,6 +111,7 @@ export function addSync(program: Command, { io }: CommandContext): void {
     .option(
       "--control <url>",
       "control endpoint of a serve, which then refits servers from the checkpoint",
+      oneAddress,
       `http://127.0.0.1:${defaultControlPort}`,
     )
     .option("--json", "one JSON object on a line for each push")
@@ -163,6 +165,8 @@ async function syncOnce(given: string, options: Options, io: CliIo): Promise<voi
     pauseMode: options.pauseMode,
     verify: options.verify,
     nameCheck: options.nameCheck,
+    // Whoever syncs by hand reads at once that a server is paused.
+    whenPaused: "keep" as const,
     logger: warnings(io),
     bucketBytes: options.bucketMb * 2 ** 20,
     masterAddress: options.masterAddress,

@@ -7,9 +7,6 @@ import { SGLangWeightSyncScheme } from "../../weights/mod.ts";
 import { defaultControlPort } from "../control_client.ts";
 import type { CliIo } from "../io.ts";
 
-/** Longest wait for a server's word on its version. */
-const ASK_TIMEOUT_MS = 5_000;
-
 /** What `serve` tells of what it started. */
 export interface ToldFleet {
   /** Where to send requests. */
@@ -202,16 +199,7 @@ async function refit(
   },
 ): Promise<boolean> {
   if (last === undefined) return false;
-  const others = engine.workers.filter((worker) =>
-    worker.url !== url && worker.state === "serving"
-  );
-  // Another program may have synced them since, so they are asked.
-  const held = await Promise.all(
-    others.map(({ client, weightVersion }) =>
-      client.modelInfo({ signal, timeoutMs: ASK_TIMEOUT_MS })
-        .then((model) => model.weightVersion, () => weightVersion)
-    ),
-  );
+  const held = await engine.askOthers(url, { signal });
   if (held.some((version) => version !== last.version)) return false;
   const source = safetensors(last.checkpoint);
   const { fingerprint } = last;

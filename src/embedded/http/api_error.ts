@@ -5,16 +5,24 @@ export class ApiError extends Error {
   readonly status: number;
   /** A JSON value, or plain text where it is a string. */
   readonly body: unknown;
+  /** Whether the real server says it only when the request may run, so not while it is paused. */
+  readonly isPastGate: boolean;
 
-  constructor(status: number, body: unknown) {
+  constructor(status: number, body: unknown, isPastGate = false) {
     super(`HTTP ${status}`);
     this.status = status;
     this.body = body;
+    this.isPastGate = isPastGate;
   }
 }
 
-/** What the real server answers where its Python raised a `ValueError`. */
+/** What the real server answers where its Python raised a `ValueError`, as it prepares a request. */
 export function valueError(message: string): ApiError {
+  return new ApiError(400, { error: { message } }, true);
+}
+
+/** The same, raised as it reads the request, which it does while it is paused too. */
+export function readingError(message: string): ApiError {
   return new ApiError(400, { error: { message } });
 }
 

@@ -28,6 +28,9 @@ export async function generate(request: Request, state: EmbeddedState): Promise<
     parsed = parseGenerateBody(body, state.bodyContext());
     adapters = await takeAdapters(parsed, state);
   } catch (error) {
+    if (error instanceof ApiError && error.isPastGate) {
+      (await state.enterGeneration())[Symbol.dispose]();
+    }
     if (wantsStream(body) && error instanceof ApiError && isValueError(error)) {
       return streamedError(error);
     }

@@ -2,7 +2,7 @@
 import type { TaskRequest } from "../scheduler/task.ts";
 import { parseSampling, type Sampling, samplingObjects } from "../scheduler/sampling_params.ts";
 import type { ServerTokenizer } from "../tokenizer.ts";
-import { formError, internalError, valueError } from "./api_error.ts";
+import { formError, internalError, readingError, valueError } from "./api_error.ts";
 
 /** What reading a body needs to know of the server. */
 export interface BodyContext {
@@ -45,7 +45,7 @@ export function parseGenerateBody(body: unknown, context: BodyContext): ParsedBo
   );
   const n = sampling[0]!.n;
   if (sampling.some((one) => one.n !== n)) {
-    throw valueError(
+    throw readingError(
       "The parallel_sample_num should be the same for all samples in sample params.",
     );
   }
@@ -102,7 +102,7 @@ function readPrompts(
 ): { prompts: number[][]; isList: boolean } {
   const { text, input_ids: ids } = fields;
   if (text == null && ids == null) {
-    throw valueError("Either text, input_ids or input_embeds should be provided.");
+    throw readingError("Either text, input_ids or input_embeds should be provided.");
   }
   // Where both are given, the ids win.
   if (ids == null) return readTexts(text, context);
@@ -114,7 +114,9 @@ function readPrompts(
   }
   const isList = Array.isArray(ids[0]);
   const prompts: unknown[][] = isList ? ids : [ids];
-  if (prompts.some((prompt) => prompt.length === 0)) throw valueError("input_ids cannot be empty.");
+  if (prompts.some((prompt) => prompt.length === 0)) {
+    throw readingError("input_ids cannot be empty.");
+  }
   if (!prompts.every(isIdList)) {
     throw formError("{'type': 'value_error', 'loc': ('body', 'input_ids'), 'msg': 'not integers'}");
   }
@@ -183,16 +185,16 @@ function requestIds(
     : rid;
   if (!Array.isArray(ids) || !ids.every((id) => typeof id === "string")) throw internalError();
   if (ids.length !== prompts) {
-    throw valueError("The rids length mismatch with the batch_size.");
+    throw readingError("The rids length mismatch with the batch_size.");
   }
   const repeated = [...new Set(ids.filter((id, i) => ids.indexOf(id) !== i))];
   if (repeated.length > 0) {
-    throw valueError(
+    throw readingError(
       `Duplicate request IDs detected within the request: [${quoted(repeated)}]`,
     );
   }
   const live = ids.filter((id) => context.inWork.has(id));
-  if (live.length > 0) throw valueError(`Duplicate request ID detected: ${live[0]}`);
+  if (live.length > 0) throw readingError(`Duplicate request ID detected: ${live[0]}`);
   return ids;
 }
 

@@ -1,4 +1,5 @@
 import { ValidationError } from "../../errors.ts";
+import { canonicalUrl } from "../../internal/canonical_url.ts";
 import { type Clock, systemClock } from "../../internal/clock.ts";
 import { sleep } from "../../internal/deadline.ts";
 
@@ -54,7 +55,7 @@ export function polling(
 
 /** Addresses without slashes at their ends, each once. */
 export function distinct(urls: readonly string[]): string[] {
-  return [...new Set(urls.map((url) => url.replace(/\/+$/, "")))];
+  return [...new Set(urls.map((url) => canonicalUrl(url)))];
 }
 
 /** The address of a server on a host. */

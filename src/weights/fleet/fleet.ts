@@ -1,6 +1,7 @@
 import type { PauseMode } from "../../client/types.ts";
 import { ValidationError } from "../../errors.ts";
 import { sleep } from "../../internal/deadline.ts";
+import { canonicalUrl } from "../../internal/canonical_url.ts";
 import { messageOf } from "../../internal/thrown.ts";
 import type { ResolvedOptions } from "../resolved_options.ts";
 import type { WeightDeadlines } from "../deadlines.ts";
@@ -62,7 +63,7 @@ export class Fleet {
   /** Reads what every server is and holds, and hands out the ranks in the servers' order. */
   async probe(call: ReceiverCall): Promise<void> {
     const workers = this.#workers();
-    this.#forgetOthers(new Set(workers.map(({ url }) => trimUrl(url))));
+    this.#forgetOthers(new Set(workers.map(({ url }) => canonicalUrl(url))));
     const servers = workers.map((worker) => this.#serverOf(worker));
     const outcomes = await onAllSettled(
       servers,
@@ -188,7 +189,7 @@ export class Fleet {
   }
 
   #serverOf(worker: WeightWorker): FleetServer {
-    const key = trimUrl(worker.url);
+    const key = canonicalUrl(worker.url);
     const known = this.#servers.get(key);
     const isSame = worker.client === undefined || known?.client === worker.client;
     if (known !== undefined && isSame) return known;
@@ -291,7 +292,7 @@ function requireDistinct(workers: readonly WeightWorker[], what: string): readon
   if (workers.length === 0) throw new ValidationError(`${what} lists no server`);
   const urls = new Set<string>();
   for (const { url } of workers) {
-    const key = trimUrl(url);
+    const key = canonicalUrl(url);
     if (!URL.canParse(key)) {
       throw new ValidationError(
         `A server's address must be a URL such as "http://127.0.0.1:30000", got "${url}"`,
@@ -301,9 +302,4 @@ function requireDistinct(workers: readonly WeightWorker[], what: string): readon
     urls.add(key);
   }
   return workers;
-}
-
-/** Removes trailing slashes. */
-export function trimUrl(url: string): string {
-  return url.replace(/\/+$/, "");
 }

@@ -1,12 +1,7 @@
-import type { PauseMode } from "../../client/types.ts";
 import type { WeightsGroupOptions } from "../../client/weight_control.ts";
 import { HttpError } from "../../errors.ts";
-import { ProbedServer } from "./probed_server.ts";
-import { sleep } from "../../internal/deadline.ts";
-
-/** How often, and how long after each other, the cache of a server without requests is flushed. */
-const FLUSH_LOOKS = 10;
-const FLUSH_LOOK_MS = 10;
+import { PausableServer } from "./pausable_server.ts";
+import { isMark } from "../../internal/version_marks.ts";
 
 /**
  * What a server's weights are.
@@ -38,7 +33,7 @@ export interface WeightServerState {
   readonly weightVersion: string | null;
   /** What its weights are. */
   readonly condition: WeightCondition;
-  /** Whether it was paused here and not resumed. */
+  /** Whether it is paused: by a sync that failed, or kept so for somebody else who paused it. */
   readonly paused: boolean;
   /** Why it is not well, when it is not. */
   readonly problem: string | undefined;
@@ -65,12 +60,10 @@ export interface UpdatePlace {
  * One server of a fleet: its calls, and what a sync has done to it so far. Its state changes here
  * and nowhere else.
  */
-export class FleetServer extends ProbedServer {
+export class FleetServer extends PausableServer {
   readonly #groups = new Set<string>();
   #rankOffset = 0;
   #sessionOpen = false;
-  #paused = false;
-  #isEmptied = false;
   #marked = false;
   #condition: WeightCondition = "untouched";
   #weightVersion: string | null = null;
@@ -92,11 +85,6 @@ export class FleetServer extends ProbedServer {
     return this.#sessionOpen;
   }
 
-  /** Whether it was paused here and not resumed. */
-  get paused(): boolean {
-    return this.#paused;
-  }
-
   /** Whether its version was replaced by a mark of ours. */
   get marked(): boolean {
     return this.#marked;
@@ -108,8 +96,12 @@ export class FleetServer extends ProbedServer {
   }
 
   /** The version it last told, or was given. */
-  get weightVersion(): string | null {
+  override get weightVersion(): string | null {
     return this.#weightVersion;
+  }
+
+  protected override get isPartial(): boolean {
+    return this.#condition === "partial";
   }
 
   /** Why it is not well. */
@@ -119,7 +111,7 @@ export class FleetServer extends ProbedServer {
 
   /** A copy of what is known. */
   get state(): WeightServerState {
-    const { url, tpSize, rankOffset, weightVersion, condition, paused, problem } = this;
+    const { url, tpSize, rankOffset, weightVersion, condition, isSilent: paused, problem } = this;
     return { url, tpSize, rankOffset, weightVersion, condition, paused, problem };
   }
 
@@ -141,8 +133,7 @@ export class FleetServer extends ProbedServer {
    */
   get toleratesWarmUp(): boolean {
     const { hasPauseModes, hasWeightSession } = this.capabilities;
-    const isMarked = /^(updating|incomplete):/.test(this.#weightVersion ?? "");
-    return hasPauseModes && !hasWeightSession && !isMarked && !this.#paused;
+    return hasPauseModes && !hasWeightSession && !isMark(this.#weightVersion) && !this.paused;
   }
 
   /** Notes why it is not well. */
@@ -218,7 +209,7 @@ export class FleetServer extends ProbedServer {
   yieldTo(version: string | null): void {
     this.#condition = "foreign";
     this.#marked = false;
-    this.#paused = false;
+    this.forgetPause();
     this.#sessionOpen = false;
     this.#problem = `left alone: its weight version became ${JSON.stringify(version)} meanwhile`;
   }
@@ -241,56 +232,6 @@ export class FleetServer extends ProbedServer {
   completeSync(): void {
     this.#condition = "complete";
     this.#marked = false;
-  }
-
-  /** Pauses generation. */
-  async pause(mode: PauseMode, signal: AbortSignal): Promise<void> {
-    // Set first: a pause whose answer is lost may have come through.
-    this.#paused = true;
-    if (mode === "abort" && this.canRetract) await this.#retractAndAbort(signal);
-    else await this.client.pause(mode, { signal });
-  }
-
-  /**
-   * Pauses as mode `abort` does, without its sleep of a second: SGLang's own looks once a second
-   * whether the aborted requests are gone. Retracted requests are back in the queue, where an abort
-   * takes them at once, and none can begin in between. What it says of its load then is out of date:
-   * that is counted by the loop that is paused.
-   */
-  async #retractAndAbort(signal: AbortSignal): Promise<void> {
-    await this.client.pause("retract", { signal });
-    await this.client.abort("all", { signal });
-    this.#isEmptied = true;
-  }
-
-  /** Whether a pause has taken all requests off it, so that none is left to end. */
-  get isEmptied(): boolean {
-    return this.#isEmptied;
-  }
-
-  /**
-   * Empties the prefix cache of a server that was emptied of requests. One may have been on its way
-   * to the queue, or not leave it while nothing runs, such as one whose grammar is compiled.
-   */
-  async flushEmptied(signal: AbortSignal, timeoutMs: number): Promise<boolean> {
-    for (let look = 0; look < FLUSH_LOOKS; look++) {
-      if (await this.client.flushCache({ signal, timeoutMs })) return true;
-      await this.client.abort("all", { signal });
-      await sleep(FLUSH_LOOK_MS, { signal, phase: "flush" });
-    }
-    // Not even for a moment may one serve that holds neither old nor new weights.
-    if (this.#condition === "partial") return false;
-    this.#isEmptied = false;
-    await this.client.resume({ signal });
-    await this.client.pause("abort", { signal });
-    return await this.client.flushCache({ signal, timeoutMs });
-  }
-
-  /** Resumes generation. */
-  async resume(signal: AbortSignal): Promise<void> {
-    await this.client.resume({ signal, emptyDeviceCache: true });
-    this.#paused = false;
-    this.#isEmptied = false;
   }
 
   /** Joins a group. */

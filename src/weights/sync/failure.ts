@@ -101,7 +101,7 @@ export function describeFleet(servers: readonly FleetServer[]): string {
   const each = servers.map((server) => {
     if (server.problem !== undefined) return `${server.url}: ${server.problem}`;
     const holds = HOLDS[server.condition];
-    return `${server.url}: ${holds}, ${server.paused ? "kept paused" : "serving"}`;
+    return `${server.url}: ${holds}, ${server.isSilent ? "kept paused" : "serving"}`;
   });
   return each.length === 0 ? "No server was changed" : `Servers now: ${each.join("; ")}`;
 }

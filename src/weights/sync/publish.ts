@@ -89,7 +89,7 @@ export async function publish(
     },
   );
   await sync.onEach("resume", "resume", controlMs, async (server, { signal: inner }) => {
-    await server.resume(inner);
+    await server.endPause(inner);
     await sync.bequeath(server, { holds: "settled" });
   });
   sync.pausedMs = sync.steps.elapsedMs - sync.pausedAtMs;
@@ -99,7 +99,7 @@ export async function publish(
         "verify",
         "probe greedily",
         () =>
-          probeGreedily(fleet.participants, sync.version, {
+          probeGreedily(fleet.participants.filter(({ isSilent }) => !isSilent), sync.version, {
             phase: "probe greedily",
             timeoutMs: verifyMs,
             signal,

@@ -1,10 +1,15 @@
 import { WeightSyncError } from "../../errors.ts";
+import { throwIfAborted } from "../../internal/deadline.ts";
 import { isMark } from "../../internal/version_marks.ts";
 import { awaitOthers, openSession } from "../fleet/claim.ts";
 import { Lease } from "../fleet/lease.ts";
 import type { Mark } from "../fleet/mark.ts";
+import { onAllSettled, ServerFailure } from "../fleet/on_all.ts";
 import { hasSession, type RunningSync } from "./running_sync.ts";
 import { readChecksums } from "./verify.ts";
+
+/** Longest look whether a server is paused. */
+const LOOK_MS = 5_000;
 
 /** Brings generation to a halt, so that no token mixes weights, and claims the servers. */
 export async function quiesce(sync: RunningSync): Promise<boolean | null> {
@@ -26,6 +31,7 @@ export async function quiesce(sync: RunningSync): Promise<boolean | null> {
   let takeOver = false;
   do {
     const dead = await awaitTurn(sync);
+    if (await lookForPauses(sync)) continue;
     await sync.bequeathAll((server) => sync.oldLegacy(server));
     sync.pausedAtMs = sync.steps.elapsedMs;
     await sync.step("pause", "pause", () => fleet.pause(pauseMode, { signal }));
@@ -74,6 +80,42 @@ async function awaitTurn(sync: RunningSync): Promise<ReadonlySet<Mark>> {
   const served = servers.map(({ weightVersion }) => weightVersion);
   sync.reserved = sync.request.versions.review(sync.reserved!, served);
   return dead;
+}
+
+/**
+ * Looks who is paused already, and is left so. Returns whether that is a sync of others, which is
+ * waited for.
+ */
+async function lookForPauses(sync: RunningSync): Promise<boolean> {
+  const { fleet, signal, options } = sync.request;
+  const { deadlines, logger, whenPaused } = options;
+  const phase = "look for pauses";
+  const call = { phase, timeoutMs: Math.min(LOOK_MS, deadlines.controlMs), signal };
+  // One that does not answer is found by the next step.
+  const found = await sync.step(
+    "probe",
+    phase,
+    () =>
+      onAllSettled(fleet.participants, call, async (server, inner) => {
+        if (!await server.lookForPause(whenPaused, inner)) return undefined;
+        return { server, version: await server.readVersion(inner) };
+      }),
+  );
+  throwIfAborted(signal, phase);
+  const paused = found.flatMap((one) =>
+    one === undefined || one instanceof ServerFailure ? [] : [one]
+  );
+  if (paused.some(({ version }) => isMark(version))) return true;
+  for (const { server } of paused) {
+    logger.warn(
+      `${server.url} was paused before this sync; ` +
+        (server.keepsPause
+          ? "it stays paused until somebody resumes it"
+          : "it generates after it: a trainer that was killed may have left it so " +
+            '(whenPaused: "keep" leaves it paused)'),
+    );
+  }
+  return false;
 }
 
 async function claim(sync: RunningSync, dead: ReadonlySet<Mark>): Promise<boolean> {

@@ -79,7 +79,7 @@ export async function recover(recovery: Recovery): Promise<void> {
     server.paused &&
     (isIntact || server.condition === "complete" || options.whenMissed === "resume")
   );
-  await settle(recovery, resumable, "resume", (server, signal) => server.resume(signal));
+  await settle(recovery, resumable, "resume", (server, signal) => server.endPause(signal));
 }
 
 /** Whether somebody else wrote a version to a server since we did, or does so now. */

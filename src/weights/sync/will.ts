@@ -18,7 +18,7 @@ export type Legacy =
  * version that tells what it holds, and generating again unless it holds neither old nor new weights.
  */
 export function willOf(
-  server: Pick<FleetServer, "groupNames" | "capabilities">,
+  server: Pick<FleetServer, "groupNames" | "capabilities" | "keepsPause">,
   legacy: Legacy,
 ): WillCall[] {
   const calls: WillCall[] = server.groupNames.map((group) => ({
@@ -32,7 +32,7 @@ export function willOf(
     path: "/update_weight_version",
     body: { new_version: version ?? "default", abort_all_requests: false },
   });
-  if (legacy.holds !== "some" || legacy.serves) {
+  if (!server.keepsPause && (legacy.holds !== "some" || legacy.serves)) {
     calls.push({ path: "/continue_generation", body: {} });
   }
   return calls;

@@ -121,6 +121,25 @@ export function landing(fleet: () => Fleet): void {
     }
   });
 
+  Deno.test("servers that somebody paused hold the new weights and stay paused", async () => {
+    const { members } = fleet();
+    await using sender = await fleet().sender();
+    await sender.updateWeights(safetensors(modelPath("tiny")));
+    for (const { client } of members) {
+      assert.equal(await client.checkPaused({ timeoutMs: 10_000 }), false);
+      await client.pause("retract");
+      assert.equal(await client.checkPaused({ timeoutMs: 10_000 }), true);
+    }
+    const { servers } = await sender.updateWeights(safetensors(modelPath("tiny1")));
+    assert.ok(servers.every(({ condition, paused }) => condition === "complete" && paused));
+    for (const { client } of members) {
+      assert.equal(await client.checkPaused({ timeoutMs: 10_000 }), true);
+      await client.resume();
+      assert.equal(await client.checkPaused({ timeoutMs: 10_000 }), false);
+    }
+    await fleet().serves("tiny1");
+  });
+
   Deno.test("progress names every step and counts every byte", async () => {
     await using sender = await fleet().sender({ bucketBytes: 200_000 });
     const phases = new Set<SyncPhase>();

@@ -163,3 +163,21 @@ Deno.test("a second close does nothing, and requests in work end as aborted", as
   await Promise.all([server.close(), server.close()]);
   assert.equal((await running).body.meta_info.finish_reason!.type, "abort");
 });
+
+Deno.test("a paused server refuses nothing that it would look at only when a request may run", async () => {
+  await using server = await startTiny();
+  await post(server, "/pause_generation", { mode: "retract" });
+  let isAnswered = false;
+  const refused = post(server, "/generate", {
+    input_ids: [1],
+    sampling_params: { max_new_tokens: 0, logit_bias: { "2147483647": 0 } },
+  }).finally(() => isAnswered = true);
+  // What is wrong with its form is said at once.
+  assert.equal((await post(server, "/generate", {})).status, 400);
+  assert.equal((await post(server, "/generate", { input_ids: [] })).status, 400);
+  assert.equal(isAnswered, false);
+  await post(server, "/continue_generation", {});
+  const { status, body } = await refused;
+  assert.equal(status, 400);
+  assert.match(JSON.stringify(body), /logit_bias must has keys/);
+});
