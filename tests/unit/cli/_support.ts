@@ -23,8 +23,8 @@ export interface RunOptions {
   readonly onErr?: (err: string) => void;
 }
 
-/** Names of all commands. */
-export function commandNames(): string[] {
+/** The command line, which says and does nothing. */
+export function programOf(): ReturnType<typeof makeProgram> {
   const io: CliIo = {
     out() {},
     err() {},
@@ -34,7 +34,12 @@ export function commandNames(): string[] {
     env: () => undefined,
     stdin: () => Promise.resolve(""),
   };
-  return makeProgram({ io, exitWith() {} }).commands.map((command) => command.name());
+  return makeProgram({ io, exitWith() {} });
+}
+
+/** Names of all commands. */
+export function commandNames(): string[] {
+  return programOf().commands.map((command) => command.name());
 }
 
 /** Runs the command line. */

@@ -14,7 +14,7 @@ import { textTable } from "../../../src/cli/table.ts";
 import { version } from "../../../src/internal/version.ts";
 import { freePort } from "../../_support/free_port.ts";
 import { startTiny, tinyCheckpoint } from "../embedded/_support.ts";
-import { commandNames, jsonLines, run } from "./_support.ts";
+import { commandNames, jsonLines, programOf, run } from "./_support.ts";
 
 const root = new URL("../../../", import.meta.url);
 
@@ -35,6 +35,23 @@ Deno.test("--server takes one address and leaves the prompt alone; several by re
   const wrong = await run(["generate", "-s", "Hello", "World"]);
   assert.equal(wrong.code, 2);
   assert.match(wrong.err, /"Hello" is not the address of a server/);
+});
+
+Deno.test("whatever takes an address takes it however it is written, and nothing that is none", () => {
+  const program = programOf();
+  const takers = program.commands.flatMap((command) => [
+    ...command.options.filter(({ flags }) => /[<[]url[>\]]/.test(flags)),
+    ...command.registeredArguments.filter((argument) => argument.name() === "url"),
+  ]);
+  assert.ok(takers.length > 20, String(takers.length));
+  for (const taker of takers) {
+    const parse = (value: string) => [taker.parseArg!(value, [] as never)].flat();
+    for (const written of ["http://Host:1/", "HTTP://host:1", "http://host:1//"]) {
+      assert.deepEqual(parse(written), ["http://host:1"], taker.description);
+    }
+    assert.deepEqual(parse("http://host:80/"), ["http://host"], taker.description);
+    assert.throws(() => parse("nonsense"), /is not the address/, taker.description);
+  }
 });
 
 Deno.test("whoever a command talks to, nobody there ends it with 3", async () => {

@@ -147,3 +147,31 @@ for (const way of ["generate", "stream"] as const) {
     assert.equal(metrics.get('sglang_rl_requests_total{outcome="failed"}'), 1);
   });
 }
+
+for (const way of ["generate", "stream"] as const) {
+  Deno.test(`${way} waits where all servers behind a router are gone, as long as it may`, async () => {
+    using _clock = FakeClock.install({ skipUpToMs: 2_000 });
+    const model = await checkpoint("a");
+    const before = await EmbeddedServer.start({ model });
+    await using router = new Router([before.url]);
+    router.refusal = refusals[0];
+    const connect = (servingTimeoutMs: number, logger = recordingLogger()) =>
+      AsyncSGLang.connect(router.url, { retry: { retries: 0 }, servingTimeoutMs, logger });
+    const logger = recordingLogger();
+    await using patient = await connect(1e9, logger);
+    await using hasty = await connect(10_000);
+    before.crash();
+    await before.close();
+    const ask = async (engine: AsyncSGLang) => {
+      if (way === "generate") return (await engine.generate("Hi", call)).ids.length;
+      for await (const { final } of engine.stream("Hi", call)) if (final) return final.ids.length;
+      return 0;
+    };
+    await assert.rejects(ask(hasty), { code: "unreachable" });
+    const answer = ask(patient);
+    await until(() => logger.warnings.some((line) => /again|goes on/.test(line)));
+    const port = Number(new URL(before.url).port);
+    await using _after = await EmbeddedServer.start({ model, port });
+    assert.equal(await answer, 3);
+  });
+}
