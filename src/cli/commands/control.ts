@@ -57,7 +57,7 @@ Examples:
 export function addControl(program: Command, { io }: CommandContext): void {
   addControlOptions(
     program.command("drain").description("Let a server of serve get no more requests.")
-      .argument("<url>", "address of the server", oneAddress),
+      .argument("<url>", "address of the server", knownAddress),
   )
     .option("--undo", "let it serve again")
     .option("--json", "one JSON object")
@@ -69,7 +69,7 @@ export function addControl(program: Command, { io }: CommandContext): void {
     program.command("restart").description(
       "Start a server of serve again, with the fleet's weights.",
     )
-      .argument("<url>", "address of the server", oneAddress),
+      .argument("<url>", "address of the server", knownAddress),
   )
     .option("--force", "also when it is needed")
     .option("--json", "one JSON object")
@@ -77,7 +77,7 @@ export function addControl(program: Command, { io }: CommandContext): void {
     .action((url: string, options: Options) => steer(url, { what: "restart", options, io }));
   addControlOptions(
     program.command("logs").description("Show the logs of the servers and the router of serve.")
-      .argument("[url]", "address of one", oneAddress),
+      .argument("[url]", "address of one", knownAddress),
   )
     .option("-n, --lines <count>", "last lines of each", wholeNumber(0), 20)
     .option("-f, --follow", "go on with new lines until Ctrl-C")
@@ -114,6 +114,9 @@ async function steer(
   const done = { drain: "drained", undrain: "comes back", restart: restarted }[what];
   io.out(options.json ? jsonLine({ server, ...state }) : `${url}: ${done}\n`);
 }
+
+/** An address as the fleet's are written; one that is none gets the list of those. */
+const knownAddress = (value: string): string => canonicalUrl(value);
 
 /** The member at an address. */
 function memberAt(given: string, members: readonly ControlledServer[]): ControlledServer {
