@@ -61,6 +61,8 @@ Deno.test("pause, idle, update beside the broadcasts, resume", async () => {
   await sender.updateWeights(state, { version: "v1" });
   const calls = server.calls.slice(from).filter((call) => !call.startsWith("GET /model_info"));
   assert.deepEqual(calls.filter((call) => !call.startsWith("GET /server_info")), [
+    // Refused at once, so nobody has paused it.
+    "POST /generate",
     "POST /pause_generation",
     "POST /abort_request",
     "POST /flush_cache",
