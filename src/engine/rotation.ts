@@ -191,10 +191,7 @@ export class Rotation {
   }
 
   /** Asks those that serve, but for one, what they hold now: others may have synced them since. */
-  async askOthers(
-    member: Member | undefined,
-    signal: AbortSignal | undefined,
-  ): Promise<(string | null)[]> {
+  async askOthers(member?: Member, signal?: AbortSignal): Promise<(string | null)[]> {
     const others = this.#options.pool.serving.filter((one) => one !== member);
     return await Promise.all(others.map(async (other) => {
       try {
@@ -396,9 +393,8 @@ export class Rotation {
 /** Why nobody may be compared with servers that say these versions, if so. */
 function objectionToMarks(said: readonly (string | null)[]): string | undefined {
   const marks = said.filter(isMark);
-  if (marks.length === 0) return undefined;
-  const isRunning = marks.some((mark) => mark!.startsWith(UPDATING));
-  if (isRunning) return `somebody syncs the other servers now ("${marks[0]}")`;
-  if (marks.length < said.length) return undefined;
+  const running = marks.find((mark) => mark!.startsWith(UPDATING));
+  if (running !== undefined) return `somebody syncs the other servers now ("${running}")`;
+  if (marks.length === 0 || marks.length < said.length) return undefined;
   return `a sync left the other servers half-way ("${marks[0]}")`;
 }
