@@ -254,7 +254,7 @@ export class RecordingGateway implements AsyncDisposable {
     if (path === "/v1/models" || path.startsWith("/v1/models/")) {
       if (method !== "GET") throw wrongMethod(method, "GET");
       this.#sessionOf(key);
-      return Response.json(this.#models.listed(path.slice("/v1/models/".length)));
+      return Response.json(await this.#models.listed(path.slice("/v1/models/".length)));
     }
     if (path === "/health") return Response.json({ status: "ok", ...this.stats });
     if (path === "/sessions") {

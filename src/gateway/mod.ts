@@ -16,6 +16,7 @@ export type {
   GatewayOptions,
   GatewaySource,
   GatewayStats,
+  ServedModel,
   SessionEnd,
   SessionLimits,
   SessionOptions,

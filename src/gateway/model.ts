@@ -1,7 +1,8 @@
 import type { SamplingInput } from "../client/types.ts";
 import { convertSamplingParams, isUnderGrammar, mergeSampling } from "../client/sampling_params.ts";
 import type { RLSGLangEngine } from "../engine/engine.ts";
-import { ContextOverflowError } from "../errors.ts";
+import { ContextOverflowError, HttpError, StateError } from "../errors.ts";
+import { messageOf } from "../internal/thrown.ts";
 import type { TemplateChatModel } from "../policy/wrapper/chat_model.ts";
 import { ContextLimit, newTokensOf } from "../policy/wrapper/context_limit.ts";
 import type { AnySGLangWrapper } from "../policy/wrapper/sglang_wrapper.ts";
@@ -11,6 +12,11 @@ import { hidesAnyMark, RememberingReader } from "./shown_answer.ts";
 import { readRequiredCalls, readWhole, requiredCalls } from "./grammars.ts";
 import { GatewayRefusal } from "./fault.ts";
 import { textModel } from "./text_model.ts";
+
+/** An engine that knows adapters. */
+type EngineWithAdapters = RLSGLangEngine & {
+  readonly adapters?: { resolve(lora: string): string } | undefined;
+};
 
 /** Sets of tools whose templates are kept ready. */
 const KEPT_SETTINGS = 64;
@@ -110,6 +116,22 @@ export class GatewayModel {
     return this.#wrapper.options.requestOptions ?? {};
   }
 
+  /**
+   * The version of its adapter that answers now; the adapter's own name where another than this
+   * library loaded it, and `null` for a model without one.
+   */
+  async adapterVersion(): Promise<string | null> {
+    const { lora } = this.requestOptions;
+    if (lora === undefined) return null;
+    const engine = await this.engine();
+    try {
+      return (engine as EngineWithAdapters).adapters?.resolve(lora) ?? lora;
+    } catch {
+      // No version of it is there, or not any more.
+      return lora;
+    }
+  }
+
   /** Whether a seed counts: some server is deterministic. */
   async takesSeeds(): Promise<boolean> {
     if (this.#seeds !== undefined) return this.#seeds;
@@ -141,9 +163,21 @@ export class GatewayModel {
     try {
       return await send();
     } catch (error) {
-      if (!this.#limit.learn(error)) throw error;
+      if (!this.#limit.learn(error)) throw this.#named(error);
       return await send();
     }
+  }
+
+  /** The lack of an adapter as the lack of the model that it is here. */
+  #named(error: unknown): unknown {
+    const { lora } = this.requestOptions;
+    const isLack = (error instanceof StateError && /adapter/.test(error.message)) ||
+      (error instanceof HttpError && error.status === 400 && /LoRA/i.test(error.serverMessage));
+    if (lora === undefined || !isLack) return error;
+    return new GatewayRefusal(
+      `The model "${this.name}" is the adapter "${lora}", which no server has: ${messageOf(error)}`,
+      { status: 404, reason: "model_not_found", param: "model", cause: error },
+    );
   }
 
   async #makeChat(

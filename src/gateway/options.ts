@@ -63,10 +63,10 @@ export interface GatewayOptions {
    */
   readonly adminKey?: string | undefined;
   /**
-   * Further policies, or the same one with an adapter, by the name that agents give as `model`. With
-   * it a request for any other name is refused; without it every name means the one policy.
+   * Policies and adapters by the name that agents give as `model`. With it a request for any other
+   * name is refused; without it every name means the one policy.
    */
-  readonly models?: Readonly<Record<string, AnySGLangWrapper>> | undefined;
+  readonly models?: Readonly<Record<string, ServedModel>> | undefined;
   /** How the policy renders and samples, where an engine or an address is given and not a wrapper. */
   readonly policy?: LLMWrapperOptions | undefined;
   /** Most new tokens of an answer whose request and policy name no limit. Default 1024. */
@@ -99,7 +99,7 @@ export interface SessionOptions {
   /** Kept in each row. */
   readonly info?: Readonly<Record<string, unknown>> | undefined;
   /** Which dialog the rows belong to. Default: the number of the session, alone in its group. */
-  readonly dialog?: DialogNumbers | undefined;
+  readonly dialog?: Partial<DialogNumbers> | undefined;
   /** Tells which policy version made which ids. */
   readonly versions?: PolicyVersion | null | undefined;
 }
@@ -142,6 +142,12 @@ export interface EndedSession {
   /** One row for each answer, with `parent` and `branch`. */
   readonly rows: readonly RolloutRow[];
 }
+
+/**
+ * A model that agents ask for by name: a policy, or a LoRA adapter of the one that the gateway was
+ * given. `"left"` means the newest version of the adapter, `"left@3"` just that one.
+ */
+export type ServedModel = AnySGLangWrapper | { readonly lora: string };
 
 /** What {@linkcode RecordingGateway.listen} serves: a policy, an engine, or an address. */
 export type GatewaySource = AnySGLangWrapper | EngineSource;

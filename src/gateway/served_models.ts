@@ -1,6 +1,9 @@
-import type { AnySGLangWrapper } from "../policy/wrapper/sglang_wrapper.ts";
+import { ValidationError } from "../errors.ts";
+import { isRecord } from "../internal/json.ts";
+import { type AnySGLangWrapper, SGLangWrapper } from "../policy/wrapper/sglang_wrapper.ts";
 import { GatewayRefusal } from "./fault.ts";
 import { GatewayModel } from "./model.ts";
+import type { ServedModel } from "./options.ts";
 
 /** The models that a gateway serves, by name; a single one without a name answers to all names. */
 export class ServedModels {
@@ -8,14 +11,16 @@ export class ServedModels {
   readonly #only: GatewayModel | null;
 
   constructor({ models, wrapper, defaultMaxTokens }: {
-    readonly models: Readonly<Record<string, AnySGLangWrapper>> | undefined;
-    /** The one to serve where no names are given. */
+    readonly models: Readonly<Record<string, ServedModel>> | undefined;
+    /** The one to serve where no names are given, and the base of adapters. */
     readonly wrapper: AnySGLangWrapper;
     readonly defaultMaxTokens: number;
   }) {
     for (const [name, one] of Object.entries(models ?? { default: wrapper })) {
-      this.#models.set(name, new GatewayModel(name, one, { defaultMaxTokens }));
+      const served = wrapperOf(name, one, wrapper);
+      this.#models.set(name, new GatewayModel(name, served, { defaultMaxTokens }));
     }
+    if (this.#models.size === 0) throw new ValidationError("models must hold at least one model");
     this.#only = models === undefined ? this.#models.get("default")! : null;
   }
 
@@ -36,17 +41,32 @@ export class ServedModels {
   }
 
   /** What `/v1/models` answers, or what it answers for the part of the path that names one. */
-  listed(part: string): unknown {
-    const list = [...this.#models.keys()].map((id) => ({
-      id,
-      object: "model",
-      created: 0,
-      owned_by: "sglang-rl",
-    }));
-    if (part === "") return { object: "list", data: list };
-    const { name: id } = this.named(decoded(part));
-    return list.find((one) => one.id === id);
+  async listed(part: string): Promise<unknown> {
+    if (part !== "") return await entryOf(this.named(decoded(part)));
+    return { object: "list", data: await Promise.all([...this.#models.values()].map(entryOf)) };
   }
+}
+
+function wrapperOf(name: string, served: ServedModel, base: AnySGLangWrapper): AnySGLangWrapper {
+  if (served instanceof SGLangWrapper) return served;
+  const lora = isRecord(served) ? served.lora : undefined;
+  if (typeof lora !== "string" || lora === "") {
+    throw new ValidationError(`models["${name}"] must be a wrapper, or { lora: "its name" }`);
+  }
+  const requestOptions = { ...base.options.requestOptions, lora };
+  return base.getNewVersion({ requestOptions });
+}
+
+/** A model as OpenAI lists it; of an adapter also which version answers now, as SGLang has it. */
+async function entryOf(model: GatewayModel): Promise<unknown> {
+  const version = await model.adapterVersion();
+  return {
+    id: model.name,
+    object: "model",
+    created: 0,
+    owned_by: "sglang-rl",
+    ...(version === null ? {} : { root: version }),
+  };
 }
 
 /** A part of a path as text; what is none is no name either. */

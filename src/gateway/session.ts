@@ -3,6 +3,7 @@ import type { GenerationDelta, SamplingInput } from "../client/types.ts";
 import { AbortedError, StateError, ValidationError } from "../errors.ts";
 import { mergeSampling } from "../client/sampling_params.ts";
 import type { Clock } from "../internal/clock.ts";
+import { onlyGiven } from "../internal/option_names.ts";
 import { partSeed } from "../internal/sample_seed.ts";
 import { opensThoughts } from "../policy/answers/answer.ts";
 import type { Message } from "../policy/message.ts";
@@ -66,7 +67,8 @@ export class OpenSession implements GatewaySession {
   /** Resolves with its rows when it has ended. */
   readonly ended: Promise<EndedSession>;
   readonly #parts: SessionParts;
-  readonly #earlier = new EarlierTurns();
+  /** Of each model its own: a conversation that another model goes on with begins anew. */
+  readonly #earlier = new Map<GatewayModel, EarlierTurns>();
   readonly #turns: RecordedTurn[] = [];
   /** Answers by id, with the conversation as their agent saw it. */
   readonly #byId = new Map<string, { record: RecordedTurn; asked: readonly Message[] }>();
@@ -161,7 +163,11 @@ export class OpenSession implements GatewaySession {
   /** How many ids the prompt of a request has. */
   async countTokens(asked: Asked, model: GatewayModel, signal: AbortSignal): Promise<number> {
     this.#refuseBeyond(0);
-    const { prompt } = await this.#earlier.prompt(asked, await model.setting(asked), signal);
+    const { prompt } = await this.#earlierOf(model).prompt(
+      asked,
+      await model.setting(asked),
+      signal,
+    );
     return prompt.ids.length;
   }
 
@@ -204,7 +210,7 @@ export class OpenSession implements GatewaySession {
     const leave = either.signal;
     const stamp = this.#parts.options.versions?.currentIndex ?? null;
     const [setting, engine] = await Promise.all([model.setting(asked), model.engine()]);
-    const { prompt, parent } = await this.#earlier.prompt(asked, setting, leave);
+    const { prompt, parent } = await this.#earlierOf(model).prompt(asked, setting, leave);
     const sampling = model.sampling(asked, engine);
     const isThinking = opensThoughts(prompt.text);
     const one = async (index: number): Promise<RecordedTurn> => {
@@ -254,19 +260,23 @@ export class OpenSession implements GatewaySession {
         const none = { text: "", ids: new Int32Array(), logProbs: null, final: null };
         onPart({ index, shown: rest, delta: none });
       }
-      const record = this.#record({
-        number: this.#turns.length,
-        id,
-        turn,
-        parent,
-        shown: { ...whole, content, reasoning },
-        model: asked.model,
-        isRetry: asked.isRetry,
-        isAborted: generation.finishReason.type === "abort",
-        stamp,
-        topLogProbs: generation.topLogProbs,
-        cachedTokens: generation.cachedTokens,
-      }, asked);
+      const record = this.#record(
+        {
+          number: this.#turns.length,
+          id,
+          turn,
+          parent,
+          shown: { ...whole, content, reasoning },
+          model: asked.model,
+          isRetry: asked.isRetry,
+          isAborted: generation.finishReason.type === "abort",
+          stamp,
+          topLogProbs: generation.topLogProbs,
+          cachedTokens: generation.cachedTokens,
+        },
+        asked,
+        model,
+      );
       if (record.isAborted && !leave.aborted) throw cutShort();
       return record;
     };
@@ -275,11 +285,17 @@ export class OpenSession implements GatewaySession {
     return await Promise.all(samples);
   }
 
-  #record(record: RecordedTurn, { input }: Asked): RecordedTurn {
+  #earlierOf(model: GatewayModel): EarlierTurns {
+    const earlier = this.#earlier.get(model) ?? new EarlierTurns();
+    this.#earlier.set(model, earlier);
+    return earlier;
+  }
+
+  #record(record: RecordedTurn, { input }: Asked, model: GatewayModel): RecordedTurn {
     this.#turns.push(record);
     this.#parts.counts.turns++;
     this.#tokens += record.turn.prompt.ids.length + record.turn.sample.ids.length;
-    this.#earlier.add(record, input);
+    this.#earlierOf(model).add(record, input);
     if (input.kind === "chat") {
       this.#byId.set(record.id, { record, asked: input.messages });
       for (const { id } of record.shown.calls) this.#byCall.set(id, record);
@@ -335,12 +351,13 @@ export class OpenSession implements GatewaySession {
   #rows(truncated: boolean): EndedSession["rows"] {
     const { number, options } = this.#parts;
     const alone = { dialog: number, attempt: 0, group: number, member: 0, environment: 0 };
-    const { versions = null, info = {}, dialog = alone } = options;
+    const { versions = null, info = {}, dialog } = options;
     const last = this.#turns.at(-1);
     // Several samples of one prompt share an id; the first has what the id was given.
     const rewarded = new Set<string>();
     return rowsOf(this.#turns, {
-      ...dialog,
+      ...alone,
+      ...onlyGiven(dialog ?? {}),
       versions,
       truncated,
       info: { session: this.id, ...info },

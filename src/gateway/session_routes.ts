@@ -15,9 +15,14 @@ export function sessionOptionsOf(body: Readonly<Record<string, unknown>>): Sessi
   ignoredFields(fields.object("limits") ?? {}, { used: Object.values(LIMITS), ignored: [] });
   const given = Object.entries(LIMITS).map(([name, wire]) => [name, limits.integer(wire, 1)]);
   const info = fields.object("info");
+  const dialog = onlyGiven({
+    group: fields.integer("group", 0),
+    member: fields.integer("member", 0),
+  });
   return {
     limits: onlyGiven(Object.fromEntries(given)),
     ...(info === undefined ? {} : { info }),
+    dialog,
   };
 }
 
