@@ -330,7 +330,9 @@ export class RecordingGateway implements AsyncDisposable {
   ): Promise<Response> {
     const session = this.#byId.get(id);
     // Who may not look at a session is not told whether there is one.
-    if (session === undefined || key !== session.key) this.#requireAdmin(request, key);
+    if (session === undefined || key !== session.key) {
+      this.#requireAdmin(request, key, "No open session has this id and this key");
+    }
     if (session === undefined) {
       throw new GatewayRefusal("There is no open session of this id; it may have ended", {
         status: 404,
@@ -357,7 +359,10 @@ export class RecordingGateway implements AsyncDisposable {
     );
   }
 
-  #requireAdmin(request: GatewayRequest, key: string | null): void {
+  #requireAdmin(request: GatewayRequest, key: string | null, withoutAdmin?: string): void {
+    if (this.#adminKey === null && withoutAdmin !== undefined) {
+      throw new GatewayRefusal(withoutAdmin, { status: 401, reason: "invalid_api_key" });
+    }
     if (this.#adminKey === null) {
       // A page in a browser on this machine could ask too; programs send no origin.
       if (!request.headers.has("origin")) return;

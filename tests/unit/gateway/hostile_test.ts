@@ -82,6 +82,24 @@ Deno.test("neither a wrong key, nor another's session, nor a trick with the path
   assert.deepEqual([reward, end], [0, "ended"]);
 });
 
+Deno.test("on loopback too a session is its own key's: another's ends and rewards nothing", async () => {
+  await using it = await setup();
+  const [mine, theirs] = [it.gateway.open(), it.gateway.open()];
+  for (const key of [mine.key, ""]) {
+    for (const action of ["reward", "end", "abort", "rows", ""]) {
+      const response = await fetch(`${it.gateway.url}/sessions/${theirs.id}/${action}`, {
+        method: action === "rows" || action === "" ? "GET" : "POST",
+        headers: { authorization: `Bearer ${key}` },
+        ...(action === "rows" || action === "" ? {} : { body: JSON.stringify({ reward: 1 }) }),
+      });
+      await response.body?.cancel();
+      assert.ok([401, 404].includes(response.status), `${action}: ${response.status}`);
+    }
+  }
+  const { reward, end } = await theirs.end();
+  assert.deepEqual([reward, end], [0, "ended"]);
+});
+
 Deno.test("a page of a browser opens no session", async () => {
   await using it = await setup();
   const response = await fetch(`${it.gateway.url}/sessions`, {
