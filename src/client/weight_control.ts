@@ -33,6 +33,11 @@ export interface WeightUpdateOptions extends CallOptions {
   readonly abortAllRequests?: boolean | undefined;
   /** Empty the device's allocator cache afterwards (from 0.5.11). Default the server's. */
   readonly emptyDeviceCache?: boolean | undefined;
+  /**
+   * Which models of a server with a draft model take it (from 0.5.22). Default `"all"`; must be what
+   * the session was begun with.
+   */
+  readonly selector?: "all" | "target" | "draft" | undefined;
 }
 
 /** What a broadcast of weights will hold. */
@@ -329,6 +334,7 @@ function updateFields(options: WeightUpdateOptions): Record<string, unknown> {
   };
   if (options.weightVersion !== undefined) fields.weight_version = options.weightVersion;
   if (options.loadFormat !== undefined) fields.load_format = options.loadFormat;
+  if (options.selector !== undefined) fields.selector = options.selector;
   if (options.emptyDeviceCache !== undefined) fields.torch_empty_cache = options.emptyDeviceCache;
   return fields;
 }

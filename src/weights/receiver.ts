@@ -150,6 +150,7 @@ export class SGLangWeightReceiver implements AsyncDisposable {
             signal,
             timeoutMs: BEYOND_ANY_STEP_MS,
             loadFormat,
+            selector: server.selector,
           });
         }),
     );

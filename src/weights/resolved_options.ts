@@ -1,3 +1,4 @@
+import type { DraftChoice } from "./fleet/draft.ts";
 import type { PauseMode } from "../client/types.ts";
 import type { OpenGroup } from "../collective/group.ts";
 import { ValidationError } from "../errors.ts";
@@ -58,6 +59,7 @@ const WEIGHT_SYNC_NAMES = {
   clock: true,
   trainer: true,
   finite: true,
+  draft: true,
   isolation: true,
   keeper: true,
 } as const satisfies OptionNames<GivenOptions>;
@@ -94,6 +96,7 @@ export interface ResolvedOptions {
   readonly openGroup: OpenGroup | undefined;
   readonly disk: DiskOptions | undefined;
   readonly isolation: "server" | "fleet";
+  readonly draft: DraftChoice;
   readonly keeper: boolean | undefined;
   readonly bucketBytes: number;
   readonly flattened: boolean;
@@ -149,6 +152,7 @@ export function resolveOptions(options: GivenOptions): ResolvedOptions {
   requireOneOf("whenMissed", options.whenMissed, ["keep_paused", "resume"]);
   requireOneOf("whenPaused", options.whenPaused, ["keep", "resume"]);
   requireOneOf("isolation", options.isolation, ["server", "fleet"]);
+  requireOneOf("draft", options.draft, ["update", "keep"]);
   requireOneOf("castFloat32To", options.castFloat32To, ["bfloat16"]);
   if (options.trainer !== undefined && !/^[^:~\s]{1,200}$/.test(options.trainer)) {
     throw new ValidationError(
@@ -178,6 +182,7 @@ export function resolveOptions(options: GivenOptions): ResolvedOptions {
     openGroup: options.openGroup,
     disk: options.disk,
     isolation: options.isolation ?? "server",
+    draft: options.draft ?? "update",
     keeper: options.keeper,
     bucketBytes: options.bucketBytes ?? DEFAULT_BUCKET_BYTES,
     flattened: options.flattened ?? true,

@@ -4,6 +4,13 @@ import type { ServerInfo } from "../../client/types.ts";
 import { UnsupportedError, ValidationError } from "../../errors.ts";
 import type { ResolvedOptions } from "../resolved_options.ts";
 import type { WeightWorker } from "../options.ts";
+import {
+  type DraftChoice,
+  type DraftModel,
+  draftOf,
+  requireDraftFit,
+  type WeightSelector,
+} from "./draft.ts";
 import { BEYOND_ANY_STEP_MS } from "./on_all.ts";
 
 /** A server of a fleet as it is: its calls, and what it told of itself when it was looked at. */
@@ -13,6 +20,7 @@ export class ProbedServer {
   /** Its calls. */
   readonly client: SGLangClient;
   readonly #isOwnClient: boolean;
+  readonly #draftChoice: DraftChoice;
   #tpSize: number | undefined;
   #info: ServerInfo | undefined;
   #capabilities: Capabilities | undefined;
@@ -22,10 +30,11 @@ export class ProbedServer {
     worker: WeightWorker,
     options: Pick<
       ResolvedOptions,
-      "apiKey" | "adminApiKey" | "headers" | "proxy" | "caCerts" | "logger"
+      "apiKey" | "adminApiKey" | "headers" | "proxy" | "caCerts" | "logger" | "draft"
     >,
   ) {
     this.#isOwnClient = worker.client === undefined;
+    this.#draftChoice = options.draft;
     this.client = worker.client ?? new SGLangClient({
       url: worker.url,
       apiKey: options.apiKey,
@@ -49,6 +58,17 @@ export class ProbedServer {
   /** Whether it computes on a CPU. */
   get isCpu(): boolean {
     return this.#info?.raw.device === "cpu";
+  }
+
+  /** The model that guesses ahead for its own one, if it has one. */
+  get draft(): DraftModel | undefined {
+    return draftOf(this.#info?.raw ?? {});
+  }
+
+  /** Which of its models take updates; `undefined` where it has one. */
+  get selector(): WeightSelector | undefined {
+    if (this.draft === undefined || !this.capabilities.hasWeightSession) return undefined;
+    return this.#draftChoice === "keep" ? "target" : "all";
   }
 
   /** How it quantises the weights that it is given, where it was started with `--quantization`. */
@@ -101,6 +121,10 @@ export class ProbedServer {
    * @throws {UnsupportedError} Tells the way that works.
    */
   requireFit(transport: string): void {
+    const { url, version, draft } = this;
+    const { hasWeightSession } = this.capabilities;
+    const choice = this.#draftChoice;
+    requireDraftFit({ url, version, draft, hasWeightSession, transport, choice });
     const { dpSize = 1, ppSize = 1 } = this.#info ?? {};
     const isByGroup = transport === "nccl" || transport === "gloo" || transport === "cuda-ipc";
     if (ppSize > 1 && isByGroup) {

@@ -1,5 +1,6 @@
 import type { WeightsGroupOptions } from "../../client/weight_control.ts";
 import { HttpError } from "../../errors.ts";
+import type { DraftModel } from "./draft.ts";
 import { PausableServer } from "./pausable_server.ts";
 import { isMark } from "../../internal/version_marks.ts";
 
@@ -37,6 +38,8 @@ export interface WeightServerState {
   readonly paused: boolean;
   /** Why it is not well, when it is not. */
   readonly problem: string | undefined;
+  /** The model that guesses tokens ahead for its own one; absent where there is none. */
+  readonly draft?: DraftModel | undefined;
 }
 
 /** A group that a server is to join, at the rank that it was given. */
@@ -112,7 +115,9 @@ export class FleetServer extends PausableServer {
   /** A copy of what is known. */
   get state(): WeightServerState {
     const { url, tpSize, rankOffset, weightVersion, condition, isSilent: paused, problem } = this;
-    return { url, tpSize, rankOffset, weightVersion, condition, paused, problem };
+    const { draft } = this;
+    const state = { url, tpSize, rankOffset, weightVersion, condition, paused, problem };
+    return draft === undefined ? state : { ...state, draft };
   }
 
   /** Reads what the server is, and refuses one that cannot take part. */
@@ -287,7 +292,7 @@ export class FleetServer extends PausableServer {
     // Set first: a begin whose answer is lost may have come through.
     this.#sessionOpen = true;
     try {
-      await this.client.beginWeightUpdate({ signal });
+      await this.client.beginWeightUpdate({ signal, selector: this.selector });
     } catch (error) {
       // A refusal says that the session there is another's.
       if (error instanceof HttpError) this.#sessionOpen = false;

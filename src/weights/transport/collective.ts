@@ -281,6 +281,7 @@ export class CollectiveTransport implements Transport {
               signal: inner,
               timeoutMs: BEYOND_ANY_STEP_MS,
               loadFormat,
+              selector: server.selector,
             });
           }),
         collective: (inner, queued) => ready.send(circle.group, { signal: inner, queued }),

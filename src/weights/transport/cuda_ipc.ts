@@ -122,6 +122,7 @@ async function send(
         signal,
         timeoutMs: BEYOND_ANY_STEP_MS,
         loadFormat,
+        selector: server.selector,
       });
     }));
 }

@@ -27,6 +27,8 @@ export interface TransportServer {
   readonly version: string;
   /** Whether it computes on a CPU. */
   readonly isCpu: boolean;
+  /** Which models of one with a draft model take an update; to be sent with it. */
+  readonly selector?: "all" | "target" | undefined;
   /** Headers that its control calls need, such as its key. */
   readonly controlHeaders: Readonly<Record<string, string>>;
   /** Lets it join a group, at the rank that the fleet gave it unless the group says another. */
