@@ -34,7 +34,6 @@ export {
   type SyncPhase,
   type SyncProgress,
 } from "./sync/progress.ts";
-export type { DraftChoice, DraftModel } from "./fleet/draft.ts";
 export type { SyncedPart, WeightPattern } from "./sync/part.ts";
 export type { WeightSyncReport } from "./sync/report.ts";
 export { type ReservedVersion, VersionLedger, type VersionStanding } from "./version_ledger.ts";

@@ -3,7 +3,6 @@ import type { PauseMode } from "../client/types.ts";
 import type { OpenGroup } from "../collective/group.ts";
 import type { Clock } from "../internal/clock.ts";
 import type { Logger } from "../internal/logger.ts";
-import type { DraftChoice } from "./fleet/draft.ts";
 import type { WeightDeadlines } from "./deadlines.ts";
 import type { FleetSync } from "./fleet_sync.ts";
 import type { OpenTransport, TransportName } from "./transport/transport.ts";
@@ -123,7 +122,7 @@ export interface WeightSyncFields {
    * the served checkpoint are brought along, and what could not be is refused by name before anything
    * is sent; `"keep"`: they stay as they are, which costs speed but no answer. Default `"update"`.
    */
-  readonly draft?: DraftChoice | undefined;
+  readonly draft?: "update" | "keep" | undefined;
   /** What a second `updateWeights` does while one runs. Default `"wait"`. */
   readonly whenBusy?: "wait" | "throw" | undefined;
   /**

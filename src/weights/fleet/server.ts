@@ -1,6 +1,5 @@
 import type { WeightsGroupOptions } from "../../client/weight_control.ts";
 import { HttpError } from "../../errors.ts";
-import type { DraftModel } from "./draft.ts";
 import { PausableServer } from "./pausable_server.ts";
 import { isMark } from "../../internal/version_marks.ts";
 
@@ -38,8 +37,11 @@ export interface WeightServerState {
   readonly paused: boolean;
   /** Why it is not well, when it is not. */
   readonly problem: string | undefined;
-  /** The model that guesses tokens ahead for its own one; absent where there is none. */
-  readonly draft?: DraftModel | undefined;
+  /**
+   * The model that guesses tokens ahead for its own one: the server's `--speculative-algorithm`, and
+   * its checkpoint, `null` where it is layers of the served one. Absent where there is none.
+   */
+  readonly draft?: { readonly algorithm: string; readonly model: string | null } | undefined;
 }
 
 /** A group that a server is to join, at the rank that it was given. */

@@ -1,7 +1,11 @@
 /** Draft models of servers are listed, brought along, left alone, or refused by name. */
 import assert from "node:assert/strict";
-import { type DraftChoice, type DraftModel } from "../../../src/weights/mod.ts";
-import { draftOf, requireDraftFit } from "../../../src/weights/fleet/draft.ts";
+import {
+  type DraftChoice,
+  type DraftModel,
+  draftOf,
+  requireDraftFit,
+} from "../../../src/weights/fleet/draft.ts";
 import { temporaryFolder } from "../../_support/temporary_folder.ts";
 import { weightsStandIn } from "../../_support/weights_stand_in.ts";
 import { metadata, schemeFor, state } from "./_small_model.ts";
