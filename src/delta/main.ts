@@ -1,8 +1,8 @@
 /**
  * A follower as a program of its own, one file beside each server host:
  *
- *     deno compile -A --output sglang-rl-follow src/delta/main.ts
- *     ./sglang-rl-follow --store http://trainer:8000/store --folder /models/policy \
+ *     deno task build:follower
+ *     dist/sglang-rl-follow --store http://trainer:8000/store --folder /models/policy \
  *       --server http://127.0.0.1:30000
  *
  * The server's key is read from SGLANG_API_KEY. It ends with Ctrl-C.
