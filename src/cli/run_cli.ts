@@ -27,8 +27,11 @@ export async function runCli(args: readonly string[], io: CliIo): Promise<ExitCo
     if (error instanceof CommanderError) {
       return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
     }
-    // Whoever read the results has what it wanted, as `head`.
-    if (error instanceof OutputClosedError) return exitCodes.ok;
+    if (error instanceof OutputClosedError) {
+      // Whoever read the results has what it wanted, as `head`; a terminal that is gone was closed,
+      // also where its signal comes later.
+      return io.isOutTerminal ? exitCodes.hangup : exitCodes.ok;
+    }
     if (io.signal.aborted) {
       io.err("Interrupted\n");
       return exitCodeOfSignal(io.signal.reason);

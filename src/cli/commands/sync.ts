@@ -296,6 +296,7 @@ function record(
     servers: report.servers.map(({ url }) => url),
     skipped: report.skipped,
     notSynced,
+    paused: pausedIn(report),
     tensors: report.tensors,
     buckets: report.buckets,
     sizeBytes: report.sizeBytes,
@@ -304,6 +305,11 @@ function record(
     verified: report.verified,
     durationMs: Math.round(report.durationMs),
   };
+}
+
+/** Addresses of those that somebody had paused. */
+function pausedIn({ servers }: WeightSyncReport): string[] {
+  return servers.filter(({ paused }) => paused).map(({ url }) => url);
 }
 
 function shown(report: WeightSyncReport): string {

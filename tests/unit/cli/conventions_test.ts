@@ -8,10 +8,12 @@ import {
   WeightSyncError,
 } from "../../../src/errors.ts";
 import { exitCodeMeanings, exitCodes, SignalError } from "../../../src/cli/mod.ts";
+import { OutputClosedError } from "../../../src/cli/io.ts";
 import { exitCodeOf, exitCodeOfSignal } from "../../../src/cli/exit_codes.ts";
 import { addressFrom } from "../../../src/cli/listen_address.ts";
 import { textTable } from "../../../src/cli/table.ts";
 import { version } from "../../../src/internal/version.ts";
+import { FakeClock } from "../../_support/clock.ts";
 import { freePort } from "../../_support/free_port.ts";
 import { startTiny, tinyCheckpoint } from "../embedded/_support.ts";
 import { commandNames, jsonLines, programOf, run } from "./_support.ts";
@@ -240,6 +242,27 @@ Deno.test("an address to listen at is a port, a host and a port, and nothing els
   ) {
     assert.throws(() => addressFrom(text), /It is a port/, text);
   }
+});
+
+Deno.test("a command whose reader has enough ends with 0, one whose terminal is gone with 129", async () => {
+  const onOut = () => {
+    throw new OutputClosedError();
+  };
+  assert.equal((await run(["completion", "bash"], { onOut })).code, 0);
+  assert.equal((await run(["completion", "bash"], { onOut, columns: 80 })).code, 129);
+});
+
+Deno.test("a sync leaves paused what was paused, and says so", async () => {
+  // It tells by /ready that it is not; that it is takes a wait, which the fake clock passes over.
+  await using server = await startTiny({ version: "0.5.23" });
+  assert.equal((await run(["pause", "-s", server.url])).code, 0);
+  using _clock = FakeClock.install({ skipUpToMs: 1_000 });
+  const folder = await tinyCheckpoint({ seed: 1 });
+  const { code, out, err } = await run(["sync", folder, "-s", server.url, "--json"]);
+  assert.equal(code, 0, err);
+  assert.deepEqual(jsonLines(out)[0]!.paused, [server.url]);
+  assert.match(err, /was paused before this sync; it stays paused/);
+  assert.equal(server.stats.paused, true);
 });
 
 Deno.test("pause and resume reach every server", async () => {
