@@ -4,8 +4,8 @@ import OpenAI from "openai";
 import { AsyncSGLang } from "../../../src/engine/mod.ts";
 import { RecordingGateway } from "../../../src/gateway/mod.ts";
 import { type LLMWrapperOptions, SGLangWrapper } from "../../../src/policy/mod.ts";
-import { until } from "../../_support/clock.ts";
 import { agents, checkLoop, plainSampling, scriptedReader } from "../../_support/gateway_agents.ts";
+import { checkLeaving, checkLogProbs, clients } from "../../_support/gateway_clients.ts";
 import { sharedNewest, sharedServers } from "../../_support/real.ts";
 
 interface Setup extends AsyncDisposable {
@@ -38,32 +38,22 @@ for (const version of ["0.5.16", "0.5.23"]) {
     }
   }
 
-  Deno.test(`${version}: an agent that goes away ends its generation, and what was sampled is a row`, async () => {
-    await using it = await setup(version, { generateKwargs: { ignoreEos: true } });
-    const session = it.gateway.open();
-    const client = new OpenAI({ baseURL: session.baseUrl, apiKey: session.key, maxRetries: 0 });
-    const request = {
-      model: "policy",
-      messages: [{ role: "user" as const, content: "Talk" }],
-      max_completion_tokens: 1500,
-    };
-    const stream = await client.chat.completions.create({ ...request, stream: true });
-    let parts = 0;
-    for await (const _ of stream) if (++parts === 5) break;
-    await until(() => session.turns.length === 1);
-    const leaving = new AbortController();
-    const asking = client.chat.completions.create(request, { signal: leaving.signal });
-    await until(() => session.running === 1);
-    leaving.abort();
-    await assert.rejects(asking, OpenAI.APIUserAbortError);
-    const { rows } = await session.end();
-    for (const { finishReason, responseIds, logProbs } of rows) {
-      assert.equal(finishReason.type, "abort");
-      assert.ok(responseIds.length < 1500);
-      assert.equal(logProbs!.length, responseIds.length);
-    }
-    assert.ok(rows[0]!.responseIds.length >= 4);
-  });
+  for (const [name, client] of Object.entries(clients)) {
+    Deno.test(`${version}, ${name}: it leaves in the middle, and is refused by its own errors`, async () => {
+      await using it = await setup(version, {
+        generateKwargs: { ...plainSampling, maxNewTokens: 1500, ignoreEos: true },
+      });
+      await checkLeaving(client, it.gateway.open());
+    });
+    Deno.test({
+      name: `${version}, ${name}: it shows the log-probabilities that the row has`,
+      ignore: client.logProbs === null,
+      async fn() {
+        await using it = await setup(version, {});
+        await checkLogProbs(client, it.gateway.open());
+      },
+    });
+  }
 
   Deno.test(`${version}: answers tell log-probabilities and ids as the rows have them`, async () => {
     await using it = await setup(version, { generateKwargs: { maxNewTokens: 6 } });
