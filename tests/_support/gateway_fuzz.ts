@@ -209,8 +209,9 @@ function mutate(body: Body, random: () => number, pick: <T>(list: readonly T[]) 
     }
     const chance = random();
     if (chance < 0.15) delete at[key];
-    else if (chance < 0.3) Object.defineProperty(at, pick(names), own(pick(values)));
-    else at[key] = structuredClone(pick(values));
+    else if (chance < 0.3) {
+      Object.defineProperty(at, pick(names), own(structuredClone(pick(values))));
+    } else at[key] = structuredClone(pick(values));
     return;
   }
 }

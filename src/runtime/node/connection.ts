@@ -173,10 +173,19 @@ const certificateFaults: Readonly<Record<string, string>> = {
 };
 
 function tlsError(error: unknown): unknown {
-  const { code = "", message } = error as { readonly code?: string; readonly message: string };
+  const { code = "", message, cert } = error as {
+    readonly code?: string;
+    readonly message: string;
+    readonly cert?: { readonly subjectaltname?: string };
+  };
   const fault = certificateFaults[code];
   if (fault !== undefined) {
-    return new Error(`invalid peer certificate: ${fault}: ${message}`, { cause: error });
+    // For an address Node leaves out which names there are.
+    const names = fault === "NotValidForName" ? cert?.subjectaltname : undefined;
+    const told = names === undefined || message.includes(names)
+      ? message
+      : `${message} It is for ${names}`;
+    return new Error(`invalid peer certificate: ${fault}: ${told}`, { cause: error });
   }
   if (!/^(EPROTO|ERR_SSL)/.test(code)) return error;
   return new Error(`no handshake of TLS: ${message}`, { cause: error });

@@ -6,6 +6,7 @@ import { promises as files, readFileSync } from "node:fs";
 import { createServer as createTcpServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import process from "node:process";
+import { createServer as createTlsServer } from "node:tls";
 import { inspect } from "node:util";
 import { NodeConnection } from "../../../src/runtime/node/connection.ts";
 import { NodeRuntime } from "../../../src/runtime/node/mod.ts";
@@ -116,6 +117,9 @@ function inUse(): Error {
 type Handler = (request: Request) => Response | Promise<Response>;
 interface Serving {
   readonly port?: number;
+  /** With both it speaks TLS. */
+  readonly key?: string;
+  readonly cert?: string;
   readonly signal?: AbortSignal;
   readonly handler?: Handler;
   readonly onError?: (error: unknown) => Response;
@@ -123,13 +127,18 @@ interface Serving {
 }
 
 function serve(options: Serving | Handler, given?: Handler) {
-  const { port = 0, signal, handler, onError, onListen }: Serving = typeof options === "function"
-    ? { handler: options }
-    : options;
-  const server = makeServer({
+  const { port = 0, key, cert, signal, handler, onError, onListen }: Serving =
+    typeof options === "function" ? { handler: options } : options;
+  const http = makeServer({
     handler: given ?? handler!,
     onError: onError ?? (() => new Response("Internal Server Error", { status: 500 })),
   });
+  const secure = key === undefined || cert === undefined
+    ? undefined
+    : createTlsServer({ key, cert }, (socket) => http.emit("connection", socket));
+  // A client that does not trust the certificate breaks off.
+  secure?.on("tlsClientError", (_, socket) => socket.destroy());
+  const server = secure ?? http;
   server.listen(port);
   const address = server.address();
   if (address === null || typeof address === "string") throw inUse();
@@ -138,12 +147,13 @@ function serve(options: Serving | Handler, given?: Handler) {
   const finished = new Promise<void>((resolve) => server.once("close", resolve));
   const shutdown = () => {
     server.close();
-    server.closeIdleConnections();
+    if (secure === undefined) http.closeIdleConnections();
+    else http.closeAllConnections();
     return finished;
   };
   signal?.addEventListener("abort", () => {
     server.close();
-    server.closeAllConnections();
+    http.closeAllConnections();
   }, { once: true });
   return {
     addr,

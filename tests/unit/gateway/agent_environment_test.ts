@@ -1,10 +1,17 @@
 import assert from "node:assert/strict";
+import process from "node:process";
 import OpenAI from "openai";
 import { EnvironmentPool } from "../../../src/collector/environments/mod.ts";
 import { LLMCollector, type RolloutRow } from "../../../src/collector/mod.ts";
 import { agentCommand, agentEnvironment } from "../../../src/gateway/mod.ts";
 import { FakeClock } from "../../_support/clock.ts";
 import { type Setup, setup } from "./_support.ts";
+
+/** Arguments with which this runtime runs a piece of a program. */
+function evaluating(code: string): readonly string[] {
+  if (process.versions.deno) return ["eval", code];
+  return process.versions.bun ? ["-e", code] : ["--input-type=module", "-e", code];
+}
 
 function trial(): Promise<Setup> {
   // Greedy: what is sampled at random may hold a special token, after which a branch begins.
@@ -68,18 +75,18 @@ Deno.test("an agent is an environment: its sessions are dialogs, with its reward
 Deno.test("a program is an agent: it finds its key in its variables, and prints its reward", async () => {
   await using it = await trial();
   const code = `
-    const { OPENAI_BASE_URL, OPENAI_API_KEY, SGLANG_RL_DIALOG } = Deno.env.toObject();
+    const { OPENAI_BASE_URL, OPENAI_API_KEY, SGLANG_RL_DIALOG } = process.env;
     const response = await fetch(OPENAI_BASE_URL + "/chat/completions", {
       method: "POST",
       headers: { authorization: "Bearer " + OPENAI_API_KEY },
       body: JSON.stringify({ model: "m", messages: [{ role: "user", content: "Hi" }] }),
     });
     await response.json();
-    if (SGLANG_RL_DIALOG === "7") { console.error("seven is unlucky"); Deno.exit(3); }
+    if (SGLANG_RL_DIALOG === "7") { console.error("seven is unlucky"); process.exit(3); }
     console.log("done"); console.log(JSON.stringify({ reward: Number(SGLANG_RL_DIALOG) }));
   `;
-  const run = agentCommand(Deno.execPath(), {
-    args: ["eval", code],
+  const run = agentCommand(process.execPath, {
+    args: evaluating(code),
     env: { DENO_NO_UPDATE_CHECK: "1" },
   });
   const environment = agentEnvironment(it.gateway, run);
@@ -97,7 +104,7 @@ Deno.test("a program is an agent: it finds its key in its variables, and prints 
 Deno.test("an agent that hangs is ended with its process, and its session too", async () => {
   await using it = await trial();
   const stopping = new AbortController();
-  const run = agentCommand(Deno.execPath(), { args: ["eval", "setInterval(() => {}, 1000)"] });
+  const run = agentCommand(process.execPath, { args: evaluating("setInterval(() => {}, 1000)") });
   const environment = agentEnvironment(it.gateway, run);
   const episode = environment.episode!({
     dialog: 0,
