@@ -79,7 +79,8 @@ Deno.test("rank 0 killed at any step is named by the trainer; the next push work
   await trainer.ask("load", { folder: modelPath("tiny1") });
   const before = await trainer.ask("state", {});
   const wanted = await expected();
-  for (const step of ["probe", "stage", "pause", "update", "version", "resume"]) {
+  const steps = ["offered", "probe", "stage", "pause", "update", "version", "resume", "done"];
+  for (const step of steps) {
     {
       await using _rank0 = await rank0(address, server.url, step);
       const outcome = await trainer.ask("push", {});
