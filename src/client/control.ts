@@ -273,6 +273,7 @@ export abstract class ServerControl implements Disposable, AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.#abandoned);
     this.close();
+    await this.connection.settled();
   }
 
   /** @internal */

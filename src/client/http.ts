@@ -106,6 +106,11 @@ export class HttpConnection implements Disposable {
     return this.#attempts(call, (attempt) => this.#send(call, attempt, bodySignal));
   }
 
+  /** Resolves when connections of calls that were given up are closed. */
+  settled(): Promise<void> {
+    return this.#pool.settled();
+  }
+
   /** Closes idle connections. */
   [Symbol.dispose](): void {
     this.#pool[Symbol.dispose]();

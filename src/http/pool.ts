@@ -67,6 +67,8 @@ export class HttpPool implements Disposable {
   readonly #proxy: Proxy | undefined;
   #idle: { socket: HttpSocket; since: number }[] = [];
   #busy = 0;
+  /** Connections that are being made, and the signals of those who want them. */
+  readonly #dials = new Map<Promise<unknown>, AbortSignal>();
   /** Who waits for a connection because the system gives no more. */
   readonly #waiting = new Set<() => void>();
   #closed = false;
@@ -121,6 +123,24 @@ export class HttpPool implements Disposable {
     for (const { socket } of this.#idle.splice(0)) socket[Symbol.dispose]();
   }
 
+  /**
+   * Resolves when connections that nobody waits for any more are closed. A call that is aborted ends
+   * at once, while its connection may just be made.
+   */
+  async settled(): Promise<void> {
+    const left = [...this.#dials].filter(([, signal]) => signal.aborted);
+    await Promise.allSettled(left.map(([dialing]) => dialing));
+  }
+
+  async #dialed<T>(dialing: Promise<T>, signal: AbortSignal): Promise<T> {
+    this.#dials.set(dialing, signal);
+    try {
+      return await dialing;
+    } finally {
+      this.#dials.delete(dialing);
+    }
+  }
+
   #encode(request: HttpRequest): Uint8Array {
     const { method, path, headers = {}, body, contentType = "application/json" } = request;
     checkHeaders(headers);
@@ -154,7 +174,7 @@ export class HttpPool implements Disposable {
         const { caCerts, clock } = this.#options;
         const options = { address: this.address, proxy: this.#proxy, caCerts, clock };
         this.#busy++;
-        const socket = await dial(options, signal);
+        const socket = await this.#dialed(dial(options, signal), signal);
         // A fresh one takes the place of the oldest idle one: calls that must not go over a kept
         // connection would else leave one more behind each time.
         if (isFresh) this.#idle.shift()?.socket[Symbol.dispose]();

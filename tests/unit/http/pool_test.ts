@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { HttpPool } from "../../../src/http/mod.ts";
 import type { SGLangError } from "../../../src/errors.ts";
 import { systemClock } from "../../../src/internal/clock.ts";
-import { until } from "../../_support/clock.ts";
+import { turns, until } from "../../_support/clock.ts";
 import { rawServer, send } from "../../_support/raw_server.ts";
 
 const { signal } = new AbortController();
@@ -345,6 +345,44 @@ Deno.test("a call that is aborted at any moment after connecting leaves no conne
       const sent = pool.send({ method: "POST", path: "/", body: "{}" }, stop.signal);
       await assert.rejects(sent, { message: `after ${steps}` });
     }
+  } finally {
+    Deno.connect = connect;
+  }
+});
+
+Deno.test("a client that is closed leaves no connection that was being made for a call that was given up", async () => {
+  const { connect } = Deno;
+  await using server = rawServer(async (connection) => {
+    while (await connection.read(new Uint8Array(64)) !== null);
+  });
+  const begun = Promise.withResolvers<void>();
+  const goOn = Promise.withResolvers<void>();
+  let open = 0;
+  Deno.connect = (async (options: Deno.ConnectOptions) => {
+    begun.resolve();
+    await goOn.promise;
+    // Without the signal, as when it fires just as the connection is there.
+    const { hostname, port } = options;
+    const socket = await connect({ hostname: hostname!, port });
+    open++;
+    const close = socket.close.bind(socket);
+    socket.close = () => (open--, close());
+    return socket;
+  }) as typeof Deno.connect;
+  try {
+    const client = new SGLangClient({ url: server.url });
+    const stop = new AbortController();
+    const asked = assert.rejects(client.modelInfo({ signal: stop.signal }), { code: "aborted" });
+    await begun.promise;
+    stop.abort();
+    await asked;
+    let isClosed = false;
+    const closing = client[Symbol.asyncDispose]().then(() => isClosed = true);
+    await turns(5);
+    assert.equal(isClosed, false, "the connection is still being made");
+    goOn.resolve();
+    await closing;
+    assert.equal(open, 0);
   } finally {
     Deno.connect = connect;
   }
