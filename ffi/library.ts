@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { checkOptionNames, type OptionNames } from "../src/internal/option_names.ts";
 import { LibraryError, PermissionError } from "../src/errors.ts";
 import { messageOf } from "../src/internal/thrown.ts";
 import { KEEP_LOADED, loaderSymbols } from "./libc/symbols.ts";
@@ -25,6 +26,13 @@ export interface LibraryOptions {
    */
   readonly python?: string;
 }
+
+const NAMES = {
+  nccl: true,
+  cudart: true,
+  cuda: true,
+  python: true,
+} as const satisfies OptionNames<LibraryOptions>;
 
 /** One place to try, and why. */
 export interface LibraryCandidate {
@@ -140,6 +148,7 @@ export function openLibrary<const S extends Deno.ForeignLibraryInterface>(
   symbols: S,
   options: LibraryOptions = {},
 ): OpenLibrary<S> {
+  checkOptionNames(options, NAMES, "the native libraries");
   const tried: { path: string; reason: string }[] = [];
   const refused: string[] = [];
   for (const { path, origin } of libraryCandidates(name, { ...options, environment: readEnv })) {

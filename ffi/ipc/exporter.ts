@@ -1,3 +1,4 @@
+import { checkOptionNames, type OptionNames } from "../../src/internal/option_names.ts";
 import type { StagePiece } from "../../src/collective/group.ts";
 import { StateError } from "../../src/errors.ts";
 import { type Logger, silentLogger } from "../../src/internal/logger.ts";
@@ -26,6 +27,14 @@ export interface DeviceExporterOptions {
   /** Hears what happens. */
   readonly logger?: Logger | undefined;
 }
+
+const NAMES = {
+  device: true,
+  libraries: true,
+  timeoutMs: true,
+  signal: true,
+  logger: true,
+} as const satisfies OptionNames<DeviceExporterOptions>;
 
 interface Slot {
   readonly address: bigint;
@@ -69,6 +78,7 @@ export class DeviceExporter implements AsyncDisposable {
    * @throws {TimeoutError} The device did not open in time.
    */
   static async open(options: DeviceExporterOptions = {}): Promise<DeviceExporter> {
+    checkOptionNames(options, NAMES, "DeviceExporter.open()");
     return new DeviceExporter(await Communicator.open({ ...options, collectives: false }), options);
   }
 

@@ -1,3 +1,4 @@
+import { checkOptionNames, type OptionNames } from "../../src/internal/option_names.ts";
 import { CrashedError, StateError } from "../../src/errors.ts";
 import { withDeadline } from "../../src/internal/deadline.ts";
 import { readLines } from "../../src/internal/lines.ts";
@@ -17,6 +18,12 @@ export interface KeeperOptions {
   /** Hears what happens. */
   readonly logger?: Logger | undefined;
 }
+
+const NAMES = {
+  timeoutMs: true,
+  signal: true,
+  logger: true,
+} as const satisfies OptionNames<KeeperOptions>;
 
 /** What Deno refuses to hand on under a scoped `--allow-run`. */
 const REFUSED_VARIABLES = ["LD_LIBRARY_PATH", "LD_PRELOAD"] as const;
@@ -74,6 +81,7 @@ export class Keeper implements AsyncDisposable {
    * @throws {TimeoutError} It did not start in time.
    */
   static async start(options: KeeperOptions = {}): Promise<Keeper> {
+    checkOptionNames(options, NAMES, "a keeper");
     const { timeoutMs = 30_000, signal, logger = silentLogger } = options;
     const keeper = new Keeper(spawn(), logger);
     try {

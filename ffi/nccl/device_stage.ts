@@ -1,3 +1,4 @@
+import { checkOptionNames, type OptionNames } from "../../src/internal/option_names.ts";
 import { ValidationError } from "../../src/errors.ts";
 import { type Logger, silentLogger } from "../../src/internal/logger.ts";
 import type {
@@ -30,6 +31,15 @@ export interface DeviceStageOptions {
   /** Hears what happens. */
   readonly logger?: Logger | undefined;
 }
+
+const NAMES = {
+  device: true,
+  libraries: true,
+  keeper: true,
+  timeoutMs: true,
+  signal: true,
+  logger: true,
+} as const satisfies OptionNames<DeviceStageOptions>;
 
 /** Device memory of the keeper, mapped here. */
 interface Slot {
@@ -73,6 +83,7 @@ export class DeviceStage implements AsyncDisposable {
    * @throws {TimeoutError} The device did not open in time.
    */
   static async open(options: DeviceStageOptions = {}): Promise<DeviceStage> {
+    checkOptionNames(options, NAMES, "DeviceStage.open()");
     const { keeper, ...rest } = options;
     const rank = { ...rest, collectives: false };
     const thread = await Communicator.open(rank);

@@ -1,3 +1,4 @@
+import { checkOptionNames, type OptionNames } from "../../src/internal/option_names.ts";
 import { ValidationError } from "../../src/errors.ts";
 import type { Logger } from "../../src/internal/logger.ts";
 import type { LibraryOptions } from "../library.ts";
@@ -29,12 +30,28 @@ export interface NcclGroupOptions {
   readonly logger?: Logger | undefined;
 }
 
+const NAMES = {
+  store: true,
+  closesToo: true,
+  worldSize: true,
+  groupName: true,
+  masterAddress: true,
+  device: true,
+  libraries: true,
+  expectedNcclVersion: true,
+  timeoutMs: true,
+  signal: true,
+  logger: true,
+} as const satisfies OptionNames<NcclGroupOptions>;
+
 /**
  * Checks what is given.
  *
  * @throws {ValidationError} An option is wrong.
  */
-export function checkGroupOptions({ worldSize, groupName, device = 0 }: NcclGroupOptions): void {
+export function checkGroupOptions(options: NcclGroupOptions): void {
+  checkOptionNames(options, NAMES, "an NCCL group");
+  const { worldSize, groupName, device = 0 } = options;
   if (!Number.isInteger(worldSize) || worldSize < 2) {
     throw new ValidationError(
       `worldSize must be a whole number of at least 2 (us and one server), not ${worldSize}`,

@@ -1,3 +1,4 @@
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import type { SGLangClient } from "../client/client.ts";
 import { AdapterSyncError, HttpError, StateError } from "../errors.ts";
 import { type Clock, systemClock } from "../internal/clock.ts";
@@ -35,6 +36,14 @@ export interface FleetAdaptersOptions {
   readonly clock?: Clock | undefined;
 }
 
+const NAMES = {
+  workers: true,
+  onLacking: true,
+  onPublished: true,
+  logger: true,
+  clock: true,
+} as const satisfies OptionNames<FleetAdaptersOptions>;
+
 /** How one adapter is brought. */
 export interface BringOptions {
   /** `policy`, or `policy@17`. */
@@ -50,6 +59,15 @@ export interface BringOptions {
   /** Told the name before any server may answer with it. */
   readonly onAnnounce?: ((name: string) => void) | undefined;
 }
+
+const BRING_NAMES = {
+  name: true,
+  keep: true,
+  loadMs: true,
+  unloadMs: true,
+  signal: true,
+  onAnnounce: true,
+} as const satisfies OptionNames<BringOptions>;
 
 /** How an adapter was brought. */
 export interface AdapterSyncReport {
@@ -89,6 +107,7 @@ export class FleetAdapters {
 
   /** Contacts nobody. */
   constructor(options: FleetAdaptersOptions) {
+    checkOptionNames(options, NAMES, "adapters of a fleet");
     this.#options = options;
     this.#logger = options.logger ?? silentLogger;
     this.#clock = options.clock ?? systemClock;
@@ -149,6 +168,7 @@ export class FleetAdapters {
    * @throws {AdapterSyncError} A server refused it, or none could be reached; no server keeps it.
    */
   async bring(upload: AdapterUpload, options: BringOptions): Promise<AdapterSyncReport> {
+    checkOptionNames(options, BRING_NAMES, "bring()");
     using _turn = await this.#turn.acquire(options.signal);
     this.#unloadIdle({ retries: true });
     const startedMs = this.#clock.now();

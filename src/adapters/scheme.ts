@@ -1,9 +1,9 @@
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import { openCheckpoint } from "../checkpoint/mod.ts";
 import { SGLangClient } from "../client/client.ts";
 import { StateError, ValidationError } from "../errors.ts";
 import type { Clock } from "../internal/clock.ts";
 import { type Logger, silentLogger } from "../internal/logger.ts";
-import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import { messageOf } from "../internal/thrown.ts";
 import { tellCollectors, type VersionedCollector } from "../weights/collectors.ts";
 import { type AdapterInput, readAdapter } from "./adapter.ts";
@@ -104,6 +104,11 @@ export interface UpdateAdapterOptions {
   /** Ends the sync; servers that have the adapter already unload it. */
   readonly signal?: AbortSignal | undefined;
 }
+
+const UPDATE_NAMES = {
+  name: true,
+  signal: true,
+} as const satisfies OptionNames<UpdateAdapterOptions>;
 
 /**
  * How LoRA adapters reach running servers, as policies of their own: nothing is paused, no group is
@@ -215,6 +220,7 @@ export class LoraSender implements AsyncDisposable {
     adapter: AdapterInput,
     options: UpdateAdapterOptions = {},
   ): Promise<AdapterSyncReport> {
+    checkOptionNames(options, UPDATE_NAMES, "updateAdapter()");
     if (this.#closing.signal.aborted) throw new StateError("The sender is closed");
     const { name = "policy" } = options;
     const policy = parseAdapterName(name)?.policy ?? name;

@@ -1,3 +1,4 @@
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import { CheckpointError, LimitError, SGLangError, ValidationError } from "../errors.ts";
 import { forEachAtOnce } from "../internal/at_once.ts";
 import { nearestName } from "../internal/suggest.ts";
@@ -27,6 +28,14 @@ export interface ReadOptions {
 
 /** Options of {@linkcode openCheckpoint}. */
 export interface OpenOptions extends ReadOptions, CheckpointLimits {}
+
+const NAMES = {
+  signal: true,
+  maxHeaderBytes: true,
+  maxIndexBytes: true,
+  maxFiles: true,
+  maxTensors: true,
+} as const satisfies OptionNames<OpenOptions>;
 
 /** An open checkpoint: all headers are read and checked, no tensor is. See {@linkcode openCheckpoint}. */
 export interface Checkpoint extends AsyncDisposable {
@@ -87,6 +96,7 @@ export interface Checkpoint extends AsyncDisposable {
  * ```
  */
 export async function openCheckpoint(path: string, options: OpenOptions = {}): Promise<Checkpoint> {
+  checkOptionNames(options, NAMES, "openCheckpoint()");
   const { files, weightMap } = await locateFiles(path, options);
   const pool = new FilePool();
   try {

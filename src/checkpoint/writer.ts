@@ -1,3 +1,4 @@
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import { dirname } from "node:path";
 import { ValidationError } from "../errors.ts";
 import { throwIfAborted } from "../internal/deadline.ts";
@@ -44,6 +45,11 @@ export interface WriteOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+const NAMES = {
+  metadata: true,
+  signal: true,
+} as const satisfies OptionNames<WriteOptions>;
+
 /**
  * Writes a safetensors file. It appears under `path` whole or not at all: the bytes go to a
  * temporary file in the same folder, reach the disk, and are renamed. Tensors are laid out as
@@ -68,6 +74,7 @@ export async function writeSafetensors(
   tensors: readonly TensorToWrite[],
   options: WriteOptions = {},
 ): Promise<void> {
+  checkOptionNames(options, NAMES, "writeSafetensors()");
   const { metadata = { format: "pt" }, signal } = options;
   throwIfAborted(signal, `write ${path}`);
   checkTensors(tensors);

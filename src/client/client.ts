@@ -1,3 +1,4 @@
+import { checkCallOptions } from "./call_options.ts";
 import {
   AbortedError,
   HttpError,
@@ -146,6 +147,7 @@ export class SGLangClient extends WeightControl {
   }
 
   async #build(request: GenerateRequest, options: CallOptions): Promise<WireRequest> {
+    checkCallOptions(options);
     const wire = buildRequest(request, { defaults: this.samplingDefaults });
     if (holdsIds(wire.body)) checkVocabulary(wire.body, await this.vocabSize(options));
     for (const warning of wire.warnings) this.logger.warn(warning);

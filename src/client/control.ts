@@ -1,3 +1,4 @@
+import { checkCallOptions } from "./call_options.ts";
 import { HttpError, TimeoutError, UnreachableError } from "../errors.ts";
 import { functionCallQuestion, type ParserQuestion, reasoningQuestion } from "./answer_parsers.ts";
 import type { Clock } from "../internal/clock.ts";
@@ -328,6 +329,7 @@ export abstract class ServerControl implements Disposable, AsyncDisposable {
 
   /** A POST that changes the server: sent exactly once. @internal */
   protected async control(path: string, body: unknown, options: CallOptions): Promise<string> {
+    checkCallOptions(options);
     const { text } = await this.connection.text({
       method: "POST",
       path,
@@ -352,6 +354,7 @@ export abstract class ServerControl implements Disposable, AsyncDisposable {
   }
 
   #question(method: "GET" | "POST", path: string, options: CallOptions) {
+    checkCallOptions(options);
     return {
       method,
       path,

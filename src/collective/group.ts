@@ -1,3 +1,4 @@
+import { type OptionNames } from "../internal/option_names.ts";
 import type { TensorInfo } from "../checkpoint/dtype.ts";
 
 /** One broadcast: consecutive bytes, sent to every server as one collective. */
@@ -70,6 +71,15 @@ export interface OpenGroupOptions {
   /** 1 + the servers' ranks. */
   readonly worldSize: number;
 }
+
+/** The names of all of them. */
+export const OPEN_GROUP_NAMES = {
+  masterAddress: true,
+  masterPort: true,
+  bindAddress: true,
+  groupName: true,
+  worldSize: true,
+} as const satisfies OptionNames<OpenGroupOptions>;
 
 /**
  * Makes a group: listens at the master address, contacts nobody. An address that cannot be listened

@@ -1,3 +1,4 @@
+import { type OptionNames } from "../internal/option_names.ts";
 import type { Clock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
 import type { RolloutBatch } from "./batch.ts";
@@ -18,6 +19,13 @@ export interface RolloutOptions {
     | ((progress: { collected: number; wanted: number; running: number }) => void)
     | undefined;
 }
+
+/** The names of all of them. */
+export const ROLLOUT_OPTION_NAMES = {
+  signal: true,
+  timeoutMs: true,
+  onProgress: true,
+} as const satisfies OptionNames<RolloutOptions>;
 
 /** Wakes everybody who waits for the next change. */
 export class ChangeSignal {

@@ -1,9 +1,10 @@
+import { checkOptionNames } from "../internal/option_names.ts";
 import type { PauseMode } from "../client/types.ts";
 import { AbortedError, StateError } from "../errors.ts";
 import { withDeadline } from "../internal/deadline.ts";
 import { Semaphore } from "../internal/semaphore.ts";
 import type { RolloutBatch } from "./batch.ts";
-import type { RolloutOptions } from "./batch_wait.ts";
+import { ROLLOUT_OPTION_NAMES, type RolloutOptions } from "./batch_wait.ts";
 import { Collection } from "./collection.ts";
 import {
   type CollectorPlan,
@@ -204,6 +205,7 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
    * again. Dialogs that failed after the last batch (`"skip"`) come in one without rows.
    */
   async rollout(options: RolloutOptions = {}): Promise<RolloutBatch | null> {
+    checkOptionNames(options, ROLLOUT_OPTION_NAMES, "rollout()");
     const batch = await this.#collect(options);
     this.#outgoing.arrived();
     return batch;
@@ -265,6 +267,7 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
 
   /** Resolves when a collector that was started in the background is done. */
   async finished(options: RolloutOptions = {}): Promise<void> {
+    checkOptionNames(options, ROLLOUT_OPTION_NAMES, "finished()");
     const { signal, timeoutMs = 3_600_000 } = options;
     const pump = this.#pump;
     if (pump === null) throw new StateError("Cannot wait for the end: call start() first");

@@ -1,10 +1,16 @@
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import { basename, join, relative } from "node:path";
 import { parse as parseYaml } from "yaml";
 import { ValidationError } from "../errors.ts";
 import { asFileError, isMissingFile, readRegularFile } from "../internal/regular_file.ts";
 import { Dataset, type RowStore } from "./dataset.ts";
 import { jsonLinesStore } from "./json_lines.ts";
-import { type DatasetOptions, type DatasetRow, settingsOf } from "./options.ts";
+import {
+  DATASET_OPTION_NAMES,
+  type DatasetOptions,
+  type DatasetRow,
+  settingsOf,
+} from "./options.ts";
 import { parquetStore } from "./parquet.ts";
 import { runtime } from "../runtime/mod.ts";
 
@@ -15,6 +21,12 @@ export interface HuggingFaceOptions extends DatasetOptions {
   /** Which configuration of `README.md`. Default: the one marked so, `default`, or the first. */
   readonly config?: string | undefined;
 }
+
+const NAMES = {
+  ...DATASET_OPTION_NAMES,
+  split: true,
+  config: true,
+} as const satisfies OptionNames<HuggingFaceOptions>;
 
 const DEEPEST_FOLDER = 4;
 const MOST_FILES = 10_000;
@@ -34,6 +46,7 @@ export async function huggingFaceDataset(
   folder: string,
   options: HuggingFaceOptions = {},
 ): Promise<Dataset<DatasetRow>> {
+  checkOptionNames(options, NAMES, "huggingFaceDataset()");
   const { split = "train", config, ...limits } = options;
   const { maxRows } = settingsOf(limits);
   const files = await listFiles(folder);

@@ -24,7 +24,8 @@ export interface DatasetSettings {
   readonly signal: AbortSignal | undefined;
 }
 
-const OPTION_NAMES = {
+/** The names of {@linkcode DatasetOptions}. */
+export const DATASET_OPTION_NAMES = {
   maxRows: true,
   maxLineBytes: true,
   maxMemoryBytes: true,
@@ -33,7 +34,7 @@ const OPTION_NAMES = {
 
 /** Checks the options and fills in the defaults; throws a {@linkcode ValidationError}. */
 export function settingsOf(options: DatasetOptions): DatasetSettings {
-  checkOptionNames(options, OPTION_NAMES, "a dataset");
+  checkOptionNames(options, DATASET_OPTION_NAMES, "a dataset");
   const { maxRows = 10_000_000, maxLineBytes = 2 ** 26, maxMemoryBytes = 2 ** 30 } = options;
   const limits = { maxRows, maxLineBytes, maxMemoryBytes };
   for (const [name, value] of Object.entries(limits)) {

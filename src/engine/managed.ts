@@ -1,3 +1,5 @@
+import { onlyNamed } from "../internal/option_names.ts";
+import { GPU_ASSIGNMENT_NAMES } from "../server/gpus.ts";
 import { CrashedError, ValidationError } from "../errors.ts";
 import type { SGLangRouterOptions } from "../router/mod.ts";
 import {
@@ -121,7 +123,7 @@ function serverOptions(
   const { apiKey, adminApiKey, gpus, device } = options;
   const needsAssignment = device !== "cpu" && (gpus !== undefined || numReplicas > 1);
   const assigned = needsAssignment
-    ? assignGpus({ ...shared, replicas: numReplicas, gpus })
+    ? assignGpus({ ...onlyNamed(shared, GPU_ASSIGNMENT_NAMES), replicas: numReplicas, gpus })
     : undefined;
   return Array.from({ length: numReplicas }, (_, i): SGLangServerOptions => ({
     ...shared,

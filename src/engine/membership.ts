@@ -1,3 +1,4 @@
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import { type CrashedError, StateError, ValidationError } from "../errors.ts";
 import { canonicalUrl } from "../internal/canonical_url.ts";
 import type { Clock } from "../internal/clock.ts";
@@ -38,6 +39,13 @@ export interface AddWorkerOptions extends RefitOptions {
   readonly exited?: Promise<CrashedError> | undefined;
 }
 
+const ADD_NAMES = {
+  signal: true,
+  source: true,
+  version: true,
+  exited: true,
+} as const satisfies OptionNames<AddWorkerOptions>;
+
 /** Options of {@linkcode AsyncSGLang.refitWorker}. */
 export interface RefitOptions {
   /** Ends the wait; the server then stays out of rotation. */
@@ -51,6 +59,12 @@ export interface RefitOptions {
   readonly version?: string | undefined;
 }
 
+const REFIT_NAMES = {
+  signal: true,
+  source: true,
+  version: true,
+} as const satisfies OptionNames<RefitOptions>;
+
 /** Options of {@linkcode AsyncSGLang.removeWorker}. */
 export interface RemoveWorkerOptions {
   /** Ends the wait; the server is left out at once. */
@@ -58,6 +72,11 @@ export interface RemoveWorkerOptions {
   /** Longest wait for its requests to end, in milliseconds. Default 30 000. */
   readonly drainMs?: number | undefined;
 }
+
+const REMOVE_NAMES = {
+  signal: true,
+  drainMs: true,
+} as const satisfies OptionNames<RemoveWorkerOptions>;
 
 const DRAIN_POLL_MS = 100;
 
@@ -92,6 +111,7 @@ export class Membership {
 
   /** Takes a server in; it serves when this resolves, unless there is nothing to bring it yet. */
   async add(url: string, options: AddWorkerOptions): Promise<SGLangWorker> {
+    checkOptionNames(options, ADD_NAMES, "addWorker()");
     const { pool } = this.#options;
     const known = pool.find(canonicalUrl(url));
     const member = known ?? await this.#join(url, options);
@@ -104,6 +124,7 @@ export class Membership {
 
   /** Brings the fleet's weights to one server, while the others serve, and lets it serve. */
   refit(member: Member, options: RefitOptions): Promise<void> {
+    checkOptionNames(options, REFIT_NAMES, "refitWorker()");
     const running = this.#refits.get(member);
     if (running !== undefined) return running;
     const work = this.#refit(member, options).finally(() => this.#refits.delete(member));
@@ -113,6 +134,7 @@ export class Membership {
 
   /** Lets a server go: no new requests, a wait for those that run, then it is forgotten. */
   async remove(member: Member, options: RemoveWorkerOptions): Promise<void> {
+    checkOptionNames(options, REMOVE_NAMES, "removeWorker()");
     const { pool, rotation, logger, clock } = this.#options;
     const { signal, drainMs = 30_000 } = options;
     const others = pool.workers.filter((one) => one !== member && one.isSynced);

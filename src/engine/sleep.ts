@@ -1,3 +1,4 @@
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import type { MemoryTag } from "../client/memory.ts";
 import type { CallOptions } from "../client/types.ts";
 import { StateError, ValidationError } from "../errors.ts";
@@ -15,6 +16,12 @@ export interface SleepOptions extends CallOptions {
   readonly tags?: readonly MemoryTag[] | undefined;
 }
 
+const SLEEP_NAMES = {
+  tags: true,
+  signal: true,
+  timeoutMs: true,
+} as const satisfies OptionNames<SleepOptions>;
+
 /** Options of {@linkcode AsyncSGLang.wake}. */
 export interface WakeOptions extends CallOptions {
   /**
@@ -23,6 +30,12 @@ export interface WakeOptions extends CallOptions {
    */
   readonly updateWeights?: (() => Promise<unknown>) | undefined;
 }
+
+const WAKE_NAMES = {
+  updateWeights: true,
+  signal: true,
+  timeoutMs: true,
+} as const satisfies OptionNames<WakeOptions>;
 
 /**
  * Lets the servers of an engine give their memory away and take it back, in the one order that no
@@ -43,7 +56,9 @@ export class EngineSleep {
     return this.#tags !== undefined;
   }
 
-  async sleep({ tags, signal, timeoutMs = DRAIN_MS }: SleepOptions): Promise<void> {
+  async sleep(options: SleepOptions): Promise<void> {
+    checkOptionNames(options, SLEEP_NAMES, "sleep()");
+    const { tags, signal, timeoutMs = DRAIN_MS } = options;
     if (this.isAsleep) throw new StateError("The engine sleeps already: call wake()");
     const call = { signal };
     await this.#pool.onEvery("sleep", async ({ client }) => {
@@ -54,7 +69,9 @@ export class EngineSleep {
     });
   }
 
-  async wake({ updateWeights, ...call }: WakeOptions): Promise<void> {
+  async wake(options: WakeOptions): Promise<void> {
+    checkOptionNames(options, WAKE_NAMES, "wake()");
+    const { updateWeights, ...call } = options;
     if (this.#tags === undefined) {
       throw new StateError(
         "The engine does not sleep: memory that was not released cannot be taken back",

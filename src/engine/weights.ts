@@ -1,3 +1,4 @@
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import type { CallOptions } from "../client/types.ts";
 import { StateError, ValidationError } from "../errors.ts";
 import type { Logger } from "../internal/logger.ts";
@@ -30,6 +31,16 @@ export interface WeightUpdateGroupOptions extends CallOptions {
   readonly scheme?: WeightSyncSettings | undefined;
 }
 
+const GROUP_NAMES = {
+  masterAddress: true,
+  masterPort: true,
+  groupName: true,
+  backend: true,
+  scheme: true,
+  signal: true,
+  timeoutMs: true,
+} as const satisfies OptionNames<WeightUpdateGroupOptions>;
+
 const NOT_INITIALIZED = "Weight update group not initialized: call initWeightUpdateGroup() first";
 
 /** The weight updates of an engine: by this process as rank 0, or by another. */
@@ -45,6 +56,7 @@ export class EngineWeights implements AsyncDisposable {
   }
 
   async initGroup(options: WeightUpdateGroupOptions): Promise<void> {
+    checkOptionNames(options, GROUP_NAMES, "initWeightUpdateGroup()");
     const { masterAddress, masterPort, groupName, backend, scheme, ...call } = options;
     if ((masterAddress === undefined) !== (masterPort === undefined)) {
       throw new ValidationError("Give masterAddress and masterPort together, or neither");

@@ -1,3 +1,4 @@
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import { LLMCollector, type LLMCollectorOptions, type PolicySource } from "../collector/mod.ts";
 import type { EnvironmentPool } from "../collector/pool.ts";
 import type { CollectorPolicy } from "../collector/policy.ts";
@@ -31,6 +32,22 @@ export interface EvaluateOptions extends
   /** Told after each task. */
   readonly onProgress?: ((progress: EvaluationProgress) => void) | undefined;
 }
+
+const NAMES = {
+  maxTurns: true,
+  dialogRetries: true,
+  turnTimeoutMs: true,
+  environmentTimeoutMs: true,
+  signal: true,
+  logger: true,
+  clock: true,
+  policy: true,
+  tasks: true,
+  samplesPerTask: true,
+  ks: true,
+  isRight: true,
+  onProgress: true,
+} as const satisfies OptionNames<EvaluateOptions>;
 
 /** How far an evaluation is. */
 export interface EvaluationProgress {
@@ -91,6 +108,7 @@ export async function evaluate(
   environments: EnvironmentPool,
   options: EvaluateOptions,
 ): Promise<Evaluation> {
+  checkOptionNames(options, NAMES, "evaluate()");
   const {
     policy,
     tasks,

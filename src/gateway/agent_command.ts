@@ -1,3 +1,4 @@
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import { type ChildProcess, spawn } from "node:child_process";
 import process from "node:process";
 import { asPermissionError } from "../internal/permission.ts";
@@ -16,6 +17,12 @@ export interface AgentCommandOptions {
   readonly cwd?: string | undefined;
 }
 
+const NAMES = {
+  args: true,
+  env: true,
+  cwd: true,
+} as const satisfies OptionNames<AgentCommandOptions>;
+
 /**
  * An agent that is a program of its own: a script, a harness, a container (`docker run --rm -e …`).
  * It finds base URL and key in its variables. The last line that it prints may be its outcome, for
@@ -28,6 +35,7 @@ export interface AgentCommandOptions {
  * ```
  */
 export function agentCommand(command: string, options: AgentCommandOptions = {}): RunAgent {
+  checkOptionNames(options, NAMES, "agentCommand()");
   return async (task) => {
     const { args = [], env = {}, cwd } = options;
     const list = typeof args === "function" ? args(task) : args;

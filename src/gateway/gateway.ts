@@ -1,3 +1,4 @@
+import { checkOptionNames } from "../internal/option_names.ts";
 import { StateError } from "../errors.ts";
 import { type Clock, systemClock } from "../internal/clock.ts";
 import { inBrackets, isLoopback } from "../internal/hostname.ts";
@@ -23,6 +24,7 @@ import {
   type GatewayOptions,
   type GatewaySource,
   type GatewayStats,
+  SESSION_OPTION_NAMES,
   type SessionLimits,
   sessionLimits,
   type SessionOptions,
@@ -152,6 +154,7 @@ export class RecordingGateway implements AsyncDisposable {
    * @throws {StateError} The gateway is closed.
    */
   open(options: SessionOptions = {}): GatewaySession {
+    checkOptionNames(options, SESSION_OPTION_NAMES, "a session");
     if (this.#closing !== undefined) throw new StateError("The gateway is closed");
     const { maxSessions } = this.#limits;
     if (this.#byId.size >= maxSessions) {

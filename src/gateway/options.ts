@@ -1,10 +1,10 @@
+import { checkOptionNames, onlyGiven, type OptionNames } from "../internal/option_names.ts";
 import type { PolicyVersion } from "../collector/policy_version.ts";
 import type { RolloutRow } from "../collector/row.ts";
 import { ValidationError } from "../errors.ts";
 import type { Clock } from "../internal/clock.ts";
 import { requireSendableKey } from "../internal/same_secret.ts";
 import type { Logger } from "../internal/logger.ts";
-import { checkOptionNames, onlyGiven, type OptionNames } from "../internal/option_names.ts";
 import type { LLMWrapperOptions } from "../policy/wrapper/options.ts";
 import type { AnySGLangWrapper, EngineSource } from "../policy/wrapper/sglang_wrapper.ts";
 import type { GatewaySession } from "./gateway_session.ts";
@@ -103,6 +103,14 @@ export interface SessionOptions {
   /** Tells which policy version made which ids. */
   readonly versions?: PolicyVersion | null | undefined;
 }
+
+/** The names of all of them. */
+export const SESSION_OPTION_NAMES = {
+  limits: true,
+  info: true,
+  dialog: true,
+  versions: true,
+} as const satisfies OptionNames<SessionOptions>;
 
 /** Which dialog of a collector a session is. */
 export interface DialogNumbers {

@@ -1,8 +1,10 @@
+import { checkOptionNames, onlyNamed, type OptionNames } from "../internal/option_names.ts";
 import type { Environment } from "../collector/environment.ts";
 import { toolEnvironment, type ToolEnvironmentOptions } from "../collector/environments/tools.ts";
 import { UnreachableError } from "../errors.ts";
 import {
   connectMcp,
+  MCP_OPTION_NAMES,
   type McpConnection,
   type McpOptions,
   type McpServer,
@@ -15,6 +17,22 @@ export interface McpEnvironmentOptions<Task>
   /** The servers by name. */
   readonly servers: Readonly<Record<string, McpServer>>;
 }
+
+const NAMES = {
+  servers: true,
+  prompts: true,
+  promptOf: true,
+  reward: true,
+  toolTurnReward: true,
+  system: true,
+  tools: true,
+  connectTimeoutMs: true,
+  callTimeoutMs: true,
+  answerChars: true,
+  answerBytes: true,
+  maxTools: true,
+  signal: true,
+} as const satisfies OptionNames<McpEnvironmentOptions<never>>;
 
 /**
  * An environment whose tools are those of MCP servers, found by themselves. Each environment has
@@ -40,6 +58,9 @@ export interface McpEnvironmentOptions<Task>
  * ```
  */
 export function mcpEnvironment<Task>(options: McpEnvironmentOptions<Task>): Environment {
+  checkOptionNames(options, NAMES, "mcpEnvironment()");
+  const mcp = onlyNamed(options, MCP_OPTION_NAMES);
+  const { servers, prompts, promptOf, reward, toolTurnReward, system } = options;
   let connection: McpConnection | null = null;
   let inner: Environment | null = null;
   const close = async () => {
@@ -51,8 +72,15 @@ export function mcpEnvironment<Task>(options: McpEnvironmentOptions<Task>): Envi
     async reset(task) {
       if (connection !== null && !await connection.isAlive({ signal: task.signal })) await close();
       if (inner === null) {
-        connection = await connectMcp(options.servers, { ...options, signal: task.signal });
-        inner = toolEnvironment({ ...options, tools: connection.tools });
+        connection = await connectMcp(servers, { ...mcp, signal: task.signal });
+        inner = toolEnvironment({
+          prompts,
+          promptOf,
+          reward,
+          toolTurnReward,
+          system,
+          tools: connection.tools,
+        });
       }
       return await inner.reset(task);
     },
@@ -62,7 +90,7 @@ export function mcpEnvironment<Task>(options: McpEnvironmentOptions<Task>): Envi
       // What the model was told of it is no answer of a tool.
       if (lost.length === 0 || step.done) return step;
       throw new UnreachableError(`MCP server "${lost[0]}" ended during a dialog`, {
-        url: serverName(options.servers[lost[0]!]!),
+        url: serverName(servers[lost[0]!]!),
       });
     },
     close,

@@ -1,3 +1,4 @@
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import type { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import type { Tool } from "../collector/environments/tools.ts";
 import { LimitError, SGLangError, UnreachableError, ValidationError } from "../errors.ts";
@@ -49,6 +50,17 @@ export interface McpOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** The names of all of them. */
+export const MCP_OPTION_NAMES = {
+  tools: true,
+  connectTimeoutMs: true,
+  callTimeoutMs: true,
+  answerChars: true,
+  answerBytes: true,
+  maxTools: true,
+  signal: true,
+} as const satisfies OptionNames<McpOptions>;
+
 /** Connections to MCP servers, and their tools as a `toolEnvironment` takes them. */
 export interface McpConnection extends AsyncDisposable {
   /** The tools by name; where two servers have one name, the server's name and `__` come before it. */
@@ -76,6 +88,7 @@ export async function connectMcp(
   servers: Readonly<Record<string, McpServer>>,
   options: McpOptions = {},
 ): Promise<McpConnection> {
+  checkOptionNames(options, MCP_OPTION_NAMES, "MCP servers");
   const { connectTimeoutMs = 30_000, answerBytes = ANSWER_BYTES, signal } = options;
   const links: Link[] = [];
   const close = async () => void await Promise.all(links.map(closed));

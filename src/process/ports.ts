@@ -1,3 +1,4 @@
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import { StateError, ValidationError } from "../errors.ts";
 import { sleep } from "../internal/deadline.ts";
 import { asPermissionError } from "../internal/permission.ts";
@@ -23,6 +24,13 @@ export interface PortLeaseOptions {
   /** How many ports the server may use from the first one on. Default `count`. */
   readonly span?: number | undefined;
 }
+
+const NAMES = {
+  count: true,
+  hostname: true,
+  range: true,
+  span: true,
+} as const satisfies OptionNames<PortLeaseOptions>;
 
 /** A block starts at a multiple of this, so that blocks of all sizes fit beside each other. */
 const blockSize = 16;
@@ -68,6 +76,7 @@ export class PortLease implements Disposable {
  * @throws {PermissionError} When Deno may not listen there.
  */
 export function reservePorts(options: PortLeaseOptions): PortLease {
+  checkOptionNames(options, NAMES, "reservePorts()");
   const { count, hostname = "127.0.0.1", range = defaultRange } = options;
   const span = Math.max(options.span ?? count, count);
   checkRange(range, count);

@@ -1,3 +1,4 @@
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import { CrashedError, TimeoutError } from "../errors.ts";
 import { systemClock } from "../internal/clock.ts";
 import { sleep, withDeadline } from "../internal/deadline.ts";
@@ -36,6 +37,18 @@ export interface ReadyOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+const NAMES = {
+  name: true,
+  tree: true,
+  probe: true,
+  address: true,
+  timeoutMs: true,
+  intervalMs: true,
+  missing: true,
+  onProgress: true,
+  signal: true,
+} as const satisfies OptionNames<ReadyOptions>;
+
 /** A probe may take this long: SGLang itself gives a health check 20 s. */
 const probeMs = 25_000;
 const progressMs = 2_000;
@@ -50,6 +63,7 @@ const progressMs = 2_000;
  * @throws {PermissionError} When Deno may not connect.
  */
 export async function waitUntilReady(options: ReadyOptions): Promise<void> {
+  checkOptionNames(options, NAMES, "waitUntilReady()");
   const { name, tree } = options;
   try {
     await withDeadline({

@@ -1,6 +1,6 @@
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import { ProtocolError, StateError } from "../errors.ts";
 import { withDeadline } from "../internal/deadline.ts";
-import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import { Semaphore } from "../internal/semaphore.ts";
 import { type Answer, readBytes, readExactly, readI64, viewOf } from "./answer.ts";
 import { ByteStream } from "./byte_stream.ts";
@@ -46,6 +46,12 @@ export interface StoreCallOptions {
   /** Name of the call; appears in the error. */
   readonly phase?: string | undefined;
 }
+
+const CALL_NAMES = {
+  signal: true,
+  timeoutMs: true,
+  phase: true,
+} as const satisfies OptionNames<StoreCallOptions>;
 
 const DEFAULT_TIMEOUT_MS = 30_000;
 const CANCEL_GRACE_MS = 2_000;
@@ -290,6 +296,7 @@ export class TCPStoreClient implements AsyncDisposable {
     options: StoreCallOptions,
     work: (signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
+    checkOptionNames(options, CALL_NAMES, "a call of the store");
     const { signal, timeoutMs = DEFAULT_TIMEOUT_MS, phase = `TCPStore ${name}` } = options;
     return withDeadline({ phase, timeoutMs, signal, peer: this.#address }, work);
   }

@@ -1,3 +1,4 @@
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import {
   PermissionError,
   ProtocolError,
@@ -11,7 +12,6 @@ import { type BufferBudget, StoreConnection } from "./connection.ts";
 import { defaultStoreLimits, type StoreLimits } from "./limits.ts";
 import { KeyTable } from "./table.ts";
 import { messageOf } from "../internal/thrown.ts";
-import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 
 /** Where a {@linkcode TCPStoreServer} listens and how much it holds. */
 export interface TCPStoreServerOptions extends Partial<StoreLimits> {
@@ -30,6 +30,12 @@ export interface WaitForKeysOptions {
   /** Name of the wait; appears in the error. Default `"rendezvous"`. */
   readonly phase?: string | undefined;
 }
+
+const WAIT_NAMES = {
+  signal: true,
+  timeoutMs: true,
+  phase: true,
+} as const satisfies OptionNames<WaitForKeysOptions>;
 
 /** What a store has heard so far. */
 export interface PeersSeen {
@@ -174,6 +180,7 @@ export class TCPStoreServer implements AsyncDisposable {
    * @throws {StateError} When the store is closed meanwhile.
    */
   async wait(keys: readonly string[], options: WaitForKeysOptions = {}): Promise<Uint8Array[]> {
+    checkOptionNames(options, WAIT_NAMES, "a wait for keys");
     const { signal, timeoutMs = DEFAULT_WAIT_MS, phase = "rendezvous" } = options;
     if (this.#closing.signal.aborted) throw closedError();
     const arrived = Promise.withResolvers<void>();

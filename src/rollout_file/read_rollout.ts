@@ -1,9 +1,16 @@
+import { checkOptionNames } from "../internal/option_names.ts";
 import { LimitError, StateError, ValidationError } from "../errors.ts";
 import { type ByteOrigin, type ByteSource, openSource } from "../internal/byte_source.ts";
 import { isCount } from "../internal/json.ts";
 import { openJsonLines } from "./json_lines.ts";
 import type { RolloutRecord, RolloutSchema } from "./record.ts";
-import type { DamagedRow, ReadRolloutOptions, RolloutForm, RowReader } from "./row_reader.ts";
+import {
+  type DamagedRow,
+  READ_ROLLOUT_NAMES,
+  type ReadRolloutOptions,
+  type RolloutForm,
+  type RowReader,
+} from "./row_reader.ts";
 import { openSafetensors } from "./safetensors.ts";
 
 const MIB = 2 ** 20;
@@ -45,6 +52,7 @@ export async function readRollout(
   source: RolloutSource,
   options: ReadRolloutOptions = {},
 ): Promise<RolloutFile> {
+  checkOptionNames(options, READ_ROLLOUT_NAMES, "readRollout()");
   const settings = {
     ...options,
     maxRows: options.maxRows ?? 10_000_000,

@@ -1,3 +1,4 @@
+import { type OptionNames } from "../internal/option_names.ts";
 import { LimitError, ValidationError } from "../errors.ts";
 import type { RolloutRecord, RolloutSchema } from "./record.ts";
 
@@ -14,6 +15,15 @@ export interface ReadRolloutOptions {
   /** Told while the lines of a file of JSON lines are looked for. */
   readonly onProgress?: ((progress: ReadProgress) => void) | undefined;
 }
+
+/** The names of all of them. */
+export const READ_ROLLOUT_NAMES = {
+  maxRows: true,
+  maxLineBytes: true,
+  maxWindowBytes: true,
+  signal: true,
+  onProgress: true,
+} as const satisfies OptionNames<ReadRolloutOptions>;
 
 /** How far the opening of a file is. */
 export interface ReadProgress {

@@ -1,3 +1,4 @@
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import { HttpError, UnreachableError } from "../errors.ts";
 import { checkHeaders, HttpPool } from "../http/mod.ts";
 import { systemClock } from "../internal/clock.ts";
@@ -12,6 +13,11 @@ export interface RouterCallOptions {
   /** Cancellation. */
   readonly signal?: AbortSignal | undefined;
 }
+
+const CALL_NAMES = {
+  timeoutMs: true,
+  signal: true,
+} as const satisfies OptionNames<RouterCallOptions>;
 
 interface Answer {
   readonly status: number;
@@ -32,6 +38,12 @@ export interface RouterApiOptions {
   readonly caCerts?: readonly string[] | undefined;
 }
 
+const NAMES = {
+  apiKey: true,
+  proxy: true,
+  caCerts: true,
+} as const satisfies OptionNames<RouterApiOptions>;
+
 /** The calls of a router's own HTTP interface. All of them may be repeated without harm. */
 export class RouterApi {
   readonly #url: string;
@@ -39,6 +51,7 @@ export class RouterApi {
   readonly #pool: HttpPool;
 
   constructor(url: string, options: RouterApiOptions = {}) {
+    checkOptionNames(options, NAMES, "a router");
     this.#url = normalUrl(url);
     const { apiKey, proxy, caCerts } = options;
     this.#headers = apiKey ? { authorization: `Bearer ${apiKey}` } : {};
@@ -91,6 +104,7 @@ export class RouterApi {
   }
 
   async #call(endpoint: string, options: RouterCallOptions, body?: unknown): Promise<Answer> {
+    checkOptionNames(options, CALL_NAMES, "a call of a router");
     const [method, path] = endpoint.split(" ") as ["GET" | "POST" | "DELETE", string];
     return await withDeadline({
       phase: `router ${endpoint}`,

@@ -1,8 +1,14 @@
+import { checkOptionNames, onlyNamed, type OptionNames } from "../internal/option_names.ts";
 import type { Environment, EnvironmentAction } from "../collector/environment.ts";
 import { type TaskOptions, taskTaker, toMessages } from "../collector/environments/prompts.ts";
 import { LimitError } from "../errors.ts";
 import { textOf } from "../policy/message.ts";
-import { runSandboxed, type SandboxLimits, type SandboxResult } from "./run_sandboxed.ts";
+import {
+  runSandboxed,
+  SANDBOX_LIMIT_NAMES,
+  type SandboxLimits,
+  type SandboxResult,
+} from "./run_sandboxed.ts";
 
 /** Options of {@linkcode sandboxEnvironment}. */
 export interface SandboxEnvironmentOptions<Task> extends TaskOptions<Task>, SandboxLimits {
@@ -19,6 +25,17 @@ export interface SandboxEnvironmentOptions<Task> extends TaskOptions<Task>, Sand
   /** Put before every prompt that is a text. */
   readonly system?: string | undefined;
 }
+
+const NAMES = {
+  ...SANDBOX_LIMIT_NAMES,
+  prompts: true,
+  promptOf: true,
+  reward: true,
+  programOf: true,
+  codeOf: true,
+  tries: true,
+  system: true,
+} as const satisfies OptionNames<SandboxEnvironmentOptions<never>>;
 
 /**
  * An environment of code that the policy writes, run by {@linkcode runSandboxed}: no permission but
@@ -38,6 +55,8 @@ export interface SandboxEnvironmentOptions<Task> extends TaskOptions<Task>, Sand
  * ```
  */
 export function sandboxEnvironment<Task>(options: SandboxEnvironmentOptions<Task>): Environment {
+  checkOptionNames(options, NAMES, "sandboxEnvironment()");
+  const limits = onlyNamed(options, SANDBOX_LIMIT_NAMES);
   const { programOf = (code) => code, codeOf = lastBlock, tries = 1, system } = options;
   const { reward = ({ ok }) => ok ? 1 : 0 } = options;
   const takeTask = taskTaker(options, "sandboxEnvironment");
@@ -52,7 +71,7 @@ export function sandboxEnvironment<Task>(options: SandboxEnvironmentOptions<Task
       const code = codeOf(textOf(action.message));
       const result = code === null
         ? failed("The answer has no code.")
-        : await runOrRefuse(programOf(code, task), { ...options, signal: action.signal });
+        : await runOrRefuse(programOf(code, task), { ...limits, signal: action.signal });
       const isLast = result.ok || action.turn + 1 >= tries;
       const { ok, ending, denied } = result;
       return {

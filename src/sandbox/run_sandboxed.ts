@@ -1,8 +1,8 @@
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import { isAbsolute } from "node:path";
 import { LimitError, PermissionError, ValidationError } from "../errors.ts";
 import { type Clock, systemClock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
-import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import { asPermissionError } from "../internal/permission.ts";
 
 /** Limits of a {@linkcode runSandboxed}. */
@@ -20,6 +20,16 @@ export interface SandboxLimits {
   /** What the code may do. Default nothing. */
   readonly permissions?: SandboxPermissions | undefined;
 }
+
+/** The names of all of them. */
+export const SANDBOX_LIMIT_NAMES = {
+  timeoutMs: true,
+  cpuSeconds: true,
+  memoryMib: true,
+  outputBytes: true,
+  codeChars: true,
+  permissions: true,
+} as const satisfies OptionNames<SandboxLimits>;
 
 /**
  * What code in a sandbox may do, as Deno's flags have it. Programs, libraries and the environment cannot
@@ -41,6 +51,12 @@ export interface SandboxOptions extends SandboxLimits {
   /** The time that the limit uses. */
   readonly clock?: Clock | undefined;
 }
+
+const NAMES = {
+  ...SANDBOX_LIMIT_NAMES,
+  signal: true,
+  clock: true,
+} as const satisfies OptionNames<SandboxOptions>;
 
 /** How a run ended: by itself, or by which limit. */
 export type SandboxEnding = "exit" | "time" | "output" | "killed";
@@ -108,6 +124,7 @@ export async function runSandboxed(
   code: string,
   options: SandboxOptions = {},
 ): Promise<SandboxResult> {
+  checkOptionNames(options, NAMES, "a sandbox");
   const { signal, clock = systemClock } = options;
   const limits = limitsOf(options);
   const permissions = permissionFlags(options.permissions ?? {});

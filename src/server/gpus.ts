@@ -1,3 +1,4 @@
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import { ValidationError } from "../errors.ts";
 
 /** How many GPUs a server takes, and from which. */
@@ -18,6 +19,17 @@ export interface GpuAssignmentOptions {
   readonly firstGpu?: number | undefined;
 }
 
+/** The names of all of them. */
+export const GPU_ASSIGNMENT_NAMES = {
+  replicas: true,
+  tpSize: true,
+  ppSize: true,
+  dpSize: true,
+  enableDpAttention: true,
+  gpus: true,
+  firstGpu: true,
+} as const satisfies OptionNames<GpuAssignmentOptions>;
+
 /**
  * The GPUs of each server: neighbours, `tpSize * ppSize * dpSize` for each, none twice.
  *
@@ -31,6 +43,7 @@ export interface GpuAssignmentOptions {
  * @throws {ValidationError} When `gpus` are too few or hold one twice.
  */
 export function assignGpus(options: GpuAssignmentOptions): (number | string)[][] {
+  checkOptionNames(options, GPU_ASSIGNMENT_NAMES, "assignGpus()");
   const { replicas, tpSize = 1, ppSize = 1, dpSize = 1, firstGpu = 0, gpus } = options;
   for (const [name, value] of Object.entries({ replicas, tpSize, ppSize, dpSize })) {
     if (Number.isInteger(value) && value >= 1) continue;

@@ -1,3 +1,4 @@
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import { ValidationError } from "../errors.ts";
 import { systemClock } from "../internal/clock.ts";
 import { type Facts, type Happening, observe, type Operation } from "../internal/observe.ts";
@@ -19,6 +20,12 @@ export interface MonitorOptions {
   /** The weight syncs; an `SGLangWeightSender`. */
   readonly sender?: WatchedSender | undefined;
 }
+
+const NAMES = {
+  engine: true,
+  collector: true,
+  sender: true,
+} as const satisfies OptionNames<MonitorOptions>;
 
 /** Something that is worth a line. */
 export interface MonitorEvent {
@@ -71,6 +78,7 @@ export class Monitor implements Disposable {
 
   /** Begins to watch, until disposed. */
   constructor(watched: MonitorOptions) {
+    checkOptionNames(watched, NAMES, "a monitor");
     this.#watched = watched;
     this.#stack.use(observe({
       begin: (operation) => this.#begin(operation),

@@ -1,5 +1,5 @@
+import { checkOneOf, checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import { ValidationError } from "../errors.ts";
-import { checkOneOf } from "../internal/option_names.ts";
 import { eachLogRatio, ratioOf, type ScoredRow } from "./log_ratios.ts";
 
 /** Options of {@linkcode importanceWeights}. */
@@ -19,6 +19,13 @@ export interface ImportanceWeightOptions {
   /** Smallest ratio; 0 (default) for none. */
   readonly lower?: number | undefined;
 }
+
+const NAMES = {
+  level: true,
+  beyond: true,
+  upper: true,
+  lower: true,
+} as const satisfies OptionNames<ImportanceWeightOptions>;
 
 /**
  * Weights that correct for the difference between the engine that sampled and the trainer's model:
@@ -43,6 +50,7 @@ export function importanceWeights(
   rows: readonly ScoredRow[],
   options: ImportanceWeightOptions = {},
 ): Float32Array[] {
+  checkOptionNames(options, NAMES, "importanceWeights()");
   const { level = "token", beyond = "truncate", upper = 2, lower = 0 } = options;
   checkOneOf("level", level, ["token", "sequence", "geometric"]);
   checkOneOf("beyond", beyond, ["truncate", "mask"]);

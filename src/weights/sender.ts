@@ -1,3 +1,4 @@
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import type { DType } from "../checkpoint/dtype.ts";
 import { StateError } from "../errors.ts";
 import { type Facts, isObserved, observed, tell } from "../internal/observe.ts";
@@ -45,6 +46,12 @@ export interface UpdateWeightsOptions {
    */
   readonly only?: WeightPattern | readonly WeightPattern[] | undefined;
 }
+
+const UPDATE_NAMES = {
+  signal: true,
+  onProgress: true,
+  version: true,
+} as const satisfies OptionNames<UpdateWeightsOptions>;
 
 /** What a trainer declares of its weights: element type and shape by name. */
 export type DeclaredMetadata =
@@ -165,6 +172,7 @@ export class SGLangWeightSender implements AsyncDisposable {
     weights?: ModelInput,
     options: UpdateWeightsOptions = {},
   ): Promise<WeightSyncReport> {
+    checkOptionNames(options, UPDATE_NAMES, "updateWeights()");
     // From the call on: one that never gets its turn is a sync that failed, too.
     return await observed(
       "sync",

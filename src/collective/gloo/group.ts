@@ -1,8 +1,15 @@
+import { checkOptionNames } from "../../internal/option_names.ts";
 import { isIP } from "node:net";
 import { SGLangError, StateError, ValidationError } from "../../errors.ts";
 import { orAborted } from "../../internal/or_aborted.ts";
 import { TCPStoreServer } from "../../rendezvous/mod.ts";
-import type { BroadcastPart, CollectiveGroup, OpenGroupOptions, TransportCall } from "../group.ts";
+import {
+  type BroadcastPart,
+  type CollectiveGroup,
+  OPEN_GROUP_NAMES,
+  type OpenGroupOptions,
+  type TransportCall,
+} from "../group.ts";
 import { isUnspecified, parseIp, resolveHost } from "./address.ts";
 import { Mesh } from "./mesh.ts";
 import { GRACE_MS } from "./pair.ts";
@@ -48,6 +55,7 @@ export class GlooGroup implements CollectiveGroup {
    * @throws {PermissionError} Without `--allow-net`.
    */
   static async open(options: OpenGroupOptions, call: TransportCall): Promise<GlooGroup> {
+    checkOptionNames(options, OPEN_GROUP_NAMES, "GlooGroup.open()");
     const { masterAddress, masterPort, groupName, worldSize } = options;
     if (!Number.isSafeInteger(worldSize) || worldSize < 2) {
       throw new ValidationError(`worldSize is ${worldSize}; a group has at least 2 ranks`);

@@ -1,3 +1,4 @@
+import { checkOptionNames, type OptionNames } from "../../internal/option_names.ts";
 import { StateError, ValidationError } from "../../errors.ts";
 import { withDeadline } from "../../internal/deadline.ts";
 import { orAborted } from "../../internal/or_aborted.ts";
@@ -27,6 +28,17 @@ export interface JoinGlooOptions {
   /** Deadline for all ranks to be there, in milliseconds. Default 60 s. */
   readonly timeoutMs?: number | undefined;
 }
+
+const NAMES = {
+  masterAddress: true,
+  masterPort: true,
+  groupName: true,
+  rank: true,
+  worldSize: true,
+  bindAddress: true,
+  signal: true,
+  timeoutMs: true,
+} as const satisfies OptionNames<JoinGlooOptions>;
 
 const JOIN_TIMEOUT_MS = 60_000;
 
@@ -67,6 +79,7 @@ export class GlooPeer implements AsyncDisposable {
    * @throws {UnreachableError} When the store or a rank cannot be reached.
    */
   static async join(options: JoinGlooOptions): Promise<GlooPeer> {
+    checkOptionNames(options, NAMES, "GlooPeer.join()");
     const { rank, worldSize, timeoutMs = JOIN_TIMEOUT_MS } = options;
     if (!Number.isSafeInteger(rank) || rank < 1 || rank >= worldSize) {
       throw new ValidationError(`rank is ${rank}; in a world of ${worldSize} it is 1 or more`);

@@ -1,3 +1,4 @@
+import { checkOptionNames, type OptionNames } from "../../internal/option_names.ts";
 import { ValidationError } from "../../errors.ts";
 import type { Message } from "../../policy/message.ts";
 import type { Environment, EnvironmentAction } from "../environment.ts";
@@ -30,6 +31,13 @@ export interface PromptEnvironmentOptions<Task> extends TaskOptions<Task> {
   readonly system?: string | undefined;
 }
 
+const NAMES = {
+  prompts: true,
+  promptOf: true,
+  reward: true,
+  system: true,
+} as const satisfies OptionNames<PromptEnvironmentOptions<never>>;
+
 /**
  * An environment of single turns: a prompt, an answer, a reward.
  *
@@ -48,6 +56,7 @@ export interface PromptEnvironmentOptions<Task> extends TaskOptions<Task> {
 export function promptEnvironment<Task>(
   options: PromptEnvironmentOptions<Task>,
 ): Environment {
+  checkOptionNames(options, NAMES, "promptEnvironment()");
   const { reward, system } = options;
   const takeTask = taskTaker(options, "promptEnvironment");
   let task: Task;

@@ -1,3 +1,4 @@
+import { checkOptionNames, type OptionNames } from "../../internal/option_names.ts";
 import { nearestName } from "../../internal/suggest.ts";
 import { ValidationError } from "../../errors.ts";
 import { callsOf, type Message, type ToolCall } from "../../policy/message.ts";
@@ -27,6 +28,15 @@ export interface ToolEnvironmentOptions<Task> extends TaskOptions<Task> {
   readonly system?: string | undefined;
 }
 
+const NAMES = {
+  prompts: true,
+  promptOf: true,
+  tools: true,
+  reward: true,
+  toolTurnReward: true,
+  system: true,
+} as const satisfies OptionNames<ToolEnvironmentOptions<never>>;
+
 /**
  * An environment whose policy may call tools: each call is run and answered with a `tool` message,
  * and the first answer without a call ends the dialog. What looks like a call and is none is
@@ -54,6 +64,7 @@ export interface ToolEnvironmentOptions<Task> extends TaskOptions<Task> {
 export function toolEnvironment<Task>(
   options: ToolEnvironmentOptions<Task>,
 ): Environment {
+  checkOptionNames(options, NAMES, "toolEnvironment()");
   const { tools, reward, toolTurnReward = 0, system } = options;
   const takeTask = taskTaker(options, "toolEnvironment");
   if (Object.keys(tools).length === 0) {

@@ -1,4 +1,5 @@
 /** What a plot consists of, before it is written as SVG or PNG. */
+import { checkOptionNames, type OptionNames } from "../../internal/option_names.ts";
 import { strokeWidth } from "./stroke_font.ts";
 
 /** A place in pixels, from the upper left. */
@@ -54,6 +55,13 @@ export interface PlotOptions {
   readonly height?: number | undefined;
 }
 
+const NAMES = {
+  title: true,
+  xLabel: true,
+  width: true,
+  height: true,
+} as const satisfies OptionNames<PlotOptions>;
+
 const colours = ["#1f6feb", "#b35900", "#1a7f37", "#8250df", "#cf222e"];
 const MARGIN = { left: 64, right: 16, top: 44, bottom: 44 };
 const TITLE = 26;
@@ -68,6 +76,7 @@ const LONGEST_TITLE = 100;
 
 /** Lays curves out; values that are no numbers are left out. */
 export function chartOf(series: readonly PlotSeries[], options: PlotOptions): Chart {
+  checkOptionNames(options, NAMES, "a plot");
   const { width = 720, height = 320 } = options;
   const title = written(options.title, LONGEST_TITLE);
   const panels = [...new Set(series.map(({ panel = "" }) => panel))];

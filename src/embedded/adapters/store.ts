@@ -1,4 +1,5 @@
 /** The adapters of one embedded server: what is loaded, what runs with it, what was once loaded. */
+import { checkOptionNames, type OptionNames } from "../../internal/option_names.ts";
 import { Semaphore } from "../../internal/semaphore.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { Tensor } from "../model/weights.ts";
@@ -15,6 +16,12 @@ export interface EmbeddedLoraOptions {
   /** `--max-loaded-loras`: the one that was longest unused goes when one more comes. */
   readonly maxLoaded?: number | undefined;
 }
+
+const NAMES = {
+  maxRank: true,
+  targetModules: true,
+  maxLoaded: true,
+} as const satisfies OptionNames<EmbeddedLoraOptions>;
 
 /** An adapter that is loaded. */
 interface Loaded {
@@ -45,6 +52,7 @@ export class AdapterStore {
   readonly #turn = new Semaphore(1);
 
   constructor(options: EmbeddedLoraOptions, model: ModelConfig) {
+    checkOptionNames(options, NAMES, "the adapters of an embedded server");
     this.options = options;
     this.#model = model;
   }

@@ -1,3 +1,4 @@
+import { type OptionNames } from "../../internal/option_names.ts";
 import { ValidationError } from "../../errors.ts";
 import { canonicalUrl } from "../../internal/canonical_url.ts";
 import { type Clock, systemClock } from "../../internal/clock.ts";
@@ -24,6 +25,12 @@ export interface PollingOptions {
   /** The time to use. */
   readonly clock?: Clock | undefined;
 }
+
+/** The names of all of them. */
+export const POLLING_OPTION_NAMES = {
+  intervalMs: true,
+  clock: true,
+} as const satisfies OptionNames<PollingOptions>;
 
 /** A discovery that looks again and again. */
 export function polling(

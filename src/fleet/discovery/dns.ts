@@ -1,3 +1,4 @@
+import { checkOptionNames, type OptionNames } from "../../internal/option_names.ts";
 import { namingPermission } from "../../internal/permission.ts";
 import {
   checkPort,
@@ -25,12 +26,20 @@ export interface DnsOptions extends PollingOptions {
   readonly resolve?: DnsResolver | undefined;
 }
 
+const NAMES = {
+  intervalMs: true,
+  clock: true,
+  port: true,
+  resolve: true,
+} as const satisfies OptionNames<DnsOptions>;
+
 /**
  * Servers that a name stands for: with `port` those of its `A` records, as a headless service of
  * Kubernetes has them, without those of its `SRV` records, such as `_http._tcp.sglang.local`, which
  * bring their ports.
  */
 export function serversInDns(name: string, options: DnsOptions = {}): ServerDiscovery {
+  checkOptionNames(options, NAMES, "serversInDns()");
   const { port } = options;
   if (port !== undefined) checkPort(port);
   const resolve = options.resolve ?? Deno.resolveDns as DnsResolver;

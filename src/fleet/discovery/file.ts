@@ -1,6 +1,12 @@
+import { checkOptionNames } from "../../internal/option_names.ts";
 import { ValidationError } from "../../errors.ts";
 import { readRegularFile } from "../../internal/regular_file.ts";
-import { polling, type PollingOptions, type ServerDiscovery } from "./discovery.ts";
+import {
+  polling,
+  POLLING_OPTION_NAMES,
+  type PollingOptions,
+  type ServerDiscovery,
+} from "./discovery.ts";
 
 /** Most bytes of a list of servers. */
 const LIMIT = 1 << 20;
@@ -23,6 +29,7 @@ export function listedServers(urls: readonly string[]): ServerDiscovery {
  * Needs `--allow-read=<path>`.
  */
 export function serversInFile(path: string, options: PollingOptions = {}): ServerDiscovery {
+  checkOptionNames(options, POLLING_OPTION_NAMES, "serversInFile()");
   return polling(`the file ${path}`, async (signal) => {
     const bytes = await readRegularFile(path, {
       refuse: (message, options) => new ValidationError(message, options),

@@ -1,3 +1,4 @@
+import { checkOptionNames, type OptionNames } from "../../internal/option_names.ts";
 import { z } from "zod";
 import { ProtocolError, StateError, ValidationError } from "../../errors.ts";
 import { systemClock } from "../../internal/clock.ts";
@@ -18,6 +19,17 @@ export interface KubernetesOptions extends KubernetesAccess {
    */
   readonly readyOnly?: boolean | undefined;
 }
+
+const NAMES = {
+  apiServer: true,
+  namespace: true,
+  token: true,
+  caCert: true,
+  clock: true,
+  service: true,
+  portName: true,
+  readyOnly: true,
+} as const satisfies OptionNames<KubernetesOptions>;
 
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 30_000;
@@ -50,6 +62,7 @@ type EndpointSlice = z.infer<typeof slice>;
  * `list` and `watch` `endpointslices` of `discovery.k8s.io`.
  */
 export function serversInKubernetes(options: KubernetesOptions): ServerDiscovery {
+  checkOptionNames(options, NAMES, "serversInKubernetes()");
   if (!/^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/.test(options.service)) {
     throw new ValidationError(`service must be the name of a service, got "${options.service}"`);
   }

@@ -1,3 +1,4 @@
+import { checkOptionNames, type OptionNames } from "../../internal/option_names.ts";
 import { StateError, ValidationError } from "../../errors.ts";
 import { withDeadline } from "../../internal/deadline.ts";
 import { asPermissionError } from "../../internal/permission.ts";
@@ -27,6 +28,16 @@ export interface SlurmOptions extends PollingOptions {
   readonly run?: ((command: string, args: readonly string[]) => Promise<string>) | undefined;
 }
 
+const NAMES = {
+  intervalMs: true,
+  clock: true,
+  jobName: true,
+  jobId: true,
+  user: true,
+  port: true,
+  run: true,
+} as const satisfies OptionNames<SlurmOptions>;
+
 /** Longest wait for `squeue` and `scontrol`. */
 const COMMAND_MS = 30_000;
 
@@ -35,6 +46,7 @@ const COMMAND_MS = 30_000;
  * `scontrol`. Needs `--allow-run=squeue,scontrol`.
  */
 export function serversInSlurm(options: SlurmOptions): ServerDiscovery {
+  checkOptionNames(options, NAMES, "serversInSlurm()");
   const { jobName, jobId, user, port = 30_000, run = runCommand } = options;
   checkPort(port);
   if (jobName === undefined && jobId === undefined) {

@@ -1,3 +1,4 @@
+import { checkOptionNames, type OptionNames } from "../../internal/option_names.ts";
 import type {
   ParsedFunctionCalls,
   ParseFunctionCallOptions,
@@ -45,6 +46,13 @@ export interface ServerAnswerReaderOptions {
   readonly timeoutMs?: number | undefined;
 }
 
+const NAMES = {
+  server: true,
+  toolCallParser: true,
+  reasoningParser: true,
+  timeoutMs: true,
+} as const satisfies OptionNames<ServerAnswerReaderOptions>;
+
 /**
  * A reader of answers that asks the server's own parsers, for the option `readAnswer` of a wrapper:
  * one request for the thoughts, one for the calls. Thoughts go first and are not looked into. What
@@ -72,6 +80,7 @@ export interface ServerAnswerReaderOptions {
  * @throws {ValidationError} No parser is named, or the server is none.
  */
 export function serverAnswerReader(options: ServerAnswerReaderOptions): AnswerReader {
+  checkOptionNames(options, NAMES, "serverAnswerReader()");
   const { server, toolCallParser, reasoningParser } = options;
   if (toolCallParser === undefined && reasoningParser === undefined) {
     throw new ValidationError("serverAnswerReader() needs a toolCallParser or a reasoningParser");

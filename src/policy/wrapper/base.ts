@@ -1,3 +1,4 @@
+import { checkOptionNames } from "../../internal/option_names.ts";
 import {
   AbortedError,
   PartialResultError,
@@ -17,7 +18,9 @@ import {
   checkOptions,
   type InputMode,
   type LLMWrapperOptions,
+  POLICY_CALL_NAMES,
   type PolicyCallOptions,
+  SAMPLER_OPTION_NAMES,
   type SamplerOptions,
   type WrapperSettings,
 } from "./options.ts";
@@ -25,6 +28,8 @@ import { generatedOutputs, type OutputParts, scoredOutputs } from "./outputs.ts"
 import type { DefaultOutput, PolicyOutput, UnknownKeys } from "./policy_output.ts";
 import { idsRow, type PromptRow, type RowOutcome, rowsWithSeeds } from "./prompt_row.ts";
 import { readPrompts } from "./read_prompts.ts";
+
+const MAP_NAMES = { ...POLICY_CALL_NAMES, concurrency: true } as const;
 
 /** Any wrapper, whatever it reads and gives out. */
 export type AnyLLMWrapper = LLMWrapperBase<InputMode, UnknownKeys>;
@@ -133,6 +138,7 @@ export abstract class LLMWrapperBase<
     input: PolicyInput | AsyncIterable<PolicyInput>,
     options: PolicyCallOptions & { readonly concurrency?: number | undefined } = {},
   ): Promise<PolicyOutput<Mode, Given>> | AsyncIterableIterator<PolicyOutput<Mode, Given>> {
+    checkOptionNames(options, MAP_NAMES, "a call of a policy");
     if (Symbol.asyncIterator in input) {
       return this.map(input as AsyncIterable<PolicyInput>, options);
     }
@@ -147,6 +153,7 @@ export abstract class LLMWrapperBase<
     inputs: AsyncIterable<PolicyInput> | Iterable<PolicyInput>,
     options: PolicyCallOptions & { readonly concurrency?: number | undefined } = {},
   ): AsyncGenerator<PolicyOutput<Mode, Given>> {
+    checkOptionNames(options, MAP_NAMES, "a call of a policy");
     const { concurrency = 64, timeoutMs } = options;
     const leave = new AbortController();
     const signal = options.signal ? AbortSignal.any([options.signal, leave.signal]) : leave.signal;
@@ -177,6 +184,7 @@ export abstract class LLMWrapperBase<
     options: PolicyCallOptions = {},
   ): Promise<PolicyOutput<Mode, Omit<Given, "returnLogProbs">>> {
     type Scores = PolicyOutput<Mode, Omit<Given, "returnLogProbs">>;
+    checkOptionNames(options, POLICY_CALL_NAMES, "logProb()");
     if (!this.settings.generate) return await this.#call(input, options) as Scores;
     const scorer = this.getNewVersion({
       generate: false,
@@ -239,6 +247,7 @@ export abstract class LLMWrapperBase<
    * `./rollout`. With `numSamples` it gives the first.
    */
   sampler(options: SamplerOptions = {}): Sampler {
+    checkOptionNames(options, SAMPLER_OPTION_NAMES, "sampler()");
     const { samplingSeed } = options;
     return async (ids, { signal }) => {
       const prompts = [{ ...idsRow(ids), samplingSeed }];

@@ -187,6 +187,11 @@ export interface SamplerOptions {
   readonly samplingSeed?: number | undefined;
 }
 
+/** The names of all of them. */
+export const SAMPLER_OPTION_NAMES = {
+  samplingSeed: true,
+} as const satisfies OptionNames<SamplerOptions>;
+
 /** Options of a call of a wrapper. */
 export interface PolicyCallOptions {
   /** Cancels the call and what it asked of the servers. */
@@ -194,6 +199,12 @@ export interface PolicyCallOptions {
   /** Deadline of the whole call in milliseconds, waiting for a batch included. Default none but the engine's own. */
   readonly timeoutMs?: number | undefined;
 }
+
+/** The names of all of them. */
+export const POLICY_CALL_NAMES = {
+  signal: true,
+  timeoutMs: true,
+} as const satisfies OptionNames<PolicyCallOptions>;
 
 /** Options with their defaults, checked. */
 export interface WrapperSettings extends LLMWrapperOptions {

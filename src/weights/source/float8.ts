@@ -8,6 +8,7 @@
  *
  * @module
  */
+import { checkOptionNames, type OptionNames } from "../../internal/option_names.ts";
 import { setImmediate } from "node:timers/promises";
 import { type TensorInfo, tensorSizeBytes } from "../../checkpoint/dtype.ts";
 import type { DeviceMemory } from "../../collective/group.ts";
@@ -37,6 +38,10 @@ export interface Float8Options {
   readonly select?: ((name: string) => boolean) | undefined;
 }
 
+const NAMES = {
+  select: true,
+} as const satisfies OptionNames<Float8Options>;
+
 /**
  * The same weights for servers that hold FP8 in blocks: each chosen matrix as `float8_e4m3fn` and
  * after it its scales, `<name>_scale_inv` (float32), made of the same values in the same sync.
@@ -52,6 +57,7 @@ export interface Float8Options {
  * ```
  */
 export function float8Blocks(model: ModelInput, options: Float8Options = {}): WeightSource {
+  checkOptionNames(options, NAMES, "float8Blocks()");
   const source = toSource(model, "state_dict");
   const { select = (name) => LINEAR.test(name) } = options;
   return {

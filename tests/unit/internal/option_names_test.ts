@@ -1,6 +1,7 @@
 /** A name that is no option is refused wherever options are taken, with the nearest that is one. */
 import { deepEqual, equal, match, ok, rejects, throws } from "node:assert/strict";
 import fc from "fast-check";
+import { DeviceExporter, DeviceStage, Keeper, NcclGroup } from "../../../ffi/mod.ts";
 import { LoraSyncScheme } from "../../../src/adapters/mod.ts";
 import { languageModel } from "../../../src/ai/mod.ts";
 import { SGLangClient } from "../../../src/client/mod.ts";
@@ -11,24 +12,51 @@ import {
   ResumingEngine,
   writeJsonLines,
 } from "../../../src/collector/mod.ts";
-import { EnvironmentPool } from "../../../src/collector/environments/mod.ts";
-import { openDashboard } from "../../../src/dashboard/mod.ts";
+import {
+  EnvironmentPool,
+  promptEnvironment,
+  toolEnvironment,
+} from "../../../src/collector/environments/mod.ts";
+import { openCheckpoint, writeSafetensors } from "../../../src/checkpoint/mod.ts";
+import { GlooPeer } from "../../../src/collective/gloo/mod.ts";
+import { openDashboard, plotSvg } from "../../../src/dashboard/mod.ts";
+import { datasetOf, huggingFaceDataset } from "../../../src/datasets/mod.ts";
 import { Follower, publishDelta } from "../../../src/delta/mod.ts";
 import { EmbeddedServer, makeTinyCheckpoint } from "../../../src/embedded/mod.ts";
 import { AsyncSGLang } from "../../../src/engine/mod.ts";
 import { ValidationError } from "../../../src/errors.ts";
 import { kubernetesManifests, slurmScript } from "../../../src/fleet/launch/mod.ts";
-import { FleetControl, FleetSupervisor } from "../../../src/fleet/mod.ts";
-import { RecordingGateway, stalenessLimit } from "../../../src/gateway/mod.ts";
+import { evaluate } from "../../../src/evaluation/mod.ts";
+import {
+  FleetControl,
+  FleetSupervisor,
+  serversInDns,
+  serversInFile,
+  serversInKubernetes,
+  serversInSlurm,
+} from "../../../src/fleet/mod.ts";
+import { agentCommand, RecordingGateway, stalenessLimit } from "../../../src/gateway/mod.ts";
 import { checkOptionNames, onlyNamed } from "../../../src/internal/option_names.ts";
 import { RecordedChatModel } from "../../../src/langchain/mod.ts";
-import { ProcessTree } from "../../../src/process/mod.ts";
+import { connectMcp, mcpEnvironment } from "../../../src/mcp/mod.ts";
+import { SGLangWrapper } from "../../../src/policy/mod.ts";
+import { serverAnswerReader } from "../../../src/policy/chat.ts";
+import { ProcessTree, reservePorts } from "../../../src/process/mod.ts";
 import { klReward, scoreRows } from "../../../src/reference/mod.ts";
 import { TCPStoreClient, TCPStoreServer } from "../../../src/rendezvous/mod.ts";
 import { SGLangRouter } from "../../../src/router/mod.ts";
-import { makeSGLangServer } from "../../../src/server/mod.ts";
-import { compareLogProbs, groupAdvantages, klPenalty } from "../../../src/training/mod.ts";
+import { readRollout } from "../../../src/rollout_file/mod.ts";
+import { runSandboxed, sandboxEnvironment } from "../../../src/sandbox/mod.ts";
+import { assignGpus, makeSGLangServer } from "../../../src/server/mod.ts";
+import { Monitor } from "../../../src/telemetry/mod.ts";
+import {
+  compareLogProbs,
+  groupAdvantages,
+  importanceWeights,
+  klPenalty,
+} from "../../../src/training/mod.ts";
 import { SGLangWeightSyncScheme } from "../../../src/weights/mod.ts";
+import { float8Blocks } from "../../../src/weights/source/mod.ts";
 
 /** Everything that takes options, given one with a letter too many. */
 const doors: Readonly<Record<string, () => unknown>> = {
@@ -71,6 +99,52 @@ const doors: Readonly<Record<string, () => unknown>> = {
   gateway: () => RecordingGateway.listen({} as never, { hostnam: "127.0.0.1" } as never),
   "tiny checkpoint": () => makeTinyCheckpoint("/nowhere", { sed: 1 } as never),
   langchain: () => new RecordedChatModel({ gatway: {} } as never),
+  call: () => new SGLangClient({ url: "http://a" }).health({ timeoutms: 1 } as never),
+  generate: () =>
+    new SGLangClient({ url: "http://a" }).generate({ text: "a" }, { signl: 1 } as never),
+  pause: () => new SGLangClient({ url: "http://a" }).pause("abort", { timeoutms: 1 } as never),
+  "call of a policy": () => new SGLangWrapper("http://a").call({}, { timeoutms: 1 } as never),
+  evaluate: () => evaluate({} as never, { policy: {}, tasks: 1, samplesPerTasks: 2 } as never),
+  mcp: () => connectMcp({}, { callTimeoutms: 1 } as never),
+  "mcp environment": () => mcpEnvironment({ servers: {}, promts: [] } as never),
+  sandbox: () => runSandboxed("", { timeoutms: 1 } as never),
+  "sandbox environment": () => sandboxEnvironment({ prompts: ["a"], trys: 1 } as never),
+  "prompt environment": () => promptEnvironment({ prompts: ["a"], rewrd: () => 1 } as never),
+  "tool environment": () => toolEnvironment({ prompts: ["a"], tool: {} } as never),
+  rollout: () => LLMCollector.prototype.rollout.call({} as never, { timeoutms: 1 } as never),
+  session: () => RecordingGateway.prototype.open.call({} as never, { limit: {} } as never),
+  "agent command": () => agentCommand("true", { arg: [] } as never),
+  "importance weights": () => importanceWeights([], { uper: 2 } as never),
+  gloo: () => GlooPeer.join({ masterAdress: "127.0.0.1" } as never),
+  "nccl group": () => NcclGroup.open({ worldsize: 2 } as never),
+  keeper: () => Keeper.start({ timeoutms: 2 } as never),
+  exporter: () => DeviceExporter.open({ devic: 0 } as never),
+  stage: () => DeviceStage.open({ devic: 0 } as never),
+  dns: () => serversInDns("a", { prt: 1 } as never),
+  file: () => serversInFile("a", { intervalms: 1 } as never),
+  slurm_jobs: () => serversInSlurm({ jobname: "a" } as never),
+  kubernetes_service: () => serversInKubernetes({ service: "a", portname: "b" } as never),
+  dataset: () => datasetOf([], { maxRow: 1 } as never),
+  "hugging face": () => huggingFaceDataset("/nowhere", { splt: "a" } as never),
+  monitor: () => new Monitor({ engin: {} } as never),
+  plot: () => plotSvg([], { title: "a", widht: 1 } as never),
+  "update of an adapter": () =>
+    new LoraSyncScheme({ serverUrl: "http://a" }).createSender().updateAdapter("/a", {
+      nam: "a",
+    } as never),
+  "update of weights": () =>
+    new SGLangWeightSyncScheme({ serverUrl: "http://a" }).createSender().updateWeights({}, {
+      versin: "a",
+    } as never),
+  float8: () => float8Blocks({}, { selct: () => true } as never),
+  "rollout file": () => readRollout("/nowhere", { maxRow: 1 } as never),
+  checkpoint: () => openCheckpoint("/nowhere", { maxFile: 1 } as never),
+  "written checkpoint": () => writeSafetensors("/nowhere/a", [], { metdata: {} } as never),
+  "connected router": () => SGLangRouter.connect("http://a", { apikey: "a" } as never),
+  "router call": () => SGLangRouter.connect("http://a").workers({ timeoutms: 1 } as never),
+  ports: () => reservePorts({ count: 1, spn: 2 } as never),
+  gpus: () => assignGpus({ replicas: 1, tpsize: 2 } as never),
+  "answer reader": () => serverAnswerReader({ server: {}, toolcallParser: "a" } as never),
   ai: () => languageModel({} as never, { modl: "m" } as never),
 };
 
