@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import config from "../../../deno.json" with { type: "json" };
+import { version } from "../../../src/internal/version.ts";
 
 const root = new URL("../../../", import.meta.url).pathname;
 
@@ -74,6 +75,12 @@ Deno.test("what would be published is the sources and the documents, and no test
   for (const entry of Object.values(config.exports)) {
     assert.ok(files.includes(entry.slice(2)), `${entry} is exported and not published`);
   }
+});
+
+Deno.test("the Python package has the version of deno.json, and the program tells it", async () => {
+  const python = await Deno.readTextFile(join(root, "python/pyproject.toml"));
+  assert.equal(/^version = "(.*)"$/m.exec(python)?.[1], config.version);
+  assert.equal(version, config.version);
 });
 
 Deno.test("the changelog has the version of deno.json", async () => {
