@@ -46,7 +46,7 @@ export async function huggingFaceDataset(
   folder: string,
   options: HuggingFaceOptions = {},
 ): Promise<Dataset<DatasetRow>> {
-  checkOptionNames(options, NAMES, "huggingFaceDataset()");
+  checkOptionNames(options, NAMES, "a dataset");
   const { split = "train", config, ...limits } = options;
   const { maxRows } = settingsOf(limits);
   const files = await listFiles(folder);

@@ -132,8 +132,8 @@ async function connectRouter(
       url: target.router,
       apiKey: options.routerApiKey ?? options.apiKey,
       // The router cannot be asked for these, and knows no abort.
-      vocabSize: await first!.client.vocabSize(options) ?? undefined,
-      capabilities: await first!.client.capabilities(options),
+      vocabSize: await first!.client.vocabSize({ signal: options.signal }) ?? undefined,
+      capabilities: await first!.client.capabilities({ signal: options.signal }),
       abandon: async (rid) => {
         await Promise.allSettled(
           context.present().map(({ client }) =>
@@ -143,7 +143,7 @@ async function connectRouter(
       },
     }),
   );
-  await router.checkHealth(options);
+  await router.checkHealth({ signal: options.signal });
   const followsRouter = target.workers === undefined ? true : undefined;
   return { workers, router, routerControl, followsRouter };
 }

@@ -12,7 +12,7 @@ export async function readModelMetadata(
   options: { readonly signal?: AbortSignal | undefined } = {},
 ): Promise<Map<string, { dtype: DType; shape: readonly number[] }>> {
   try {
-    await using checkpoint = await openCheckpoint(folder, options);
+    await using checkpoint = await openCheckpoint(folder, { signal: options.signal });
     return new Map(
       [...checkpoint.tensors].map(([name, { dtype, shape }]) => [name, { dtype, shape }]),
     );

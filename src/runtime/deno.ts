@@ -59,7 +59,7 @@ async function startTls(
     return secure;
   } catch (error) {
     closeQuietly(open);
-    throw error;
+    throw signal.aborted ? signal.reason : error;
   } finally {
     signal.removeEventListener("abort", onAbort);
   }

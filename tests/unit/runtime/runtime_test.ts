@@ -171,3 +171,97 @@ each("a server answers, streams, hides what was thrown, and ends", async (progra
   await server.shutdown();
   await server.finished;
 });
+
+const tlsFolder = new URL("../../_support/tls/", import.meta.url);
+const pem = (name: string) => Deno.readTextFileSync(new URL(name, tlsFolder));
+
+/** A server that speaks TLS with a certificate, and says the same to whoever connects. */
+function secureListener(certificate: "server" | "expired" | "other") {
+  const listener = Deno.listenTls({
+    hostname: "127.0.0.1",
+    port: 0,
+    key: pem("server.key"),
+    cert: pem(`${certificate}.pem`),
+  });
+  const answering = (async () => {
+    for await (const peer of listener) {
+      try {
+        await peer.handshake();
+        await peer.write(new TextEncoder().encode("hello"));
+        await peer.read(new Uint8Array(1));
+      } catch { /* It was not trusted. */ }
+      peer.close();
+    }
+  })();
+  return {
+    port: (listener.addr as Deno.NetAddr).port,
+    async [Symbol.asyncDispose]() {
+      listener.close();
+      await answering;
+    },
+  };
+}
+
+each("an encrypted connection is made where the certificate is trusted", async (program) => {
+  await using server = secureListener("server");
+  for (const hostname of ["localhost", "127.0.0.1"]) {
+    const to = { hostname: "127.0.0.1", port: server.port, signal: never };
+    const plain = await program.connect(to);
+    const secure = await program.startTls(plain, {
+      hostname,
+      caCerts: [pem("ca.pem")],
+      signal: never,
+    });
+    const said = new Uint8Array(5);
+    assert.equal(await secure.read(said), 5);
+    assert.equal(new TextDecoder().decode(said), "hello");
+    secure.close();
+  }
+});
+
+each(
+  "a certificate that is not trusted is told by one word, and none other is taken",
+  async (program) => {
+    for (
+      const [certificate, caCerts, word] of [
+        ["server", [], "UnknownIssuer"],
+        ["expired", [pem("ca.pem")], ""],
+        ["other", [pem("ca.pem")], ""],
+      ] as const
+    ) {
+      await using server = secureListener(certificate);
+      const plain = await program.connect({
+        hostname: "127.0.0.1",
+        port: server.port,
+        signal: never,
+      });
+      const secured = program.startTls(plain, { hostname: "localhost", caCerts, signal: never });
+      await assert.rejects(secured, (error: Error) => {
+        return new RegExp(`invalid peer certificate: .*${word}`).test(error.message);
+      });
+    }
+  },
+);
+
+each("whoever speaks no TLS, and a signal, end a handshake", async (program) => {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = listener.addr as Deno.NetAddr;
+  for (const ending of ["words", "signal", "before"]) {
+    const connecting = program.connect({ hostname: "127.0.0.1", port, signal: never });
+    using peer = await listener.accept();
+    const plain = await connecting;
+    const stop = new AbortController();
+    if (ending === "before") stop.abort(new Error("enough"));
+    const secured = program.startTls(plain, {
+      hostname: "localhost",
+      caCerts: [],
+      signal: stop.signal,
+    });
+    const failed = assert.rejects(secured, ending === "words" ? Error : { message: "enough" });
+    if (ending !== "before") await peer.read(new Uint8Array(1000));
+    if (ending === "words") await peer.write(new TextEncoder().encode("HTTP/1.1 400 No\r\n\r\n"));
+    else stop.abort(new Error("enough"));
+    await failed;
+    if (ending === "before" && program.name !== "deno") plain.close();
+  }
+});
