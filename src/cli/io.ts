@@ -1,4 +1,4 @@
-import { grantedEnv } from "../internal/granted_env.ts";
+import { grantedEnv } from "../internal/permission.ts";
 
 /** Where the command line reads and writes, so that a test can stand in for the terminal. */
 export interface CliIo {

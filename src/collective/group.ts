@@ -1,4 +1,4 @@
-import { type OptionNames } from "../internal/option_names.ts";
+import type { OptionNames } from "../internal/option_names.ts";
 import type { TensorInfo } from "../checkpoint/dtype.ts";
 
 /** One broadcast: consecutive bytes, sent to every server as one collective. */

@@ -1,4 +1,4 @@
-import { type OptionNames } from "../internal/option_names.ts";
+import type { OptionNames } from "../internal/option_names.ts";
 import type { Clock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
 import type { RolloutBatch } from "./batch.ts";

@@ -11,7 +11,7 @@
  */
 // deno-lint-ignore-file no-console
 import { parseArgs } from "node:util";
-import { grantedEnv } from "../internal/granted_env.ts";
+import { grantedEnv } from "../internal/permission.ts";
 import { Follower } from "./follower.ts";
 
 if (import.meta.main) {

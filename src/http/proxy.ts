@@ -1,5 +1,5 @@
 import { ValidationError } from "../errors.ts";
-import { grantedEnv } from "../internal/granted_env.ts";
+import { grantedEnv } from "../internal/permission.ts";
 import { type Address, addressOf } from "./address.ts";
 
 /** A proxy between us and a server. */

@@ -1,6 +1,6 @@
 import { PermissionError } from "../errors.ts";
 import { asExhaustedError } from "./exhausted.ts";
-import { isSystemError } from "../runtime/mod.ts";
+import { isSystemError, runtime } from "../runtime/mod.ts";
 
 /** Runs `work`; a permission that Deno refuses becomes an error that names the flag to add. */
 export async function namingPermission<T>(
@@ -25,4 +25,10 @@ export function asPermissionError(error: unknown, flag: string, purpose: string)
     `Deno refused permission to ${purpose}; run again with ${flag}`,
     { cause: error, flag },
   );
+}
+
+/** Reads a variable only where that asks nobody for permission. */
+export function grantedEnv(name: string): string | undefined {
+  const program = runtime();
+  return program.isGranted({ name: "env", variable: name }) ? program.env(name) : undefined;
 }

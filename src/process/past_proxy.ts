@@ -1,4 +1,4 @@
-import { grantedEnv } from "../internal/granted_env.ts";
+import { grantedEnv } from "../internal/permission.ts";
 
 /**
  * Variables with which a program asks these hosts, and this machine, past a proxy of the environment.

@@ -1,4 +1,4 @@
-import { grantedEnv } from "../internal/granted_env.ts";
+import { grantedEnv } from "../internal/permission.ts";
 
 /**
  * The Python to use: the one that was given, else the first of the variables that is set, else the

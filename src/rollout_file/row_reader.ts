@@ -1,4 +1,4 @@
-import { type OptionNames } from "../internal/option_names.ts";
+import type { OptionNames } from "../internal/option_names.ts";
 import { LimitError, ValidationError } from "../errors.ts";
 import type { RolloutRecord, RolloutSchema } from "./record.ts";
 

@@ -3,7 +3,7 @@ import type { PauseMode } from "../client/types.ts";
 import type { OpenGroup } from "../collective/group.ts";
 import { ValidationError } from "../errors.ts";
 import { type Clock, systemClock } from "../internal/clock.ts";
-import { grantedEnv } from "../internal/granted_env.ts";
+import { grantedEnv } from "../internal/permission.ts";
 import { type Logger, silentLogger } from "../internal/logger.ts";
 import { checkOneOf, checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import { resolveDeadlines, type WeightDeadlines } from "./deadlines.ts";

@@ -2,6 +2,22 @@
 import axe from "axe-core";
 import puppeteer, { type Browser, type Page } from "puppeteer-core";
 
+/** What functions that run in the page see of an element. */
+export interface PageElement {
+  readonly textContent: string;
+  value: string;
+  getBoundingClientRect(): { readonly x: number; readonly width: number };
+}
+
+/** What they see of the page: `declare const document: PageDocument`. */
+export interface PageDocument {
+  querySelector(selector: string): PageElement | null;
+  querySelectorAll(selector: string): Iterable<PageElement> & { readonly length: number };
+}
+
+/** How an element looks: `declare const getComputedStyle: PageStyle`. */
+export type PageStyle = (element: unknown) => { readonly backgroundColor: string };
+
 /** Starts Chromium; it ends with its owner. */
 export async function openBrowser(): Promise<{ browser: Browser } & AsyncDisposable> {
   const browser = await puppeteer.launch({

@@ -7,19 +7,19 @@ import { Monitor } from "../../src/telemetry/mod.ts";
 import { temporaryFolder } from "../_support/temporary_folder.ts";
 import { writeRows } from "../unit/dashboard/_rows.ts";
 import { openTraining } from "../unit/telemetry/_training.ts";
-import { openBrowser, openPage, picture, textOf, violations } from "./_browser.ts";
+import {
+  openBrowser,
+  openPage,
+  type PageDocument,
+  type PageElement,
+  type PageStyle,
+  picture,
+  textOf,
+  violations,
+} from "./_browser.ts";
 
-/** What functions that run in the page see of it. */
-interface PageElement {
-  readonly textContent: string;
-  value: string;
-  getBoundingClientRect(): { readonly x: number; readonly width: number };
-}
-declare const document: {
-  querySelector(selector: string): PageElement | null;
-  querySelectorAll(selector: string): Iterable<PageElement> & { readonly length: number };
-};
-declare const getComputedStyle: (element: unknown) => { readonly backgroundColor: string };
+declare const document: PageDocument;
+declare const getComputedStyle: PageStyle;
 
 const key = "a-key-of-the-dashboard";
 

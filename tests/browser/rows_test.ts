@@ -3,19 +3,20 @@ import { openDashboard } from "../../src/dashboard/mod.ts";
 import { readRollout } from "../../src/rollout_file/mod.ts";
 import { temporaryFolder } from "../_support/temporary_folder.ts";
 import { rowLine, writeRows } from "../unit/dashboard/_rows.ts";
-import { openBrowser, openPage, picture, show, textOf, violations } from "./_browser.ts";
+import {
+  openBrowser,
+  openPage,
+  type PageDocument,
+  type PageElement,
+  type PageStyle,
+  picture,
+  show,
+  textOf,
+  violations,
+} from "./_browser.ts";
 
-/** What functions that run in the page see of it. */
-interface PageElement {
-  readonly textContent: string;
-  value: string;
-  getBoundingClientRect(): { readonly x: number; readonly width: number };
-}
-declare const document: {
-  querySelector(selector: string): PageElement | null;
-  querySelectorAll(selector: string): Iterable<PageElement> & { readonly length: number };
-};
-declare const getComputedStyle: (element: unknown) => { readonly backgroundColor: string };
+declare const document: PageDocument;
+declare const getComputedStyle: PageStyle;
 
 const key = "a-key-of-the-dashboard";
 

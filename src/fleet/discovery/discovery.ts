@@ -1,4 +1,4 @@
-import { type OptionNames } from "../../internal/option_names.ts";
+import type { OptionNames } from "../../internal/option_names.ts";
 import { ValidationError } from "../../errors.ts";
 import { canonicalUrl } from "../../internal/canonical_url.ts";
 import { type Clock, systemClock } from "../../internal/clock.ts";

@@ -1,6 +1,5 @@
 import type { Message } from "../../message.ts";
-import type { TemplateFamily } from "./family.ts";
-import { readMessage } from "./read_message.ts";
+import { readMessage, type TemplateFamily } from "./family.ts";
 
 /** Llama 4. */
 export const llama: TemplateFamily = {

@@ -1,5 +1,5 @@
 /** The built-in templates, in the order in which TorchRL guesses. */
-import { chatml } from "./chatml_format.ts";
+import { chatml } from "./chatml.ts";
 import { deepseek } from "./deepseek.ts";
 import { dialogpt } from "./dialogpt.ts";
 import { falcon } from "./falcon.ts";

@@ -1,5 +1,5 @@
 import type { Message } from "../../message.ts";
-import { readMessage } from "./read_message.ts";
+import { readMessage } from "./family.ts";
 
 /** `User: …` and `Assistant: …`; what stands before the first is the system's. */
 export function parsePrefixed(text: string): Message[] {

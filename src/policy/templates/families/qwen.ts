@@ -1,5 +1,5 @@
 import type { TemplateFamily } from "./family.ts";
-import { parseChatml } from "./parse_chatml.ts";
+import { parseChatml } from "./chatml.ts";
 
 /** Qwen2 and Qwen2.5: ChatML with a system message and calls in `<tool_call>`. */
 export const qwen: TemplateFamily = {

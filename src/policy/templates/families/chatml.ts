@@ -1,5 +1,5 @@
 import type { Message } from "../../message.ts";
-import { readMessage } from "./read_message.ts";
+import { readMessage, type TemplateFamily } from "./family.ts";
 
 const START = "<|im_start|>";
 
@@ -21,3 +21,20 @@ export function parseChatml(text: string): Message[] {
   }
   return messages;
 }
+
+/** ChatML, the template of models that are not known: TorchRL's fallback. */
+export const chatml: TemplateFamily = {
+  name: "chatml_format",
+  keywords: [],
+  template: `{%- for message in messages %}
+  {{- '<|im_start|>' + message.role + '\\n' }}
+  {%- if message.role == 'assistant' %}
+    {{- '' }}{% generation %}{{- message.content }}{{- '<|im_end|>' }}{% endgeneration %}
+  {%- else %}
+    {{- message.content }}{{- '<|im_end|>' }}
+  {%- endif %}
+  {{- '\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}`,
+  parse: parseChatml,
+};
