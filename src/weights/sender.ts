@@ -48,6 +48,7 @@ export interface UpdateWeightsOptions {
 }
 
 const UPDATE_NAMES = {
+  only: true,
   signal: true,
   onProgress: true,
   version: true,
