@@ -1,73 +1,21 @@
-import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
-import type { SGLangClient } from "../client/client.ts";
+import { checkOptionNames } from "../internal/option_names.ts";
 import { AdapterSyncError, HttpError, StateError } from "../errors.ts";
 import { type Clock, systemClock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
 import { type Logger, silentLogger } from "../internal/logger.ts";
 import { Semaphore } from "../internal/semaphore.ts";
 import { asError, messageOf } from "../internal/thrown.ts";
+import {
+  type AdapterWorker,
+  BRING_NAMES,
+  type BringOptions,
+  FLEET_ADAPTERS_NAMES,
+  type FleetAdaptersOptions,
+} from "./fleet_options.ts";
 import { AdapterNames } from "./names.ts";
 import { adapterFactsOf, type AdapterServerFacts } from "./server_facts.ts";
 import type { AdapterUpload, AdapterVia } from "./upload.ts";
 import { type AdapterVersion, AdapterVersions, type LoadedAdapter } from "./versions.ts";
-
-/** A server that adapters are loaded on. */
-export interface AdapterWorker {
-  /** Address of the server itself. */
-  readonly url: string;
-  /** Calls to it, with its keys. */
-  readonly client: SGLangClient;
-}
-
-/** What a fleet's adapters work with. */
-export interface FleetAdaptersOptions {
-  /** The servers, read anew for each sync. */
-  readonly workers: () => readonly AdapterWorker[];
-  /**
-   * Told of a server that lacks an adapter that the others have; it must get no requests then.
-   * Default: such a sync fails.
-   */
-  readonly onLacking?: ((url: string, reason: string) => Promise<void>) | undefined;
-  /** Told when an adapter may be used from now on. */
-  readonly onPublished?: (() => void) | undefined;
-  /** Where to report. Default nowhere. */
-  readonly logger?: Logger | undefined;
-  /** Source of time. */
-  readonly clock?: Clock | undefined;
-}
-
-const NAMES = {
-  workers: true,
-  onLacking: true,
-  onPublished: true,
-  logger: true,
-  clock: true,
-} as const satisfies OptionNames<FleetAdaptersOptions>;
-
-/** How one adapter is brought. */
-export interface BringOptions {
-  /** `policy`, or `policy@17`. */
-  readonly name: string;
-  /** Versions of the policy that may be asked for. */
-  readonly keep: number;
-  /** Longest load on a server, in milliseconds. */
-  readonly loadMs: number;
-  /** Longest unload, and wait for room, in milliseconds. */
-  readonly unloadMs: number;
-  /** Ends the sync. */
-  readonly signal?: AbortSignal | undefined;
-  /** Told the name before any server may answer with it. */
-  readonly onAnnounce?: ((name: string) => void) | undefined;
-}
-
-const BRING_NAMES = {
-  name: true,
-  keep: true,
-  loadMs: true,
-  unloadMs: true,
-  signal: true,
-  onAnnounce: true,
-} as const satisfies OptionNames<BringOptions>;
 
 /** How an adapter was brought. */
 export interface AdapterSyncReport {
@@ -107,7 +55,7 @@ export class FleetAdapters {
 
   /** Contacts nobody. */
   constructor(options: FleetAdaptersOptions) {
-    checkOptionNames(options, NAMES, "adapters of a fleet");
+    checkOptionNames(options, FLEET_ADAPTERS_NAMES, "adapters of a fleet");
     this.#options = options;
     this.#logger = options.logger ?? silentLogger;
     this.#clock = options.clock ?? systemClock;

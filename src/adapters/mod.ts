@@ -5,13 +5,7 @@
  * @module
  */
 export type { AdapterInput, AdapterTensors } from "./adapter.ts";
-export {
-  type AdapterSyncReport,
-  type AdapterWorker,
-  type BringOptions,
-  FleetAdapters,
-  type FleetAdaptersOptions,
-} from "./fleet_adapters.ts";
+export { type AdapterSyncReport, FleetAdapters } from "./fleet_adapters.ts";
 export { type AdapterName, AdapterNames, parseAdapterName } from "./names.ts";
 export type { PeftConfig } from "./peft_config.ts";
 export {
@@ -24,3 +18,4 @@ export {
 export type { AdapterServerFacts } from "./server_facts.ts";
 export type { AdapterUpload, AdapterVia, UploadTarget } from "./upload.ts";
 export type { LoadedAdapter } from "./versions.ts";
+export type { AdapterWorker, BringOptions, FleetAdaptersOptions } from "./fleet_options.ts";

@@ -18,7 +18,7 @@ import {
   checkOptions,
   type InputMode,
   type LLMWrapperOptions,
-  POLICY_CALL_NAMES,
+  MAP_NAMES,
   type PolicyCallOptions,
   SAMPLER_OPTION_NAMES,
   type SamplerOptions,
@@ -28,8 +28,6 @@ import { generatedOutputs, type OutputParts, scoredOutputs } from "./outputs.ts"
 import type { DefaultOutput, PolicyOutput, UnknownKeys } from "./policy_output.ts";
 import { idsRow, type PromptRow, type RowOutcome, rowsWithSeeds } from "./prompt_row.ts";
 import { readPrompts } from "./read_prompts.ts";
-
-const MAP_NAMES = { ...POLICY_CALL_NAMES, concurrency: true } as const;
 
 /** Any wrapper, whatever it reads and gives out. */
 export type AnyLLMWrapper = LLMWrapperBase<InputMode, UnknownKeys>;
@@ -184,7 +182,6 @@ export abstract class LLMWrapperBase<
     options: PolicyCallOptions = {},
   ): Promise<PolicyOutput<Mode, Omit<Given, "returnLogProbs">>> {
     type Scores = PolicyOutput<Mode, Omit<Given, "returnLogProbs">>;
-    checkOptionNames(options, POLICY_CALL_NAMES, "logProb()");
     if (!this.settings.generate) return await this.#call(input, options) as Scores;
     const scorer = this.getNewVersion({
       generate: false,
@@ -248,9 +245,8 @@ export abstract class LLMWrapperBase<
    */
   sampler(options: SamplerOptions = {}): Sampler {
     checkOptionNames(options, SAMPLER_OPTION_NAMES, "sampler()");
-    const { samplingSeed } = options;
     return async (ids, { signal }) => {
-      const prompts = [{ ...idsRow(ids), samplingSeed }];
+      const prompts = [{ ...idsRow(ids), samplingSeed: options.samplingSeed }];
       const [outcome] = await this.#outcomes(prompts, signal);
       if (outcome?.error !== undefined) throw outcome.error;
       const [generation] = outcome!.generations;

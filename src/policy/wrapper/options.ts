@@ -206,6 +206,9 @@ export const POLICY_CALL_NAMES = {
   timeoutMs: true,
 } as const satisfies OptionNames<PolicyCallOptions>;
 
+/** The same of a call for each of several inputs. */
+export const MAP_NAMES = { ...POLICY_CALL_NAMES, concurrency: true } as const;
+
 /** Options with their defaults, checked. */
 export interface WrapperSettings extends LLMWrapperOptions {
   /** What is read. */
