@@ -1,6 +1,7 @@
 /** Servers that go, refuse, forget or have no room while an adapter is brought. */
 import assert from "node:assert/strict";
-import { type AdapterWorker, FleetAdapters } from "../../../src/adapters/fleet_adapters.ts";
+import { FleetAdapters } from "../../../src/adapters/fleet_adapters.ts";
+import type { AdapterWorker } from "../../../src/adapters/fleet_options.ts";
 import type { AdapterUpload } from "../../../src/adapters/upload.ts";
 import type { SGLangClient } from "../../../src/client/mod.ts";
 import {
