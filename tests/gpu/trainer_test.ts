@@ -6,7 +6,7 @@
 import { deepEqual, equal } from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
 import { readLines } from "../../src/internal/lines.ts";
-import { TrainerLink } from "../../src/trainer/mod.ts";
+import { trainerBroadcasts, TrainerLink } from "../../src/trainer/mod.ts";
 import { SGLangWeightSyncScheme } from "../../src/weights/mod.ts";
 import { freePort } from "../_support/free_port.ts";
 import { LinkTrainer } from "../_support/link_trainer.ts";
@@ -27,6 +27,53 @@ const anyResources = { sanitizeResources: false, sanitizeOps: false };
 const REPEATS = 5;
 const ways = (Deno.env.get("GPU_TRAINER_WAYS") ?? "cuda-ipc shm socket").split(" ");
 const onGpu0 = { CUDA_VISIBLE_DEVICES: "0", LINK_DEVICE: "cuda:0" };
+
+// Until it has been seen to pass on GPUs it is run by name.
+if (Deno.env.get("GPU_TRAINER_RANK0") === "1") {
+  Deno.test({
+    name: "trainer: torch is rank 0 itself and broadcasts by NCCL, in few buckets and many",
+    ...anyResources,
+    async fn() {
+      const fleet = fleetOf("q05b");
+      await Promise.all(fleet.map(({ server }) => server.ready(150_000)));
+      const reference = await referenceFromDisk(fleet, folderOf("q05b"));
+      await using folder = await temporaryFolder();
+      await using link = await TrainerLink.listen(`unix:${folder.path}/trainer.sock`, {
+        logger: stderrLogger,
+      });
+      await using trainer = await LinkTrainer.start(link.address, {
+        ways: ["broadcast"],
+        python,
+        env: onGpu0,
+      });
+      await trainer.ask("load", { folder: folderOf("q05b") });
+      const took: Record<string, number> = {};
+      for (const bucketBytes of [2 ** 30, 2 ** 26]) {
+        await using sender = new SGLangWeightSyncScheme({
+          workers: fleet.map(({ server }) => server.url),
+          transport: trainerBroadcasts(),
+          bucketBytes,
+          logger: { ...stderrLogger, debug: () => {} },
+        }).createSender();
+        await sender.initAllWorkersGroup();
+        const syncs: number[] = [];
+        for (let i = 0; i <= REPEATS; i++) {
+          await spoil(fleet);
+          const [outcome, report] = await Promise.all([
+            trainer.ask("push", {}),
+            link.syncNext(sender),
+          ]);
+          equal(outcome.way, "broadcast", outcome.message);
+          deepEqual((await readState(fleet)).checksums, reference.checksums);
+          syncs.push(report.durationMs);
+        }
+        took[`${bucketBytes}`] = Math.round(median(syncs.slice(1)));
+      }
+      record("multi.trainer.rank0.q05b", took);
+      await trainer.ask("bye", {});
+    },
+  });
+}
 
 for (const kind of (Deno.env.get("GPU_TRAINER_KINDS") ?? "q05b q7b").split(" ") as ModelKind[]) {
   Deno.test({

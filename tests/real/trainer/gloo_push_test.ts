@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { SGLangClient } from "../../../src/client/mod.ts";
 import { trainerBroadcasts, TrainerLink } from "../../../src/trainer/mod.ts";
 import { SGLangWeightSyncScheme } from "../../../src/weights/mod.ts";
+import { safetensors } from "../../../src/weights/source/mod.ts";
 import { LinkTrainer } from "../../_support/link_trainer.ts";
 import { modelPath, startRealServer } from "../../_support/real.ts";
 import { temporaryFolder } from "../../_support/temporary_folder.ts";
@@ -51,4 +52,12 @@ Deno.test("torch pushes by shared memory, by socket and as rank 0 itself into a 
     assert.equal(JSON.stringify(await client.weightsChecker("checksum")), wanted);
   }
   await trainer.ask("bye", {});
+  // A part of the tensors, there and back.
+  const only = "model.layers.0.*";
+  const there = await sender.updateWeights(safetensors(modelPath("tiny")), { only });
+  assert.ok(there.part!.names.every((name) => name.startsWith("model.layers.0.")));
+  const mixed = JSON.stringify(await client.weightsChecker("checksum"));
+  assert.ok(mixed !== wanted && mixed !== others);
+  await sender.updateWeights(safetensors(modelPath("tiny1")), { only });
+  assert.equal(JSON.stringify(await client.weightsChecker("checksum")), wanted);
 });
