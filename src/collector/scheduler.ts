@@ -5,6 +5,7 @@ import type { Logger } from "../internal/logger.ts";
 import { type DialogRun, type DialogSetting, EnvironmentFault, runDialog } from "./dialog.ts";
 import type { Environment } from "./environment.ts";
 import { Gate, type GateAnswer, type TurnRequest } from "./gate.ts";
+import { Slices } from "./slices.ts";
 import type { MutableStats } from "./stats.ts";
 import type { RolloutRow, Trajectory } from "./row.ts";
 import type { Task, TaskQueue } from "./tasks.ts";
@@ -65,6 +66,7 @@ interface Booking {
 export class Scheduler {
   readonly #options: SchedulerOptions;
   readonly #gate: Gate;
+  readonly #slices: Slices;
   /** By place. Not a map: one whose entries come and go holds many that are gone. */
   readonly #booked: (Booking | null)[];
   #running = 0;
@@ -74,6 +76,7 @@ export class Scheduler {
   constructor(options: SchedulerOptions) {
     this.#options = options;
     this.#gate = new Gate((request) => this.#answer(request));
+    this.#slices = new Slices(options.clock);
     this.#booked = Array.from({ length: options.slots }, () => null);
   }
 
@@ -151,6 +154,7 @@ export class Scheduler {
     try {
       while (!signal.aborted) {
         await this.#gate.pass({ environment: index, begins: true });
+        await this.#slices.turn();
         const booking = this.#booked[index]!;
         const { task, ending } = booking;
         try {
@@ -205,6 +209,8 @@ export class Scheduler {
       events.onChange();
       // The first turn was let through together with the dialog; each further one asks here.
       await this.#gate.pass({ environment: run.index, begins: false }, run.signal);
+      await this.#slices.turn();
+      throwIfAborted(run.signal, `dialog ${run.dialog}`);
       if (epoch !== this.#epoch) {
         stats.dialogsAbandoned++;
         return rows;
