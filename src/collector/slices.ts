@@ -3,7 +3,7 @@ import type { Clock } from "../internal/clock.ts";
 
 /** Longest time that dialogs work before others get their turn. */
 const SLICE_MS = 8;
-/** Dialogs that go on at once before it is known how long they take. */
+/** Dialogs that go on at once whatever they take; the first slice is of so many. */
 const FIRST = 16;
 /** Most of a slice: of work that seems to take no time the next may take more. */
 const MOST = 1024;
@@ -15,52 +15,45 @@ const MOST = 1024;
  */
 export class Slices {
   readonly #clock: Pick<Clock, "now">;
+  /** Dialogs that went on in this moment. */
+  #count = 0;
   readonly #waiting: (() => void)[] = [];
   /** Of {@linkcode Slices.#waiting}, those that went on. */
   #gone = 0;
   #size = FIRST;
-  /** Dialogs that went on since the slice began. */
-  #count = 0;
-  #beganMs: number | undefined;
 
   /** Makes it; `clock` tells how long dialogs take. */
   constructor(clock: Pick<Clock, "now">) {
     this.#clock = clock;
   }
 
-  /** Resolves when it is a dialog's turn: at once, unless many others went on just now. */
+  /** Resolves when it is a dialog's turn: at once, unless many others went on in the same moment. */
   turn(): Promise<void> {
-    this.#begin();
-    if (this.#count < this.#size && this.#gone === this.#waiting.length) {
-      this.#count++;
+    if (this.#waiting.length === 0 && this.#count < FIRST) {
+      // A moment ends when all have asked who were let through together.
+      if (this.#count++ === 0) queueMicrotask(() => this.#count = 0);
       return Promise.resolve();
     }
-    return new Promise((resolve) => this.#waiting.push(resolve));
+    return new Promise((resolve) => {
+      if (this.#waiting.push(resolve) === 1) this.#slice(FIRST);
+    });
   }
 
-  #begin(): void {
-    if (this.#beganMs !== undefined) return;
-    this.#beganMs = this.#clock.now();
-    // After all that those who went on do before they wait for something outside.
-    setImmediate(() => this.#end());
-  }
-
-  #end(): void {
-    const isFull = this.#count >= this.#size;
-    const tookMs = Math.max(this.#clock.now() - this.#beganMs!, 0.1);
-    this.#beganMs = undefined;
-    // At most twice as many as before: one slice says little.
-    const fitting = Math.min(Math.floor(this.#count * SLICE_MS / tookMs), 2 * this.#size, MOST);
-    if (isFull || tookMs > SLICE_MS) this.#size = Math.max(1, fitting);
-    this.#count = 0;
-    if (this.#gone === this.#waiting.length) return;
-    this.#begin();
-    while (this.#count < this.#size && this.#gone < this.#waiting.length) {
-      this.#count++;
-      this.#waiting[this.#gone++]!();
-    }
-    if (this.#gone < this.#waiting.length) return;
-    this.#waiting.length = 0;
-    this.#gone = 0;
+  /** The next slice comes after all that `count` dialogs do before they wait for something outside. */
+  #slice(count: number): void {
+    const beganMs = this.#clock.now();
+    setImmediate(() => {
+      const tookMs = Math.max(this.#clock.now() - beganMs, 0.1);
+      // At most twice as many as before: one slice says little.
+      const fitting = Math.min(Math.floor(count * SLICE_MS / tookMs), 2 * this.#size, MOST);
+      this.#size = Math.max(1, fitting);
+      const end = Math.min(this.#gone + this.#size, this.#waiting.length);
+      const started = end - this.#gone;
+      while (this.#gone < end) this.#waiting[this.#gone++]!();
+      if (this.#gone < this.#waiting.length) return this.#slice(started);
+      this.#waiting.length = 0;
+      this.#gone = 0;
+      this.#size = FIRST;
+    });
   }
 }
