@@ -41,13 +41,13 @@ export class Sandbox implements AsyncDisposable {
     }
   }
 
-  /** Whether `tests` pass. */
-  async passes(tests: readonly string[]): Promise<boolean> {
+  /** Whether `tests` pass, within so many times the limits of a mutant's run. */
+  async passes(tests: readonly string[], times = 1): Promise<boolean> {
     const run = ["test", "-P=unit", "--no-check", "--fail-fast", "--quiet", ...tests];
     const { success } = await new Deno.Command("sh", {
       args: [
         "-c",
-        `ulimit -t ${CPU_SECONDS}; exec timeout -s KILL ${WALL_SECONDS} "$0" "$@"`,
+        `ulimit -t ${times * CPU_SECONDS}; exec timeout -s KILL ${times * WALL_SECONDS} "$0" "$@"`,
         Deno.execPath(),
         ...run,
       ],

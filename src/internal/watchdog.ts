@@ -64,16 +64,25 @@ export function textWithinTime<T>(who: string, characters: number, run: () => T)
     ));
 }
 
-/** {@linkcode withinTime} by the processor's time, at most {@linkcode MOST_TIMES} times as long by the clock. */
-export function withinWork<T>(ms: number, run: () => T, tooLong: () => Error): T {
+/**
+ * {@linkcode withinTime} by the processor's time, at most {@linkcode MOST_TIMES} times as long by the clock.
+ *
+ * @param processor Processor time of this process; that of its other threads counts with it.
+ */
+export function withinWork<T>(
+  ms: number,
+  run: () => T,
+  tooLong: () => Error,
+  processor: () => number = processorMs,
+): T {
   const stopped = new Error("stopped");
   for (let times = 1;; times *= 2) {
-    const before = processorMs();
+    const before = processor();
     try {
       return withinTime(ms * times, run, () => stopped);
     } catch (error) {
       if (error !== stopped) throw error;
-      if (times >= MOST_TIMES || processorMs() - before >= ms / 2) throw tooLong();
+      if (times >= MOST_TIMES || processor() - before >= ms / 2) throw tooLong();
     }
   }
 }
