@@ -27,7 +27,7 @@ import { EvolutionStrategy } from "./evolution_strategies/strategy.ts";
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
   options: {
-    steps: { type: "string", default: "8" },
+    steps: { type: "string", default: "6" },
     pairs: { type: "string", default: "4" },
     dialogs: { type: "string", default: "12" },
   },
@@ -143,8 +143,8 @@ const stop = new AbortController();
 Deno.addSignalListener("SIGINT", () => stop.abort(new Error("interrupted")));
 const { signal } = stop;
 
-// 1. A server, a policy, and the gateway before it.
-await using servers = await openServers("embedded", { urls: [], signal });
+// 1. A server that answers the same prompt alike, so that rewards compare weights and not luck; a policy, and the gateway before it.
+await using servers = await openServers("embedded", { urls: [], deterministic: true, signal });
 const { engine, model } = servers;
 const policy = new SGLangWrapper(engine, {
   generateKwargs: { maxNewTokens: TOKENS, ignoreEos: true },
@@ -166,11 +166,17 @@ async function train(name: string): Promise<void> {
   // 3. Each agent is an environment; its rows are what a trainer with gradients would take.
   const environments = Array.from(
     { length: dialogs },
-    () => agentEnvironment(gateway, async (task) => await run(task) / MOST_CALLS),
+    () =>
+      agentEnvironment(gateway, async (task) => {
+        const called = await run({ ...task, dialog: first + task.dialog });
+        return called / MOST_CALLS;
+      }),
   );
   let tokens = 0;
+  let first = 0;
   /** Brings weights to the servers, and lets the agents run once: their mean reward. */
-  const rewardOf = async (candidate: Float32Array): Promise<number> => {
+  const rewardOf = async (candidate: Float32Array, from = 0): Promise<number> => {
+    first = from;
     await sender.updateWeights(weights.toStateDict(candidate), { signal });
     await using collector = new LLMCollector(environments, {
       policy,
@@ -186,10 +192,10 @@ async function train(name: string): Promise<void> {
     }
     return sum / dialogs;
   };
-  /** The reward of weights, of four times as many runs. */
+  /** The reward of weights, of four times as many questions that training does not have. */
   const measured = async (candidate: Float32Array): Promise<number> => {
     let sum = 0;
-    for (let time = 0; time < 4; time++) sum += await rewardOf(candidate);
+    for (let time = 1; time <= 4; time++) sum += await rewardOf(candidate, 100 * time);
     return sum / 4;
   };
   const strategy = new EvolutionStrategy(weights.vector, {

@@ -17,7 +17,13 @@ export interface Servers extends AsyncDisposable {
 /** Starts a server, or connects to the ones at `urls`, which serve `model`. */
 export async function openServers(
   kind: ServerKind,
-  options: { urls: readonly string[]; model?: string | undefined; signal: AbortSignal },
+  options: {
+    urls: readonly string[];
+    model?: string | undefined;
+    /** The same prompt gives the same answer; of the embedded server. */
+    deterministic?: boolean | undefined;
+    signal: AbortSignal;
+  },
 ): Promise<Servers> {
   const { urls, signal } = options;
   await using stack = new AsyncDisposableStack();
@@ -26,7 +32,10 @@ export async function openServers(
     return owned(stack, stack.use(await AsyncSGLang.connect(urls, { signal })), model);
   }
   if (kind === "embedded") {
-    const server = stack.use(await EmbeddedServer.start({ model, seed: 1 }));
+    const { deterministic: enableDeterministicInference } = options;
+    const server = stack.use(
+      await EmbeddedServer.start({ model, seed: 1, enableDeterministicInference }),
+    );
     return owned(stack, stack.use(await AsyncSGLang.connect(server.url, { signal })), model);
   }
   const python = join(sglangHome(), environmentName("0.5.16"), "bin", "python");

@@ -60,12 +60,21 @@ export const record: ParameterCheck = (value, name) => {
 export const jsonSchema: ParameterCheck = (value, name) =>
   typeof value === "string" ? text(value, name) : JSON.stringify(record(value, name));
 
+/**
+ * Largest bias of a token: it bans or forces a token for certain, and does not overflow the server's
+ * float32 logits, which would make every log-probability NaN.
+ */
+const MAX_BIAS = 1_000_000_000;
+
 /** Biases by token id. */
 export const biases: ParameterCheck = (value, name) => {
   for (const [id, bias] of Object.entries(record(value, name) as object)) {
     if (!/^\d+$/.test(id)) throw refused(`${name} must have token ids as keys`, id);
     if (typeof bias !== "number" || !Number.isFinite(bias)) {
       throw refused(`${name} of token ${id} must be a finite number`, bias);
+    }
+    if (Math.abs(bias) > MAX_BIAS) {
+      throw refused(`${name} of token ${id} must be between -${MAX_BIAS} and ${MAX_BIAS}`, bias);
     }
   }
   return value;

@@ -1,6 +1,7 @@
-import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import { type ChildProcess, spawn } from "node:child_process";
 import process from "node:process";
+import { withDeadline } from "../internal/deadline.ts";
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import { asPermissionError } from "../internal/permission.ts";
 import { AgentError, type AgentTask, type RunAgent } from "./agent_environment.ts";
 
@@ -15,13 +16,22 @@ export interface AgentCommandOptions {
   readonly env?: Readonly<Record<string, string>> | undefined;
   /** Its folder. Default the present one. */
   readonly cwd?: string | undefined;
+  /**
+   * A command and its arguments that is run after each run, however that ended: what the agent started
+   * elsewhere ends there. Who kills `docker run` leaves its container running; `docker rm -f` ends it.
+   */
+  readonly cleanUp?: ((task: AgentTask) => readonly [string, ...string[]]) | undefined;
 }
 
-const NAMES = {
+const OPTION_NAMES = {
   args: true,
   env: true,
   cwd: true,
+  cleanUp: true,
 } as const satisfies OptionNames<AgentCommandOptions>;
+
+/** Longest time of a clean-up. */
+const CLEAN_UP_MS = 30_000;
 
 /**
  * An agent that is a program of its own: a script, a harness, a container (`docker run --rm -e …`).
@@ -35,21 +45,29 @@ const NAMES = {
  * ```
  */
 export function agentCommand(command: string, options: AgentCommandOptions = {}): RunAgent {
-  checkOptionNames(options, NAMES, "agentCommand()");
+  checkOptionNames(options, OPTION_NAMES, "agentCommand()");
+  const { args = [], env = {}, cwd, cleanUp } = options;
   return async (task) => {
-    const { args = [], env = {}, cwd } = options;
+    const place = { cwd, env: { ...path(), ...env, ...task.env, ...numbersOf(task) } };
     const list = typeof args === "function" ? args(task) : args;
-    const { code, out, err } = await runProcess(command, list, {
-      cwd,
-      env: { ...path(), ...env, ...task.env, ...numbersOf(task) },
-      signal: task.signal,
-    });
+    const { code, out, err } = await runProcess(command, list, { ...place, signal: task.signal })
+      .finally(() => cleanUp && cleanedUp(cleanUp(task), place));
     if (code !== 0) {
       const said = (err.trim() || out.trim()).slice(-KEPT_CHARACTERS);
       throw new AgentError(`${command} ended with code ${code}` + (said === "" ? "" : `: ${said}`));
     }
     return outcomeIn(out);
   };
+}
+
+/** Runs a clean-up; one that fails is no fault of the agent's run. */
+async function cleanedUp(
+  [command, ...args]: readonly [string, ...string[]],
+  place: { readonly cwd: string | undefined; readonly env: Record<string, string> },
+): Promise<void> {
+  const options = { phase: `the clean-up by ${command}`, timeoutMs: CLEAN_UP_MS };
+  await withDeadline(options, (signal) => runProcess(command, args, { ...place, signal }))
+    .catch(() => {});
 }
 
 function path(): Record<string, string> {

@@ -38,12 +38,19 @@ export class GatewayRefusal extends SGLangError {
 
   /** A refusal. */
   constructor(message: string, parts: RefusalParts & ErrorOptions) {
-    super(codeOf(parts.status), message, parts);
+    super(codeOf(parts.status), shortened(message), parts);
     this.status = parts.status;
     this.reason = parts.reason;
-    this.param = parts.param ?? null;
+    this.param = parts.param === undefined ? null : shortened(parts.param);
     this.retryAfterS = parts.retryAfterS ?? null;
   }
+}
+
+/** Longest text of a refusal: it may name what a client sent, which may be megabytes. */
+const MAX_MESSAGE = 2000;
+
+function shortened(text: string): string {
+  return text.length <= MAX_MESSAGE ? text : `${text.slice(0, MAX_MESSAGE)}…`;
 }
 
 /** A request that is wrong. */

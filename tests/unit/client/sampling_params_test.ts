@@ -185,6 +185,7 @@ Deno.test("wrong types are refused with what was given", () => {
   refuses({ stop: [""] }, /stop must be a text or a list of texts/);
   refuses({ stopTokenIds: {} }, /stop_token_ids must be a list of token ids, got {}/);
   refuses({ logitBias: { a: 1 } }, /logit_bias must have token ids as keys/);
+  refuses({ logitBias: { 5: 1e308 } }, /between -1000000000 and 1000000000/);
   refuses({ minNewTokens: 5, maxNewTokens: 4 }, /min_new_tokens \(5\) must be at most/);
   refuses({ ignoreEos: "yes" }, /ignore_eos must be true or false/);
 });

@@ -101,6 +101,40 @@ Deno.test("a program is an agent: it finds its key in its variables, and prints 
   assert.equal(it.gateway.stats.sessions, 0);
 });
 
+Deno.test("what an agent started elsewhere is cleaned up, however its run ended", async () => {
+  await using it = await trial();
+  const folder = await Deno.makeTempDir();
+  try {
+    const env = { DENO_NO_UPDATE_CHECK: "1" };
+    const numbers = { group: 0, member: 0, environment: 0, maxTurns: 9, versions: null };
+    const cases: readonly (readonly [code: string, wrong: RegExp])[] = [
+      ["", /asked nothing/],
+      ["process.exit(4)", /ended with code 4/],
+      ["setInterval(() => {}, 1000)", /agent of dialog 2/],
+    ];
+    for (const [dialog, [code, wrong]] of cases.entries()) {
+      const stopping = new AbortController();
+      const run = agentCommand(process.execPath, {
+        args: evaluating(code),
+        env,
+        cleanUp: ({ dialog }) => [
+          process.execPath,
+          ...evaluating(
+            `(await import("node:fs")).writeFileSync(${JSON.stringify(`${folder}/${dialog}`)}, "")`,
+          ),
+        ],
+      });
+      const task = { dialog, attempt: 0, ...numbers, signal: stopping.signal };
+      const episode = agentEnvironment(it.gateway, run).episode!(task);
+      if (dialog === 2) queueMicrotask(() => stopping.abort());
+      await assert.rejects(episode, wrong);
+      await Deno.stat(`${folder}/${dialog}`);
+    }
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
 Deno.test("an agent that hangs is ended with its process, and its session too", async () => {
   await using it = await trial();
   const stopping = new AbortController();
