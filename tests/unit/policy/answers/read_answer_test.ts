@@ -131,6 +131,14 @@ const pieces = [
   ...["[THINK]", "x", "\n", " ", "`", "\n```\n", '"', "'", "a="],
   ...["<|tool_call_start|>", "[f(a=", "(", "<|tool_call>", "call:f{a:", '<|"|>', "<|tool_call|>"],
   ...['<minimax:tool_call><invoke name="f">', '<parameter name="a">', "<TOOLCALL>", "[["],
+  ...["<function_calls>", "f(a=1)", "<tool_calls>", "functools[", "<|action_start|><|plugin|>{"],
+  ...[
+    "Action: ```json",
+    "<seed:tool_call>",
+    "<start_function_call>",
+    "<escape>",
+    "<|tools_prefix|>",
+  ],
 ];
 
 Deno.test("reading looks at each character a fixed number of times, whatever is repeated", () => {
