@@ -3,9 +3,13 @@
  * connections are cut, and looks at what must not happen: rows lost or doubled, a ledger that does
  * not add up, memory and file descriptors that grow.
  *
- *     deno task soak [--minutes 20] [--verbose]
+ *     deno task soak [--minutes 20] [--warm-up 10] [--real] [--verbose]
  *
- * The servers are embedded ones in a process of their own, so that the memory is the collector's.
+ * The servers are embedded ones in a process of their own, or with `--real` two real ones (SGLang
+ * 0.5.16 and 0.5.23 on a CPU), so that the memory is the collector's. It is looked at every two
+ * seconds, after a collection of what is garbage; of each minute the middle counts, and the warming
+ * up is left out. The report has the slopes with their intervals: a line holds when the whole
+ * interval is below it.
  */
 import {
   AsyncSGLang,
@@ -16,13 +20,13 @@ import {
   SGLangWeightSyncScheme,
   SGLangWrapper,
 } from "../mod.ts";
-import { EmbeddedServer, makeTinyCheckpoint } from "../src/embedded/mod.ts";
-import { readLines } from "../src/internal/lines.ts";
 import { Books } from "./soak/books.ts";
 import { FaultyEnvironment, MAX_TURNS } from "./soak/faulty_environment.ts";
-import { growth, type Resources, resourcesAt } from "./soak/resources.ts";
+import { type Resources, resourcesAt } from "./soak/resources.ts";
+import { serveEmbedded, startEmbedded, startReal } from "./soak/servers.ts";
+import { minuteMedians, trendOf } from "./soak/trend.ts";
 
-const SAMPLE_MS = 10_000;
+const SAMPLE_MS = 2_000;
 const SYNC_MS = 15_000;
 const ABORT_MS = 7_000;
 /** Rows of a batch; small, so that the reader is busy. */
@@ -33,28 +37,19 @@ const RSS_LINE = 0.2;
  * Open files that may be added in a minute. A few idle connections come and go; one that each sync or
  * each request given up left behind would be four or eight.
  */
-const FILES_LINE = 0.5;
+const FILES_LINE = 0.2;
+/** Minutes below which memory is not judged. */
+const LEAST_MINUTES = 10;
 
-if (Deno.args[0] === "serve") await serve(Deno.args.slice(1));
-else await soak(minutesOf(Deno.args));
+if (Deno.args[0] === "serve") await serveEmbedded(Deno.args.slice(1));
+else await soak(minutesOf("--minutes", 20), minutesOf("--warm-up", 10));
 
-async function serve(folders: readonly string[]): Promise<void> {
-  for (const _ of [0, 1]) {
-    const server = await EmbeddedServer.start({ model: folders[0]! });
-    // deno-lint-ignore no-console
-    console.log(server.url);
-  }
-}
-
-async function soak(minutes: number): Promise<void> {
-  const folder = await Deno.makeTempDir();
-  const checkpoints = [`${folder}/a`, `${folder}/b`];
-  for (const [seed, path] of checkpoints.entries()) await makeTinyCheckpoint(path, { seed });
-  await using host = startHost(checkpoints);
-  const urls = await host.urls();
+async function soak(minutes: number, warmUp: number): Promise<void> {
+  await using servers = await (Deno.args.includes("--real") ? startReal() : startEmbedded());
+  const { urls, checkpoints } = servers;
   await using engine = await AsyncSGLang.connect(urls);
   const policy = new SGLangWrapper(engine, {
-    tokenizer: checkpoints[0]!,
+    tokenizer: checkpoints[0],
     // The same answers again and again: pieces of new texts are remembered, 16 MiB of them at most,
     // and would look like growth until then.
     generateKwargs: { maxNewTokens: 16, temperature: 0 },
@@ -63,7 +58,8 @@ async function soak(minutes: number): Promise<void> {
   await using sender = scheme.createSender();
   await sender.initAllWorkersGroup();
 
-  const end = performance.now() + minutes * 60_000;
+  const started = performance.now();
+  const end = started + (warmUp + minutes) * 60_000;
   const books = new Books();
   let faults = 0;
   const collector = new LLMCollector(
@@ -77,16 +73,16 @@ async function soak(minutes: number): Promise<void> {
     },
   );
   const syncing = repeat(SYNC_MS, end, async (i) => {
-    await sender.updateWeights(safetensors(checkpoints[i % 2]!), { version: `step-${i}` });
+    const checkpoint = checkpoints[(i + 1) % 2]!;
+    await sender.updateWeights(safetensors(checkpoint), { version: `step-${i}` });
   });
   const aborting = repeat(ABORT_MS, end, async () => {
     // A caller that gives up: its requests end here and on the servers, and nothing stays behind.
     await engine.generate(["x", "y"], { maxNewTokens: 64, timeoutMs: 5, n: 1 }).catch(() => {});
   });
   const samples: Resources[] = [];
-  const started = performance.now();
   const watching = repeat(SAMPLE_MS, end, () => {
-    const now = resourcesAt((performance.now() - started) / 60_000);
+    const now = resourcesAt((performance.now() - started) / 60_000, servers.pids);
     samples.push(now);
     // deno-lint-ignore no-console
     if (Deno.args.includes("--verbose")) console.log(JSON.stringify(now));
@@ -114,25 +110,28 @@ async function soak(minutes: number): Promise<void> {
     rows: stats.rowsYielded - books.rows,
     begun: books.begun - stats.dialogsStarted,
   };
-  // The first half is the warming up: V8's heap and the allocator take ten minutes to settle.
-  const late = samples.slice(Math.floor(samples.length / 2));
-  const growths = {
-    rssMiB: growth(late, "rss"),
-    heapUsedMiB: growth(late, "heapUsed"),
-    externalMiB: growth(late, "external"),
-    // Syncs open connections and close them again: what stays is what is there between them.
-    files: growth(lowest(late), "files"),
+  const late = samples.filter(({ minute }) => minute >= warmUp);
+  const trend = (name: Exclude<keyof Resources, "minute">) =>
+    trendOf(minuteMedians(late.map((one) => ({ minute: one.minute, value: one[name] }))));
+  const trends = {
+    rssMiB: trend("rss"),
+    ownMiB: trend("own"),
+    heapUsedMiB: trend("heapUsed"),
+    externalMiB: trend("external"),
+    files: trend("files"),
+    serversMiB: trend("servers"),
   };
   const { rows, dialogs, lost, doubled, misshapen } = books;
   const broken = [
     ...Object.entries({ lost, doubled, misshapen, ...unaccounted })
       .filter(([, count]) => count !== 0).map(([name]) => name),
-    // Shorter runs are still warming up.
-    ...(minutes >= 20 && growths.rssMiB >= RSS_LINE ? ["rssMiB"] : []),
-    ...(minutes >= 20 && growths.files >= FILES_LINE ? ["files"] : []),
+    ...(minutes >= LEAST_MINUTES && !(trends.rssMiB.to < RSS_LINE) ? ["rssMiB"] : []),
+    ...(minutes >= LEAST_MINUTES && !(trends.files.to < FILES_LINE) ? ["files"] : []),
   ];
   const report = {
     minutes,
+    warmUp,
+    servers: servers.kind,
     syncs,
     batches,
     rows,
@@ -142,37 +141,17 @@ async function soak(minutes: number): Promise<void> {
     doubled,
     misshapen,
     unaccounted,
-    growthPerMinute: growths,
+    trends,
+    lines: { rssMiB: RSS_LINE, files: FILES_LINE },
+    rssByMinute: minuteMedians(samples.map(({ minute, rss }) => ({ minute, value: rss })))
+      .map(({ value }) => value),
     files: [Math.min(...late.map((one) => one.files)), Math.max(...late.map((one) => one.files))],
-    resources: [samples[0], ...late.filter((_, i) => i % 18 === 0), samples.at(-1)],
     stats,
     broken,
   };
   // deno-lint-ignore no-console
   console.log(JSON.stringify(report, null, 2));
-  await Deno.remove(folder, { recursive: true });
   if (broken.length > 0) Deno.exitCode = 1;
-}
-
-function startHost(folders: readonly string[]) {
-  const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--no-check", import.meta.filename!, "serve", ...folders],
-    stdout: "piped",
-  }).spawn();
-  return {
-    async urls(): Promise<string[]> {
-      const found: string[] = [];
-      for await (const line of readLines(child.stdout)) {
-        if (line.startsWith("http")) found.push(line);
-        if (found.length === 2) return found;
-      }
-      throw new Error("the servers did not start");
-    },
-    async [Symbol.asyncDispose]() {
-      child.kill("SIGTERM");
-      await child.status;
-    },
-  };
 }
 
 /** Does something again and again until the end; how often. */
@@ -188,15 +167,9 @@ async function repeat(
   }
 }
 
-/** Of every minute the sample with the fewest open files. */
-function lowest(samples: readonly Resources[]): Resources[] {
-  const byMinute = Map.groupBy(samples, ({ minute }) => Math.floor(minute));
-  return [...byMinute.values()].map((one) => one.reduce((a, b) => b.files < a.files ? b : a));
-}
-
-function minutesOf(args: readonly string[]): number {
-  const at = args.indexOf("--minutes");
-  const minutes = at < 0 ? 20 : Number(args[at + 1]);
+function minutesOf(name: string, otherwise: number): number {
+  const at = Deno.args.indexOf(name);
+  const minutes = at < 0 ? otherwise : Number(Deno.args[at + 1]);
   if (minutes > 0) return minutes;
-  throw new Error("--minutes must be a number above 0");
+  throw new Error(`${name} must be a number above 0`);
 }

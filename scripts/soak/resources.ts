@@ -4,7 +4,9 @@ export interface Resources {
   readonly minute: number;
   /** All its memory, in MiB. */
   readonly rss: number;
-  /** Objects of JavaScript that are alive or not collected yet, in MiB. */
+  /** The same without the parts of files that are in memory, such as Deno's own program. */
+  readonly own: number;
+  /** Objects of JavaScript that are alive, in MiB. */
   readonly heapUsed: number;
   /** Memory that V8 holds for them, in MiB. */
   readonly heapTotal: number;
@@ -12,35 +14,39 @@ export interface Resources {
   readonly external: number;
   /** Open files and sockets. */
   readonly files: number;
+  /** All memory of the processes beside it, the servers, in MiB. */
+  readonly servers: number;
 }
 
 /**
  * Looks at this process, after what is garbage has gone where `--expose-gc` allows it: else the
  * memory tells when V8 collected last, tens of MiB up and down.
  */
-export function resourcesAt(minute: number): Resources {
+export function resourcesAt(minute: number, others: readonly number[] = []): Resources {
   (globalThis as { gc?: () => void }).gc?.();
   const { rss, heapUsed, heapTotal, external } = Deno.memoryUsage();
-  const mib = (bytes: number) => Math.round(bytes / 2 ** 20 * 10) / 10;
   return {
     minute: Math.round(minute * 100) / 100,
     rss: mib(rss),
+    own: memoryOf("self", "RssAnon"),
     heapUsed: mib(heapUsed),
     heapTotal: mib(heapTotal),
     external: mib(external),
     files: [...Deno.readDirSync("/proc/self/fd")].length,
+    servers: others.reduce((sum, pid) => sum + memoryOf(String(pid), "VmRSS"), 0),
   };
 }
 
-/** How much a number grows in a minute: the slope of the straight line that fits best. */
-export function growth(
-  samples: readonly Resources[],
-  name: "rss" | "heapUsed" | "external" | "files",
-): number {
-  const mean = (values: number[]) => values.reduce((a, b) => a + b, 0) / values.length;
-  const x = mean(samples.map(({ minute }) => minute));
-  const y = mean(samples.map((one) => one[name]));
-  const over = samples.reduce((sum, one) => sum + (one.minute - x) * (one[name] - y), 0);
-  const slope = over / samples.reduce((sum, { minute }) => sum + (minute - x) ** 2, 0);
-  return Math.round(slope * 1000) / 1000;
+function mib(bytes: number): number {
+  return Math.round(bytes / 2 ** 20 * 100) / 100;
+}
+
+/** What Linux tells of a process's memory, in MiB; 0 for one that has ended. */
+function memoryOf(process: string, name: string): number {
+  try {
+    const status = Deno.readTextFileSync(`/proc/${process}/status`);
+    return mib(1024 * Number(new RegExp(`^${name}:\\s*(\\d+) kB`, "m").exec(status)?.[1]));
+  } catch {
+    return 0;
+  }
 }
