@@ -38,7 +38,9 @@ export async function startEmbedded(): Promise<SoakServers> {
   const urls: string[] = [];
   for await (const line of readLines(child.stdout)) {
     if (line.startsWith("http")) urls.push(line);
-    if (urls.length === 2) return owned("embedded", { urls, checkpoints, pids: [child.pid] }, stack);
+    if (urls.length === 2) {
+      return owned("embedded", { urls, checkpoints, pids: [child.pid] }, stack);
+    }
   }
   throw new Error("the servers did not start");
 }

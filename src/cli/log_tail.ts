@@ -1,6 +1,7 @@
 import { StateError } from "../errors.ts";
 import type { ControlledServer } from "../fleet/mod.ts";
 import { namingPermission } from "../internal/permission.ts";
+import { isMissingFile } from "../internal/regular_file.ts";
 
 /** Most bytes that are read at a time. */
 const CHUNK = 1 << 20;
@@ -46,7 +47,7 @@ export class LogTail {
       return this.#decoder.decode(buffer.subarray(0, count), { stream: true });
     } catch (error) {
       // The log of a process that has ended may be gone before that of the next is known.
-      if (error instanceof Deno.errors.NotFound) return "";
+      if (isMissingFile(error)) return "";
       throw error;
     }
   }

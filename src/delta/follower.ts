@@ -1,11 +1,12 @@
 import { createHash } from "node:crypto";
 import { join, resolve } from "node:path";
-import { AbortedError, CheckpointError, ValidationError } from "../errors.ts";
+import { AbortedError, CheckpointError, TimeoutError, ValidationError } from "../errors.ts";
 import { type Clock, systemClock } from "../internal/clock.ts";
 import { sleep, throwIfAborted } from "../internal/deadline.ts";
 import { type Logger, silentLogger } from "../internal/logger.ts";
 import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
-import { stampOf } from "../internal/regular_file.ts";
+import { isMissingFile, stampOf } from "../internal/regular_file.ts";
+import { asPermissionError, namingPermission } from "../internal/permission.ts";
 import { messageOf } from "../internal/thrown.ts";
 import {
   SGLangWeightSyncScheme,
@@ -15,7 +16,8 @@ import {
 import { safetensors } from "../weights/source/mod.ts";
 import type { DeltaFile, DeltaManifest } from "./manifest.ts";
 import { DeltaStore } from "./store.ts";
-import { applyDelta, copyHashed } from "./xor.ts";
+import { type DeltaLimits, deltaLimits, type DeltaLimitSettings } from "./limits.ts";
+import { applyDelta, copyHashed, openRegular } from "./xor.ts";
 
 /** Options of {@linkcode Follower}. */
 export interface FollowerOptions {
@@ -36,6 +38,8 @@ export interface FollowerOptions {
     | undefined;
   /** How often the store is looked at, in milliseconds. Default 1000. */
   readonly pollMs?: number | undefined;
+  /** What is taken of the store, and how long is waited for it. */
+  readonly limits?: DeltaLimits | undefined;
   /** Where to report. Default nowhere. */
   readonly logger?: Logger | undefined;
   /** Source of time. @internal */
@@ -49,6 +53,7 @@ const OPTION_NAMES = {
   serverUrl: true,
   sync: true,
   pollMs: true,
+  limits: true,
   logger: true,
   clock: true,
 } as const satisfies OptionNames<FollowerOptions>;
@@ -99,6 +104,7 @@ export class Follower {
   readonly #store: DeltaStore;
   readonly #folder: string;
   readonly #pollMs: number;
+  readonly #limits: DeltaLimitSettings;
   readonly #logger: Logger;
   readonly #clock: Clock;
   /** Checksums of our own files, as long as nobody else writes them. */
@@ -114,10 +120,11 @@ export class Follower {
     if (!(pollMs > 0)) throw new ValidationError(`pollMs must be above 0, got ${pollMs}`);
     this.#options = options;
     this.#pollMs = pollMs;
-    this.#store = new DeltaStore(store, headers);
+    this.#clock = options.clock ?? systemClock;
+    this.#limits = deltaLimits(options.limits);
+    this.#store = new DeltaStore(store, { headers, limits: options.limits, clock: this.#clock });
     this.#folder = resolve(folder);
     this.#logger = options.logger ?? silentLogger;
-    this.#clock = options.clock ?? systemClock;
   }
 
   /** The version that files and server have; `undefined` before the first. */
@@ -153,6 +160,8 @@ export class Follower {
    *
    * @returns `undefined` when they have it already.
    * @throws {CheckpointError} The store has no whole file that is right; the old files stay.
+   * @throws {LimitError} It has more than `limits` allow; the old files stay.
+   * @throws {TimeoutError} The files did not come within `limits.updateMs`; the old ones stay.
    * @throws {WeightSyncError} The server did not load them; the files are the new ones, and the next
    * call asks it again.
    */
@@ -162,7 +171,34 @@ export class Follower {
     const newest = await this.#store.newest(signal);
     if (newest === undefined || newest.number === this.#current?.number) return undefined;
     const startedMs = this.#clock.now();
-    const chain = await this.#chainTo(newest, signal);
+    const count = await this.#inTime(newest, signal);
+    const prepareMs = this.#clock.now() - startedMs;
+    const sync = await this.#load(newest.version, signal);
+    this.#current = newest;
+    return { version: newest.version, ...count, prepareMs, sync };
+  }
+
+  /** Brings the files here, all of it within one deadline, and waits until what it opened is closed. */
+  async #inTime(newest: DeltaManifest, signal: AbortSignal | undefined): Promise<Counts> {
+    const { updateMs: timeoutMs } = this.#limits;
+    const { store: peer } = this.#options;
+    const stop = new AbortController();
+    const cancel = this.#clock.schedule(timeoutMs, () => {
+      stop.abort(new TimeoutError({ phase: `bring version "${newest.version}"`, timeoutMs, peer }));
+    });
+    const either = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
+    try {
+      return await this.#bringAll(newest, either);
+    } catch (error) {
+      throwIfAborted(signal, "follow");
+      throw stop.signal.aborted ? stop.signal.reason : error;
+    } finally {
+      cancel();
+    }
+  }
+
+  async #bringAll(newest: DeltaManifest, signal: AbortSignal): Promise<Counts> {
+    const chain = (await this.#chainTo(newest, signal)).map(byName);
     const count = { bytesRead: 0, patched: 0, whole: 0 };
     const ready: { readonly temporary: string; readonly file: DeltaFile }[] = [];
     try {
@@ -173,19 +209,21 @@ export class Follower {
       throwIfAborted(signal, "follow");
       // All are right: from here on the files are replaced.
       for (const { temporary, file } of ready) {
-        await Deno.rename(temporary, join(this.#folder, file.name));
+        const path = join(this.#folder, file.name);
+        await namingPermission(
+          `--allow-read=${this.#folder} --allow-write=${this.#folder}`,
+          `write ${path}`,
+          () => Deno.rename(temporary, path),
+        );
         this.#known.set(file.name, {
-          stamp: await stampOf(join(this.#folder, file.name)),
+          stamp: await stampOf(path),
           sha256: file.sha256,
         });
       }
     } finally {
       for (const { temporary } of ready) await Deno.remove(temporary).catch(() => {});
     }
-    const prepareMs = this.#clock.now() - startedMs;
-    const sync = await this.#load(newest.version, signal);
-    this.#current = newest;
-    return { version: newest.version, ...count, prepareMs, sync };
+    return count;
   }
 
   /** The versions between ours and the newest, as far as the store still has them. */
@@ -195,21 +233,22 @@ export class Follower {
   ): Promise<readonly DeltaManifest[]> {
     const chain = [newest];
     const oldest = this.#current?.number ?? newest.number - 1;
-    while (chain[0]!.number > Math.max(1, oldest + 1)) {
-      const before = await this.#store.version(chain[0]!.number - 1, signal);
+    while (chain.at(-1)!.number > Math.max(1, oldest + 1)) {
+      if (chain.length === this.#limits.versions) break;
+      const before = await this.#store.version(chain.at(-1)!.number - 1, signal);
       if (before === undefined) break;
-      chain.unshift(before);
+      chain.push(before);
     }
-    return chain;
+    return chain.reverse();
   }
 
   /** Makes a file of the newest version beside the old one; `undefined` where the old one is it. */
   async #bring(
     file: DeltaFile,
     newest: DeltaManifest,
-    chain: readonly DeltaManifest[],
-    count: { bytesRead: number; patched: number; whole: number },
-    signal: AbortSignal | undefined,
+    chain: readonly NamedFiles[],
+    count: Counts,
+    signal: AbortSignal,
   ): Promise<string | undefined> {
     const path = join(this.#folder, file.name);
     const ours = await this.#sha256Of(file.name, signal);
@@ -231,7 +270,7 @@ export class Follower {
     }
     try {
       const stream = await this.#store.open(newest.number, file.name, signal);
-      const got = await copyHashed(stream, temporary, signal);
+      const got = await copyHashed(stream, temporary, signal, file.size);
       if (got.sha256 !== file.sha256) {
         throw new CheckpointError(
           `${file.name} of version "${newest.version}" has another checksum than its manifest says`,
@@ -295,13 +334,13 @@ export class Follower {
     try {
       stamp = await stampOf(path);
     } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return undefined;
-      throw error;
+      if (isMissingFile(error)) return undefined;
+      throw asPermissionError(error, `--allow-read=${this.#folder}`, `read ${path}`);
     }
     const known = this.#known.get(name);
     if (known?.stamp === stamp) return known.sha256;
     const hash = createHash("sha256");
-    using file = await Deno.open(path);
+    using file = await openRegular(path, signal);
     for await (const bytes of file.readable) {
       throwIfAborted(signal, "checksum");
       hash.update(bytes);
@@ -310,6 +349,23 @@ export class Follower {
     this.#known.set(name, { stamp, sha256 });
     return sha256;
   }
+}
+
+/** What was read, and how. */
+interface Counts {
+  bytesRead: number;
+  patched: number;
+  whole: number;
+}
+
+/** A version whose files are found by their names. */
+interface NamedFiles {
+  readonly number: number;
+  readonly files: ReadonlyMap<string, DeltaFile>;
+}
+
+function byName({ number, files }: DeltaManifest): NamedFiles {
+  return { number, files: new Map(files.map((file) => [file.name, file])) };
 }
 
 /** One delta of the way to the newest version. */
@@ -323,12 +379,12 @@ interface PatchStep {
 function stepsFrom(
   sha256: string,
   name: string,
-  chain: readonly DeltaManifest[],
+  chain: readonly NamedFiles[],
 ): readonly PatchStep[] | undefined {
   const steps: PatchStep[] = [];
   let at = sha256;
-  for (const manifest of chain) {
-    const file = manifest.files.find((one) => one.name === name);
+  for (const { number, files } of chain) {
+    const file = files.get(name);
     if (file === undefined) return undefined;
     if (file.sha256 === at) continue;
     if (file.delta === null || file.delta.baseSha256 !== at) {
@@ -336,9 +392,9 @@ function stepsFrom(
       if (steps.length === 0) continue;
       return undefined;
     }
-    steps.push({ number: manifest.number, delta: file.delta, sha256: file.sha256 });
+    steps.push({ number, delta: file.delta, sha256: file.sha256 });
     at = file.sha256;
   }
-  const wanted = chain.at(-1)!.files.find((one) => one.name === name)!.sha256;
+  const wanted = chain.at(-1)!.files.get(name)!.sha256;
   return at === wanted && steps.length > 0 ? steps : undefined;
 }

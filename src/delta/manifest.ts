@@ -1,6 +1,8 @@
 import { parseStrictJson } from "../checkpoint/json.ts";
 import { CheckpointError } from "../errors.ts";
 import { isCount, isRecord } from "../internal/json.ts";
+import { overLimit } from "../internal/limits.ts";
+import { deltaLimits, type DeltaLimitSettings } from "./limits.ts";
 
 /** Name and version of the form of a delta store. */
 export const DELTA_SCHEMA = "sglang-rl.delta/1";
@@ -45,10 +47,21 @@ export function versionFolder(number: number): string {
 export const MANIFEST = "manifest.json";
 
 const NAME = /^[A-Za-z0-9_][A-Za-z0-9._-]*$/;
+/** Nothing else of a model folder is a store's to replace. */
+const WEIGHTS = ".safetensors";
 const SHA = /^[0-9a-f]{64}$/;
 
-/** Reads a manifest; names that leave their folder are refused. */
-export function parseManifest(bytes: Uint8Array, what: string): DeltaManifest {
+/**
+ * Reads a manifest; names that leave their folder, come twice or are no safetensors are refused.
+ *
+ * @throws {CheckpointError} It is damaged.
+ * @throws {LimitError} It has more files or bytes than `limits` allow.
+ */
+export function parseManifest(
+  bytes: Uint8Array,
+  what: string,
+  limits: DeltaLimitSettings = deltaLimits(undefined),
+): DeltaManifest {
   const value = parseStrictJson(bytes, what);
   const wrong = (field: string) => new CheckpointError(`${what}: ${field} is not as it should be`);
   const { schema, version, number, files } = value;
@@ -56,6 +69,11 @@ export function parseManifest(bytes: Uint8Array, what: string): DeltaManifest {
   if (typeof version !== "string" || version === "") throw wrong("version");
   if (!Number.isSafeInteger(number) || Number(number) < 1) throw wrong("number");
   if (!Array.isArray(files) || files.length === 0) throw wrong("files");
+  if (files.length > limits.files) {
+    throw overLimit(`${what} has ${files.length} files`, "files", limits.files);
+  }
+  const names = new Set<string>();
+  let total = 0;
   return {
     schema,
     version,
@@ -65,6 +83,12 @@ export function parseManifest(bytes: Uint8Array, what: string): DeltaManifest {
       if (!isRecord(file)) throw wrong(at);
       const { name, size, sha256, delta } = file;
       if (!isName(name) || !isCount(size) || !isSha(sha256)) throw wrong(at);
+      if (!name.endsWith(WEIGHTS) || names.has(name)) throw wrong(`${at}.name`);
+      names.add(name);
+      total += size;
+      if (total > limits.bytes) {
+        throw overLimit(`${what} has ${total} bytes or more`, "bytes", limits.bytes);
+      }
       if (delta === null) return { name, size, sha256, delta };
       if (
         !isRecord(delta) || !isName(delta.path) || !isCount(delta.size) || !isSha(delta.baseSha256)

@@ -7,4 +7,5 @@
 export { Follower, type FollowerOptions, type FollowReport } from "./follower.ts";
 export { DELTA_SCHEMA, type DeltaFile, type DeltaManifest } from "./manifest.ts";
 export { publishDelta, type PublishOptions, type PublishReport } from "./publish.ts";
-export { DeltaStore } from "./store.ts";
+export type { DeltaLimits } from "./limits.ts";
+export { DeltaStore, type DeltaStoreOptions } from "./store.ts";

@@ -9,7 +9,8 @@ import {
   versionFolder,
 } from "./manifest.ts";
 import { DeltaStore } from "./store.ts";
-import { copyHashed, writeDelta } from "./xor.ts";
+import { copyHashed, openRegular, writeDelta } from "./xor.ts";
+import { namingPermission } from "../internal/permission.ts";
 import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 
 /** Options of {@linkcode publishDelta}. */
@@ -72,7 +73,8 @@ export async function publishDelta(
     if (Number.isSafeInteger(value) && value >= 1) continue;
     throw new ValidationError(`${name} must be a whole number from 1 on, got ${value}`);
   }
-  await Deno.mkdir(store, { recursive: true });
+  const flag = `--allow-read=${store} --allow-write=${store}`;
+  await namingPermission(flag, `make ${store}`, () => Deno.mkdir(store, { recursive: true }));
   const before = await new DeltaStore(store).newest(signal);
   if (before?.version === version) {
     throw new StateError(`The newest version of ${store} is called "${version}" already`);
@@ -81,13 +83,13 @@ export async function publishDelta(
   const folder = join(store, versionFolder(number));
   // What a publisher that was killed left behind.
   await Deno.remove(folder, { recursive: true }).catch(() => {});
-  await Deno.mkdir(folder);
+  await namingPermission(flag, `make ${folder}`, () => Deno.mkdir(folder));
   const { files } = await locateFiles(checkpoint, { signal });
   const published: DeltaFile[] = [];
   for (const file of files) {
     const name = basename(file);
     const target = join(folder, name);
-    using input = await Deno.open(file);
+    using input = await openRegular(file, signal);
     const whole = await copyHashed(input.readable, target, signal);
     const old = before?.files.find((one) => one.name === name && one.size === whole.size);
     const delta = old === undefined
@@ -96,9 +98,11 @@ export async function publishDelta(
     published.push({ name, ...whole, delta });
   }
   const manifest: DeltaManifest = { schema: DELTA_SCHEMA, version, number, files: published };
-  await writeManifest(join(folder, MANIFEST), manifest);
-  await writeManifest(join(store, MANIFEST), manifest);
-  await removeOld(store, number, { keepWhole, keepDeltas });
+  await namingPermission(flag, `write to ${store}`, async () => {
+    await writeManifest(join(folder, MANIFEST), manifest);
+    await writeManifest(join(store, MANIFEST), manifest);
+    await removeOld(store, number, { keepWhole, keepDeltas });
+  });
   return {
     version,
     number,

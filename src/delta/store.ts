@@ -1,29 +1,44 @@
-import { CheckpointError, LimitError } from "../errors.ts";
+import { CheckpointError } from "../errors.ts";
 import { type HttpAnswer, HttpPool } from "../http/mod.ts";
-import { systemClock } from "../internal/clock.ts";
+import { type Clock, systemClock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
-import { asPermissionError } from "../internal/permission.ts";
+import { overLimit } from "../internal/limits.ts";
+import { asFileError, isMissingFile, lookAtFile } from "../internal/regular_file.ts";
+import { type DeltaLimits, deltaLimits, type DeltaLimitSettings } from "./limits.ts";
 import { type DeltaManifest, MANIFEST, parseManifest, versionFolder } from "./manifest.ts";
 
-/** Largest manifest that is read. */
-const MAX_MANIFEST_BYTES = 32 * 1024 * 1024;
-const OPEN_MS = 30_000;
+const refuse = (message: string, options?: ErrorOptions) => new CheckpointError(message, options);
+
+/** How a {@linkcode DeltaStore} is read. */
+export interface DeltaStoreOptions {
+  /** Headers of each request. Default none. */
+  readonly headers?: Readonly<Record<string, string>> | undefined;
+  /** What is taken of it, and how long is waited. */
+  readonly limits?: DeltaLimits | undefined;
+  /** Source of time. @internal */
+  readonly clock?: Clock | undefined;
+}
 
 /** A store of versions, read from a folder or over HTTP. */
 export class DeltaStore {
   readonly #place: string;
   readonly #headers: Readonly<Record<string, string>>;
+  readonly #limits: DeltaLimitSettings;
+  readonly #clock: Clock;
   #pool: HttpPool | undefined;
 
   /**
    * Opens nothing yet.
    *
    * @param place A folder, or an `http(s)://` address below which the same files lie.
-   * @param headers Headers of each request.
+   * @throws {ValidationError} A limit is none.
    */
-  constructor(place: string, headers: Readonly<Record<string, string>> = {}) {
+  constructor(place: string, options: DeltaStoreOptions = {}) {
+    const { headers = {}, limits, clock = systemClock } = options;
     this.#place = place.replace(/\/+$/, "");
     this.#headers = headers;
+    this.#limits = deltaLimits(limits);
+    this.#clock = clock;
   }
 
   /** The newest version; `undefined` before the first. */
@@ -33,7 +48,10 @@ export class DeltaStore {
 
   /** A version by its number; `undefined` where it is gone. */
   async version(number: number, signal?: AbortSignal): Promise<DeltaManifest | undefined> {
-    return await this.#manifest(`${versionFolder(number)}/${MANIFEST}`, signal);
+    const path = `${versionFolder(number)}/${MANIFEST}`;
+    const manifest = await this.#manifest(path, signal);
+    if (manifest === undefined || manifest.number === number) return manifest;
+    throw new CheckpointError(`${this.#place}/${path} says that it is number ${manifest.number}`);
   }
 
   /** The bytes of a file of a version. */
@@ -49,39 +67,55 @@ export class DeltaStore {
   }
 
   async #manifest(path: string, signal?: AbortSignal): Promise<DeltaManifest | undefined> {
-    const stream = await this.#open(path, signal);
-    if (stream === undefined) return undefined;
+    const what = `${this.#place}/${path}`;
+    // One deadline for all of it: a store that sends a byte now and then is given up too.
+    const bytes = await this.#inTime(`read ${what}`, signal, async (inner) => {
+      const stream = await this.#open(path, inner);
+      return stream && await this.#whole(stream, what);
+    });
+    return bytes && parseManifest(bytes, what, this.#limits);
+  }
+
+  async #whole(stream: ReadableStream<Uint8Array>, what: string): Promise<Uint8Array> {
+    const { manifestBytes: max } = this.#limits;
     const parts: Uint8Array[] = [];
     let length = 0;
     for await (const part of stream) {
       length += part.length;
-      if (length > MAX_MANIFEST_BYTES) {
-        throw new LimitError(`${this.#place}/${path} is longer than ${MAX_MANIFEST_BYTES} bytes`, {
-          limit: "manifest",
-          max: MAX_MANIFEST_BYTES,
-        });
+      if (length > max) {
+        throw overLimit(`${what} has ${length} bytes or more`, "manifestBytes", max);
       }
       parts.push(part);
     }
-    const bytes = new Uint8Array(await new Blob(parts as Uint8Array<ArrayBuffer>[]).arrayBuffer());
-    return parseManifest(bytes, `${this.#place}/${path}`);
+    return new Uint8Array(await new Blob(parts as Uint8Array<ArrayBuffer>[]).arrayBuffer());
+  }
+
+  #inTime<T>(
+    phase: string,
+    signal: AbortSignal | undefined,
+    work: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const { openMs: timeoutMs } = this.#limits;
+    return withDeadline({ phase, timeoutMs, peer: this.#place, signal, clock: this.#clock }, work);
   }
 
   async #open(path: string, signal?: AbortSignal): Promise<ReadableStream<Uint8Array> | undefined> {
     const whole = `${this.#place}/${path}`;
     if (!/^https?:\/\//.test(this.#place)) {
       try {
+        await lookAtFile(whole, { refuse, signal });
         return (await Deno.open(whole)).readable;
       } catch (error) {
-        if (error instanceof Deno.errors.NotFound) return undefined;
-        throw asPermissionError(error, `--allow-read=${this.#place}`, `read ${whole}`);
+        if (isMissingFile(error)) return undefined;
+        throw asFileError(error, whole, { refuse });
       }
     }
-    const pool = this.#pool ??= new HttpPool({ url: this.#place, clock: systemClock, maxIdle: 0 });
+    const pool = this.#pool ??= new HttpPool({ url: this.#place, clock: this.#clock, maxIdle: 0 });
     const stop = new AbortController();
     const either = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
-    const answer = await withDeadline(
-      { phase: `open ${whole}`, timeoutMs: OPEN_MS, peer: this.#place, signal },
+    const answer = await this.#inTime(
+      `open ${whole}`,
+      signal,
       () => pool.send({ method: "GET", path: `/${path}`, headers: this.#headers }, either),
     ).catch((error) => {
       stop.abort(error);

@@ -11,8 +11,10 @@ import { constants, zstdCompress, zstdDecompress } from "node:zlib";
 import { promisify } from "node:util";
 import { setImmediate } from "node:timers/promises";
 import { CheckpointError } from "../errors.ts";
+import { asPermissionError } from "../internal/permission.ts";
+import { asFileError, lookAtFile } from "../internal/regular_file.ts";
 import { throwIfAborted } from "../internal/deadline.ts";
-import { writeAll } from "../internal/write_all.ts";
+import { writeAll as writeAllBytes } from "../internal/write_all.ts";
 
 const MAGIC = new TextEncoder().encode("SGRLXOR1");
 const PART_BYTES = 4 * 1024 * 1024;
@@ -45,9 +47,9 @@ export async function writeDelta(
   delta: string,
   signal?: AbortSignal,
 ): Promise<Diff> {
-  using from = await Deno.open(base);
-  using to = await Deno.open(next);
-  using out = await Deno.open(delta, { write: true, create: true, truncate: true });
+  using from = await openRegular(base, signal);
+  using to = await openRegular(next, signal);
+  using out = await openNew(delta);
   const hashes = [createHash("sha256"), createHash("sha256")] as const;
   const parts = [new Uint8Array(PART_BYTES), new Uint8Array(PART_BYTES)] as const;
   await writeAll(out, MAGIC);
@@ -87,8 +89,8 @@ export async function applyDelta(
   signal?: AbortSignal,
 ): Promise<{ readonly base: Hashed; readonly next: Hashed }> {
   await using input = new Input(delta);
-  using from = await Deno.open(base);
-  using out = await Deno.open(target, { write: true, create: true, truncate: true });
+  using from = await openRegular(base, signal);
+  using out = await openNew(target);
   const hashes = [createHash("sha256"), createHash("sha256")] as const;
   const part = new Uint8Array(PART_BYTES);
   const magic = await input.take(MAGIC.length);
@@ -112,24 +114,58 @@ export async function applyDelta(
   return { base: done(hashes[0]), next: done(hashes[1]) };
 }
 
-/** Copies a file from a stream and tells its checksum. The stream is ended in any case. */
+/**
+ * Copies a file from a stream and tells its checksum. The stream is ended in any case.
+ *
+ * @param maxBytes What the file may have: a stream that goes on must not fill the disk.
+ */
 export async function copyHashed(
   source: AsyncIterable<Uint8Array>,
   target: string,
   signal?: AbortSignal,
+  maxBytes = Infinity,
 ): Promise<Hashed> {
   await using input = new Input(source);
-  using out = await Deno.open(target, { write: true, create: true, truncate: true });
+  using out = await openNew(target);
   const hash = createHash("sha256");
   let size = 0;
   for (let bytes = await input.piece(); bytes !== undefined; bytes = await input.piece()) {
     throwIfAborted(signal, "copy");
+    if (size + bytes.length > maxBytes) {
+      throw new CheckpointError(
+        `${target} would have more than the ${maxBytes} bytes of its manifest`,
+      );
+    }
     hash.update(bytes);
     await writeAll(out, bytes);
     size += bytes.length;
   }
   await out.syncData();
   return { size, sha256: hash.digest("hex") };
+}
+
+/** Opens a file to read it: a pipe, which would wait for its other end, is refused. */
+export async function openRegular(path: string, signal?: AbortSignal): Promise<Deno.FsFile> {
+  const refuse = (message: string, options?: ErrorOptions) => new CheckpointError(message, options);
+  await lookAtFile(path, { refuse, signal });
+  try {
+    return await Deno.open(path);
+  } catch (error) {
+    throw asFileError(error, path, { refuse });
+  }
+}
+
+async function openNew(path: string): Promise<Deno.FsFile> {
+  try {
+    return await Deno.open(path, { write: true, create: true, truncate: true });
+  } catch (error) {
+    throw writeError(error, path);
+  }
+}
+
+/** An error of ours for what the system says when a file is written, moved or removed. */
+function writeError(error: unknown, path: string): unknown {
+  return asPermissionError(error, `--allow-write=${path}`, `write ${path}`);
 }
 
 async function pack(bytes: Uint8Array): Promise<{ word: number; bytes: Uint8Array }> {
@@ -242,4 +278,13 @@ class Input implements AsyncDisposable {
 
 function damaged(what: string, options?: ErrorOptions): CheckpointError {
   return new CheckpointError(`The delta ${what}`, options);
+}
+
+/** A disk that is full is told in an error of ours. */
+async function writeAll(file: Deno.FsFile, bytes: Uint8Array): Promise<void> {
+  try {
+    await writeAllBytes(file, bytes);
+  } catch (error) {
+    throw asPermissionError(error, "--allow-write", "write a file of a checkpoint");
+  }
 }

@@ -1,5 +1,5 @@
-import { PermissionError } from "../errors.ts";
-import { asExhaustedError } from "./exhausted.ts";
+import { PermissionError, ValidationError } from "../errors.ts";
+import { asExhaustedError, systemCodeOf } from "./exhausted.ts";
 import { isSystemError, runtime } from "../runtime/mod.ts";
 
 /** Runs `work`; a permission that Deno refuses becomes an error that names the flag to add. */
@@ -15,12 +15,40 @@ export async function namingPermission<T>(
   }
 }
 
+/** What the system says of a path that it cannot take, in words that follow what was to be done. */
+const reasons: Readonly<Record<string, string>> = {
+  ENOENT: "there is no such file or folder, or the folder that it should be in is not there",
+  EISDIR: "it is a folder",
+  ENOTDIR: "a part of its path is no folder",
+  ENOTEMPTY: "the folder is not empty",
+  EEXIST: "it is there already",
+  ELOOP: "it is a loop of symbolic links",
+  ENAMETOOLONG: "its name is too long",
+  EACCES: "this user may not: check its rights and those of its folders",
+  EPERM: "this user may not: check its rights and those of its folders",
+  EROFS: "its file system can only be read",
+  EXDEV: "it lies on another disk",
+  EFBIG: "it would be larger than its file system, or `ulimit -f`, allows",
+  ENXIO: "nobody reads it: it is a pipe or a device",
+  EIO: "its disk, or the network below it, fails",
+  ESTALE: "the network file system below it was replaced",
+  EBUSY: "something else uses it",
+  ETXTBSY: "it is a program that runs",
+};
+
 /**
- * The same error, or a {@linkcode PermissionError} when Deno refused a permission, or an
- * `ExhaustedError` when the system has no more of something: both come wherever we leave Deno.
+ * An error of ours for what the system says when we leave Deno: a {@linkcode PermissionError} when
+ * Deno refused a permission, an `ExhaustedError` when there is no more of something, a
+ * {@linkcode ValidationError} when a path cannot be taken. Others stay the same.
  */
 export function asPermissionError(error: unknown, flag: string, purpose: string): unknown {
-  if (!isSystemError(error, "NotCapable")) return asExhaustedError(error, purpose);
+  if (!isSystemError(error, "NotCapable")) {
+    // Of an address the system says the same about other things.
+    const isPath = !flag.startsWith("--allow-net");
+    const reason = isPath ? reasons[systemCodeOf(error) ?? ""] : undefined;
+    if (reason === undefined) return asExhaustedError(error, purpose);
+    return new ValidationError(`Cannot ${purpose}: ${reason}`, { cause: error });
+  }
   return new PermissionError(
     `Deno refused permission to ${purpose}; run again with ${flag}`,
     { cause: error, flag },

@@ -3,7 +3,7 @@ import { throwIfAborted } from "./deadline.ts";
 import { systemCodeOf } from "./exhausted.ts";
 import { orAborted } from "./or_aborted.ts";
 import { asPermissionError } from "./permission.ts";
-import { type FileInfo, runtime } from "../runtime/mod.ts";
+import { type FileInfo, isSystemError, runtime } from "../runtime/mod.ts";
 
 /** What the system says of a path, in words that follow the path. */
 const problems: Readonly<Record<string, string>> = {
@@ -103,10 +103,11 @@ export async function stampOf(path: string): Promise<string> {
 
 /** An error of ours for what the system says when a path is opened or read. */
 export function asFileError(error: unknown, path: string, options: FileReadOptions): unknown {
-  const known = asPermissionError(error, `--allow-read=${path}`, `read ${path}`);
-  if (known !== error) return known;
   const problem = problems[systemCodeOf(error) ?? ""];
-  return problem === undefined ? error : options.refuse(`${path} ${problem}`, { cause: error });
+  if (problem !== undefined && !isSystemError(error, "NotCapable")) {
+    return options.refuse(`${path} ${problem}`, { cause: error });
+  }
+  return asPermissionError(error, `--allow-read=${path}`, `read ${path}`);
 }
 
 /** Whether an error of {@linkcode asFileError} says that there is no such file. */

@@ -1,13 +1,25 @@
-import { LimitError } from "../errors.ts";
+import { overLimit } from "./limits.ts";
 
 /** Characters that the rules of a tokenizer's file may make of a text: some of them may double it. */
-const MAX_CHARACTERS = 64 * 2 ** 20;
+export const TEXT_CHARACTERS = 64 * 2 ** 20;
+let allowed = TEXT_CHARACTERS;
+
+/** Runs something that does not wait, whose rules may make so many characters of a text. */
+export function withReplaced<T>(characters: number | undefined, run: () => T): T {
+  const before = allowed;
+  allowed = characters ?? TEXT_CHARACTERS;
+  try {
+    return run();
+  } finally {
+    allowed = before;
+  }
+}
 
 /**
  * A text in which the matches of a pattern are replaced, by a rule of somebody else's file. What comes
  * of it is counted before it is made.
  *
- * @throws {LimitError} It would have more than 64 Mi characters.
+ * @throws {LimitError} It would have too many characters, by default 64 Mi.
  */
 export function replaceWithin(text: string, pattern: string | RegExp, content: string): string {
   if (typeof pattern === "string") {
@@ -33,9 +45,10 @@ export function replaceWithin(text: string, pattern: string | RegExp, content: s
 
 /** Throws when a text that a rule makes has come to too many characters. */
 export function checkReplaced(size: number): void {
-  if (size <= MAX_CHARACTERS) return;
-  throw new LimitError(
-    `a rule of tokenizer.json makes more than ${MAX_CHARACTERS} characters of a text`,
-    { limit: "replacedCharacters", max: MAX_CHARACTERS },
+  if (size <= allowed) return;
+  throw overLimit(
+    `a rule of tokenizer.json makes ${size} characters of a text`,
+    "textCharacters",
+    allowed,
   );
 }

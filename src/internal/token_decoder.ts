@@ -9,7 +9,7 @@ import {
 } from "./token_encoder/normalizers.ts";
 import { NotKnown } from "./token_encoder/not_known.ts";
 import { replaceWithin } from "./replaced.ts";
-import { textWithinTime } from "./watchdog.ts";
+import { type TextLimits, textWithinTime } from "./watchdog.ts";
 
 /** What `tokenizer.json` says of tokens. */
 export interface DecoderFiles {
@@ -19,6 +19,8 @@ export interface DecoderFiles {
   readonly special: ReadonlySet<number>;
   /** The `decoder` of `tokenizer.json`. */
   readonly decoder: unknown;
+  /** What the decoder may do to one text. */
+  readonly limits?: TextLimits | undefined;
 }
 
 /** Decodes ids. */
@@ -159,7 +161,7 @@ class StepDecoder implements TokenDecoder {
     return textWithinTime("The decoder of tokenizer.json", characters, () => {
       for (const step of this.#steps) texts = step(texts);
       return texts.join(this.#glue);
-    });
+    }, this.#files.limits);
   }
 
   borders(): null {

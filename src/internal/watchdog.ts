@@ -1,6 +1,7 @@
 import process from "node:process";
 import { Script } from "node:vm";
 import { LimitError } from "../errors.ts";
+import { withReplaced } from "./replaced.ts";
 
 /**
  * Code of this process that is stopped when it takes too long: a loop, or a regular expression of
@@ -34,9 +35,15 @@ export function withinTime<T>(ms: number, run: () => T, tooLong: () => Error): T
   }
 }
 
+/** What rules of somebody else's file may do to one text. */
+export interface TextLimits {
+  readonly textMs?: number | undefined;
+  readonly textCharacters?: number | undefined;
+}
+
 /** What any text may take, and each of its characters, in milliseconds: the slowest honest readers,
  * on a busy machine, take a tenth. */
-const TEXT_MS = 1000, CHARACTER_MS = 0.1;
+const TEXT_MS = 1000, CHARACTER_MS = 0.02;
 
 /** How many times its time by the clock something may take where others have the processor. */
 const MOST_TIMES = 64;
@@ -52,16 +59,24 @@ function processorMs(): number {
  * stopped while others had the processor is run again, with twice the time.
  *
  * @param who Whose rules they are, for the error.
- * @throws {LimitError} It took more than a second and 0.1 ms for each character.
+ * @param limits What the text may take in time, by default a second and 0.02 ms for each character,
+ *   and how many characters the rules may make of it.
+ * @throws {LimitError} It took longer, or made more.
  */
-export function textWithinTime<T>(who: string, characters: number, run: () => T): T {
-  const max = Math.ceil(TEXT_MS + CHARACTER_MS * characters);
-  return withinWork(max, run, () =>
-    new LimitError(
-      `${who} took longer than ${max} ms for a text of ${characters} characters, and was stopped: ` +
-        "a pattern in its files tries such a text in endlessly many ways",
-      { limit: "textMs", max },
-    ));
+export function textWithinTime<T>(
+  who: string,
+  characters: number,
+  run: () => T,
+  limits: TextLimits = {},
+): T {
+  const max = limits.textMs ?? Math.ceil(TEXT_MS + CHARACTER_MS * characters);
+  return withReplaced(limits.textCharacters, () =>
+    withinWork(max, run, () =>
+      new LimitError(
+        `${who} took longer than limits.textMs, ${max} ms, for a text of ${characters} characters, ` +
+          "and was stopped: a pattern in its files tries such a text in endlessly many ways",
+        { limit: "limits.textMs", max },
+      )));
 }
 
 /**

@@ -1,9 +1,11 @@
 import { join } from "node:path";
-import { LimitError, PermissionError, SGLangError, ValidationError } from "../errors.ts";
+import { PermissionError, SGLangError, ValidationError } from "../errors.ts";
 import { throwIfAborted } from "../internal/deadline.ts";
 import { parseJsonOfFile } from "../internal/json.ts";
 import { asPermissionError } from "../internal/permission.ts";
 import { isMissingFile, readRegularFile } from "../internal/regular_file.ts";
+import { type Limits, limitsOf, overLimit } from "../internal/limits.ts";
+import { TEXT_CHARACTERS } from "../internal/replaced.ts";
 import { messageOf } from "../internal/thrown.ts";
 import { makeTokenDecoder, type TokenDecoder, vocabularyOf } from "../internal/token_decoder.ts";
 import { makeTokenEncoder, type TokenEncoder } from "../internal/token_encoder/encoder.ts";
@@ -11,10 +13,31 @@ import { textWithinTime } from "../internal/watchdog.ts";
 import type { DecodeOptions, EncodeOptions, SpecialTokens, Tokenizer } from "./tokenizer.ts";
 import { isSystemError, runtime } from "../runtime/mod.ts";
 
-/** Longest file of a tokenizer; the largest have some 30 MiB. */
-const MAX_FILE_BYTES = 128 * 2 ** 20;
-/** Most further chat templates of a model, which mostly has none. */
-const MAX_TEMPLATES = 100;
+/** What is taken of the files of a tokenizer, and what their rules may do: they are somebody else's. */
+export interface TokenizerLimits {
+  /** Longest file, in bytes. Default 128 MiB; the largest models have some 35 MiB. */
+  readonly fileBytes?: number | undefined;
+  /** Most further chat templates, in `additional_chat_templates`. Default 100. */
+  readonly templates?: number | undefined;
+  /** Most merges of the model, which take some 500 bytes each. Default 600 000. */
+  readonly merges?: number | undefined;
+  /** Longest time for one text, in milliseconds. Default a second and 0.02 ms for each character. */
+  readonly textMs?: number | undefined;
+  /** Most characters that its rules may make of a text. Default 64 Mi. */
+  readonly textCharacters?: number | undefined;
+}
+
+const DEFAULT_LIMITS = {
+  fileBytes: 128 * 2 ** 20,
+  templates: 100,
+  merges: 600_000,
+  textCharacters: TEXT_CHARACTERS,
+};
+
+/** The limits with their defaults. */
+type TokenizerLimitSettings =
+  & { readonly [Name in keyof typeof DEFAULT_LIMITS]: number }
+  & { readonly textMs: number | undefined };
 
 /** The files of a tokenizer, parsed. */
 export interface TokenizerFiles {
@@ -57,14 +80,24 @@ export class LocalTokenizer implements Tokenizer {
   readonly #encoder: TokenEncoder;
   readonly #decoder: TokenDecoder;
   readonly #added: { bos: boolean | null; eos: boolean | null };
+  readonly #limits: TokenizerLimitSettings;
 
-  /** Makes a tokenizer from parsed files. */
-  constructor(files: TokenizerFiles) {
+  /**
+   * Makes a tokenizer from parsed files.
+   *
+   * @throws {ValidationError} They cannot be used.
+   * @throws {LimitError} They have more merges than `limits.merges`.
+   */
+  constructor(
+    files: TokenizerFiles,
+    { limits }: { readonly limits?: TokenizerLimits | undefined } = {},
+  ) {
+    this.#limits = settingsOf(limits);
     const config = files.config ?? {};
     this.name = files.name ?? String(config.name_or_path ?? "");
     this.chatTemplates = { ...templatesIn(config.chat_template), ...files.chatTemplates };
     this.chatTemplate = files.chatTemplate ?? this.chatTemplates.default ?? null;
-    const { words, wholeTokens, encoder, decoder } = readTokenizer(files);
+    const { words, wholeTokens, encoder, decoder } = readTokenizer(files, this.#limits);
     this.specialTokens = {
       bosToken: tokenIn(config.bos_token),
       eosToken: tokenIn(config.eos_token),
@@ -87,16 +120,21 @@ export class LocalTokenizer implements Tokenizer {
    * only the first must be there. Needs `--allow-read` of the folder. `signal` cancels the reading.
    *
    * @throws {ValidationError} There is no `tokenizer.json`, or a file is not JSON.
-   * @throws {LimitError} A file has more than 128 MiB, or there are more than 100 further templates.
+   * @throws {LimitError} A file, or what it holds, is larger than `limits` allow.
    * @throws {PermissionError} Deno refused to read the folder.
    * @throws {AbortedError} The signal fired.
    */
   static async fromFolder(
     folder: string,
-    { signal }: { readonly signal?: AbortSignal | undefined } = {},
+    { signal, limits }: {
+      readonly signal?: AbortSignal | undefined;
+      readonly limits?: TokenizerLimits | undefined;
+    } = {},
   ): Promise<LocalTokenizer> {
+    const settings = settingsOf(limits);
+    const { fileBytes } = settings;
     const json = async (name: string) => {
-      const text = await readOptional(folder, name, signal);
+      const text = await readOptional(folder, name, fileBytes, signal);
       if (text === undefined) return undefined;
       return parseJsonOfFile(text, join(folder, name)) as Record<string, unknown>;
     };
@@ -105,9 +143,9 @@ export class LocalTokenizer implements Tokenizer {
         json("tokenizer.json"),
         json("tokenizer_config.json"),
         json("generation_config.json"),
-        readOptional(folder, "chat_template.jinja", signal),
+        readOptional(folder, "chat_template.jinja", fileBytes, signal),
         json("chat_template.json"),
-        readTemplates(folder, signal),
+        readTemplates(folder, settings, signal),
       ]);
     if (tokenizer === undefined) {
       throw new ValidationError(
@@ -122,7 +160,7 @@ export class LocalTokenizer implements Tokenizer {
       chatTemplate: template ?? named.default,
       chatTemplates: { ...named, ...chatTemplates },
       name: folder,
-    });
+    }, { limits });
   }
 
   /** Id of a token by its text, or `null`. */
@@ -133,8 +171,8 @@ export class LocalTokenizer implements Tokenizer {
   /**
    * Ids of a text.
    *
-   * @throws {LimitError} It took more than a second and 0.1 ms for each character: a pattern of the
-   *   tokenizer's file is made, or happens, to try a text in endlessly many ways.
+   * @throws {LimitError} It took longer than `limits.textMs`: a pattern of the tokenizer's file is
+   *   made, or happens, to try a text in endlessly many ways.
    */
   encode(text: string, options: EncodeOptions = {}): Int32Array {
     const add_special_tokens = options.addSpecialTokens ?? false;
@@ -159,7 +197,7 @@ export class LocalTokenizer implements Tokenizer {
   }
 
   #inTime<T>(size: number, run: () => T): T {
-    return this.#asOurs(() => textWithinTime(this.#who, size, run));
+    return this.#asOurs(() => textWithinTime(this.#who, size, run, this.#limits));
   }
 
   get #who(): string {
@@ -196,8 +234,20 @@ export class LocalTokenizer implements Tokenizer {
   }
 }
 
+function settingsOf(limits: TokenizerLimits | undefined): TokenizerLimitSettings {
+  // The time has no default of its own: it is one of each text.
+  const given: Limits<keyof TokenizerLimits> = { textMs: Infinity, ...limits };
+  const { textMs, ...all } = limitsOf(
+    given,
+    { ...DEFAULT_LIMITS, textMs: Infinity },
+    "a tokenizer",
+  );
+  return { ...all, textMs: limits?.textMs === undefined ? undefined : textMs };
+}
+
 async function readTemplates(
   folder: string,
+  { templates: max, fileBytes }: TokenizerLimitSettings,
   signal: AbortSignal | undefined,
 ): Promise<Record<string, string>> {
   const templates: Record<string, string> = {};
@@ -207,13 +257,8 @@ async function readTemplates(
     for await (const { name } of runtime().readDir(path)) {
       throwIfAborted(signal, `list ${path}`);
       if (!name.endsWith(".jinja")) continue;
-      if (++count > MAX_TEMPLATES) {
-        throw new LimitError(`${path} has more than ${MAX_TEMPLATES} templates`, {
-          limit: "templates",
-          max: MAX_TEMPLATES,
-        });
-      }
-      const template = await readOptional(path, name, signal);
+      if (++count > max) throw overLimit(`${path} has ${count} templates`, "templates", max);
+      const template = await readOptional(path, name, fileBytes, signal);
       if (template !== undefined) templates[name.slice(0, -".jinja".length)] = template;
     }
   } catch (error) {
@@ -232,11 +277,19 @@ function endTokensIn(ids: unknown, tokens: readonly (string | undefined)[]): str
 }
 
 /** Makes what is made of `tokenizer.json`; whatever is wrong with one is an error of ours. */
-function readTokenizer({ tokenizer: file, name }: TokenizerFiles) {
+function readTokenizer({ tokenizer: file, name }: TokenizerFiles, limits: TokenizerLimitSettings) {
+  const { merges } = (file.model ?? {}) as { readonly merges?: unknown };
+  if (Array.isArray(merges) && merges.length > limits.merges) {
+    throw overLimit(
+      `tokenizer.json${name === undefined ? "" : ` of ${name}`} has ${merges.length} merges`,
+      "merges",
+      limits.merges,
+    );
+  }
   try {
     const words = vocabularyOf(file);
     const encoder = makeTokenEncoder(file);
-    const decoder = makeTokenDecoder({ ...words, decoder: file.decoder });
+    const decoder = makeTokenDecoder({ ...words, decoder: file.decoder, limits });
     return { words, wholeTokens: wholeTokensIn(file.added_tokens), encoder, decoder };
   } catch (error) {
     if (error instanceof SGLangError && !(error instanceof ValidationError)) throw error;
@@ -251,14 +304,15 @@ function readTokenizer({ tokenizer: file, name }: TokenizerFiles) {
 async function readOptional(
   folder: string,
   name: string,
+  maxBytes: number,
   signal: AbortSignal | undefined,
 ): Promise<string | undefined> {
   const refuse = (message: string, options?: ErrorOptions) => new ValidationError(message, options);
   try {
     const bytes = await readRegularFile(join(folder, name), {
       refuse,
-      limit: "tokenizerBytes",
-      maxBytes: MAX_FILE_BYTES,
+      limit: "limits.fileBytes",
+      maxBytes,
       signal,
     });
     return new TextDecoder().decode(bytes);

@@ -36,10 +36,13 @@ export function addView(program: Command, { io }: CommandContext): void {
 async function view(path: string, options: Options, io: CliIo): Promise<void> {
   const { tokenizer: folder } = options;
   const access = pageAccess(options, io);
-  const tokenizer = folder === undefined ? undefined : await LocalTokenizer.fromFolder(folder);
+  const { signal } = io;
+  const tokenizer = folder === undefined
+    ? undefined
+    : await LocalTokenizer.fromFolder(folder, { signal });
   using progress = new ProgressLine(io);
   const rollouts = await readRollout(path, {
-    signal: io.signal,
+    signal,
     onProgress: ({ bytes, totalBytes }) =>
       progress.show(`looking for rows: ${Math.round(100 * bytes / totalBytes)} %`),
   });
@@ -51,7 +54,7 @@ async function view(path: string, options: Options, io: CliIo): Promise<void> {
     },
     tokenTexts: tokenizer && ((ids) => ids.map((id) => tokenizer.decode([id]))),
     ...access,
-    signal: io.signal,
+    signal,
     onError: (error) => io.err(`The page could not answer: ${messageOf(error)}\n`),
   });
   progress[Symbol.dispose]();

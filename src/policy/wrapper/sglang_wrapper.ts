@@ -2,7 +2,9 @@ import { mergeSampling } from "../../client/sampling_params.ts";
 import type { Generation } from "../../client/types.ts";
 import { AsyncSGLang } from "../../engine/async_sglang.ts";
 import { type GenerateOptions, RLSGLangEngine } from "../../engine/engine.ts";
-import { SGLangError, UnsupportedError, ValidationError } from "../../errors.ts";
+import { SGLangError, StateError, UnsupportedError, ValidationError } from "../../errors.ts";
+import { throwIfAborted } from "../../internal/deadline.ts";
+import { orAborted } from "../../internal/or_aborted.ts";
 import { asError, messageOf } from "../../internal/thrown.ts";
 import { describe } from "../batch_shape.ts";
 import { LocalTokenizer } from "../local_tokenizer.ts";
@@ -45,6 +47,8 @@ export class SGLangWrapper<Mode extends InputMode = "history", const Given = Def
   #engine: Promise<RLSGLangEngine> | undefined;
   #connected: RLSGLangEngine | undefined;
   #tokenizer: Promise<Tokenizer> | undefined;
+  /** Fires when nobody needs the tokenizer any more. */
+  readonly #ended = new AbortController();
   readonly #limit = new ContextLimit();
   #isLimitRead = false;
   #wanted: NewTokens | undefined;
@@ -96,13 +100,19 @@ export class SGLangWrapper<Mode extends InputMode = "history", const Given = Def
     return this.#connected;
   }
 
-  /** The tokenizer: the given one, the model's, or the server's. */
-  override async tokenizer(): Promise<Tokenizer> {
-    const tokenizer = this.#tokenizer ??= this.#findTokenizer();
+  /**
+   * The tokenizer: the given one, the model's, or the server's. A signal ends the wait of its caller;
+   * the files are read on for the others, until this wrapper is disposed of.
+   */
+  override async tokenizer(
+    { signal }: { signal?: AbortSignal | undefined } = {},
+  ): Promise<Tokenizer> {
+    throwIfAborted(signal, "read the tokenizer");
+    const tokenizer = this.#tokenizer ??= this.#startTokenizer();
     try {
-      return await tokenizer;
+      return await (signal === undefined ? tokenizer : orAborted(tokenizer, signal));
     } catch (error) {
-      if (this.#tokenizer === tokenizer) this.#tokenizer = undefined;
+      throwIfAborted(signal, "read the tokenizer");
       throw error;
     }
   }
@@ -124,6 +134,7 @@ export class SGLangWrapper<Mode extends InputMode = "history", const Given = Def
 
   /** Ends the queue, and the connection where this wrapper made it. */
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#ended.abort(new StateError("The wrapper was closed"));
     await this.cleanupBatching();
     if (typeof this.#source !== "string") return;
     const engine = await this.#engine?.catch(() => undefined);
@@ -257,19 +268,31 @@ export class SGLangWrapper<Mode extends InputMode = "history", const Given = Def
     }
   }
 
+  #startTokenizer(): Promise<Tokenizer> {
+    const tokenizer = this.#findTokenizer();
+    // The next call tries again.
+    tokenizer.catch(() => {
+      if (this.#tokenizer === tokenizer) this.#tokenizer = undefined;
+    });
+    return tokenizer;
+  }
+
   async #findTokenizer(): Promise<Tokenizer> {
     const { tokenizer, logger } = this.settings;
-    if (typeof tokenizer === "string") return await LocalTokenizer.fromFolder(tokenizer);
+    const { signal } = this.#ended;
+    if (typeof tokenizer === "string") {
+      return await LocalTokenizer.fromFolder(tokenizer, { signal });
+    }
     if (tokenizer !== undefined) return tokenizer;
     const engine = await this.engine();
-    const [info] = await engine.modelInfo();
+    const [info] = await engine.modelInfo({ signal });
     const folder = info?.tokenizerPath ?? info?.modelPath ?? "";
     const mayRead = folder !== "" && runtime().isGranted({ name: "read", path: folder });
     if (mayRead) {
       try {
-        return await LocalTokenizer.fromFolder(folder);
+        return await LocalTokenizer.fromFolder(folder, { signal });
       } catch (error) {
-        if (!(error instanceof SGLangError)) throw error;
+        if (!(error instanceof SGLangError) || signal.aborted) throw error;
         logger.info(error.message);
       }
     }

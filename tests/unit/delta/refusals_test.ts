@@ -24,8 +24,8 @@ const manifest: DeltaManifest = {
   schema: DELTA_SCHEMA,
   version: "one",
   number: 1,
-  files: [{ name: "a", size: 1, sha256: sha, delta }, {
-    name: "b",
+  files: [{ name: "a.safetensors", size: 1, sha256: sha, delta }, {
+    name: "b.safetensors",
     size: 1,
     sha256: sha,
     delta: null,
@@ -86,7 +86,7 @@ Deno.test("a store that answers with an error, or without end, is told with its 
   };
   await assert.rejects(
     store.newest(),
-    (error) => error instanceof LimitError && error.limit === "manifest",
+    (error) => error instanceof LimitError && error.limit === "limits.manifestBytes",
   );
   answer = () => new Response(null, { status: 404 });
   assert.equal(await store.newest(), undefined);
@@ -109,12 +109,14 @@ Deno.test("a store that breaks off in a file, or that nobody answers at, leaves 
       );
     });
     url = http.url;
-    await Deno.writeTextFile(join(folder.path, "a"), "old");
+    await Deno.writeTextFile(join(folder.path, "a.safetensors"), "old");
     await assert.rejects(new Follower({ store: url, folder: folder.path }).update());
   }
   await assert.rejects(new Follower({ store: url, folder: folder.path }).update());
-  assert.deepEqual(Array.from(Deno.readDirSync(folder.path), ({ name }) => name), ["a"]);
-  assert.equal(await Deno.readTextFile(join(folder.path, "a")), "old");
+  assert.deepEqual(Array.from(Deno.readDirSync(folder.path), ({ name }) => name), [
+    "a.safetensors",
+  ]);
+  assert.equal(await Deno.readTextFile(join(folder.path, "a.safetensors")), "old");
 });
 
 Deno.test("a store that gives no answer is given up when the signal fires", async () => {

@@ -183,13 +183,16 @@ Deno.test("rules that make a text longer again and again are stopped before the 
   const rule = { type: "Replace", pattern: { String: "a" }, content: "a".repeat(1000) };
   const growing = [rule, rule, rule, rule];
   const normalize = makeNormalizer({ type: "Sequence", normalizers: growing });
-  assert.throws(() => normalize("a"), { code: "limit", limit: "replacedCharacters" });
+  assert.throws(() => normalize("a"), { code: "limit", limit: "limits.textCharacters" });
   const decoder = makeTokenDecoder({
     tokens: ["a"],
     special: new Set(),
     decoder: { type: "Sequence", decoders: [...growing, { type: "Fuse" }] },
   });
-  assert.throws(() => decoder!.decode([0], false), { code: "limit", limit: "replacedCharacters" });
+  assert.throws(() => decoder!.decode([0], false), {
+    code: "limit",
+    limit: "limits.textCharacters",
+  });
 });
 
 Deno.test("a text is replaced as JavaScript would replace it, in the place of nothing too", () => {

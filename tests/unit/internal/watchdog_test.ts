@@ -47,7 +47,8 @@ Deno.test("what was stopped without having worked is run again with more time", 
 /** Tries a text in two ways for each of its characters. */
 const doubling = "(a|a)+$";
 const attack = "a".repeat(60) + "b";
-const isTextLimit = (error: unknown) => error instanceof LimitError && error.limit === "textMs";
+const isTextLimit = (error: unknown) =>
+  error instanceof LimitError && error.limit === "limits.textMs";
 
 Deno.test("patterns of a tokenizer's file that never end are stopped, wherever they stand", () => {
   const model = { type: "BPE", vocab: { a: 0, b: 1, [attack]: 2 }, merges: [] };
