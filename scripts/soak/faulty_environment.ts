@@ -3,8 +3,11 @@ import type { Books } from "./books.ts";
 /** Longest dialog. */
 export const MAX_TURNS = 4;
 
-/** Different first messages. */
-const TEXTS = 500;
+/**
+ * Different first messages: few, so that what is remembered of them is there before the warming up
+ * ends. It is limited, but takes hours to fill, and would look like growth until then.
+ */
+const TEXTS = 50;
 
 /** An environment whose dialogs end by chance, and which fails now and then. */
 export class FaultyEnvironment {

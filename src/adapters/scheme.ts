@@ -14,6 +14,7 @@ import { checkAgainstServer } from "./server_facts.ts";
 import {
   type AdapterUpload,
   type AdapterVia,
+  MAX_PAYLOAD_BYTES,
   uploadBest,
   uploadPath,
   uploadTensors,
@@ -61,6 +62,8 @@ export interface LoraSyncOptions {
   readonly trustShapes?: boolean | undefined;
   /** Largest adapter that is read, in bytes. Default 1 GiB. */
   readonly maxBytes?: number | undefined;
+  /** Longest adapter that travels in a request, in bytes, at most 384 MiB. Default 256 MiB. */
+  readonly maxPayloadBytes?: number | undefined;
   /** Longest load on a server, in milliseconds. Default 60 000. */
   readonly loadMs?: number | undefined;
   /** Longest unload on a server, in milliseconds. Default 60 000. */
@@ -82,6 +85,7 @@ const OPTION_NAMES = {
   baseFolder: true,
   trustShapes: true,
   maxBytes: true,
+  maxPayloadBytes: true,
   loadMs: true,
   unloadMs: true,
   logger: true,
@@ -146,6 +150,12 @@ export class LoraSyncScheme {
     if (workers?.length === 0) throw new ValidationError("workers is empty");
     if (!Number.isSafeInteger(keep) || keep < 1) {
       throw new ValidationError(`keep must be a whole number from 1 on, got ${keep}`);
+    }
+    const { maxPayloadBytes: most = MAX_PAYLOAD_BYTES } = options;
+    if (!Number.isSafeInteger(most) || most < 1 || most > MAX_PAYLOAD_BYTES) {
+      throw new ValidationError(
+        `maxPayloadBytes must be a whole number from 1 to ${MAX_PAYLOAD_BYTES}, got ${most}`,
+      );
     }
     if (via !== "tensors" && via !== "path" && via !== "auto") {
       throw new ValidationError(
@@ -277,8 +287,9 @@ export class LoraSender implements AsyncDisposable {
     const matrices = completeGroups(adapter.matrices, base);
     const asked = { settings: adapter.settings, targets: targetsOf(adapter.matrices) };
     for (const server of facts) checkAgainstServer(asked, server, keep);
-    if (via === "tensors") return uploadTensors(adapter, matrices);
-    if (via === "auto") return uploadBest(adapter, matrices, this.#unseeing);
+    const { maxPayloadBytes: most } = this.#options;
+    if (via === "tensors") return uploadTensors(adapter, matrices, most);
+    if (via === "auto") return uploadBest(adapter, matrices, this.#unseeing, most);
     return await uploadPath(adapter, matrices, this.#serverFolder(adapter.folder));
   }
 

@@ -12,8 +12,10 @@ import { toBase64 } from "../internal/text_of_bytes.ts";
 /** How an adapter reached a server. */
 export type AdapterVia = "tensors" | "path";
 
-/** Longest payload: base64 of it must fit the longest text of the engine of JavaScript. */
-const MAX_PAYLOAD_BYTES = 256 * 1024 * 1024;
+/** Longest payload unless another is asked for. */
+export const DEFAULT_PAYLOAD_BYTES = 256 * 2 ** 20;
+/** Longest payload at all: base64 of it must fit the longest text of the engine of JavaScript. */
+export const MAX_PAYLOAD_BYTES = 384 * 2 ** 20;
 
 /** An adapter as it is sent, to all servers and to those that join later. */
 export interface AdapterUpload {
@@ -38,9 +40,13 @@ export interface UploadTarget {
 }
 
 /** By value: the matrices travel in the request, as they were when they were read. */
-export function uploadTensors(adapter: ReadAdapter, matrices: Matrices): AdapterUpload {
+export function uploadTensors(
+  adapter: ReadAdapter,
+  matrices: Matrices,
+  maxBytes: number = DEFAULT_PAYLOAD_BYTES,
+): AdapterUpload {
   const { config, tensors, ...about } = describe(adapter, matrices);
-  requireFits(about.byteLength);
+  requireFits(about.byteLength, maxBytes);
   const payload = toBase64(flattenedByValue(tensors));
   return {
     via: "tensors",
@@ -60,6 +66,7 @@ export function uploadBest(
   adapter: ReadAdapter,
   matrices: Matrices,
   unseeing: Set<string>,
+  maxBytes: number = DEFAULT_PAYLOAD_BYTES,
 ): AdapterUpload {
   const { config, tensors, ...about } = describe(adapter, matrices);
   const handover = new Handover(
@@ -86,7 +93,7 @@ export function uploadBest(
           isRefused = true;
         }
       }
-      byValue ??= uploadTensors(adapter, matrices);
+      byValue ??= uploadTensors(adapter, matrices, maxBytes);
       const loaded = await byValue.load(target, name, call);
       if (isRefused) unseeing.add(url);
       return loaded;
@@ -111,12 +118,12 @@ function describe(adapter: ReadAdapter, matrices: Matrices) {
   return { config, tensors, rank, targets, byteLength };
 }
 
-function requireFits(byteLength: number): void {
-  if (byteLength <= MAX_PAYLOAD_BYTES) return;
+function requireFits(byteLength: number, max: number): void {
+  if (byteLength <= max) return;
   throw new LimitError(
-    `The adapter has ${byteLength} bytes, and at most ${MAX_PAYLOAD_BYTES} travel in a request. ` +
+    `The adapter has ${byteLength} bytes, and at most maxPayloadBytes, ${max}, travel in a request. ` +
       'Save it as a folder that the servers see, and use via: "path"',
-    { limit: "payload", max: MAX_PAYLOAD_BYTES },
+    { limit: "maxPayloadBytes", max },
   );
 }
 

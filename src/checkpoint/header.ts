@@ -26,7 +26,7 @@ export const DEFAULT_TENSORS = 300_000;
 /** Longest description of one tensor; 64 dimensions take some 1,500 characters. */
 const MAX_ENTRY_CHARACTERS = 64 * 1024;
 /** Most entries of `__metadata__`, which mostly has a handful. */
-const MAX_METADATA = 10_000;
+const DEFAULT_METADATA = 10_000;
 /** Most dimensions of a tensor, as in PyTorch and numpy. */
 const MAX_DIMENSIONS = 64;
 /** Bytes of the length field before the header. */
@@ -76,12 +76,13 @@ export function parseHeaderLength(
  * Reads and validates a header.
  *
  * @throws {CheckpointError} Does not name the file.
- * @throws {LimitError} It has more than `maxTensors`; does not name the file.
+ * @throws {LimitError} It has more than `maxTensors` or `maxMetadata`; does not name the file.
  */
 export function parseHeader(
   header: Uint8Array,
   fileBytes: number,
   maxTensors = DEFAULT_TENSORS,
+  maxMetadata = DEFAULT_METADATA,
 ): Header {
   const dataOffset = LENGTH_FIELD_BYTES + header.length;
   const tensors: TensorPlace[] = [];
@@ -91,7 +92,7 @@ export function parseHeader(
     if (names.has(name)) throw namedTwice("header", name);
     if (names.size > maxTensors) throw tooManyTensors(maxTensors);
     names.add(name);
-    if (name === "__metadata__") metadata = parseMetadata(text);
+    if (name === "__metadata__") metadata = parseMetadata(text, maxMetadata);
     else tensors.push(parseEntry(name, text, dataOffset));
   }
   tensors.sort((a, b) => a.byteOffset - b.byteOffset || a.byteLength - b.byteLength);
@@ -162,15 +163,15 @@ function checkLayout(
   );
 }
 
-function parseMetadata(json: string): Record<string, string> {
+function parseMetadata(json: string, max: number): Record<string, string> {
   if (!json.startsWith("{")) throw new CheckpointError("__metadata__ is no object");
   const entries = new Map<string, string>();
   for (const [name, text] of entriesOf(json, "__metadata__")) {
     if (entries.has(name)) throw namedTwice("header", name);
-    if (entries.size === MAX_METADATA) {
-      throw new LimitError(`__metadata__ has more than ${MAX_METADATA} entries`, {
-        limit: "metadataEntries",
-        max: MAX_METADATA,
+    if (entries.size === max) {
+      throw new LimitError(`__metadata__ has more entries than maxMetadata, ${max}`, {
+        limit: "maxMetadata",
+        max,
       });
     }
     if (!text.startsWith('"')) {

@@ -28,6 +28,8 @@ export interface CheckpointLimits {
   readonly maxFiles?: number | undefined;
   /** Most tensors in all headers together. Default 300,000; the largest models have some 150,000. */
   readonly maxTensors?: number | undefined;
+  /** Most entries of the `__metadata__` of a file, which mostly has a handful. Default 10,000. */
+  readonly maxMetadata?: number | undefined;
 }
 
 /** Options of {@linkcode locateFiles}. */

@@ -215,7 +215,7 @@ interface FileHeader extends Header {
 async function readHeader(
   pool: FilePool,
   file: string,
-  { signal, maxHeaderBytes, maxTensors }: OpenOptions,
+  { signal, maxHeaderBytes, maxTensors, maxMetadata }: OpenOptions,
 ): Promise<Header> {
   const { size } = await pool.stat(file, signal);
   try {
@@ -226,7 +226,7 @@ async function readHeader(
     await pool.read(file, field, { position: 0, signal });
     const header = new Uint8Array(parseHeaderLength(field, size, maxHeaderBytes));
     await pool.read(file, header, { position: LENGTH_FIELD_BYTES, signal });
-    return parseHeader(header, size, maxTensors);
+    return parseHeader(header, size, maxTensors, maxMetadata);
   } catch (error) {
     if (!(error instanceof SGLangError) || error.message.startsWith(file)) throw error;
     if (error instanceof LimitError) throw named(file, error);

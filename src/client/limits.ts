@@ -1,4 +1,6 @@
 import { ValidationError } from "../errors.ts";
+import { HEAD_LIMITS, type HeadLimits } from "../http/mod.ts";
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import { samplingIn } from "./request.ts";
 
 const MiB = 2 ** 20;
@@ -17,10 +19,22 @@ export interface ClientLimits {
   readonly generateBytes?: number | undefined;
   /** How much is read of the text of an error, in bytes; the rest is left out. Default 64 KiB. */
   readonly errorBytes?: number | undefined;
+  /** Longest head of an answer, its headers together, in bytes. Default 64 KiB. */
+  readonly headBytes?: number | undefined;
+  /** Most headers of an answer. Default 256. */
+  readonly headLines?: number | undefined;
 }
 
+const NAMES = {
+  answerBytes: true,
+  generateBytes: true,
+  errorBytes: true,
+  headBytes: true,
+  headLines: true,
+} as const satisfies OptionNames<ClientLimits>;
+
 /** Limits with their defaults. */
-export interface ClientLimitSettings {
+export interface ClientLimitSettings extends HeadLimits {
   readonly answerBytes: number;
   readonly generateBytes: number | undefined;
   readonly errorBytes: number;
@@ -28,14 +42,18 @@ export interface ClientLimitSettings {
 
 /** Checks the limits and fills in the defaults. */
 export function clientLimits(limits: ClientLimits = {}): ClientLimitSettings {
+  checkOptionNames(limits, NAMES, "the limits of a client");
   for (const [name, value] of Object.entries(limits)) {
     if (value === undefined || (Number.isSafeInteger(value) && value >= 1)) continue;
-    throw new ValidationError(`limits.${name} must be a number of bytes, at least 1, got ${value}`);
+    const unit = name === "headLines" ? "" : " of bytes";
+    throw new ValidationError(`limits.${name} must be a number${unit}, at least 1, got ${value}`);
   }
   return {
     answerBytes: limits.answerBytes ?? 8 * MiB,
     generateBytes: limits.generateBytes,
     errorBytes: limits.errorBytes ?? 64 * 1024,
+    headBytes: limits.headBytes ?? HEAD_LIMITS.headBytes,
+    headLines: limits.headLines ?? HEAD_LIMITS.headLines,
   };
 }
 

@@ -1,4 +1,6 @@
-import { SGLangError, StateError, ValidationError } from "../errors.ts";
+import { SGLangError, StateError, TimeoutError, ValidationError } from "../errors.ts";
+import { withDeadline } from "../internal/deadline.ts";
+import { jsonExcess } from "../internal/json.ts";
 import { asPermissionError } from "../internal/permission.ts";
 import { hasBearerKey, requireSendableKey } from "../internal/same_secret.ts";
 import { messageOf } from "../internal/thrown.ts";
@@ -49,6 +51,8 @@ export interface ControlledServer extends SupervisedServer {
 
 /** Most bytes of a request. */
 const BODY_LIMIT = 65_536;
+/** Longest wait for one. */
+const BODY_MS = 10_000;
 
 /**
  * Lets other processes of this machine see and steer a supervised fleet over HTTP, on 127.0.0.1
@@ -160,9 +164,16 @@ async function readBody(request: Request): Promise<Readonly<Record<string, unkno
     throw new ValidationError(`A request must tell its length, of at most ${BODY_LIMIT} bytes`);
   }
   try {
-    const body: unknown = JSON.parse(await request.text());
+    const timeoutMs = BODY_MS;
+    const text = await withDeadline(
+      { phase: "body of a request", timeoutMs },
+      () => request.text(),
+    );
+    if (jsonExcess(text) !== null) throw new SyntaxError("nested");
+    const body: unknown = JSON.parse(text);
     if (typeof body === "object" && body !== null) return body as Record<string, unknown>;
-  } catch {
+  } catch (error) {
+    if (error instanceof TimeoutError) throw error;
     // Told below.
   }
   throw new ValidationError("The body must be a JSON object");

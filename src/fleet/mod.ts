@@ -33,12 +33,12 @@ export {
 } from "./transitions.ts";
 export type { PollingOptions, ServerDiscovery } from "./discovery/discovery.ts";
 export { type DnsOptions, type DnsResolver, serversInDns } from "./discovery/dns.ts";
-export { listedServers, serversInFile } from "./discovery/file.ts";
+export { listedServers, type ServersFileOptions, serversInFile } from "./discovery/file.ts";
 export {
   type KubernetesOptions,
   refittedCondition,
   refittedGate,
   serversInKubernetes,
 } from "./discovery/kubernetes.ts";
-export type { KubernetesAccess } from "./discovery/kubernetes_calls.ts";
+export type { KubernetesAccess, KubernetesLimits } from "./discovery/kubernetes_calls.ts";
 export { serversInSlurm, type SlurmOptions } from "./discovery/slurm.ts";

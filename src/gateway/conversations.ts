@@ -1,3 +1,4 @@
+import { jsonExcess } from "../internal/json.ts";
 import { callsOf, type Message, textOf } from "../policy/message.ts";
 import type { ShownAnswer } from "./asked.ts";
 import type { RecordedTurn } from "./recorded_turn.ts";
@@ -118,6 +119,7 @@ function givenKey(message: Message): string {
 }
 
 function parsed(json: string): unknown {
+  if (jsonExcess(json) !== null) return json;
   try {
     return JSON.parse(json);
   } catch {

@@ -113,7 +113,10 @@ export class BodyReader {
   }
 
   async #line(): Promise<string> {
-    const line = await this.#bytes.line("chunkLineBytes", CHUNK_LINE_BYTES);
+    const line = await this.#bytes.line("chunkLineBytes", CHUNK_LINE_BYTES).catch((cause) => {
+      if (!(cause instanceof LimitError)) throw cause;
+      throw new ProtocolError("not HTTP: the line before a chunk does not end", { cause });
+    });
     if (line === null) throw cutShort();
     return line;
   }

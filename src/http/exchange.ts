@@ -3,7 +3,7 @@ import { messageOf } from "../internal/thrown.ts";
 import { BodyReader } from "./body.ts";
 import { ByteReader } from "./byte_reader.ts";
 import { framingOf, parseHead, type ResponseHead } from "./message.ts";
-import { readHead } from "./read_head.ts";
+import { type HeadLimits, readHead } from "./read_head.ts";
 import { closeQuietly } from "../runtime/close_quietly.ts";
 import type { Connection } from "../runtime/mod.ts";
 
@@ -14,11 +14,13 @@ const INTERIM_ANSWERS = 8;
 export class HttpSocket implements Disposable {
   readonly #socket: Connection;
   readonly #bytes: ByteReader;
+  readonly #limits: HeadLimits | undefined;
   #isResting = false;
   #answers = 0;
 
-  constructor(socket: Connection) {
+  constructor(socket: Connection, limits?: HeadLimits) {
     this.#socket = socket;
+    this.#limits = limits;
     this.#bytes = new ByteReader((target) => socket.read(target));
   }
 
@@ -74,7 +76,7 @@ export class HttpSocket implements Disposable {
 
   async #answer(): Promise<{ head: ResponseHead; body: BodyReader }> {
     for (let i = 0; i <= INTERIM_ANSWERS; i++) {
-      const head = parseHead(await readHead(this.#bytes));
+      const head = parseHead(await readHead(this.#bytes, this.#limits));
       if (head.status === 101) break;
       if (head.status < 200) continue;
       const body = new BodyReader(this.#bytes, framingOf(head));

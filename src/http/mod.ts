@@ -6,3 +6,4 @@
 export { type Address, parseAddress } from "./address.ts";
 export { type HttpAnswer, HttpPool, type HttpPoolOptions, type HttpRequest } from "./pool.ts";
 export { checkHeaders } from "./message.ts";
+export { HEAD_LIMITS, type HeadLimits } from "./read_head.ts";

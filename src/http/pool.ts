@@ -8,6 +8,7 @@ import { dial } from "./dial.ts";
 import { exchangeError, HttpSocket } from "./exchange.ts";
 import { checkHeaders, encodeHead, type ResponseHead } from "./message.ts";
 import { findProxy, type Proxy } from "./proxy.ts";
+import type { HeadLimits } from "./read_head.ts";
 
 /** Below the 5 s after which uvicorn closes an idle connection. */
 const IDLE_MS = 4000;
@@ -24,6 +25,8 @@ export interface HttpPoolOptions {
   readonly caCerts?: readonly string[] | undefined;
   /** Idle connections that are kept for the next request. Default 1024. */
   readonly maxIdle?: number | undefined;
+  /** How much is read of the heads of answers. Default 64 KiB and 256 lines. */
+  readonly limits?: HeadLimits | undefined;
   /** The time to use. */
   readonly clock: Clock;
 }
@@ -178,7 +181,7 @@ export class HttpPool implements Disposable {
         // A fresh one takes the place of the oldest idle one: calls that must not go over a kept
         // connection would else leave one more behind each time.
         if (isFresh) this.#idle.shift()?.socket[Symbol.dispose]();
-        return new HttpSocket(socket);
+        return new HttpSocket(socket, this.#options.limits);
       } catch (error) {
         this.#busy--;
         const mayWait = error instanceof ExhaustedError && this.#busy + this.#idle.length > 0;

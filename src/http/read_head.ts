@@ -1,16 +1,27 @@
-import { LimitError, ProtocolError, UnreachableError } from "../errors.ts";
+import { ProtocolError, UnreachableError } from "../errors.ts";
+import { overLimit } from "../internal/limits.ts";
 import type { ByteReader } from "./byte_reader.ts";
 
-/** Longest head of an answer, all its lines together, and most lines in it. */
-const HEAD_BYTES = 65_536;
-const HEAD_LINES = 256;
+/** How much is read of the head of an answer. */
+export interface HeadLimits {
+  /** Longest head, all its lines together, in bytes. */
+  readonly headBytes: number;
+  /** Most lines in it. */
+  readonly headLines: number;
+}
+
+/** What any server's head fits in. */
+export const HEAD_LIMITS: HeadLimits = { headBytes: 65_536, headLines: 256 };
 
 /** The lines of the head that comes next, without the blank one at its end. */
-export async function readHead(bytes: ByteReader): Promise<string[]> {
+export async function readHead(
+  bytes: ByteReader,
+  { headBytes, headLines }: HeadLimits = HEAD_LIMITS,
+): Promise<string[]> {
   const lines: string[] = [];
-  let left = HEAD_BYTES;
+  let left = headBytes;
   for (;;) {
-    const line = await bytes.line("headBytes", left);
+    const line = await bytes.line("limits.headBytes", left);
     if (line === null && lines.length === 0 && bytes.beginsWithTls) {
       throw new ProtocolError("not HTTP: the server speaks TLS. Give its address as https://");
     }
@@ -22,11 +33,8 @@ export async function readHead(bytes: ByteReader): Promise<string[]> {
     }
     if (line === "" && lines.length > 0) return lines;
     if (line === "") throw new ProtocolError("not HTTP: the answer begins with a blank line");
-    if (lines.length === HEAD_LINES) {
-      throw new LimitError(`the answer has more than headLines, ${HEAD_LINES} headers`, {
-        limit: "headLines",
-        max: HEAD_LINES,
-      });
+    if (lines.length === headLines) {
+      throw overLimit(`the answer has ${headLines + 1} headers or more`, "headLines", headLines);
     }
     lines.push(line);
     left -= line.length;

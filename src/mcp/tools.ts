@@ -6,7 +6,7 @@ import { withDeadline } from "../internal/deadline.ts";
 import { messageOf } from "../internal/thrown.ts";
 import { version } from "../internal/version.ts";
 
-/** Longest answer of a server over HTTP that is read. */
+/** Longest answer of a server that is read. */
 const ANSWER_BYTES = 16 * 2 ** 20;
 
 /** An MCP server to be started, which speaks on its standard input and output. */
@@ -42,7 +42,7 @@ export interface McpOptions {
   readonly callTimeoutMs?: number | undefined;
   /** Longest answer that the model gets, in characters; longer ones are cut. Default 20 000. */
   readonly answerChars?: number | undefined;
-  /** Longest answer that is read of a server over HTTP, in bytes. Default 16 MiB. */
+  /** Longest answer that is read of a server, in bytes. Default 16 MiB. */
   readonly answerBytes?: number | undefined;
   /** Most tools of all servers. Default 256. */
   readonly maxTools?: number | undefined;
@@ -173,7 +173,9 @@ async function connect(
     }),
   };
   const client = new Client({ name: "sglang-rl", version }, { jsonSchemaValidator });
-  const transport = "command" in server ? await stdio(server) : await http(server, answerBytes);
+  const transport = "command" in server
+    ? await stdio(server, answerBytes)
+    : await http(server, answerBytes);
   const { promise: ended, resolve } = Promise.withResolvers<void>();
   const isProcess = () => "pid" in transport && transport.pid !== null;
   const link: Link = { name, client, ended, isLost: false, isProcess };
@@ -223,7 +225,7 @@ async function answersPing(
   }
 }
 
-async function stdio({ command, args, env, cwd }: StdioServer) {
+async function stdio({ command, args, env, cwd }: StdioServer, answerBytes: number) {
   const { StdioClientTransport, getDefaultEnvironment } = await import(
     "@modelcontextprotocol/sdk/client/stdio.js"
   );
@@ -232,6 +234,7 @@ async function stdio({ command, args, env, cwd }: StdioServer) {
     args: [...args ?? []],
     env: { ...getDefaultEnvironment(), ...env },
     stderr: "ignore",
+    maxBufferSize: answerBytes,
     ...cwd === undefined ? {} : { cwd },
   });
 }
@@ -282,13 +285,29 @@ async function listTools(
   client: Client,
   options: McpOptions,
 ): Promise<FoundTool[]> {
-  const { connectTimeoutMs = 30_000, maxTools = 256, signal } = options;
+  const { connectTimeoutMs: timeoutMs = 30_000, signal } = options;
+  const phase = `tools of MCP server "${server}"`;
+  // One deadline for all pages: a server may say for ever that there is another.
+  return await withDeadline(
+    { phase, timeoutMs, signal },
+    (waiting) => listPages(server, client, options, waiting),
+  );
+}
+
+async function listPages(
+  server: string,
+  client: Client,
+  options: McpOptions,
+  waiting: AbortSignal,
+): Promise<FoundTool[]> {
+  const { maxTools = 256, connectTimeoutMs: timeout = 30_000 } = options;
   const found: FoundTool[] = [];
   let cursor: string | undefined;
   do {
-    const page = await withDeadline(
-      { phase: `tools of MCP server "${server}"`, timeoutMs: connectTimeoutMs, signal },
-      (waiting) => client.listTools(cursor === undefined ? {} : { cursor }, { signal: waiting }),
+    waiting.throwIfAborted();
+    const page = await client.listTools(
+      cursor === undefined ? {} : { cursor },
+      { signal: waiting, timeout },
     ) as ToolPage;
     for (const { name, description = "", inputSchema } of page.tools) {
       const call: Tool["call"] = (args, { signal }) =>

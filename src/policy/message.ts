@@ -1,4 +1,5 @@
 import { ValidationError } from "../errors.ts";
+import { jsonExcess } from "../internal/json.ts";
 import type { ToolCallFault } from "./answers/answer.ts";
 import { describe } from "./batch_shape.ts";
 
@@ -113,7 +114,7 @@ export function callsOf(message: Message): readonly ToolCall[] {
 }
 
 function readArguments(value: unknown): unknown {
-  if (typeof value !== "string") return value;
+  if (typeof value !== "string" || jsonExcess(value) !== null) return value;
   try {
     return JSON.parse(value);
   } catch {

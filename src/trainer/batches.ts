@@ -5,9 +5,6 @@ import { Semaphore } from "../internal/semaphore.ts";
 import { orAborted } from "../internal/or_aborted.ts";
 import type { TrainerConnection } from "./connection.ts";
 
-/** Largest batch that is sent. */
-export const MAX_BATCH_BYTES = 4 * 2 ** 30;
-
 /** Batches on their way to whichever trainer asks for the next. */
 export class Batches {
   readonly #turn = new Semaphore(1);
@@ -16,9 +13,12 @@ export class Batches {
   #asked = Promise.withResolvers<void>();
   #end: Error | undefined;
 
-  /** Sends to one of `trainers`. */
-  constructor(trainers: ReadonlySet<TrainerConnection>) {
+  readonly #maxBytes: number;
+
+  /** Sends to one of `trainers`, batches of at most `maxBytes`. */
+  constructor(trainers: ReadonlySet<TrainerConnection>, maxBytes: number) {
     this.#trainers = trainers;
+    this.#maxBytes = maxBytes;
   }
 
   /** A trainer can take a batch. */
@@ -39,10 +39,11 @@ export class Batches {
    */
   async send(batch: RolloutBatch, signal: AbortSignal): Promise<void> {
     const file = rolloutFile(batch);
-    if (file.byteLength > MAX_BATCH_BYTES) {
+    const max = this.#maxBytes;
+    if (file.byteLength > max) {
       throw new LimitError(
-        `The batch takes ${file.byteLength} bytes, more than the ${MAX_BATCH_BYTES} that are sent`,
-        { limit: "batchBytes", max: MAX_BATCH_BYTES },
+        `The batch takes ${file.byteLength} bytes, more than maxBatchBytes, ${max}`,
+        { limit: "maxBatchBytes", max },
       );
     }
     using _turn = await this.#turn.acquire(signal);

@@ -1,5 +1,5 @@
 import { ProtocolError, UnreachableError } from "../errors.ts";
-import { isRecord } from "../internal/json.ts";
+import { isRecord, jsonExcess } from "../internal/json.ts";
 
 /**
  * Frames of the trainer protocol: a head of 16 bytes, then the payload. All numbers are unsigned and
@@ -158,11 +158,20 @@ export class FrameReader {
   }
 
   #parse(pieces: Uint8Array<ArrayBuffer>[]): Record<string, unknown> {
-    let value: unknown;
+    let text: string;
     try {
       const decoder = new TextDecoder("utf-8", { fatal: true });
-      const text = pieces.map((piece) => decoder.decode(piece, { stream: true })).join("");
-      value = JSON.parse(text + decoder.decode());
+      text = pieces.map((piece) => decoder.decode(piece, { stream: true })).join("");
+      text += decoder.decode();
+    } catch (cause) {
+      throw new ProtocolError(`${this.#peer} sent a message that is no UTF-8`, { cause });
+    }
+    // Counted before it is built: brackets take a byte each and a hundred times the memory.
+    const excess = jsonExcess(text);
+    if (excess !== null) throw new ProtocolError(`${this.#peer} sent a message that ${excess}`);
+    let value: unknown;
+    try {
+      value = JSON.parse(text);
     } catch (cause) {
       throw new ProtocolError(`${this.#peer} sent a message that is no JSON`, { cause });
     }

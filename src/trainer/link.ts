@@ -61,7 +61,7 @@ export class TrainerLink implements AsyncDisposable {
   readonly #work = new Set<Promise<void>>();
   readonly #trainers = new Set<TrainerConnection>();
   readonly #offers: TrainerPush[] = [];
-  readonly #batches = new Batches(this.#trainers);
+  readonly #batches: Batches;
   #greeting = 0;
   #mapper: Promise<MemoryMapper> | undefined;
   #offered = Promise.withResolvers<void>();
@@ -75,6 +75,7 @@ export class TrainerLink implements AsyncDisposable {
     this.#listener = listener;
     this.#address = address;
     this.#options = options;
+    this.#batches = new Batches(this.#trainers, options.maxBatchBytes);
     this.#accepting = this.#accept();
   }
 

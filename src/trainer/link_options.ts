@@ -26,6 +26,8 @@ export interface TrainerLinkOptions {
   readonly ringBytes?: number | undefined;
   /** Most trainers at once. Default 64. */
   readonly maxTrainers?: number | undefined;
+  /** Largest batch that is sent, in bytes. Default 4 GiB. */
+  readonly maxBatchBytes?: number | undefined;
   /** Longest time that a trainer may take to introduce itself, in milliseconds. Default 5000. */
   readonly greetingMs?: number | undefined;
   /** Hears who comes and goes. Default nobody. */
@@ -50,6 +52,7 @@ const OPTION_NAMES = {
   cuda: true,
   ringBytes: true,
   maxTrainers: true,
+  maxBatchBytes: true,
   greetingMs: true,
   logger: true,
   clock: true,
@@ -58,6 +61,7 @@ const OPTION_NAMES = {
 type Given<Name extends keyof TrainerLinkOptions> = NonNullable<TrainerLinkOptions[Name]>;
 
 const DEFAULT_RING_BYTES = 64 * 2 ** 20;
+const DEFAULT_BATCH_BYTES = 4 * 2 ** 30;
 
 /** The options with their defaults. */
 export type TrainerLinkSettings =
@@ -74,7 +78,7 @@ export function checkLinkOptions(
   options: TrainerLinkOptions,
 ): TrainerLinkSettings {
   checkOptionNames(options, OPTION_NAMES, "a trainer link");
-  const { key, ways, ringBytes, maxTrainers, greetingMs } = options;
+  const { key, ways, ringBytes, maxTrainers, maxBatchBytes, greetingMs } = options;
   if (key === "") throw new ValidationError("The key of a trainer link must not be empty");
   if (key === undefined && !isLocal(address)) {
     throw new ValidationError(
@@ -85,7 +89,9 @@ export function checkLinkOptions(
   if (unknown !== undefined || ways?.length === 0) {
     throw new ValidationError(`The ways of a trainer link are some of ${WAYS.join(", ")}`);
   }
-  for (const [name, value] of Object.entries({ ringBytes, maxTrainers, greetingMs })) {
+  for (
+    const [name, value] of Object.entries({ ringBytes, maxTrainers, maxBatchBytes, greetingMs })
+  ) {
     if (value === undefined || (Number.isSafeInteger(value) && value > 0)) continue;
     throw new ValidationError(`${name} of a trainer link must be a positive whole number`);
   }
@@ -95,6 +101,7 @@ export function checkLinkOptions(
     cuda: options.cuda,
     ringBytes: options.ringBytes ?? DEFAULT_RING_BYTES,
     maxTrainers: options.maxTrainers ?? 64,
+    maxBatchBytes: options.maxBatchBytes ?? DEFAULT_BATCH_BYTES,
     greetingMs: options.greetingMs ?? 5000,
     logger: options.logger ?? silentLogger,
     clock: options.clock ?? systemClock,

@@ -4,6 +4,12 @@ import { parseGeneration } from "../../src/client/generation.ts";
 import { serverMessageOf } from "../../src/client/classify.ts";
 import { StreamAssembler } from "../../src/client/stream.ts";
 import { readEvents } from "../../src/client/sse.ts";
+import { parseManifest } from "../../src/delta/manifest.ts";
+import { readPeftConfig } from "../../src/adapters/peft_config.ts";
+import { parseQueue } from "../../src/fleet/discovery/slurm.ts";
+
+import { encodeMessage, FrameReader } from "../../src/trainer/frames.ts";
+import { readOffer } from "../../src/trainer/push_offer.ts";
 import { capabilitiesOf } from "../../src/client/capabilities.ts";
 import { parseLoads, parseModelInfo, parseServerInfo } from "../../src/client/server_info.ts";
 import { encodeHeader, parseHeader } from "../../src/checkpoint/header.ts";
@@ -232,10 +238,52 @@ export function targets(check: Check): FuzzTarget[] {
       (text) => readAllRows(utf8.encode(text)),
     ),
     target("rollout files of safetensors", mutatedBytes(rolloutBytes()), readAllRows),
+    target(
+      "manifests of deltas",
+      mutatedJsonText(deltaManifest),
+      (text) => parseManifest(utf8.encode(text), "manifest"),
+    ),
+    target("pushes of a trainer", mutatedJson(push), (value) => {
+      readOffer(value as Record<string, unknown>, "trainer");
+    }),
+    target("frames of a trainer", mutatedBytes(encodeMessage(push)), readFrames),
+    target("adapter_config.json", mutatedJson(peftConfig), (value) => {
+      readPeftConfig(value as Parameters<typeof readPeftConfig>[0]);
+    }),
+    target("what squeue prints", mutatedText("3|gpu[1-2]\n|node-7\n"), parseQueue),
     target("tool calls", mutatedText(chats.qwen!, words), toolCallsIn),
     target("answers of tools", mutatedText(chats.qwen!, words), toolResponsesIn),
   ];
 }
+
+const sha = "0".repeat(64);
+const deltaManifest = {
+  schema: "sglang-rl.delta/1",
+  version: "one",
+  number: 2,
+  files: [{
+    name: "model.safetensors",
+    size: 10,
+    sha256: sha,
+    delta: { path: "model.safetensors.delta", size: 3, baseSha256: sha },
+  }],
+};
+const push = {
+  type: "push",
+  push: 1,
+  version: "7",
+  kind: "adapter",
+  adapter: { name: "policy", config: {} },
+  tensors: [["w", "float32", [2, 2]]],
+};
+const peftConfig = {
+  peft_type: "LORA",
+  r: 8,
+  lora_alpha: 16,
+  target_modules: ["q_proj", "v_proj"],
+  bias: "none",
+  use_rslora: false,
+};
 
 const rollout = new RolloutBatch({
   rows: [rowOf(1, { tokenVersions: Int32Array.of(0) })],
@@ -272,6 +320,21 @@ function inParts(bytes: Uint8Array): (most: number) => Uint8Array | null {
     at += part.length;
     return part;
   };
+}
+
+async function readFrames(bytes: Uint8Array): Promise<void> {
+  const next = inParts(bytes);
+  const reader = new FrameReader({
+    read(target) {
+      const part = next(target.length);
+      if (part !== null) target.set(part);
+      return Promise.resolve(part?.length ?? null);
+    },
+  }, "trainer");
+  for (;;) {
+    const { length } = await reader.head();
+    await reader.message(length, 64 * 1024);
+  }
 }
 
 async function readHttp(bytes: Uint8Array): Promise<void> {

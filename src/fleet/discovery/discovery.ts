@@ -1,8 +1,8 @@
 import type { OptionNames } from "../../internal/option_names.ts";
-import { ValidationError } from "../../errors.ts";
+import { LimitError, ValidationError } from "../../errors.ts";
 import { canonicalUrl } from "../../internal/canonical_url.ts";
 import { type Clock, systemClock } from "../../internal/clock.ts";
-import { sleep } from "../../internal/deadline.ts";
+import { sleep, withDeadline } from "../../internal/deadline.ts";
 
 /** Finds the servers of a fleet that others start and end. */
 export interface ServerDiscovery {
@@ -22,6 +22,10 @@ export interface ServerDiscovery {
 export interface PollingOptions {
   /** Pause between two looks, in milliseconds. */
   readonly intervalMs?: number | undefined;
+  /** Longest time for one look, in milliseconds. Default 60 000. */
+  readonly lookMs?: number | undefined;
+  /** Most servers. Default 10 000. */
+  readonly maxServers?: number | undefined;
   /** The time to use. */
   readonly clock?: Clock | undefined;
 }
@@ -29,6 +33,8 @@ export interface PollingOptions {
 /** The names of all of them. */
 export const POLLING_OPTION_NAMES = {
   intervalMs: true,
+  lookMs: true,
+  maxServers: true,
   clock: true,
 } as const satisfies OptionNames<PollingOptions>;
 
@@ -36,10 +42,20 @@ export const POLLING_OPTION_NAMES = {
 export function polling(
   name: string,
   look: (signal: AbortSignal | undefined) => Promise<readonly string[]>,
-  { intervalMs = 5_000, clock = systemClock }: PollingOptions,
+  { intervalMs = 5_000, lookMs = 60_000, maxServers = 10_000, clock = systemClock }: PollingOptions,
 ): ServerDiscovery {
-  if (!(intervalMs > 0)) throw new ValidationError(`intervalMs must be above 0, got ${intervalMs}`);
-  const servers = async (signal: AbortSignal | undefined) => distinct(await look(signal));
+  for (const [option, value] of Object.entries({ intervalMs, lookMs, maxServers })) {
+    if (!(value > 0)) throw new ValidationError(`${option} must be above 0, got ${value}`);
+  }
+  const servers = async (signal: AbortSignal | undefined) => {
+    const phase = `look at ${name}`;
+    const found = await withDeadline({ phase, timeoutMs: lookMs, signal, clock }, look);
+    if (found.length <= maxServers) return distinct(found);
+    throw new LimitError(`${name}: ${found.length} servers, more than maxServers, ${maxServers}`, {
+      limit: "maxServers",
+      max: maxServers,
+    });
+  };
   return {
     name,
     servers: ({ signal } = {}) => servers(signal),

@@ -8,8 +8,11 @@ import {
   type ServerDiscovery,
 } from "./discovery.ts";
 
-/** Most bytes of a list of servers. */
-const LIMIT = 1 << 20;
+/** Options of {@linkcode serversInFile}. */
+export interface ServersFileOptions extends PollingOptions {
+  /** Longest file, in bytes. Default 1 MiB. */
+  readonly maxBytes?: number | undefined;
+}
 
 /** Servers that never change. */
 export function listedServers(urls: readonly string[]): ServerDiscovery {
@@ -28,13 +31,14 @@ export function listedServers(urls: readonly string[]): ServerDiscovery {
  * The file is looked at every `intervalMs` (5,000), so that it may be on a network file system.
  * Needs `--allow-read=<path>`.
  */
-export function serversInFile(path: string, options: PollingOptions = {}): ServerDiscovery {
-  checkOptionNames(options, POLLING_OPTION_NAMES, "serversInFile()");
+export function serversInFile(path: string, options: ServersFileOptions = {}): ServerDiscovery {
+  checkOptionNames(options, { ...POLLING_OPTION_NAMES, maxBytes: true }, "serversInFile()");
+  const { maxBytes = 1 << 20 } = options;
   return polling(`the file ${path}`, async (signal) => {
     const bytes = await readRegularFile(path, {
       refuse: (message, options) => new ValidationError(message, options),
-      limit: "serversFileBytes",
-      maxBytes: LIMIT,
+      limit: "maxBytes",
+      maxBytes,
       signal,
     });
     const text = new TextDecoder().decode(bytes);

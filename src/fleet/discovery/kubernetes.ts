@@ -4,6 +4,7 @@ import { ProtocolError, StateError, ValidationError } from "../../errors.ts";
 import { systemClock } from "../../internal/clock.ts";
 import { sleep } from "../../internal/deadline.ts";
 import type { FleetEvent } from "../events.ts";
+import { parseJson } from "../../internal/json.ts";
 import { distinct, type ServerDiscovery, serverUrl } from "./discovery.ts";
 import { type KubernetesAccess, KubernetesCalls } from "./kubernetes_calls.ts";
 
@@ -85,6 +86,8 @@ export function serversInKubernetes(options: KubernetesOptions): ServerDiscovery
             if (key !== before) yield found;
             before = key;
           }
+          // A server that ends watches at once is not asked as fast as it can.
+          await sleep(FIRST_PAUSE_MS, { signal, clock }).catch(() => {});
         } catch (error) {
           if (signal.aborted) return;
           onError?.(error);
@@ -220,13 +223,7 @@ export function refittedGate(
 }
 
 function parsedAs<T>(schema: z.ZodType<T>, line: string): T {
-  let value: unknown;
-  try {
-    value = JSON.parse(line);
-  } catch (cause) {
-    throw new ProtocolError("An event of a watch is not JSON", { cause });
-  }
-  const parsed = schema.safeParse(value);
+  const parsed = schema.safeParse(parseJson(line, "A watch of the API server"));
   if (parsed.success) return parsed.data;
   throw new ProtocolError("An event of a watch is not as expected", { cause: parsed.error });
 }

@@ -3,6 +3,7 @@ import { type HttpAnswer, HttpPool } from "../../http/mod.ts";
 import { type Clock, systemClock } from "../../internal/clock.ts";
 import { withDeadline } from "../../internal/deadline.ts";
 import { parseJson } from "../../internal/json.ts";
+import { limitsOf } from "../../internal/limits.ts";
 import { LineSplitter } from "../../internal/lines.ts";
 import { namingPermission } from "../../internal/permission.ts";
 
@@ -16,9 +17,23 @@ export interface KubernetesAccess {
   readonly token?: (() => Promise<string>) | undefined;
   /** Certificate of the API server's authority, PEM. Default the pod's. */
   readonly caCert?: string | undefined;
+  /** How much is read of its answers, and how long is waited. */
+  readonly limits?: KubernetesLimits | undefined;
   /** The time to use. */
   readonly clock?: Clock | undefined;
 }
+
+/** How much is read of the answers of an API server, and how long is waited. */
+export interface KubernetesLimits {
+  /** Longest list, in bytes. Default 64 MiB; a thousand slices take one. */
+  readonly answerBytes?: number | undefined;
+  /** Longest event of a watch, in bytes. Default 16 MiB. */
+  readonly eventBytes?: number | undefined;
+  /** Longest wait for an answer, and for a watch to begin, in milliseconds. Default 30 000. */
+  readonly callMs?: number | undefined;
+}
+
+const DEFAULT_LIMITS = { answerBytes: 64 * 2 ** 20, eventBytes: 16 * 2 ** 20, callMs: 30_000 };
 
 /** One call within the namespace. */
 export interface KubernetesCall {
@@ -35,29 +50,29 @@ export interface KubernetesCall {
 /** Where Kubernetes puts what a pod needs to call its API. */
 const POD_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/** Longest wait for an answer, and for the first line of a watch. */
-const CALL_MS = 30_000;
 /** The API server ends a watch after this, and after this much more we do. */
 const WATCH_S = 300;
 const WATCH_GRACE_S = 30;
-/** Longest list; a thousand slices take one MiB. */
-const ANSWER_BYTES = 64 * 2 ** 20;
-const EVENT_BYTES = 16 * 2 ** 20;
 const ERROR_BYTES = 4096;
 
 /** Calls of Kubernetes' API, as a pod makes them: over a connection of their own, past any proxy. */
 export class KubernetesCalls {
   readonly #access: KubernetesAccess;
+  readonly #limits: typeof DEFAULT_LIMITS;
 
   constructor(access: KubernetesAccess) {
     this.#access = access;
+    this.#limits = limitsOf(access.limits, DEFAULT_LIMITS, "the API of Kubernetes");
   }
 
   /** The answer to a call. */
   async json(call: KubernetesCall): Promise<unknown> {
     return await this.#inTime(call, async (signal) => {
       using answer = await this.#send(call, signal);
-      return parseJson(await answer.text("answerBytes", ANSWER_BYTES), call.path);
+      return parseJson(
+        await answer.text("limits.answerBytes", this.#limits.answerBytes),
+        call.path,
+      );
     });
   }
 
@@ -75,7 +90,10 @@ export class KubernetesCalls {
     try {
       const signal = AbortSignal.any([call.signal, over.signal]);
       using answer = await this.#inTime(call, () => this.#send({ ...call, query }, signal));
-      const lines = new LineSplitter({ name: "eventBytes", maxBytes: EVENT_BYTES });
+      const lines = new LineSplitter({
+        name: "limits.eventBytes",
+        maxBytes: this.#limits.eventBytes,
+      });
       for (;;) {
         const part = await answer.read();
         if (part === null) return;
@@ -94,7 +112,7 @@ export class KubernetesCalls {
   ): Promise<T> {
     const { clock, apiServer: peer } = this.#access;
     const phase = `ask for ${path}`;
-    return withDeadline({ phase, timeoutMs: CALL_MS, peer, signal, clock }, work);
+    return withDeadline({ phase, timeoutMs: this.#limits.callMs, peer, signal, clock }, work);
   }
 
   async #send(

@@ -2,9 +2,11 @@ import { checkOptionNames, type OptionNames } from "../../internal/option_names.
 import { StateError, ValidationError } from "../../errors.ts";
 import { withDeadline } from "../../internal/deadline.ts";
 import { asPermissionError } from "../../internal/permission.ts";
+import { Semaphore } from "../../internal/semaphore.ts";
 import {
   checkPort,
   polling,
+  POLLING_OPTION_NAMES,
   type PollingOptions,
   type ServerDiscovery,
   serverUrl,
@@ -29,14 +31,16 @@ export interface SlurmOptions extends PollingOptions {
 }
 
 const NAMES = {
-  intervalMs: true,
-  clock: true,
+  ...POLLING_OPTION_NAMES,
   jobName: true,
   jobId: true,
   user: true,
   port: true,
   run: true,
 } as const satisfies OptionNames<SlurmOptions>;
+
+/** Most programs at once. */
+const PROCESSES = 8;
 
 /** Longest wait for `squeue` and `scontrol`. */
 const COMMAND_MS = 30_000;
@@ -62,9 +66,12 @@ export function serversInSlurm(options: SlurmOptions): ServerDiscovery {
     ...(user === undefined ? [] : [`--user=${user}`]),
   ];
   const name = jobName === undefined ? `Slurm job ${jobId}` : `Slurm jobs "${jobName}"`;
+  // A thousand jobs must not be a thousand processes at once.
+  const turn = new Semaphore(PROCESSES);
   return polling(name, async () => {
     const jobs = parseQueue(await run("squeue", args));
     return await Promise.all(jobs.map(async ({ task, nodes }) => {
+      using _turn = /[[,]/.test(nodes) ? await turn.acquire() : undefined;
       const hosts = /[[,]/.test(nodes)
         ? (await run("scontrol", ["show", "hostnames", nodes])).trim().split("\n")
         : [nodes];

@@ -114,9 +114,9 @@ for (const [what, bytes] of Object.entries(notHttp)) {
 }
 
 Deno.test("endless heads, headers and bodies end at their limits", async () => {
-  const endless: readonly [string, string, string][] = [
-    ["HTTP/1.1 200 OK\r\na: ", "a".repeat(65_536), "headBytes"],
-    ["HTTP/1.1 200 OK\r\n", "a: b\r\n".repeat(1000), "headLines"],
+  const endless: readonly [string, string, string | undefined][] = [
+    ["HTTP/1.1 200 OK\r\na: ", "a".repeat(65_536), "limits.headBytes"],
+    ["HTTP/1.1 200 OK\r\n", "a: b\r\n".repeat(1000), "limits.headLines"],
     ["HTTP/1.1 200 OK\r\n\r\n", "x".repeat(65_536), "answerBytes"],
     ["HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n", "x", "answerBytes"],
     [
@@ -127,7 +127,8 @@ Deno.test("endless heads, headers and bodies end at their limits", async () => {
     [
       "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1;",
       "x".repeat(65_536),
-      "chunkLineBytes",
+      // The lines between chunks are HTTP's own: none is as long.
+      undefined,
     ],
   ];
   for (const [beginning, rest, limit] of endless) {
@@ -137,7 +138,7 @@ Deno.test("endless heads, headers and bodies end at their limits", async () => {
     });
     using pool = poolOf(server.url);
     await assert.rejects(getText(pool), (error: SGLangError & { limit?: string }) => {
-      assert.equal(error.code, "limit", error.message);
+      assert.equal(error.code, limit === undefined ? "protocol" : "limit", error.message);
       assert.equal(error.limit, limit);
       return true;
     });
