@@ -1,4 +1,5 @@
 /** Answers that a grammar gives their form. */
+import { jsonExcess } from "../internal/json.ts";
 import { type AnswerReader, readAnswer } from "../policy/answers/read_answer.ts";
 import type { OfferedTool } from "./asked.ts";
 
@@ -51,6 +52,8 @@ function within(schema: Schema, name: string, defs: Record<string, unknown>): un
 
 /** Reads answers that {@linkcode requiredCalls} gave their form. */
 export const readRequiredCalls: AnswerReader = (text, options) => {
+  // What is nested too deep cannot be written again.
+  if (jsonExcess(text) !== null) return readAnswer(text, options);
   let list: unknown;
   try {
     list = JSON.parse(text);

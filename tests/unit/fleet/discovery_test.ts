@@ -1,6 +1,7 @@
 /** Where servers of others are found. */
 import assert from "node:assert/strict";
 import {
+  type DnsResolver,
   type FleetEvent,
   FleetSupervisor,
   listedServers,
@@ -293,4 +294,16 @@ Deno.test("a supervisor takes in whom a discovery finds and lets go whom it has 
   for (let turn = 0; turn < 200; turn++) await Promise.resolve();
   assert.deepEqual(supervisor.servers.map(({ url }) => url), ["http://b:1"]);
   assert.deepEqual(fleet.serving, ["http://b:1"]);
+});
+
+Deno.test("a look that does not end is given up, and too many servers are refused", async () => {
+  const clock = new FakeClock();
+  const never = () => new Promise<never>(() => {});
+  const discovery = serversInDns("servers", { port: 1, resolve: never as DnsResolver, clock });
+  const look = discovery.servers().catch((error) => error);
+  await clock.advance(60_000);
+  assert.equal((await look).code, "timeout");
+  const resolve = (() => Promise.resolve(["a", "b", "c"])) as unknown as DnsResolver;
+  const many = serversInDns("servers", { port: 1, resolve, maxServers: 2 });
+  await assert.rejects(many.servers(), { code: "limit", limit: "maxServers", max: 2 });
 });

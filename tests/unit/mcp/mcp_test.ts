@@ -271,3 +271,27 @@ Deno.test({
     assert.ok(sent < 200, `${sent} parts`);
   },
 });
+
+Deno.test("a server whose list of tools does not end is given up", withTimers, async () => {
+  let pages = 0;
+  await using server = Deno.serve(
+    { port: 0, hostname: "127.0.0.1", onListen() {} },
+    async (asked) => {
+      const { id, method, params } = await asked.json().catch(() => ({}));
+      if (id === undefined) {
+        return new Response(null, { status: asked.method === "GET" ? 405 : 202 });
+      }
+      const info = {
+        protocolVersion: params?.protocolVersion,
+        capabilities: { tools: {} },
+        serverInfo: { name: "endless", version: "1" },
+      };
+      const result = method === "initialize" ? info : { tools: [], nextCursor: String(++pages) };
+      return Response.json({ jsonrpc: "2.0", id, result });
+    },
+  );
+  const endless = { url: `http://127.0.0.1:${server.addr.port}/mcp` };
+  const connected = connectMcp({ endless }, { connectTimeoutMs: 1000 });
+  await assert.rejects(connected, { code: "timeout" });
+  assert.ok(pages > 1);
+});

@@ -93,3 +93,9 @@ Deno.test("a link that is closed tells who wants to send", async () => {
   await assert.rejects(sent, /was closed/);
   await assert.rejects(link.sendBatch(batchOf(2)), { code: "state", message: /was closed/ });
 });
+
+Deno.test("a batch that is larger than maxBatchBytes is not sent", async () => {
+  await using link = await TrainerLink.listen(AT, { maxBatchBytes: 100 });
+  const sent = link.sendBatch(batchOf(1, 2));
+  await assert.rejects(sent, { code: "limit", limit: "maxBatchBytes", max: 100 });
+});

@@ -43,6 +43,10 @@ const messages: Record<string, object> = {
   "a tensor with 65 dimensions": { ...push, tensors: [["w", "int8", Array(65).fill(1)]] },
   "an answer to no question": { type: "answer", ask: 1 },
   "an answer without a number": { type: "answer" },
+  "a message that is nested too deep": {
+    ...push,
+    tensors: JSON.parse("[".repeat(5000) + "]".repeat(5000)),
+  },
   "an adapter without a name": { ...push, kind: "adapter" },
 };
 
