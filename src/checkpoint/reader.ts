@@ -35,6 +35,7 @@ const NAMES = {
   maxIndexBytes: true,
   maxFiles: true,
   maxTensors: true,
+  maxMetadata: true,
 } as const satisfies OptionNames<OpenOptions>;
 
 /** An open checkpoint: all headers are read and checked, no tensor is. See {@linkcode openCheckpoint}. */

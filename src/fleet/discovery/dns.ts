@@ -28,6 +28,8 @@ export interface DnsOptions extends PollingOptions {
 
 const NAMES = {
   intervalMs: true,
+  lookMs: true,
+  maxServers: true,
   clock: true,
   port: true,
   resolve: true,

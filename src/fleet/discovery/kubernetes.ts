@@ -26,6 +26,7 @@ const NAMES = {
   namespace: true,
   token: true,
   caCert: true,
+  limits: true,
   clock: true,
   service: true,
   portName: true,
