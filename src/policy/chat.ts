@@ -13,6 +13,7 @@ export {
   serverAnswerReader,
   type ServerAnswerReaderOptions,
 } from "./answers/server_answer_reader.ts";
+export type { TokenizerLimits } from "./local_tokenizer.ts";
 export { ChatHistory, type ChatHistoryParts } from "./chat_history.ts";
 export {
   chatToText,

@@ -4,7 +4,7 @@
  *
  * @module
  */
-export { LocalTokenizer, type TokenizerFiles, type TokenizerLimits } from "./local_tokenizer.ts";
+export { LocalTokenizer, type TokenizerFiles } from "./local_tokenizer.ts";
 export {
   type DecodeOptions,
   type EncodeOptions,

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { ExhaustedError } from "../../../src/errors.ts";
+import { ExhaustedError, ValidationError } from "../../../src/errors.ts";
 import { asPermissionError } from "../../../src/internal/permission.ts";
 
 /** An error as Deno makes it. */
@@ -25,6 +25,14 @@ Deno.test("what a machine has no more of is named, with what to do, wherever it 
     assert.match(known.message, /^Cannot write x\. \w+/);
     assert.equal(known.cause, error);
   }
-  const other = systemError("EIO");
+  const other = systemError("EPIPE");
   assert.equal(asPermissionError(other, "--allow-write=x", "write x"), other);
+  // A path that cannot be taken is an error of ours too; the same word on an address says nothing of one.
+  for (const code of ["ENOENT", "EISDIR", "EACCES", "EROFS", "ELOOP", "EIO"]) {
+    const error = systemError(code);
+    const known = asPermissionError(error, "--allow-write=x", "write x");
+    assert.ok(known instanceof ValidationError, code);
+    assert.equal(known.cause, error);
+    assert.equal(asPermissionError(error, "--allow-net=x", "reach x"), error);
+  }
 });

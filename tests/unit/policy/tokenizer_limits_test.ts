@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { limitsOf } from "../../../src/internal/limits.ts";
-import { LocalTokenizer, SGLangWrapper, type TokenizerLimits } from "../../../src/policy/mod.ts";
+import type { TokenizerLimits } from "../../../src/policy/chat.ts";
+import { LocalTokenizer, SGLangWrapper } from "../../../src/policy/mod.ts";
 
 const doubling = { Regex: "(a|a)+$" };
 const file = {
