@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { WordRange } from "../../src/collective/group.ts";
 import { ValidationError } from "../../src/errors.ts";
 
 /** Largest buffer that {@linkcode checksumOf} tells apart: word positions have 32 bits. */
@@ -84,4 +85,20 @@ export function checkLength(byteLength: number): void {
   throw new ValidationError(
     `A checksum covers at most ${CHECKSUM_LIMIT_BYTES} bytes, not ${byteLength}; take it in parts`,
   );
+}
+
+/** Index of the first 32-bit word for which `((word & mask) + add) & test` is not 0, if any. */
+export function findWordIn(
+  bytes: Uint8Array,
+  pattern: Pick<WordRange, "mask" | "add" | "test" | "step">,
+): { readonly index: number; readonly word: number } | undefined {
+  const { mask, add, test, step } = pattern;
+  const padded = new Uint8Array(Math.ceil(bytes.byteLength / 4) * 4);
+  padded.set(bytes);
+  const words = new Uint32Array(padded.buffer);
+  for (let index = step - 1; index < words.length; index += step) {
+    const word = words[index]!;
+    if ((((word & mask) + add) & test) !== 0) return { index, word };
+  }
+  return undefined;
 }

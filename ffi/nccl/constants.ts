@@ -78,3 +78,6 @@ export function wireTypeOf(
   }
   return { type: wire.type, count: byteLength / wire.itemBytes };
 }
+
+/** What is staged at a time: one is sent, one is queued behind it, and one is brought together. */
+export const STAGING_SLOTS = 3;

@@ -1,9 +1,10 @@
+import { ValidationError } from "../../src/errors.ts";
 import { CopyKind } from "../cudart/constants.ts";
 import type { DeviceBuffer, Event, Stream } from "../cudart/handles.ts";
 import type { Cudart } from "../cudart/mod.ts";
 import type { Kernels } from "../cuda/kernels.ts";
 import type { Address } from "../memory.ts";
-import { landedBytes, totalLandedBytes } from "./pieces.ts";
+import { FLOAT8_BLOCK, landedBytes, totalLandedBytes } from "./pieces.ts";
 import { PinnedRelay, RELAY_BYTES } from "./pinned_relay.ts";
 import type { DeviceRange, FlightRecorder, PlacedBytes, WirePart, WirePiece } from "./protocol.ts";
 
@@ -46,13 +47,13 @@ interface Slot {
 }
 
 /**
- * Two slots of device memory in turn: while the collectives read one, the next parts are copied to
- * the other on a stream of its own. All waiting is done by the device.
+ * Slots of device memory in turn: while the collectives read one, the next parts are copied to
+ * another on a stream of its own. All waiting is done by the device.
  */
 export class DeviceRing implements Disposable {
   readonly #cudart: Cudart;
   readonly #copies: Stream;
-  readonly #slots: readonly [Slot, Slot];
+  readonly #slots: readonly Slot[];
   readonly #relay: PinnedRelay;
   readonly #recorder: FlightRecorder;
   /** Outgrown buffers. Freeing waits for the device, so it is left until the device is done. */
@@ -60,7 +61,7 @@ export class DeviceRing implements Disposable {
   #turn = 0;
 
   /** Takes no device memory until it is needed. */
-  constructor(cudart: Cudart, recorder: FlightRecorder) {
+  constructor(cudart: Cudart, recorder: FlightRecorder, slots: number = 2) {
     this.#cudart = cudart;
     this.#recorder = recorder;
     this.#copies = cudart.createStream();
@@ -72,7 +73,7 @@ export class DeviceRing implements Disposable {
       released: cudart.createEvent(),
       inUse: false,
     });
-    this.#slots = [slot(), slot()];
+    this.#slots = Array.from({ length: slots }, slot);
   }
 
   /** Splits parts so that each batch fits a slot; a part larger than a slot goes alone. */
@@ -178,7 +179,7 @@ export class DeviceRing implements Disposable {
   /** The slot whose turn it is; what was read from it last is waited for by the device. */
   #nextSlot(): Slot {
     const slot = this.#slots[this.#turn]!;
-    this.#turn = 1 - this.#turn;
+    this.#turn = (this.#turn + 1) % this.#slots.length;
     if (slot.inUse) this.#cudart.wait(this.#copies, slot.released);
     slot.inUse = false;
     return slot;
@@ -191,30 +192,42 @@ export class DeviceRing implements Disposable {
     tools: GatherTools,
   ): Promise<void> {
     const needed = pieces.reduce((most, piece) => Math.max(most, scratchBytes(piece)), 0);
-    slot.scratch = this.#grown(slot.scratch, Math.min(COPY_BYTES, needed));
+    slot.scratch = this.#grown(slot.scratch, needed);
+    const hasFloat8 = pieces.some(({ float8 }) => float8 !== undefined);
+    if (hasFloat8) tools.kernels().beginFloat8(this.#copies);
     let at = target;
-    for (const piece of pieces) {
-      for (let done = 0; done < piece.byteLength; done += COPY_BYTES) {
-        const byteLength = Math.min(COPY_BYTES, piece.byteLength - done);
-        const chunk = { ...piece, address: piece.address + BigInt(done), byteLength };
-        await this.#land(chunk, at, slot.scratch, tools);
+    for (const [id, piece] of pieces.entries()) {
+      const chunkBytes = chunkBytesOf(piece);
+      for (let done = 0; done < piece.byteLength; done += chunkBytes) {
+        const byteLength = Math.min(chunkBytes, piece.byteLength - done);
+        const chunk = chunkOf(piece, done, byteLength);
+        await this.#land(chunk, { target: at, id }, slot.scratch, tools);
         at += BigInt(landedBytes(chunk));
         await tools.breathe();
       }
     }
+    if (!hasFloat8) return;
+    const bad = tools.kernels().endFloat8(this.#copies);
+    if (bad === undefined) return;
+    throw new ValidationError(
+      `Weight "${pieces[bad]!.float8!.name}" holds NaN or an infinity: FP8 has no scale for it`,
+    );
   }
 
   /** A cast reads memory of the device, so what lies in this process takes the way by `scratch`. */
   async #land(
     piece: WirePiece,
-    target: Address,
+    { target, id }: { readonly target: Address; readonly id: number },
     scratch: DeviceBuffer | undefined,
     tools: GatherTools,
   ): Promise<void> {
-    if (!piece.cast) return await this.#bring(piece, target, tools);
+    const { cast, float8 } = piece;
+    if (!cast && float8 === undefined) return await this.#bring(piece, target, tools);
     const source = piece.place === "device" ? piece.address : scratch!.address;
     if (piece.place === "host") await this.#bring(piece, source, tools);
-    tools.kernels().cast(target, source, { count: piece.byteLength / 4, stream: this.#copies });
+    const stream = this.#copies;
+    if (float8 !== undefined) tools.kernels().float8(target, source, { ...float8, id, stream });
+    else tools.kernels().cast(target, source, { count: piece.byteLength / 4, stream });
   }
 
   async #bring(bytes: PlacedBytes, target: Address, tools: GatherTools): Promise<void> {
@@ -252,7 +265,8 @@ function aligned(byteLength: number): number {
 /** Where a part lies that needs no copy: in one piece on the device. */
 function rangeOf(pieces: readonly WirePiece[]): DeviceRange | undefined {
   const [only] = pieces;
-  if (pieces.length !== 1 || only!.place !== "device" || only!.cast) return undefined;
+  if (pieces.length !== 1 || only!.place !== "device") return undefined;
+  if (only!.cast || only!.float8 !== undefined) return undefined;
   return { address: only!.address, byteLength: only!.byteLength };
 }
 
@@ -261,6 +275,25 @@ function slotBytes(part: WirePart): number {
   return part.place === "device" ? 0 : part.byteLength;
 }
 
-function scratchBytes(part: WirePiece): number {
-  return part.cast && part.place === "host" ? part.byteLength : 0;
+function scratchBytes(piece: WirePiece): number {
+  const isMade = piece.cast || piece.float8 !== undefined;
+  return isMade && piece.place === "host" ? Math.min(chunkBytesOf(piece), piece.byteLength) : 0;
+}
+
+/** Bytes of a piece between two turns of the thread: of a matrix whole blocks of rows. */
+function chunkBytesOf({ float8 }: WirePiece): number {
+  if (float8 === undefined) return COPY_BYTES;
+  const blockBytes = FLOAT8_BLOCK * float8.columns * (float8.from === "float32" ? 4 : 2);
+  return Math.max(1, Math.floor(COPY_BYTES / blockBytes)) * blockBytes;
+}
+
+function chunkOf(piece: WirePiece, from: number, byteLength: number): WirePiece {
+  const { float8, address } = piece;
+  const rows = float8 && Math.round(float8.rows * byteLength / piece.byteLength);
+  return {
+    ...piece,
+    address: address + BigInt(from),
+    byteLength,
+    float8: float8 && { ...float8, rows: rows! },
+  };
 }

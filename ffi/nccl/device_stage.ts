@@ -3,15 +3,17 @@ import { ValidationError } from "../../src/errors.ts";
 import { type Logger, silentLogger } from "../../src/internal/logger.ts";
 import type {
   DevicePart,
+  FoundWord,
   GatheredPart,
   StagePart,
   StagePiece,
   TransportCall,
+  WordRange,
 } from "../../src/collective/group.ts";
 import { type Keeper, openRankIn } from "../keeper/keeper.ts";
 import type { LibraryOptions } from "../library.ts";
 import { Communicator } from "./communicator.ts";
-import { wireTypeOf } from "./constants.ts";
+import { STAGING_SLOTS, wireTypeOf } from "./constants.ts";
 import { hostBytes, totalLandedBytes, wirePiece } from "./pieces.ts";
 import type { WirePiece } from "./protocol.ts";
 import type { Rank } from "./rank.ts";
@@ -52,13 +54,16 @@ interface Slot {
 
 const DEFAULT_TIMEOUT_MS = 120_000;
 const ALIGNMENT_BYTES = 256;
-const SLOTS = 2;
 
 /**
  * Brings weights together on the device once, for the broadcasts of any number of groups of the same
  * device. It belongs to none of them, so that it lives on when one is aborted.
  */
 export class DeviceStage implements AsyncDisposable {
+  /** FP8 in blocks is made on the device. */
+  readonly makesFloat8 = true;
+  /** For how many calls what {@linkcode DeviceStage.stage} gives stays valid. */
+  readonly stagingSlots = STAGING_SLOTS;
   readonly #thread: Communicator;
   /** Owns the memory, when that is the keeper's. */
   readonly #owner: Rank | undefined;
@@ -115,7 +120,7 @@ export class DeviceStage implements AsyncDisposable {
 
   /**
    * Brings parts together on the device. What it gives is for `broadcastDevice` of groups whose
-   * ranks live where the memory does, and is valid until the next call but one.
+   * ranks live where the memory does, and is valid until the next call but two.
    *
    * @throws {ValidationError} A part is no whole number of its elements.
    * @throws {NativeError} The device has too little memory.
@@ -161,7 +166,7 @@ export class DeviceStage implements AsyncDisposable {
   }
 
   async #reserve(owner: Rank, byteLength: number, call?: TransportCall): Promise<Slot> {
-    const turn = this.#turn = (this.#turn + 1) % SLOTS;
+    const turn = this.#turn = (this.#turn + 1) % STAGING_SLOTS;
     const current = this.#slots[turn];
     if (current !== undefined && current.byteLength >= byteLength) return current;
     const wait = this.#wait("take device memory", call);
@@ -176,10 +181,18 @@ export class DeviceStage implements AsyncDisposable {
     return this.#slots[turn] = { byteLength, there, here };
   }
 
+  /** The first of the words that are looked for in memory of the device, where this process sees it. */
+  async findWord(
+    ranges: readonly WordRange[],
+    call: TransportCall,
+  ): Promise<FoundWord | undefined> {
+    return await this.#thread.request("findWord", { ranges }, this.#wait("look at values", call));
+  }
+
   /** Takes the memory for parts of up to `byteLength` bytes, so that no `stage` has to. */
   async reserve(byteLength: number): Promise<void> {
     if (this.#owner === undefined) return;
-    for (let i = 0; i < SLOTS; i++) await this.#reserve(this.#owner, byteLength);
+    for (let i = 0; i < STAGING_SLOTS; i++) await this.#reserve(this.#owner, byteLength);
   }
 
   /** Gives the memory back; no broadcast may be reading it. */

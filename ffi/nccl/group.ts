@@ -14,7 +14,7 @@ import { type Keeper, openRankIn } from "../keeper/keeper.ts";
 import type { IpcMemory } from "../ipc/exporter.ts";
 import { nullAddress } from "../memory.ts";
 import { Communicator } from "./communicator.ts";
-import { wireTypeOf } from "./constants.ts";
+import { STAGING_SLOTS, wireTypeOf } from "./constants.ts";
 import { piecesOf } from "./device_stage.ts";
 import { checkGroupOptions, type NcclGroupOptions } from "./group_options.ts";
 import { describeSize, devicePart, hostBytes, totalLandedBytes, wirePiece } from "./pieces.ts";
@@ -57,6 +57,12 @@ const DEFAULT_TIMEOUT_MS = 120_000;
 export class NcclGroup implements CollectiveGroup {
   /** Backend name as SGLang takes it. */
   readonly backend = "nccl";
+  /** Broadcasts may be asked for while others are under way; they are done in that order. */
+  readonly queues = true;
+  /** FP8 in blocks is made on the device. */
+  readonly makesFloat8 = true;
+  /** For how many calls what {@linkcode NcclGroup.stage} gives stays valid. */
+  readonly stagingSlots = STAGING_SLOTS;
   /** Address that the servers connect to. */
   readonly masterAddress: string;
   /** Port that the servers connect to. */
@@ -73,7 +79,6 @@ export class NcclGroup implements CollectiveGroup {
   readonly #closesToo: AsyncDisposable | undefined;
   #publishing: Promise<Uint8Array<ArrayBuffer>> | undefined;
   #joining: Promise<void> | undefined;
-  #sending = false;
   #aborted: Error | undefined;
   #closing: Promise<void> | undefined;
 
@@ -214,7 +219,7 @@ export class NcclGroup implements CollectiveGroup {
   /**
    * Brings parts together on the device ahead of their broadcast, so that this overlaps the
    * broadcast of those before; casts float32 to bfloat16 there where a piece asks for it (which
-   * needs the driver, `libcuda.so.1`). The result is valid until the next call but one. A part that
+   * needs the driver, `libcuda.so.1`). The result is valid until the next call but two. A part that
    * lies in one piece on the device already is not copied.
    *
    * @throws {ValidationError} A part is no whole number of its elements.
@@ -362,8 +367,6 @@ export class NcclGroup implements CollectiveGroup {
     call: TransportCall & { readonly keep?: readonly Uint8Array[] },
   ): Promise<void> {
     this.#requireUsable();
-    if (this.#sending) throw new StateError("The group is sending; await one broadcast at a time");
-    this.#sending = true;
     try {
       const uniqueId = await this.#publish(call);
       // Asked for at once with the joining: a server that has joined goes straight on to receive.
@@ -375,8 +378,6 @@ export class NcclGroup implements CollectiveGroup {
     } catch (error) {
       await this.abort(error as Error);
       throw error;
-    } finally {
-      this.#sending = false;
     }
   }
 

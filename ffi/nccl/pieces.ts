@@ -1,4 +1,4 @@
-import type { DevicePart, StagePiece } from "../../src/collective/group.ts";
+import type { DevicePart, Float8Cast, StagePiece } from "../../src/collective/group.ts";
 import { ValidationError } from "../../src/errors.ts";
 import { type Address, nullAddress } from "../memory.ts";
 import { wireTypeOf } from "./constants.ts";
@@ -12,18 +12,37 @@ export function wirePiece(piece: StagePiece, addressOf: (bytes: Uint8Array) => A
   if (cast && byteLength % 4 !== 0) {
     throw new ValidationError(`${byteLength} bytes are no whole number of float32 elements`);
   }
+  const { float8 } = piece;
+  if (float8 !== undefined) checkMatrix(float8, byteLength);
   if (byteLength === 0) return { place, address: nullAddress, byteLength, cast };
   const address = "device" in piece ? piece.device.address : addressOf(piece.bytes);
-  return { place, address, byteLength, cast };
+  return { place, address, byteLength, cast, float8 };
 }
+
+function checkMatrix({ name, rows, columns, from }: Float8Cast, byteLength: number): void {
+  const expected = rows * columns * (from === "float32" ? 4 : 2);
+  if (byteLength === expected && rows < 2 ** 31 && columns < 2 ** 31) return;
+  throw new ValidationError(
+    `"${name}" has ${byteLength} bytes, a matrix of ${rows} by ${columns} ${from} has ${expected}`,
+  );
+}
+
+/** Rows and columns of a matrix that share a scale. */
+export const FLOAT8_BLOCK = 128;
 
 /** The memory of this process among pieces, which must live until they are copied. */
 export function hostBytes(pieces: readonly StagePiece[]): Uint8Array[] {
   return pieces.flatMap((piece) => "device" in piece ? [] : [piece.bytes]);
 }
 
-/** Bytes that a piece takes where it lands: a cast halves them. */
+/** Bytes that a piece takes where it lands: a cast halves them, FP8 has one for each element. */
 export function landedBytes(piece: WirePiece): number {
+  const { float8 } = piece;
+  if (float8 !== undefined) {
+    const { rows, columns, part } = float8;
+    if (part === "values") return rows * columns;
+    return 4 * Math.ceil(rows / FLOAT8_BLOCK) * Math.ceil(columns / FLOAT8_BLOCK);
+  }
   return piece.cast ? piece.byteLength / 2 : piece.byteLength;
 }
 

@@ -12,6 +12,7 @@ import {
   UnsupportedError,
   ValidationError,
 } from "../../src/errors.ts";
+import type { Float8Cast, FoundWord, WordRange } from "../../src/collective/group.ts";
 import type { LibraryOptions } from "../library.ts";
 import type { Address } from "../memory.ts";
 import type { NcclDataType } from "./constants.ts";
@@ -44,6 +45,8 @@ export interface PlacedBytes {
 export interface WirePiece extends PlacedBytes {
   /** The bytes are float32 and become bfloat16. */
   readonly cast: boolean;
+  /** The bytes are a matrix of which FP8 is made. */
+  readonly float8?: Float8Cast | undefined;
 }
 
 /** One collective in a request: where its bytes are, and what NCCL gets to know of them. */
@@ -101,6 +104,8 @@ export interface Requests {
   };
   /** Checksum of device memory. */
   checksum: { arguments: { address: Address; byteLength: number }; answer: bigint };
+  /** The first of the words of some memory that are looked for. */
+  findWord: { arguments: { ranges: readonly WordRange[] }; answer: FoundWord | undefined };
   /** Handle for other processes, and the device's UUID. */
   ipcHandle: {
     arguments: { address: Address };

@@ -7,6 +7,7 @@ import { Kernels } from "../cuda/kernels.ts";
 import { CudaDriver } from "../cuda/mod.ts";
 import type { LibraryOptions } from "../library.ts";
 import { type Address, nullAddress } from "../memory.ts";
+import { STAGING_SLOTS } from "./constants.ts";
 import { DeviceRing, type GatherTools, type LoadedParts } from "./device_ring.ts";
 import { type CommunicatorHandle, Nccl } from "./mod.ts";
 import { contains } from "./pieces.ts";
@@ -60,6 +61,10 @@ export class RankThread {
   #joining: Promise<undefined> | undefined;
   /** Collectives that NCCL has not been told of yet, though peers may be waiting in them. */
   readonly #handingOver = new Set<Promise<unknown>>();
+  /** The last of those, behind which the next is handed over. */
+  #lastHandedOver: Promise<unknown> = Promise.resolve();
+  /** Broadcasts that the device has not passed. */
+  #broadcasts = 0;
 
   /** What each request does. */
   readonly handlers: Handlers = {
@@ -77,6 +82,7 @@ export class RankThread {
       const { stream } = this.#get();
       return this.#getKernels().checksum(address, { byteLength, stream });
     },
+    findWord: ({ ranges }) => this.#getKernels().findWord(ranges, this.#get().stream),
     ipcHandle: ({ address }) => this.#ipcHandle(address),
     ipcOpen: (args) => this.#ipcOpen(args),
     freeBytes: () => this.#get().cudart.memoryInfo().freeBytes,
@@ -108,7 +114,7 @@ export class RankThread {
       nccl,
       stream: cudart.createStream(),
       ring: new DeviceRing(cudart, this.#recorder),
-      staging: new DeviceRing(cudart, this.#recorder),
+      staging: new DeviceRing(cudart, this.#recorder, STAGING_SLOTS),
       libraries,
       device,
     };
@@ -137,8 +143,24 @@ export class RankThread {
   }
 
   async #broadcast(args: Requests["broadcast"]["arguments"]): Promise<undefined> {
-    const { cudart, stream, ring, staging } = this.#get();
-    const handingOver = this.#handOver(args, ring);
+    this.#broadcasts++;
+    try {
+      await this.#broadcastInOrder(args);
+    } finally {
+      this.#broadcasts--;
+    }
+    // Freeing waits for the device, which another broadcast may keep busy.
+    if (this.#broadcasts > 0 || this.#opened === undefined) return;
+    this.#opened.ring.collect();
+    this.#opened.staging.collect();
+  }
+
+  /** Hands collectives over in the order in which they were asked for; waits for the device apart. */
+  async #broadcastInOrder(args: Requests["broadcast"]["arguments"]): Promise<void> {
+    const { cudart, stream, ring } = this.#get();
+    const before = this.#lastHandedOver;
+    const handingOver = before.then(() => this.#handOver(args, ring));
+    this.#lastHandedOver = handingOver.catch(() => {});
     this.#handingOver.add(handingOver);
     try {
       await handingOver;
@@ -148,8 +170,6 @@ export class RankThread {
     using done = cudart.createEvent();
     cudart.record(done, stream);
     await this.#until("ncclBroadcast", () => cudart.isDone(done));
-    ring.collect();
-    staging.collect();
   }
 
   async #handOver({ parts, root }: Requests["broadcast"]["arguments"], ring: DeviceRing) {

@@ -3,9 +3,9 @@
 # Deno on GPU 0, real SGLang servers on the others. With three GPUs one 0.5B server spans two of them
 # (tp 2), with four such a one is beside another on a card of its own.
 #
-# Parts for two GPUs: rates q05b q7b learning python first gaps deterministic fp8 fp8blocks trainer
-#                     adapters delta
-#       for three:     also kill, isolation, ipc, moe
+# Parts for two GPUs: rates q05b q7b learning python first finite release gaps kill isolation
+#                     deterministic fp8 fp8blocks trainer adapters delta
+#       for three:     also ipc, moe, shared (which may leave servers frozen: last)
 #
 #   bash scripts/gpu/run_multi.sh
 #
@@ -20,6 +20,7 @@
 #            GPU_PYTHON, GPU_NCCL, GPU_CUDART, GPU_CUDA: the Python and libraries to use
 #            GPU_SERVER_PORT  first of 1200 ports for the servers (default 21200)
 #            GROW_GIB memory to touch at the start (default 0), on a machine whose memory grows slowly
+#            SERVERS_7B  how many 7B servers (default one on each GPU but the first; they hold 20 GB each)
 #            LIMIT_S  seconds for everything (default 410)
 # Each part has its own time limit, so that one failure does not lose the rest. Exits with the number
 # of parts that failed.
@@ -152,9 +153,10 @@ last=$((gpus - 1)) several=$((gpus >= 3 ? gpus : 0))
 GPU_FLEET_Q05B= GPU_FLEET_Q7B=
 # The 7B servers begin with random weights of their own, the first update brings the checkpoint's.
 if wants q7b isolation trainer; then
-  for ((gpu = 1; gpu < gpus; gpu++)); do
-    start_server "q7b-$gpu" $((port + 1000 + 40 * gpu)) $gpu --model-path "$models/q7b-a" --load-format dummy
-    GPU_FLEET_Q7B+=" http://127.0.0.1:$((port + 1000 + 40 * gpu))"
+  for ((server = 1; server <= ${SERVERS_7B:-gpus - 1}; server++)); do
+    gpu=$((1 + (server - 1) % (gpus - 1)))
+    start_server "q7b-$server" $((port + 1000 + 40 * server)) $gpu --model-path "$models/q7b-a" --load-format dummy
+    GPU_FLEET_Q7B+=" http://127.0.0.1:$((port + 1000 + 40 * server))"
   done
 fi
 wait "$making"
@@ -176,13 +178,23 @@ esac
 if ((gpus >= 3)) && wants q05b trainer; then
   start_server q05b-tp2 "$port" $((last - 1)),$last "${small[@]}" --tp 2 --disable-custom-all-reduce
 fi
-if ((several)) && wants kill; then
+if wants kill; then
+  # On two GPUs all servers share one: what becomes of the others shows there too, and no rate does.
+  if ((gpus == 2)); then
+    start_server q05b-other $((port + 120)) 1 "${small[@]}"
+    GPU_HEALTHY+=" $(address $((port + 120)))"
+  fi
   for victim in 1 2 3; do
     start_server "victim-$victim" $((port + 200 + 40 * victim)) $last "${small[@]}"
     GPU_VICTIMS+=" $(address $((port + 200 + 40 * victim)))@${servers[-1]}"
   done
-  start_server twin $((port + 400)) 0 "${small[@]}"
 fi
+if wants shared; then
+  GPU_SHARING=${GPU_HEALTHY# }
+  start_server sharing $((port + 160)) 1 "${small[@]}"
+  GPU_SHARING="${GPU_SHARING%% *} $(address $((port + 160)))"
+fi
+wants kill shared && start_server twin $((port + 400)) 0 "${small[@]}"
 if ((several)) && wants ipc; then
   for base in 1 2; do
     start_server "ipc-$base" $((port + 440 + 40 * base)) "$(seq -s, 0 $last)" "${small[@]}" --base-gpu-id $base
@@ -214,7 +226,7 @@ wants fp8blocks && start_server fp8blocks $((port + 960)) 1 --model-path "$model
 wants fp8 && start_server fp8 $((port + 740)) 1 "${small[@]}" --quantization fp8
 export GPU_FLEET_Q05B GPU_FLEET_Q7B=${GPU_FLEET_Q7B# } GPU_HEALTHY=${GPU_HEALTHY# }
 export GPU_VICTIMS GPU_IPC GPU_TWIN=$(address $((port + 400))) GPU_MOE=$(address $((port + 600)))
-export GPU_LORA=${GPU_LORA# } GPU_PLAIN=${GPU_PLAIN# }
+export GPU_SHARING=${GPU_SHARING:-} GPU_LORA=${GPU_LORA# } GPU_PLAIN=${GPU_PLAIN# }
 export GPU_FP8_BLOCKS=$(address $((port + 960)))
 export GPU_DETERMINISTIC=$(address $((port + 700))) GPU_FP8=$(address $((port + 740)))
 
@@ -254,7 +266,7 @@ for part in $parts; do
     adapters)
       run_part adapters "${MOST:-120}" "$deno" test -A --no-check --cached-only tests/gpu/adapters_test.ts
       ;;
-    kill | gaps | first | isolation | moe | ipc | deterministic | fp8)
+    kill | gaps | first | finite | release | shared | isolation | moe | ipc | deterministic | fp8)
       name=$([ "$part" = fp8 ] && echo refused || echo "$part")
       run_part "$part" "${MOST:-240}" "$deno" test -A --no-check --cached-only --filter "/^$name:/" \
         tests/gpu/survival_test.ts

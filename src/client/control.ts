@@ -212,11 +212,15 @@ export abstract class ServerControl implements Disposable, AsyncDisposable {
    * Empties the prefix cache. `false` when the server is busy or does not answer.
    *
    * @param options `waitMs`: let the server wait this long until it is idle (from 0.5.10).
+   * `mayRefuse`: a refusal is nothing to warn of.
    */
   async flushCache(
-    options: CallOptions & { readonly waitMs?: number | undefined } = {},
+    options: CallOptions & {
+      readonly waitMs?: number | undefined;
+      readonly mayRefuse?: boolean | undefined;
+    } = {},
   ): Promise<boolean> {
-    const { waitMs } = options;
+    const { waitMs, mayRefuse } = options;
     const path = waitMs === undefined ? "/flush_cache" : `/flush_cache?timeout=${waitMs / 1000}`;
     const timeoutMs = options.timeoutMs ?? this.settings.timeoutMs + (waitMs ?? 0);
     try {
@@ -224,7 +228,9 @@ export abstract class ServerControl implements Disposable, AsyncDisposable {
       return true;
     } catch (error) {
       if (!isNoAnswer(error)) throw error;
-      this.logger.warn(`Cache of ${this.url} was not flushed: ${error.message}`);
+      const words = `Cache of ${this.url} was not flushed: ${error.message}`;
+      if (mayRefuse) this.logger.debug(words);
+      else this.logger.warn(words);
       return false;
     }
   }

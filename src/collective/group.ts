@@ -37,7 +37,47 @@ export type StagePiece =
   & {
     /** The bytes are float32 and become bfloat16 on the device. */
     readonly castFrom?: "float32" | undefined;
+    /** The bytes are a matrix of which FP8 values or their scales are made on the device. */
+    readonly float8?: Float8Cast | undefined;
   };
+
+/** Half of what a matrix becomes as FP8 with a scale for each block of 128 by 128. */
+export interface Float8Cast {
+  /** Its name, for errors. */
+  readonly name: string;
+  /** Its element type. */
+  readonly from: "bfloat16" | "float32";
+  /** Its rows. */
+  readonly rows: number;
+  /** Its columns. */
+  readonly columns: number;
+  /** Which half: `float8_e4m3fn` values, or float32 scales. */
+  readonly part: "values" | "scales";
+}
+
+/** Memory of a device in which words are looked for: `((word & mask) + add) & test` is not 0. */
+export interface WordRange {
+  /** The memory. */
+  readonly device: DeviceMemory;
+  /** Bits that are looked at. */
+  readonly mask: number;
+  /** What is added to them. */
+  readonly add: number;
+  /** Bits of the sum that tell. */
+  readonly test: number;
+  /** 2: only every second word counts, from the second on. */
+  readonly step: 1 | 2;
+}
+
+/** A word that was found. */
+export interface FoundWord {
+  /** Index of the range. */
+  readonly range: number;
+  /** Index of the 32-bit word in it. */
+  readonly index: number;
+  /** The word, filled with zeros at the end of the range. */
+  readonly word: number;
+}
 
 /** A broadcast whose bytes lie in several places and follow each other on the wire. */
 export interface GatheredPart {
@@ -57,6 +97,12 @@ export interface TransportCall {
    */
   readonly queued?: (() => void) | undefined;
 }
+
+/** Looks for a word in memory of the device: the first one of the first range that has one. */
+export type FindWord = (
+  ranges: readonly WordRange[],
+  call: TransportCall,
+) => Promise<FoundWord | undefined>;
 
 /** What a group is opened with. */
 export interface OpenGroupOptions {
@@ -111,6 +157,15 @@ export interface CollectiveGroup extends AsyncDisposable {
   readonly strangers?: number | undefined;
   /** Whether the servers are let go when this process is killed within a broadcast. */
   readonly outlivesUs?: boolean | undefined;
+  /**
+   * Whether a broadcast may be asked for while others are under way: they are done in the order in
+   * which they were asked for. Default: one at a time.
+   */
+  readonly queues?: boolean | undefined;
+  /** Whether {@linkcode CollectiveGroup.stage} takes pieces with `float8`. Default false. */
+  readonly makesFloat8?: boolean | undefined;
+  /** For how many calls what {@linkcode CollectiveGroup.stage} gives stays valid. Default 2. */
+  readonly stagingSlots?: number | undefined;
   /** How far the group has come and what was last heard from its ranks, for error messages. */
   readonly heard?: string | undefined;
   /** Completes rank 0's side of the rendezvous; called while the servers' init calls run. */
@@ -123,8 +178,8 @@ export interface CollectiveGroup extends AsyncDisposable {
   /**
    * Brings parts together on the device while another broadcast is under way; what it gives is to
    * be passed to {@linkcode CollectiveGroup.broadcastDevice} and is valid until the next call but
-   * one. A part that lies in one piece on the device already is given back as it is. Absent where
-   * there is no device.
+   * one, or longer where `stagingSlots` says so. A part that lies in one piece on the device already
+   * is given back as it is. Absent where there is no device.
    */
   stage?(
     parts: readonly (StagePart | GatheredPart)[],

@@ -5,7 +5,8 @@
 import { deepEqual, notDeepEqual, ok } from "node:assert/strict";
 import { SGLangWeightSyncScheme } from "../../src/weights/mod.ts";
 import { float8Blocks, safetensors, type WeightSource } from "../../src/weights/source/mod.ts";
-import { libraries, record, stderrLogger } from "./support/gpu.ts";
+import { libraries, openGroup, record, stderrLogger } from "./support/gpu.ts";
+import { onDevice } from "./support/sources.ts";
 import { Server } from "./support/server.ts";
 
 const models = Deno.env.get("GPU_MODELS") ?? "/tmp/sglang-rl-gpu/models";
@@ -42,9 +43,11 @@ Deno.test({
       });
     await load("b");
     const wanted = await generate(server);
+    await using trainer = await openGroup();
     const sources: Record<string, WeightSource> = {
       checkpoint: safetensors(`${models}/q05b-fp8-b`),
-      cast: float8Blocks(safetensors(`${models}/q05b-b`)),
+      "cast of files": float8Blocks(safetensors(`${models}/q05b-b`)),
+      "cast of device memory": float8Blocks(await onDevice(`${models}/q05b-b`, trainer.group)),
     };
     await using sender = new SGLangWeightSyncScheme({
       workers: [server.url],

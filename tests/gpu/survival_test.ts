@@ -3,11 +3,12 @@
  * generation stops; the first sync; what isolation costs. scripts/gpu/run_multi.sh starts the servers
  * and runs each test.
  */
-import { deepEqual, notDeepEqual, ok, rejects } from "node:assert/strict";
+import { deepEqual, equal, notDeepEqual, ok, rejects } from "node:assert/strict";
 import { safetensors } from "../../src/weights/source/mod.ts";
 import { median, openGroup, record } from "./support/gpu.ts";
 import { fleetOf, folderOf } from "./support/multi_fleet.ts";
 import { isReached, type Position, positions } from "./support/positions.ts";
+import { python } from "./support/peer.ts";
 import { onDevice } from "./support/sources.ts";
 import { runStreams } from "./support/streams.ts";
 import {
@@ -258,20 +259,116 @@ Deno.test({
         await sender.initAllWorkersGroup();
         const initMs = Math.round(performance.now() - init);
         const ms: number[] = [];
-        let phases = {};
-        for (let i = 0; i < 6; i++) {
-          const report = await sender.updateWeights(source);
+        const phases: Record<string, number>[] = [];
+        let taken: number[] = [];
+        for (let i = 0; i < 8; i++) {
+          taken = [];
+          let done = 0;
+          const report = await sender.updateWeights(source, {
+            onProgress({ bytesDone, elapsedMs }) {
+              if (bytesDone > done) taken.push(Math.round(elapsedMs));
+              done = bytesDone;
+            },
+          });
           ms.push(Math.round(report.durationMs));
-          phases = report.phasesMs;
+          phases.push(report.phasesMs as Record<string, number>);
         }
+        const names = Object.keys(phases[1]!);
+        const usual = names.map((name) => [name, median(phases.slice(1).map((one) => one[name]!))]);
         const sums = await Promise.all(fleet.map((server) => server.checksum()));
         sums.forEach((one) => deepEqual(one, sums[0]));
         record("isolation", {
           ...{ bucketMiB, isolation, keeper, servers: fleet.length },
-          ...{ initMs, ms, median: median(ms.slice(1)), phases },
+          ...{ initMs, ms, median: median(ms.slice(1)), phases: Object.fromEntries(usual) },
+          // When every server had taken each bucket of the last sync.
+          taken,
         });
       }
     }
+  },
+});
+
+Deno.test({
+  name: "finite: NaN in device memory is refused before a server is asked for anything",
+  ...anyResources,
+  async fn() {
+    const servers = serversOf("GPU_HEALTHY");
+    await Promise.all(servers.map((server) => server.ready(240_000)));
+    await using trainer = await openGroup();
+    const { group } = trainer;
+    const source = await onDevice(folders.a, group);
+    await using sender = senderTo(servers, { finite: true });
+    await sender.initAllWorkersGroup();
+    const ms: number[] = [];
+    const checkMs: number[] = [];
+    for (let i = 0; i < 6; i++) {
+      const report = await sender.updateWeights(source);
+      equal(report.finite, true);
+      ms.push(Math.round(report.durationMs));
+      checkMs.push(report.phasesMs.check ?? 0);
+    }
+    await using open = await source.open();
+    const index = open.tensors.findIndex(({ name }) =>
+      name.endsWith("layers.11.mlp.up_proj.weight")
+    );
+    const { address } = [open.device!(index)!].flat()[0]!;
+    const before = new Uint8Array(2);
+    const at = address + 2n * 12_345n;
+    await group.copyFromDevice(before, at);
+    await group.copyToDevice(at, Uint8Array.of(0x80, 0x7f));
+    await rejects(sender.updateWeights(source), (error: Error) => {
+      record("finite", { ms, checkMs, refused: error.message });
+      return /layers\.11\.mlp\.up_proj\.weight".*at element 12345:/.test(error.message);
+    });
+    await group.copyToDevice(at, before);
+    equal((await sender.updateWeights(source)).finite, true);
+  },
+});
+
+Deno.test({
+  name: "release: memory that torch gives back is given back after all work of the device",
+  ...anyResources,
+  async fn() {
+    const script = new URL("./support/empty_cache.py", import.meta.url).pathname;
+    const { success, stdout } = await new Deno.Command(python, {
+      args: ["-B", "-W", "ignore", script],
+      env: { CUDA_VISIBLE_DEVICES: "0" },
+      stderr: "inherit",
+    }).output();
+    equal(success, true);
+    const found = JSON.parse(new TextDecoder().decode(stdout)) as { done: boolean[] };
+    record("release", found);
+    ok(found.done.length >= 4 && found.done.every((one) => one));
+  },
+});
+
+Deno.test({
+  name: "shared: two ranks on one GPU in a group over all servers leave the others answering",
+  ...anyResources,
+  async fn() {
+    const healthy = serversOf("GPU_HEALTHY");
+    const twins = serversOf("GPU_TWIN");
+    await Promise.all([...healthy, ...twins].map((server) => server.ready(240_000)));
+    await using sender = senderTo([...healthy, ...twins], { isolation: "fleet" });
+    const from = performance.now();
+    const error = await sender.initAllWorkersGroup().then(() => "none", ({ message }) => message);
+    const tookS = seconds(performance.now() - from);
+    const answers = await servingAfter(healthy, performance.now());
+    record("survival.shared", { error: String(error).slice(0, 400), tookS, answers });
+    ok(error !== "none");
+    ok(answers.every(({ afterS }) => afterS <= 10), JSON.stringify(answers));
+    // Two servers that share a GPU which is not rank 0's.
+    const sharing = serversOf("GPU_SHARING");
+    if (sharing.length < 2) return;
+    await Promise.all(sharing.map((server) => server.ready(240_000)));
+    await using other = senderTo(sharing, { isolation: "fleet" });
+    const since = performance.now();
+    const refusal = await other.initAllWorkersGroup().then(() => "none", ({ message }) => message);
+    const refusedS = seconds(performance.now() - since);
+    const after = await servingAfter(sharing, performance.now());
+    record("survival.sharing", { error: String(refusal).slice(0, 400), refusedS, answers: after });
+    ok(/duplicate gpu/i.test(String(refusal)), String(refusal));
+    ok(refusedS <= 10 && after.every(({ afterS }) => afterS <= 10), JSON.stringify(after));
   },
 });
 

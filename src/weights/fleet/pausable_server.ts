@@ -95,6 +95,14 @@ export abstract class PausableServer extends ProbedServer {
     return await this.client.flushCache({ signal, timeoutMs });
   }
 
+  /**
+   * Lets a server that was emptied of requests give back the device memory that updates came in.
+   * `false`: it refuses, because a request waits by now.
+   */
+  async releaseBuffers(signal: AbortSignal): Promise<boolean> {
+    return this.#isEmptied && await this.client.flushCache({ signal, mayRefuse: true });
+  }
+
   /** Resumes generation. */
   async resume(signal: AbortSignal): Promise<void> {
     await this.client.resume({ signal, emptyDeviceCache: true });

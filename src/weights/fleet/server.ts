@@ -124,8 +124,11 @@ export class FleetServer extends PausableServer {
 
   /** Reads what the server is, and refuses one that cannot take part. */
   async probe(signal: AbortSignal, expectedTpSize?: number): Promise<void> {
-    await this.look(signal, expectedTpSize);
-    await this.readVersion(signal);
+    const outcomes = await Promise.allSettled([
+      this.look(signal, expectedTpSize),
+      this.readVersion(signal),
+    ]);
+    for (const one of outcomes) if (one.status === "rejected") throw one.reason;
     this.#problem = undefined;
   }
 

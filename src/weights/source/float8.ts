@@ -15,7 +15,7 @@ import type { DeviceMemory } from "../../collective/group.ts";
 import { StateError, UnsupportedError, ValidationError } from "../../errors.ts";
 import { throwIfAborted } from "../../internal/deadline.ts";
 import { type ModelInput, toSource } from "./input.ts";
-import type { OpenWeightSource, WeightSource } from "./source.ts";
+import type { Float8Origin, OpenWeightSource, WeightSource } from "./source.ts";
 
 /** Rows and columns that share a scale. */
 const BLOCK = 128;
@@ -46,8 +46,11 @@ const NAMES = {
  * The same weights for servers that hold FP8 in blocks: each chosen matrix as `float8_e4m3fn` and
  * after it its scales, `<name>_scale_inv` (float32), made of the same values in the same sync.
  *
- * @param model What `updateWeights()` takes; the chosen matrices bfloat16 or float32 in this process's
- *   memory or in files.
+ * Transports that send from a GPU make it there, from files and memory too; others in this process,
+ * on one thread.
+ *
+ * @param model What `updateWeights()` takes; the chosen matrices bfloat16 or float32, in files, in this
+ *   process's memory, or in one piece in that of the sending GPU.
  *
  * @example
  * ```ts ignore
@@ -92,10 +95,10 @@ class Float8Source implements OpenWeightSource {
           `"${name}" is ${dtype}; FP8 is made of bfloat16 or float32. Leave it out with select`,
         );
       }
-      if (inner.device?.(index) !== undefined) {
+      if ([inner.device?.(index) ?? []].flat().length > 1) {
         throw new UnsupportedError(
-          `"${name}" lies in device memory, and FP8 is made in this process's: copy it there first, ` +
-            "or cast it in the trainer and push weight and scales",
+          `"${name}" lies in shards in device memory, and FP8 is made of whole matrices: push it ` +
+            "whole, or leave it out with select",
         );
       }
       const scales = shape.map((size) => Math.ceil(size / BLOCK));
@@ -114,6 +117,16 @@ class Float8Source implements OpenWeightSource {
   device(index: number): DeviceMemory | readonly DeviceMemory[] | undefined {
     const { inner, part } = this.tensors[index]!;
     return part === "plain" ? this.#inner.device?.(inner) : undefined;
+  }
+
+  float8(index: number): Float8Origin | undefined {
+    const { inner: of, part } = this.tensors[index]!;
+    if (part === "plain") return undefined;
+    const source = this.#inner;
+    // Both halves read it, one of them perhaps in a later bucket.
+    const isAtHand = source.device?.(of) !== undefined || source.view(of) !== undefined ||
+      source.readsAtOnce !== undefined;
+    return isAtHand ? { source, index: of, part } : undefined;
   }
 
   async read(index: number, target: Uint8Array, call: { signal: AbortSignal }): Promise<void> {
@@ -147,6 +160,12 @@ class Float8Source implements OpenWeightSource {
     call: { readonly signal: AbortSignal },
   ): Promise<void> {
     const tensor = this.#inner.tensors[index]!;
+    if (this.#inner.device?.(index) !== undefined) {
+      throw new UnsupportedError(
+        `"${tensor.name}" lies in device memory, where this transport makes no FP8: use transport ` +
+          `"nccl", or copy it to this process's memory first`,
+      );
+    }
     let bytes = this.#inner.view(index);
     if (bytes === undefined) {
       bytes = new Uint8Array(tensorSizeBytes(tensor));

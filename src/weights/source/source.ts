@@ -35,6 +35,11 @@ export interface OpenWeightSource extends AsyncDisposable {
    * Tensors whose type is the same in both are not cast.
    */
   readonly wide?: OpenWeightSource | undefined;
+  /**
+   * What a tensor is made of, where a device can make it by itself: one half of a matrix of another
+   * source as FP8 in blocks. Who cannot do that reads it as any other.
+   */
+  float8?(index: number): Float8Origin | undefined;
   /** How many reads may be under way at once. Default 1: each begins when the last is done. */
   readonly readsAtOnce?: number | undefined;
   /**
@@ -49,9 +54,23 @@ export interface OpenWeightSource extends AsyncDisposable {
   confirm?(options: { signal: AbortSignal }): Promise<void>;
 }
 
+/** A matrix of which FP8 values or their scales are made. */
+export interface Float8Origin {
+  /** The source that has it, bfloat16 or float32. */
+  readonly source: OpenWeightSource;
+  /** Its index there. */
+  readonly index: number;
+  /** Which half is made. */
+  readonly part: "values" | "scales";
+}
+
 /** The first tensor that lies in memory of a GPU, if any does. */
 export function firstOnDevice(open: OpenWeightSource): TensorInfo | undefined {
-  return open.tensors.find((_, i) => (open.device?.(i) ?? open.wide?.device?.(i)) !== undefined);
+  return open.tensors.find((_, i) => {
+    const made = open.float8?.(i);
+    const ofIt = made && made.source.device?.(made.index);
+    return (ofIt ?? open.device?.(i) ?? open.wide?.device?.(i)) !== undefined;
+  });
 }
 
 /** Whether a value is a {@linkcode WeightSource}. */

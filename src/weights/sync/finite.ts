@@ -1,8 +1,9 @@
 import { setImmediate } from "node:timers/promises";
 import { type DType, type TensorInfo, tensorSizeBytes } from "../../checkpoint/dtype.ts";
+import type { DeviceMemory, FindWord, WordRange } from "../../collective/group.ts";
 import { UnsupportedError, ValidationError } from "../../errors.ts";
 import { throwIfAborted } from "../../internal/deadline.ts";
-import type { OpenWeightSource, WeightSource } from "../source/source.ts";
+import type { Float8Origin, OpenWeightSource, WeightSource } from "../source/source.ts";
 
 /** What is added to the masked bits of a word: it overflows into the tested bit for NaN and infinity. */
 interface Pattern {
@@ -122,8 +123,8 @@ export interface FiniteSource {
  * sent, of one that gives its tensors once as they are read.
  *
  * @throws {ValidationError} Names the first tensor with such a value.
- * @throws {UnsupportedError} Weights lie in memory of a GPU or are sent by another process, and
- * `required` is set.
+ * @throws {UnsupportedError} Weights lie in memory of a GPU where nobody can look, or are sent by
+ *   another process, and `required` is set.
  */
 export async function requireFinite(
   source: WeightSource,
@@ -132,9 +133,11 @@ export async function requireFinite(
     readonly sourceIndexes: readonly number[];
     readonly required: boolean;
     readonly signal: AbortSignal | undefined;
+    /** Looks at values in memory of a GPU; absent where nobody can. */
+    readonly finder?: ((signal: AbortSignal) => Promise<FindWord | undefined>) | undefined;
   },
 ): Promise<FiniteSource> {
-  const { sourceIndexes, required, signal = new AbortController().signal } = options;
+  const { sourceIndexes, required, signal = new AbortController().signal, finder } = options;
   if (open.isSentElsewhere) {
     if (!required) return { open, isComplete: false };
     throw new UnsupportedError(
@@ -143,13 +146,17 @@ export async function requireFinite(
     );
   }
   const unseen: number[] = [];
-  let isComplete = true;
+  const onDevice = sourceIndexes.filter((index) => deviceOf(open, index) !== undefined);
+  // Nobody asked for it: such weights are let through, and the report says so.
+  const isComplete = onDevice.length === 0 || required;
+  if (onDevice.length > 0 && required) {
+    const findWord = await finder?.(signal);
+    if (findWord === undefined) refuseDevice(open.tensors[onDevice[0]!]!);
+    await refuseNonFiniteThere(open, onDevice, (ranges) => findWord(ranges, { signal }));
+  }
   for (const index of sourceIndexes) {
-    if ((open.device?.(index) ?? open.wide?.device?.(index)) !== undefined) {
-      if (required) refuseDevice(open.tensors[index]!);
-      isComplete = false;
-      continue;
-    }
+    // FP8 that the device makes is refused there; made here, as it is read.
+    if (deviceOf(open, index) !== undefined || open.float8?.(index) !== undefined) continue;
     const seen = open.view(index) ?? castView(open, index);
     if (seen === undefined) unseen.push(index);
     else await refuseNonFinite(open.tensors[index]!, seen, castOf(open, index), signal);
@@ -167,6 +174,38 @@ export async function requireFinite(
   return { open, isComplete };
 }
 
+function deviceOf(open: OpenWeightSource, index: number): readonly DeviceMemory[] | undefined {
+  const memory = open.device?.(index) ?? open.wide?.device?.(index);
+  return memory === undefined ? undefined : [memory].flat();
+}
+
+/** Looks at tensors in memory of a GPU, all at once. */
+async function refuseNonFiniteThere(
+  open: OpenWeightSource,
+  indexes: readonly number[],
+  findWord: (ranges: readonly WordRange[]) => ReturnType<FindWord>,
+): Promise<void> {
+  const ranges = indexes.flatMap((index) => {
+    const { dtype } = open.tensors[index]!;
+    const castFrom = castOf(open, index);
+    const pattern = castFrom === undefined ? PATTERNS[dtype] : CAST;
+    if (pattern === undefined) return [];
+    const itemBytes = castFrom === undefined ? itemBytesOf(dtype) : 4;
+    const step = itemBytes === 8 ? 2 as const : 1 as const;
+    let before = 0;
+    return deviceOf(open, index)!.map((device) => {
+      const at = before;
+      before += device.byteLength / itemBytes;
+      return { index, castFrom, itemBytes, before: at, range: { device, ...pattern, step } };
+    });
+  });
+  const found = await findWord(ranges.map(({ range }) => range));
+  if (found === undefined) return;
+  const { index, castFrom, itemBytes, before, range } = ranges[found.range]!;
+  const element = before + elementIn(found.word, found.index, itemBytes, range);
+  refuseElement(open.tensors[index]!, element, castFrom);
+}
+
 function castOf(open: OpenWeightSource, index: number): "float32" | undefined {
   const wide = open.wide?.tensors[index]?.dtype;
   return wide === undefined || wide === open.tensors[index]!.dtype ? undefined : "float32";
@@ -177,13 +216,20 @@ function castView(open: OpenWeightSource, index: number): Uint8Array | undefined
 }
 
 async function refuseNonFinite(
-  { name, dtype, shape }: TensorInfo,
+  tensor: TensorInfo,
   bytes: Uint8Array,
   castFrom: "float32" | undefined,
   signal: AbortSignal,
 ): Promise<void> {
-  const index = await findNonFinite(bytes, { dtype, castFrom, signal });
-  if (index < 0) return;
+  const index = await findNonFinite(bytes, { dtype: tensor.dtype, castFrom, signal });
+  if (index >= 0) refuseElement(tensor, index, castFrom);
+}
+
+function refuseElement(
+  { name, dtype, shape }: TensorInfo,
+  index: number,
+  castFrom: "float32" | undefined,
+): never {
   throw new ValidationError(
     `Weight "${name}" (${dtype} [${
       shape.join(", ")
@@ -225,6 +271,10 @@ class ScanningSource implements OpenWeightSource {
 
   device(index: number): ReturnType<NonNullable<OpenWeightSource["device"]>> {
     return this.#inner.device?.(index);
+  }
+
+  float8(index: number): Float8Origin | undefined {
+    return this.#inner.float8?.(index);
   }
 
   async read(index: number, target: Uint8Array, call: { signal: AbortSignal }): Promise<void> {

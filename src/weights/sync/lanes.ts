@@ -1,7 +1,9 @@
+import { AbortedError } from "../../errors.ts";
 import type { Clock } from "../../internal/clock.ts";
-import { leftBehind } from "../fleet/on_all.ts";
+import { leftBehind, unwrapFailure } from "../fleet/on_all.ts";
 import type { FleetServer } from "../fleet/server.ts";
-import type { TransportServer, TransportUpdate } from "../transport/transport.ts";
+import type { TransportServer, TransportUpdate, UpdateQueue } from "../transport/transport.ts";
+import { isGone } from "./failure.ts";
 
 /** A server that a sync went on without, and where and why. */
 export interface Lost {
@@ -109,31 +111,62 @@ class Lanes {
   }
 
   async #drive(lane: Lane): Promise<void> {
-    const { updates, timeoutMs, signal } = this.#options;
+    const { updates, signal } = this.#options;
     const either = signal === undefined
       ? lane.stop.signal
       : AbortSignal.any([signal, lane.stop.signal]);
-    for (const [i, update] of updates.entries()) {
-      const place = { isFirst: i === 0, isLast: i === updates.length - 1 };
-      try {
-        await update.send({
-          phase: update.message,
-          timeoutMs,
-          signal: either,
-          servers: [lane.server],
-          whileUpdating: (_server: TransportServer, call) =>
-            this.#timed(lane, async () => {
-              await this.#options.confirm(lane.server, update.message);
-              await lane.server.whileUpdating(place, call);
-            }),
-        });
-      } catch (error) {
-        this.#lose(lane, update.message, error);
-        return;
+    const underWay: Promise<void>[] = [];
+    const failed = Promise.withResolvers<never>();
+    failed.promise.catch(() => {});
+    try {
+      let turn = Promise.resolve();
+      for (const i of updates.keys()) {
+        const [asked, answered] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+        const queue = { turn, asked: asked.resolve, answered: answered.resolve };
+        const sent = this.#send(lane, i, { signal: either, queue });
+        sent.catch(failed.reject);
+        underWay.push(sent);
+        turn = Promise.race([sent, answered.promise]);
+        turn.catch(() => {});
+        // The next gets ready on our side, and its server is told once it has answered this one.
+        await Promise.race([sent, asked.promise, failed.promise]);
       }
-      lane.taken = i + 1;
-      this.#look();
+      await Promise.all(underWay);
+    } catch (error) {
+      // What else is on its way to this server has nobody to wait for it.
+      lane.stop.abort(error);
+      const outcomes = await Promise.allSettled(underWay);
+      const at = causeAmong(outcomes);
+      const outcome = outcomes[at];
+      this.#lose(
+        lane,
+        updates[Math.max(0, at)]!.message,
+        outcome?.status === "rejected" ? outcome.reason : error,
+      );
     }
+  }
+
+  async #send(
+    lane: Lane,
+    index: number,
+    call: { readonly signal: AbortSignal; readonly queue: UpdateQueue },
+  ): Promise<void> {
+    const { updates, timeoutMs } = this.#options;
+    const update = updates[index]!;
+    const place = { isFirst: index === 0, isLast: index === updates.length - 1 };
+    await update.send({
+      ...call,
+      phase: update.message,
+      timeoutMs,
+      servers: [lane.server],
+      whileUpdating: (_server: TransportServer, work) =>
+        this.#timed(lane, async () => {
+          await this.#options.confirm(lane.server, update.message);
+          await lane.server.whileUpdating(place, work);
+        }),
+    });
+    lane.taken = index + 1;
+    this.#look();
   }
 
   async #timed(lane: Lane, call: () => Promise<void>): Promise<void> {
@@ -192,4 +225,18 @@ class Lanes {
       this.#watch();
     });
   }
+}
+
+/**
+ * Which of several updates under way failed by itself, as an index: the others were cut off because
+ * of it. A server that is gone says most.
+ */
+function causeAmong(outcomes: readonly PromiseSettledResult<void>[]): number {
+  const errors = outcomes.map((one) => one.status === "rejected" ? one.reason : undefined);
+  const gone = errors.findIndex((error) => error !== undefined && isGone(error));
+  if (gone >= 0) return gone;
+  const own = errors.findIndex((error) =>
+    error !== undefined && !(unwrapFailure(error).cause instanceof AbortedError)
+  );
+  return own >= 0 ? own : errors.findIndex((error) => error !== undefined);
 }

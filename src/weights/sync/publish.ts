@@ -3,8 +3,10 @@ import { unwrapFailure } from "../fleet/on_all.ts";
 import type { OpenWeightSource } from "../source/source.ts";
 import type { CheckedTensor } from "./names.ts";
 import { hasSession, type RunningSync } from "./running_sync.ts";
+import type { PlannedBucket } from "./plan.ts";
 import {
   compareSample,
+  isReceivedApart,
   probeGreedily,
   readChecksums,
   requireEqualChecksums,
@@ -13,7 +15,10 @@ import {
 } from "./verify.ts";
 
 /** Ends the session and proves that the weights are there, while nobody generates yet. */
-export async function settle(sync: RunningSync): Promise<
+export async function settle(
+  sync: RunningSync,
+  buckets: readonly PlannedBucket[],
+): Promise<
   { checksums: readonly string[] | undefined; isSynchronised: boolean }
 > {
   const { options } = sync.request;
@@ -24,11 +29,12 @@ export async function settle(sync: RunningSync): Promise<
       await server.closeSession(signal);
     });
   }
+  const isApart = isReceivedApart(sync.transport!.name, buckets);
   const done = await sync.onEach(
     "synchronise",
     "synchronise",
     verifyMs,
-    (server, call) => synchronise([server], call),
+    (server, call) => synchronise([server], call, isApart),
   );
   const isSynchronised = done.every((one) => one);
   await sync.onEach(

@@ -68,10 +68,6 @@ class Sync {
       async () =>
         checkForAll(opened.tensors, await referencesOf(this.#sync.request, opened, servers), part),
     );
-    const { open, isFinite } = await this.#requireFinite(opened, check.send);
-    const buckets = planBuckets(check.send, options);
-    const sizeBytes = buckets.reduce((sum, bucket) => sum + bucket.byteLength, 0);
-    this.#sync.steps.setTotal(sizeBytes);
     const transport = this.#sync.transport = await this.#sync.request.openTransport();
     if (part !== undefined && transport.name === "disk") {
       throw new UnsupportedError(
@@ -79,6 +75,10 @@ class Sync {
           'part. Use another transport, or a delta ("./delta")',
       );
     }
+    const { open, isFinite } = await this.#requireFinite(opened, check.send);
+    const buckets = planBuckets(check.send, options);
+    const sizeBytes = buckets.reduce((sum, bucket) => sum + bucket.byteLength, 0);
+    this.#sync.steps.setTotal(sizeBytes);
     const run: TransportRun = {
       servers,
       source,
@@ -94,7 +94,7 @@ class Sync {
     const cacheFlushed = await quiesce(this.#sync);
     await this.#send(updates);
     await this.#confirmSource(open);
-    const { checksums, isSynchronised } = await settle(this.#sync);
+    const { checksums, isSynchronised } = await settle(this.#sync, buckets);
     await publish(this.#sync, isSynchronised, open, check.send);
     if (this.#sync.lost.length > 0) await this.#partWithLost();
     return {
@@ -216,10 +216,12 @@ class Sync {
     if (options.finite === false) return { open, isFinite: false };
     const sourceIndexes = sent.map(({ sourceIndex }) => sourceIndex);
     const required = options.finite === true;
+    const transport = this.#sync.transport!;
+    const finder = transport.wordFinder?.bind(transport);
     const finite = await this.#sync.step(
       "check",
       "check for NaN and infinities",
-      () => requireFinite(source, open, { sourceIndexes, required, signal }),
+      () => requireFinite(source, open, { sourceIndexes, required, signal, finder }),
     );
     return { open: finite.open, isFinite: finite.isComplete };
   }

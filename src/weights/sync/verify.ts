@@ -11,21 +11,44 @@ const PROBE_IDS = [1, 2, 3, 4, 5, 6, 7, 8];
 const PROBE_TOKENS = 8;
 
 /**
+ * Bytes of a bucket that find no room beside other memory: PyTorch's allocator takes a segment for
+ * itself from 20 MiB on, and splits none of another's that is not much larger.
+ */
+const LEAST_SEGMENT_BYTES = 64 * 2 ** 20;
+
+/** Whether servers receive the buckets of a sync in memory that they give back afterwards. */
+export function isReceivedApart(
+  transport: string,
+  buckets: readonly { readonly byteLength: number; readonly flattened: boolean }[],
+): boolean {
+  return transport === "nccl" &&
+    buckets.some(({ byteLength, flattened }) => flattened && byteLength >= LEAST_SEGMENT_BYTES);
+}
+
+/**
  * Makes every server finish the work on its device.
  *
  * A GPU server answers an update when the receives are enqueued, not when the weights are there, so
- * its 200 proves nothing; a checksum runs behind them on the same device. A CPU server works in
+ * its 200 proves nothing. Where it received them in memory of their own and runs nothing, it is told
+ * to give that back: `cudaFree` waits for all work of the device (CUDA's programming guide on stream
+ * ordered allocation), and PyTorch waits by itself where it frees in another way. Else a checksum of
+ * all weights runs behind the receives on the same device, which takes longer. A CPU server works in
  * order and needs nothing. `false`: a server too old for the checksum needs a generation instead,
  * once it is resumed.
+ *
+ * @param isApart Whether the servers received the weights in memory of their own.
  */
 export async function synchronise(
   servers: readonly FleetServer[],
   call: FleetCall,
+  isApart: boolean = false,
 ): Promise<boolean> {
   const done = await onAll(servers, call, async (server, signal) => {
     if (server.isCpu) return true;
     // The checksum is not told for every stage or replica; tokens need all of them.
     if (server.isSplit) return false;
+    // Only its first rank answers for a flush.
+    if (isApart && server.tpSize === 1 && await server.releaseBuffers(signal)) return true;
     if (!server.capabilities.hasWeightChecksum) return false;
     await server.client.weightsChecker("checksum", { signal });
     return true;

@@ -1,4 +1,4 @@
-import type { CollectiveGroup, OpenGroup } from "../../collective/group.ts";
+import type { CollectiveGroup, FindWord, OpenGroup } from "../../collective/group.ts";
 import { HttpError, StateError } from "../../errors.ts";
 import { withDeadline } from "../../internal/deadline.ts";
 import { leaveGroups, worldSizeOf } from "../fleet/fleet.ts";
@@ -149,6 +149,12 @@ export class CollectiveTransport implements Transport {
     });
   }
 
+  /** Opens the device where it is not open; asks nothing of a server. */
+  async wordFinder(signal: AbortSignal | undefined): Promise<FindWord | undefined> {
+    const { device } = this.#way ??= await this.#openWay(signal);
+    return device?.findWord?.bind(device);
+  }
+
   /** Forms the communicators, which servers else do within their first update. */
   async warmUp({ step, signal }: TransportLink): Promise<void> {
     const way = this.#way;
@@ -184,8 +190,7 @@ export class CollectiveTransport implements Transport {
               { ...tensor, groupName: group.groupName },
               { signal: inner, timeoutMs: BEYOND_ANY_STEP_MS },
             ).catch((error) => {
-              // A model that minds the name minds it after the broadcast.
-              if (!(error instanceof HttpError)) throw error;
+              if (!mindsTheName(error)) throw error;
             });
           }),
         collective: (inner, queued) => group.broadcastDevice!(parts, { signal: inner, queued }),
@@ -275,6 +280,7 @@ export class CollectiveTransport implements Transport {
         ...call,
         lastWordsMs: Math.min(UPDATE_LAST_WORDS_MS, this.#options.deadlines.destroyMs),
         group: circle.group,
+        queue: circle.group.queues ? call.queue : undefined,
         post: (server, inner) =>
           call.whileUpdating(server, async () => {
             await server.client.updateWeightsFromDistributed(body, {
@@ -346,8 +352,22 @@ export class CollectiveTransport implements Transport {
     if (this.#way?.device !== undefined) return this.#way.device;
     const { group } = this.#circles[0]!;
     const isAlone = this.#circles.length === 1 && group.broadcastDevice !== undefined;
-    return isAlone && group.stage !== undefined ? { stage: group.stage.bind(group) } : undefined;
+    return isAlone && group.stage !== undefined
+      ? {
+        stage: group.stage.bind(group),
+        stagingSlots: group.stagingSlots,
+        makesFloat8: group.makesFloat8,
+      }
+      : undefined;
   }
+}
+
+/**
+ * Whether a server took the broadcast of the warm-up and then had no such weight. One whose collective
+ * failed says so at once, and the others would wait in theirs for good: two ranks on one GPU, for one.
+ */
+function mindsTheName(error: unknown): boolean {
+  return error instanceof HttpError && !/nccl|c10d|duplicate gpu/i.test(error.serverMessage);
 }
 
 function isSame(a: readonly TransportServer[], b: readonly TransportServer[]): boolean {

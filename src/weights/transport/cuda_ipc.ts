@@ -52,7 +52,11 @@ export class CudaIpcTransport implements Transport {
     await this.connect(run);
     const exporter = this.#exporter!;
     const stop = this.#stop = new AbortController();
-    const ring = new GatheringRing(run.open, this.#memory!, run.buckets);
+    const ring = new GatheringRing(run.open, {
+      memory: this.#memory!,
+      buckets: run.buckets,
+      makesFloat8: true,
+    });
     const gathered = oneAhead(run.buckets, (bucket) => ring.gather(bucket, stop.signal));
     let turn = 0;
     return updatesOf(run.buckets, async (bucket, call) => {

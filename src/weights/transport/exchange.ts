@@ -3,7 +3,7 @@ import { SGLangError } from "../../errors.ts";
 import { sleep, withDeadline } from "../../internal/deadline.ts";
 import { asError } from "../../internal/thrown.ts";
 import { onOne, ServerFailure } from "../fleet/on_all.ts";
-import type { TransportServer } from "./transport.ts";
+import type { TransportServer, UpdateQueue } from "./transport.ts";
 
 /** HTTP calls that make servers enter a collective, and our side of it. */
 export interface Exchange {
@@ -25,6 +25,8 @@ export interface Exchange {
   readonly afterAbort?: ((signal: AbortSignal) => Promise<void>) | undefined;
   /** How long servers that were let go have for an answer that tells what became of them. */
   readonly lastWordsMs: number;
+  /** When servers are called, beside others of which they are told; default at once. */
+  readonly queue?: UpdateQueue | undefined;
 }
 
 /** How long our own side has to let go. */
@@ -50,11 +52,14 @@ export async function exchange(options: Exchange): Promise<void> {
   const posts = servers.map((server) =>
     onOne(server, call, async (...args) => {
       await queued;
+      await options.queue?.turn;
       await options.post(...args);
     })
   );
   const collective = options.collective(cutCollective.signal, onQueued);
   collective.then(onQueued, onQueued);
+  options.queue?.asked();
+  Promise.all(posts).then(() => options.queue?.answered(), () => {});
   const wait = { phase, timeoutMs, signal, peer: servers.map(({ url }) => url).join(", ") };
   try {
     await withDeadline(wait, () => Promise.all([...posts, collective]));

@@ -1,4 +1,9 @@
-import type { BroadcastPart, CollectiveGroup, TransportCall } from "../../collective/group.ts";
+import type {
+  BroadcastPart,
+  CollectiveGroup,
+  FindWord,
+  TransportCall,
+} from "../../collective/group.ts";
 import { withDeadline } from "../../internal/deadline.ts";
 import { readAll } from "../source/read_all.ts";
 import { type OpenWeightSource, refuseDeviceMemory } from "../source/source.ts";
@@ -140,7 +145,10 @@ export type ReadyBuckets = Pick<
 >;
 
 /** Brings parts together on the device, for one group or for several of the same device. */
-export type DeviceStaging = Required<Pick<CollectiveGroup, "stage">>;
+export type DeviceStaging =
+  & Required<Pick<CollectiveGroup, "stage">>
+  & Pick<CollectiveGroup, "stagingSlots" | "makesFloat8">
+  & { readonly findWord?: FindWord };
 
 /** What a {@linkcode BucketFeed} reads with. */
 export interface FeedOptions {
@@ -156,7 +164,8 @@ export interface FeedOptions {
 
 /**
  * The buckets of one sync, each read from its source once, and brought to the device where there is
- * one, while the one before is sent. At most two are held at a time.
+ * one, while those before are sent. At most two are held at a time, or as many as the device's
+ * staging holds.
  */
 export class BucketFeed extends SharedFeed<ReadyBucket, TransportServer> {
   readonly #stop: AbortController;
@@ -179,7 +188,7 @@ export class BucketFeed extends SharedFeed<ReadyBucket, TransportServer> {
         peer: run.source.label,
       };
       return withDeadline(wait, () => read(bucket));
-    });
+    }, device?.stagingSlots);
     this.#stop = stop;
   }
 
@@ -196,7 +205,8 @@ function fromDevice(
   memory: StagingMemory,
   signal: AbortSignal,
 ): (bucket: PlannedBucket) => Promise<ReadyBucket> {
-  const ring = new GatheringRing(run.open, memory, run.buckets);
+  const { makesFloat8 = false } = device;
+  const ring = new GatheringRing(run.open, { memory, buckets: run.buckets, makesFloat8 });
   return async (bucket) => {
     const parts = await device.stage(await ring.gather(bucket, signal), { signal });
     return { bucket, send: (group, call) => group.broadcastDevice!(parts, call) };

@@ -1,6 +1,6 @@
 import type { SGLangClient } from "../../client/client.ts";
 import { GlooGroup } from "../../collective/gloo/group.ts";
-import type { OpenGroup } from "../../collective/group.ts";
+import type { FindWord, OpenGroup } from "../../collective/group.ts";
 import { UnsupportedError } from "../../errors.ts";
 import type { FleetServer, ServerGroup } from "../fleet/server.ts";
 import type { ResolvedOptions } from "../resolved_options.ts";
@@ -84,6 +84,18 @@ export interface UpdateCall {
    * server holds. Every update calls it once for every server of the call.
    */
   whileUpdating(server: TransportServer, call: () => Promise<void>): Promise<void>;
+  /** The updates before and after it to the same servers, for who can have several on their way. */
+  readonly queue?: UpdateQueue | undefined;
+}
+
+/** An update's place among others to the same servers, which are told of them one after the other. */
+export interface UpdateQueue {
+  /** Resolves when the servers may be told of this one: they have answered the one before. */
+  readonly turn: Promise<void>;
+  /** To be called once our side of this one was asked for: the next may be sent from then on. */
+  asked(): void;
+  /** To be called once every server has answered this one, however far our side is. */
+  answered(): void;
 }
 
 /** One change of the servers' weights, such as a bucket. */
@@ -107,14 +119,19 @@ export interface Transport extends AsyncDisposable {
   readonly needsSession: boolean;
   /**
    * Whether a server takes its updates apart from the others. Then each is sent to every server by
-   * itself, and a server that fails or freezes holds up none of the others, which are at most one
-   * update ahead of the slowest.
+   * itself, and a server that fails or freezes holds up none of the others, which are ahead of the
+   * slowest by no more than the buckets that are ready.
    */
   readonly isolates?: boolean | undefined;
   /** Whether its way to the servers is open. */
   readonly isConnected: boolean;
   /** Opens what can be opened before there are weights. */
   connect(link: TransportLink): Promise<void>;
+  /**
+   * Who looks at words in memory of the device that it sends from; `undefined`, or no such method:
+   * nobody can.
+   */
+  wordFinder?(signal: AbortSignal | undefined): Promise<FindWord | undefined>;
   /** Does what the first sync need not do then, in servers and here; called after `connect`. */
   warmUp?(link: TransportLink): Promise<void>;
   /**

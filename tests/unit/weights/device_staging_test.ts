@@ -9,7 +9,7 @@ import type {
   StagePart,
 } from "../../../src/weights/transport/mod.ts";
 import { type SGLangWeightSender, SGLangWeightSyncScheme } from "../../../src/weights/mod.ts";
-import { type StateDict, weightIterator } from "../../../src/weights/source/mod.ts";
+import { float8Blocks, type StateDict, weightIterator } from "../../../src/weights/source/mod.ts";
 import { FakeClock, openCalls, turns, until } from "../../_support/clock.ts";
 import { recordingGroups, weightsStandIn } from "../../_support/weights_stand_in.ts";
 
@@ -29,8 +29,14 @@ function never(signal: AbortSignal): Promise<never> {
   return promise;
 }
 
+/** What a group with a device can do beside that. */
+type Abilities = Partial<Pick<CollectiveGroup, "queues" | "stagingSlots" | "makesFloat8">>;
+
 /** A group whose device is a list: a part's address is the number of its stage call. */
-function deviceGroups(hang?: Hang): DeviceLog & { openGroup: GivenOptions["openGroup"] } {
+function deviceGroups(
+  hang?: Hang,
+  abilities: Abilities = {},
+): DeviceLog & { openGroup: GivenOptions["openGroup"] } {
   const log: DeviceLog = { events: [], staged: [] };
   const { events, staged } = log;
   let staging = 0;
@@ -44,6 +50,7 @@ function deviceGroups(hang?: Hang): DeviceLog & { openGroup: GivenOptions["openG
   };
   const openGroup = (options: OpenGroupOptions): Promise<CollectiveGroup> =>
     Promise.resolve({
+      ...abilities,
       backend: "nccl" as const,
       masterAddress: options.masterAddress,
       masterPort: options.masterPort,
@@ -112,6 +119,48 @@ Deno.test("a bucket is staged while the one before is sent, and none before its 
   }
   deepEqual(group.staged.map(([part]) => bytesOf(part!)), four.map(({ data }) => [...data]));
   ok(report.pausedMs > 0 && report.pausedMs < report.durationMs);
+});
+
+Deno.test("a group that queues is given the next bucket while the last is on its way, staged in time", async () => {
+  await using server = weightsStandIn();
+  const group = deviceGroups(undefined, { queues: true, stagingSlots: 3 });
+  await using sender = await senderTo(server.url, { openGroup: group.openGroup, bucketBytes: 8 });
+  await sender.updateWeights(weightIterator(() => four));
+  const at = (event: string) => group.events.indexOf(event);
+  for (let i = 1; i <= 4; i++) {
+    ok(at(`stage ${i}`) < at(`send ${i}`), `${group.events}`);
+    // Its memory is that of the bucket three before.
+    if (i > 3) ok(at(`stage ${i}`) > at(`sent ${i - 3}`), `${group.events}`);
+  }
+  const updates = server.calls.filter((call) => call === "POST /update_weights_from_distributed");
+  equal(updates.length, 4);
+  deepEqual(group.staged.map(([part]) => bytesOf(part!)), four.map(({ data }) => [...data]));
+});
+
+Deno.test("FP8 is left to a device that makes it, values and scales of the same bytes", async () => {
+  const matrix = Uint16Array.from({ length: 130 * 4 }, (_, i) => 0x3f80 + i % 7);
+  const model = () =>
+    float8Blocks({ "layer.q_proj.weight": { data: matrix, dtype: "bfloat16", shape: [130, 4] } });
+  const sent: GatheredPart[][][] = [];
+  for (const makesFloat8 of [true, false]) {
+    await using server = weightsStandIn();
+    const group = deviceGroups(undefined, { makesFloat8 });
+    await using sender = await senderTo(server.url, { openGroup: group.openGroup });
+    await sender.updateWeights(model());
+    sent.push(group.staged);
+    const body = server.requests.find(({ path }) => path === "/update_weights_from_distributed");
+    deepEqual(body!.body!.shapes, [[2, 1], [130, 4]]);
+  }
+  const [made, read] = sent.map((staged) => staged[0]![0]!.pieces);
+  deepEqual(made!.map(({ float8 }) => [float8!.part, float8!.rows, float8!.columns]), [
+    ["scales", 130, 4],
+    ["values", 130, 4],
+  ]);
+  for (const piece of made!) {
+    ok("bytes" in piece);
+    deepEqual([...new Uint16Array(piece.bytes.buffer)], [...matrix]);
+  }
+  deepEqual(read!.map((piece) => "bytes" in piece && piece.bytes.byteLength), [8 + 130 * 4]);
 });
 
 Deno.test("the first bucket is staged before the servers are paused", async () => {

@@ -6,7 +6,8 @@ import { type DType, itemSizeBytes } from "../../../src/checkpoint/dtype.ts";
 import { SGLangWeightSyncScheme } from "../../../src/weights/mod.ts";
 import { stateDict, weightIterator } from "../../../src/weights/source/mod.ts";
 import { castToBFloat16 } from "../../../src/weights/source/cast.ts";
-import { findNonFinite } from "../../../src/weights/sync/finite.ts";
+import { findNonFinite, requireFinite } from "../../../src/weights/sync/finite.ts";
+import { findWordIn } from "../../../ffi/cuda/reference.ts";
 import { recordingGroups, weightsStandIn } from "../../_support/weights_stand_in.ts";
 
 /** What a type's values are, by their bits: the plain definition that the fast scan must agree with. */
@@ -151,4 +152,67 @@ Deno.test("memory of a GPU is not looked at: asked for, it is refused; by defaul
     code: "unsupported",
     message: /lies in device memory, whose values are not looked at/,
   });
+});
+
+Deno.test("in memory of a GPU the first NaN or infinity is told, in whichever piece of a tensor", async () => {
+  const types = Object.keys(isNonFinite) as DType[];
+  const tensor = fc.record({
+    dtype: fc.constantFrom(...types),
+    pieces: fc.array(fc.uint8Array({ minLength: 1, maxLength: 90 }), {
+      minLength: 1,
+      maxLength: 3,
+    }),
+    calm: fc.boolean(),
+  });
+  await fc.assert(
+    fc.asyncProperty(fc.array(tensor, { minLength: 1, maxLength: 4 }), async (tensors) => {
+      const memory = new Map<bigint, Uint8Array>();
+      const places = tensors.map(({ dtype, pieces, calm }) => {
+        const size = itemSizeBytes(dtype);
+        return pieces.map((bytes) => {
+          const whole = bytes.subarray(0, bytes.length - bytes.length % size)
+            .map((value) => calm ? value & 0x33 : value);
+          const address = BigInt(64 + 1024 * memory.size);
+          memory.set(address, whole);
+          return { address, byteLength: whole.length };
+        });
+      });
+      const infos = tensors.map(({ dtype }, i) => {
+        const bytes = places[i]!.reduce((sum, { byteLength }) => sum + byteLength, 0);
+        return { name: `w${i}`, dtype, shape: [bytes / itemSizeBytes(dtype)] };
+      });
+      const open = {
+        tensors: infos,
+        view: () => undefined,
+        device: (index: number) => places[index]!,
+        read: () => Promise.reject(new Error("memory of a GPU is read")),
+        [Symbol.asyncDispose]: () => Promise.resolve(),
+      };
+      const bad = tensors.map(({ dtype }, i) => {
+        const bytes = places[i]!.flatMap(({ address }) => [...memory.get(address)!]);
+        return elementsOf(Uint8Array.from(bytes), itemSizeBytes(dtype))
+          .findIndex(isNonFinite[dtype]!);
+      });
+      const checked = requireFinite({ label: "test", open: () => Promise.resolve(open) }, open, {
+        sourceIndexes: [...tensors.keys()],
+        required: true,
+        signal: undefined,
+        finder: () =>
+          Promise.resolve((ranges) => {
+            for (const [range, one] of ranges.entries()) {
+              const found = findWordIn(memory.get(one.device.address)!, one);
+              if (found !== undefined) return Promise.resolve({ range, ...found });
+            }
+            return Promise.resolve(undefined);
+          }),
+      });
+      const first = bad.findIndex((index) => index >= 0);
+      if (first < 0) return assert.equal((await checked).isComplete, true);
+      await assert.rejects(checked, {
+        code: "validation",
+        message: new RegExp(`"w${first}".*at element ${bad[first]}:`),
+      });
+    }),
+    { numRuns: 300 },
+  );
 });
