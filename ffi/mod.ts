@@ -22,9 +22,13 @@ export type {
   CollectiveGroup,
   DeviceMemory,
   DevicePart,
+  FindWord,
+  Float8Cast,
+  FoundWord,
   GatheredPart,
   StagePart,
   StagePiece,
   TransportCall,
+  WordRange,
 } from "../src/collective/group.ts";
 export { DeviceImporter } from "./ipc/importer.ts";

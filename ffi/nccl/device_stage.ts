@@ -61,9 +61,9 @@ const ALIGNMENT_BYTES = 256;
  */
 export class DeviceStage implements AsyncDisposable {
   /** FP8 in blocks is made on the device. */
-  readonly makesFloat8 = true;
+  readonly makesFloat8: boolean = true;
   /** For how many calls what {@linkcode DeviceStage.stage} gives stays valid. */
-  readonly stagingSlots = STAGING_SLOTS;
+  readonly stagingSlots: number = STAGING_SLOTS;
   readonly #thread: Communicator;
   /** Owns the memory, when that is the keeper's. */
   readonly #owner: Rank | undefined;

@@ -58,11 +58,11 @@ export class NcclGroup implements CollectiveGroup {
   /** Backend name as SGLang takes it. */
   readonly backend = "nccl";
   /** Broadcasts may be asked for while others are under way; they are done in that order. */
-  readonly queues = true;
+  readonly queues: boolean = true;
   /** FP8 in blocks is made on the device. */
-  readonly makesFloat8 = true;
+  readonly makesFloat8: boolean = true;
   /** For how many calls what {@linkcode NcclGroup.stage} gives stays valid. */
-  readonly stagingSlots = STAGING_SLOTS;
+  readonly stagingSlots: number = STAGING_SLOTS;
   /** Address that the servers connect to. */
   readonly masterAddress: string;
   /** Port that the servers connect to. */

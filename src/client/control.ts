@@ -220,11 +220,11 @@ export abstract class ServerControl implements Disposable, AsyncDisposable {
       readonly mayRefuse?: boolean | undefined;
     } = {},
   ): Promise<boolean> {
-    const { waitMs, mayRefuse } = options;
+    const { waitMs, mayRefuse, ...call } = options;
     const path = waitMs === undefined ? "/flush_cache" : `/flush_cache?timeout=${waitMs / 1000}`;
     const timeoutMs = options.timeoutMs ?? this.settings.timeoutMs + (waitMs ?? 0);
     try {
-      await this.control(path, {}, { ...options, timeoutMs });
+      await this.control(path, {}, { ...call, timeoutMs });
       return true;
     } catch (error) {
       if (!isNoAnswer(error)) throw error;

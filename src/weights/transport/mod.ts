@@ -29,6 +29,7 @@ export type {
   TransportSettings,
   TransportUpdate,
   UpdateCall,
+  UpdateQueue,
   WillCall,
 } from "./transport.ts";
 export type {
@@ -36,10 +37,14 @@ export type {
   CollectiveGroup,
   DeviceMemory,
   DevicePart,
+  FindWord,
+  Float8Cast,
+  FoundWord,
   GatheredPart,
   OpenGroup,
   OpenGroupOptions,
   StagePart,
   StagePiece,
   TransportCall,
+  WordRange,
 } from "../../collective/group.ts";
