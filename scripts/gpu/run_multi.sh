@@ -1,6 +1,6 @@
 #!/bin/bash
-# Runs tests/gpu/multi_test.ts and survival_test.ts on one host with two or more NVIDIA GPUs: rank 0 in
-# Deno on GPU 0, real SGLang servers on the others. With three GPUs one 0.5B server spans two of them
+# Runs tests/gpu/multi_test.ts, survival_test.ts and fleets_test.ts on one host with two or more
+# NVIDIA GPUs: rank 0 in Deno on GPU 0, real SGLang servers on the others. With three GPUs one 0.5B server spans two of them
 # (tp 2), with four such a one is beside another on a card of its own.
 #
 # Parts for two GPUs: rates q05b q7b learning python first finite release gaps kill isolation
@@ -266,10 +266,14 @@ for part in $parts; do
     adapters)
       run_part adapters "${MOST:-120}" "$deno" test -A --no-check --cached-only tests/gpu/adapters_test.ts
       ;;
-    kill | gaps | first | finite | release | shared | isolation | moe | ipc | deterministic | fp8)
+    kill | gaps | first | finite | release | shared | isolation)
+      run_part "$part" "${MOST:-240}" "$deno" test -A --no-check --cached-only --filter "/^$part:/" \
+        tests/gpu/survival_test.ts
+      ;;
+    moe | ipc | deterministic | fp8)
       name=$([ "$part" = fp8 ] && echo refused || echo "$part")
       run_part "$part" "${MOST:-240}" "$deno" test -A --no-check --cached-only --filter "/^$name:/" \
-        tests/gpu/survival_test.ts
+        tests/gpu/fleets_test.ts
       ;;
     *) say "there is no part $part" && failed=$((failed + 1)) ;;
   esac

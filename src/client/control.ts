@@ -215,10 +215,7 @@ export abstract class ServerControl implements Disposable, AsyncDisposable {
    * `mayRefuse`: a refusal is nothing to warn of.
    */
   async flushCache(
-    options: CallOptions & {
-      readonly waitMs?: number | undefined;
-      readonly mayRefuse?: boolean | undefined;
-    } = {},
+    options: CallOptions & { readonly waitMs?: number | undefined; readonly mayRefuse?: true } = {},
   ): Promise<boolean> {
     const { waitMs, mayRefuse, ...call } = options;
     const path = waitMs === undefined ? "/flush_cache" : `/flush_cache?timeout=${waitMs / 1000}`;
@@ -228,9 +225,9 @@ export abstract class ServerControl implements Disposable, AsyncDisposable {
       return true;
     } catch (error) {
       if (!isNoAnswer(error)) throw error;
-      const words = `Cache of ${this.url} was not flushed: ${error.message}`;
-      if (mayRefuse) this.logger.debug(words);
-      else this.logger.warn(words);
+      this.logger[mayRefuse ? "debug" : "warn"](
+        `Cache of ${this.url} was not flushed: ${error.message}`,
+      );
       return false;
     }
   }

@@ -1,4 +1,4 @@
-/** What the tests of `survival_test.ts` have in common. */
+/** What the tests of `survival_test.ts` and `fleets_test.ts` have in common. */
 import type { GivenOptions, WeightSyncOptions } from "../../../src/weights/options.ts";
 import { deepEqual, ok } from "node:assert/strict";
 import { safetensors, type WeightSource } from "../../../src/weights/source/mod.ts";
