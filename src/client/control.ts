@@ -211,8 +211,7 @@ export abstract class ServerControl implements Disposable, AsyncDisposable {
   /**
    * Empties the prefix cache. `false` when the server is busy or does not answer.
    *
-   * @param options `waitMs`: let the server wait this long until it is idle (from 0.5.10).
-   * `mayRefuse`: a refusal is nothing to warn of.
+   * @param options `waitMs`: wait for it to be idle (from 0.5.10). `mayRefuse`: no warning.
    */
   async flushCache(
     options: CallOptions & { readonly waitMs?: number | undefined; readonly mayRefuse?: true } = {},
