@@ -20,7 +20,7 @@ import { BodyReader } from "../../src/http/body.ts";
 import { ByteReader } from "../../src/http/byte_reader.ts";
 import { framingOf, parseHead as parseHttpHead } from "../../src/http/message.ts";
 import { readHead } from "../../src/http/read_head.ts";
-import { parseJson } from "../../src/internal/json.ts";
+import { isRecord, parseJson } from "../../src/internal/json.ts";
 import { LocalTokenizer } from "../../src/policy/local_tokenizer.ts";
 import { parseChat } from "../../src/policy/templates/parse.ts";
 import { renderChat } from "../../src/policy/templates/render.ts";
@@ -244,7 +244,8 @@ export function targets(check: Check): FuzzTarget[] {
       (text) => parseManifest(utf8.encode(text), "manifest"),
     ),
     target("pushes of a trainer", mutatedJson(push), (value) => {
-      readOffer(value as Record<string, unknown>, "trainer");
+      // A connection hands on objects only.
+      if (isRecord(value)) readOffer(value, "trainer");
     }),
     target("frames of a trainer", mutatedBytes(encodeMessage(push)), readFrames),
     target("adapter_config.json", mutatedJson(peftConfig), (value) => {
