@@ -3,6 +3,7 @@ import { type HttpAnswer, HttpPool } from "../http/mod.ts";
 import { type Clock, systemClock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
 import { overLimit } from "../internal/limits.ts";
+import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import { asFileError, isMissingFile, lookAtFile } from "../internal/regular_file.ts";
 import { type DeltaLimits, deltaLimits, type DeltaLimitSettings } from "./limits.ts";
 import { type DeltaManifest, MANIFEST, parseManifest, versionFolder } from "./manifest.ts";
@@ -19,6 +20,12 @@ export interface DeltaStoreOptions {
   readonly clock?: Clock | undefined;
 }
 
+const OPTION_NAMES = {
+  headers: true,
+  limits: true,
+  clock: true,
+} as const satisfies OptionNames<DeltaStoreOptions>;
+
 /** A store of versions, read from a folder or over HTTP. */
 export class DeltaStore {
   readonly #place: string;
@@ -31,9 +38,10 @@ export class DeltaStore {
    * Opens nothing yet.
    *
    * @param place A folder, or an `http(s)://` address below which the same files lie.
-   * @throws {ValidationError} A limit is none.
+   * @throws {ValidationError} A limit is none, or an option is unknown.
    */
   constructor(place: string, options: DeltaStoreOptions = {}) {
+    checkOptionNames(options, OPTION_NAMES, "a delta store");
     const { headers = {}, limits, clock = systemClock } = options;
     this.#place = place.replace(/\/+$/, "");
     this.#headers = headers;

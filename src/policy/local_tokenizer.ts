@@ -278,7 +278,7 @@ function endTokensIn(ids: unknown, tokens: readonly (string | undefined)[]): str
 
 /** Makes what is made of `tokenizer.json`; whatever is wrong with one is an error of ours. */
 function readTokenizer({ tokenizer: file, name }: TokenizerFiles, limits: TokenizerLimitSettings) {
-  const { merges } = (file.model ?? {}) as { readonly merges?: unknown };
+  const { merges } = (file?.model ?? {}) as { readonly merges?: unknown };
   if (Array.isArray(merges) && merges.length > limits.merges) {
     throw overLimit(
       `tokenizer.json${name === undefined ? "" : ` of ${name}`} has ${merges.length} merges`,

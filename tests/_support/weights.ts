@@ -136,10 +136,18 @@ export function keepGenerating(member: Member, count: number) {
       );
     }
   });
-  return async () => {
-    stop.abort();
-    await Promise.all(workers);
-    return done;
+  return {
+    /** What was generated until now, once the last requests have ended. */
+    async stop(): Promise<Generation[]> {
+      stop.abort();
+      await Promise.all(workers);
+      return done;
+    },
+    // So that a test that fails leaves the next one nothing.
+    async [Symbol.asyncDispose](): Promise<void> {
+      stop.abort();
+      await Promise.allSettled(workers);
+    },
   };
 }
 

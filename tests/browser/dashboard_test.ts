@@ -6,7 +6,7 @@ import { readRollout } from "../../src/rollout_file/mod.ts";
 import { Monitor } from "../../src/telemetry/mod.ts";
 import { temporaryFolder } from "../_support/temporary_folder.ts";
 import { writeRows } from "../unit/dashboard/_rows.ts";
-import { openTraining } from "../unit/telemetry/_training.ts";
+import { openTraining, watchedOf } from "../unit/telemetry/_training.ts";
 import {
   openBrowser,
   openPage,
@@ -25,7 +25,7 @@ const key = "a-key-of-the-dashboard";
 
 Deno.test("a run is seen as it goes: fleet, sync, rollouts, curves, events, buttons", async () => {
   await using training = await openTraining();
-  using monitor = new Monitor(training);
+  using monitor = new Monitor(watchedOf(training));
   await using dashboard = await openDashboard({
     monitor,
     actions: actionsOf(training.engine),
@@ -216,7 +216,7 @@ Deno.test("where tabs cannot share a connection each state is a question of its 
 
 Deno.test("on 360 pixels nothing stands beyond the edge, and rows show their texts", async () => {
   await using training = await openTraining();
-  using monitor = new Monitor(training);
+  using monitor = new Monitor(watchedOf(training));
   await training.step();
   await training.step();
   await using folder = await temporaryFolder();

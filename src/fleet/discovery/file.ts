@@ -1,4 +1,4 @@
-import { checkOptionNames } from "../../internal/option_names.ts";
+import { checkOptionNames, type OptionNames } from "../../internal/option_names.ts";
 import { ValidationError } from "../../errors.ts";
 import { readRegularFile } from "../../internal/regular_file.ts";
 import {
@@ -13,6 +13,11 @@ export interface ServersFileOptions extends PollingOptions {
   /** Longest file, in bytes. Default 1 MiB. */
   readonly maxBytes?: number | undefined;
 }
+
+const OPTION_NAMES = {
+  ...POLLING_OPTION_NAMES,
+  maxBytes: true,
+} as const satisfies OptionNames<ServersFileOptions>;
 
 /** Servers that never change. */
 export function listedServers(urls: readonly string[]): ServerDiscovery {
@@ -32,7 +37,7 @@ export function listedServers(urls: readonly string[]): ServerDiscovery {
  * Needs `--allow-read=<path>`.
  */
 export function serversInFile(path: string, options: ServersFileOptions = {}): ServerDiscovery {
-  checkOptionNames(options, { ...POLLING_OPTION_NAMES, maxBytes: true }, "serversInFile()");
+  checkOptionNames(options, OPTION_NAMES, "serversInFile()");
   const { maxBytes = 1 << 20 } = options;
   return polling(`the file ${path}`, async (signal) => {
     const bytes = await readRegularFile(path, {

@@ -20,7 +20,8 @@ export function landing(fleet: () => Fleet): void {
     const name = `${ROUNDS} syncs there and back while generations run, pause mode ${pauseMode}`;
     Deno.test(name, async () => {
       await using sender = await fleet().sender({ pauseMode, bucketBytes: 300_000 });
-      const stops = fleet().members.map((member) => keepGenerating(member, 2));
+      await using running = new AsyncDisposableStack();
+      const loads = fleet().members.map((member) => running.use(keepGenerating(member, 2)));
       for (let round = 0; round < ROUNDS; round++) {
         const model = round % 2 === 0 ? "tiny1" : "tiny";
         const report = await sender.updateWeights(safetensors(modelPath(model)));
@@ -30,7 +31,7 @@ export function landing(fleet: () => Fleet): void {
         );
         await fleet().serves(model);
       }
-      const samples = (await Promise.all(stops.map((stop) => stop()))).flat();
+      const samples = (await Promise.all(loads.map((load) => load.stop()))).flat();
       assert.ok(samples.length >= 4);
       const marked = samples.filter(({ weightVersion }) => weightVersion?.includes(":"));
       assert.deepEqual(marked, [], "no token is made under the mark of a running sync");

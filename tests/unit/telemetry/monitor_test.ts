@@ -4,7 +4,7 @@ import { ValidationError } from "../../../src/errors.ts";
 import { Curve } from "../../../src/telemetry/curve.ts";
 import { Histogram } from "../../../src/telemetry/histogram.ts";
 import { Monitor, prometheusText } from "../../../src/telemetry/mod.ts";
-import { openTraining } from "./_training.ts";
+import { openTraining, watchedOf } from "./_training.ts";
 import { parsePrometheus } from "./_prometheus.ts";
 
 Deno.test("a run's metrics add up to what it did", async () => {
@@ -57,7 +57,7 @@ Deno.test("a server that does not answer is told as down, and the others are tol
 Deno.test("what another engine of the process does is not counted", async () => {
   await using ours = await openTraining();
   await using others = await openTraining();
-  using monitor = new Monitor(ours);
+  using monitor = new Monitor(watchedOf(ours));
   await others.step();
   assert.equal(monitor.counts.requests, 0);
   assert.equal(monitor.counts.syncs, 0);
@@ -66,7 +66,7 @@ Deno.test("what another engine of the process does is not counted", async () => 
 
 Deno.test("a failed sync is counted, told and shown", async () => {
   await using training = await openTraining();
-  using monitor = new Monitor(training);
+  using monitor = new Monitor(watchedOf(training));
   for (const server of training.servers) await server[Symbol.asyncDispose]();
   await assert.rejects(training.sender.updateWeights(training.weights));
   const metrics = parsePrometheus(await monitor.metrics());
@@ -78,7 +78,7 @@ Deno.test("a failed sync is counted, told and shown", async () => {
 
 Deno.test("a sync that never gets its turn is counted as failed and told, and the one that runs is shown on", async () => {
   await using training = await openTraining();
-  using monitor = new Monitor(training);
+  using monitor = new Monitor(watchedOf(training));
   const { sender, weights } = training;
   const stop = new AbortController();
   const running = sender.updateWeights(weights, {
@@ -110,7 +110,7 @@ Deno.test("a sync that never gets its turn is counted as failed and told, and th
 
 Deno.test("a stream that is given up while it waits for its turn is a request that failed", async () => {
   await using training = await openTraining();
-  using monitor = new Monitor(training);
+  using monitor = new Monitor(watchedOf(training));
   await assert.rejects(
     Array.fromAsync(training.engine.stream("Hi", { signal: AbortSignal.abort() })),
     { code: "aborted" },

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { Monitor } from "../../../src/telemetry/mod.ts";
 import { hasProgram } from "../../_support/processes.ts";
-import { openTraining } from "./_training.ts";
+import { openTraining, watchedOf } from "./_training.ts";
 
 const examples = new URL("../../../examples/monitoring/", import.meta.url);
 
@@ -21,7 +21,7 @@ async function promtool(args: readonly string[], input = ""): Promise<void> {
 
 async function metricsOfARun(): Promise<string> {
   await using training = await openTraining();
-  using monitor = new Monitor(training);
+  using monitor = new Monitor(watchedOf(training));
   await training.step();
   monitor.record("loss", 0.5);
   return await monitor.metrics();
