@@ -38,6 +38,11 @@ export interface Capabilities {
    * list where `process_batch_result_decode` expects a tensor (seen on 0.5.16).
    */
   readonly hasTokenIdsLogProb: boolean;
+  /**
+   * Grammars can be asked for. A server on a CPU ends from the first one before 0.5.23 (seen on 0.5.16):
+   * `srt/constrained/xgrammar_backend.py`, `apply_vocab_mask`, and the same in llguidance's.
+   */
+  readonly survivesGrammars: boolean;
   /** Beam search is known (from 0.5.22). */
   readonly hasBeams: boolean;
   /** `routedDpRank` is known (from 0.5.10). */
@@ -99,6 +104,7 @@ export function capabilitiesOf(info: Readonly<Record<string, unknown>>): Capabil
     hasPromptIds: isFrom(5, 13),
     hasSessionId: isFrom(5, 15),
     hasTokenIdsLogProb: isFrom(5, 22),
+    survivesGrammars: isFrom(5, 23) || info.device !== "cpu" || info.grammar_backend === "none",
     hasBeams: isFrom(5, 22),
     hasRoutedDpRank: isFrom(5, 10),
     hasWeightChecksum: isFrom(5, 13),
@@ -114,6 +120,11 @@ export function isDeterministic(info: Readonly<Record<string, unknown>>): boolea
   return info.enable_deterministic_inference === true;
 }
 
+const GRAMMARS_ON_CPU = [
+  "survivesGrammars",
+  "a GPU or 0.5.23: on a CPU it would end this server",
+] as const;
+
 /** Fields that some servers ignore without a word, fail on or end from, and what they need. */
 const DEMANDING_FIELDS = {
   return_prompt_token_ids: ["hasPromptIds", "0.5.13 or newer"],
@@ -121,6 +132,10 @@ const DEMANDING_FIELDS = {
   routed_dp_rank: ["hasRoutedDpRank", "0.5.10 or newer"],
   beam_width: ["hasBeams", "0.5.22 or newer"],
   token_ids_logprob: ["hasTokenIdsLogProb", "0.5.22 or newer"],
+  json_schema: GRAMMARS_ON_CPU,
+  regex: GRAMMARS_ON_CPU,
+  ebnf: GRAMMARS_ON_CPU,
+  structural_tag: GRAMMARS_ON_CPU,
   sampling_seed: [
     "honoursSeeds",
     "--enable-deterministic-inference; without it the server ignores the seed",

@@ -162,7 +162,9 @@ export async function openWorker(url: string, context: ConnectContext): Promise<
     tpSize: info.tpSize,
     dpSize: info.dpSize,
     deterministic: isDeterministic(info.raw),
-    grammarBackend: grammarBackendOf(info.raw),
+    grammarBackend: (await client.capabilities({ signal })).survivesGrammars
+      ? grammarBackendOf(info.raw)
+      : "none",
     version: info.version,
     modelPath: model.modelPath,
     architectures: model.architectures,

@@ -23,7 +23,10 @@ export interface SGLangWorker extends EngineWorker {
   readonly dpSize: number;
   /** Whether it gives the same tokens for the same seed, and one seed to all that have none. */
   readonly deterministic: boolean;
-  /** What makes answers follow a grammar, `"none"` where nothing does; `null` when it does not tell. */
+  /**
+   * What makes answers follow a grammar, `"none"` where nothing does, as on a CPU before 0.5.23, which
+   * ends from one; `null` when it does not tell.
+   */
   readonly grammarBackend: string | null;
   /** SGLang version. */
   readonly version: string;

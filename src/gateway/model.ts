@@ -219,7 +219,8 @@ function requireGrammars(workers: RLSGLangEngine["workers"], field: string): voi
   );
   if (without === undefined) return;
   throw new GatewayRefusal(
-    `"${field}" needs a grammar, and ${without.url} was started with --grammar-backend none; ` +
+    `"${field}" needs a grammar, and ${without.url} was started with --grammar-backend none, or on a ` +
+      "CPU before SGLang 0.5.23, where a grammar ends it; " +
       "start it with xgrammar or llguidance, or leave the field out",
     { status: 400, reason: "unsupported", param: field },
   );
