@@ -1,4 +1,4 @@
-import { isDeterministic } from "../client/capabilities.ts";
+import { capabilitiesOf, isDeterministic } from "../client/capabilities.ts";
 import { SGLangClient } from "../client/client.ts";
 import { CLIENT_OPTION_NAMES } from "../client/options.ts";
 import { onlyNamed } from "../internal/option_names.ts";
@@ -162,9 +162,7 @@ export async function openWorker(url: string, context: ConnectContext): Promise<
     tpSize: info.tpSize,
     dpSize: info.dpSize,
     deterministic: isDeterministic(info.raw),
-    grammarBackend: (await client.capabilities({ signal })).survivesGrammars
-      ? grammarBackendOf(info.raw)
-      : "none",
+    grammarBackend: capabilitiesOf(info.raw).survivesGrammars ? grammarBackendOf(info.raw) : "none",
     version: info.version,
     modelPath: model.modelPath,
     architectures: model.architectures,
