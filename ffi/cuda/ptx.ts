@@ -134,6 +134,15 @@ DONE:
 }
 `;
 
+/** Takes a further byte of the last word, where it has so many: the word is not read beyond its end. */
+const furtherByte = (index: number) =>
+  `  mov.u32 %bits, 0;
+  setp.gt.u64 %more, %left, ${index};
+  @%more ld.global.u8 %bits, [%address+${index}];
+  shl.b32 %bits, %bits, ${8 * index};
+  or.b32 %word, %word, %bits;
+`;
+
 /**
  * `find_word(result, source, bytes, mask, add, test, parity)`: the lowest index of a 32-bit word for
  * which `((word & mask) + add) & test` is not 0, by `min` into the 64-bit number at `result`. With
@@ -196,22 +205,7 @@ NEXT:
   @%whole bra WHOLE;
   sub.u64 %left, %bytes, %offset;
   ld.global.u8 %word, [%address];
-  mov.u32 %bits, 0;
-  setp.gt.u64 %more, %left, 1;
-  @%more ld.global.u8 %bits, [%address+1];
-  shl.b32 %bits, %bits, 8;
-  or.b32 %word, %word, %bits;
-  mov.u32 %bits, 0;
-  setp.gt.u64 %more, %left, 2;
-  @%more ld.global.u8 %bits, [%address+2];
-  shl.b32 %bits, %bits, 16;
-  or.b32 %word, %word, %bits;
-  mov.u32 %bits, 0;
-  setp.gt.u64 %more, %left, 3;
-  @%more ld.global.u8 %bits, [%address+3];
-  shl.b32 %bits, %bits, 24;
-  or.b32 %word, %word, %bits;
-  bra TEST;
+${[1, 2, 3].map(furtherByte).join("")}  bra TEST;
 WHOLE:
   ld.global.u32 %word, [%address];
 TEST:
@@ -229,6 +223,25 @@ STEP:
 DONE:
   ret;
 }
+`;
+
+/** Puts the bits of the element at `%row` and `%column`, as float32, into `%bits`. */
+const element = (wide: string, end: string) =>
+  `  mul.wide.u32 %index, %row, %columns;
+  cvt.u64.u32 %long, %column;
+  add.u64 %index, %index, %long;
+  @%wide bra ${wide};
+  shl.b64 %long, %index, 1;
+  add.u64 %address, %source, %long;
+  ld.global.u16 %half, [%address];
+  cvt.u32.u16 %bits, %half;
+  shl.b32 %bits, %bits, 16;
+  bra ${end};
+${wide}:
+  shl.b64 %long, %index, 2;
+  add.u64 %address, %source, %long;
+  ld.global.u32 %bits, [%address];
+${end}:
 `;
 
 /**
@@ -301,22 +314,7 @@ export const float8Ptx = `
 LOOK:
   setp.ge.u32 %none, %row, %end;
   @%none bra SEEN;
-  mul.wide.u32 %index, %row, %columns;
-  cvt.u64.u32 %long, %column;
-  add.u64 %index, %index, %long;
-  @%wide bra LOOK_WIDE;
-  shl.b64 %long, %index, 1;
-  add.u64 %address, %source, %long;
-  ld.global.u16 %half, [%address];
-  cvt.u32.u16 %bits, %half;
-  shl.b32 %bits, %bits, 16;
-  bra LOOKED;
-LOOK_WIDE:
-  shl.b64 %long, %index, 2;
-  add.u64 %address, %source, %long;
-  ld.global.u32 %bits, [%address];
-LOOKED:
-  and.b32 %magnitude, %bits, 0x7fffffff;
+${element("LOOK_WIDE", "LOOKED")}  and.b32 %magnitude, %bits, 0x7fffffff;
   max.u32 %most, %most, %magnitude;
   add.u32 %row, %row, 2;
   bra LOOK;
@@ -352,22 +350,7 @@ VALUES:
 WRITE:
   setp.ge.u32 %none, %row, %end;
   @%none bra DONE;
-  mul.wide.u32 %index, %row, %columns;
-  cvt.u64.u32 %long, %column;
-  add.u64 %index, %index, %long;
-  @%wide bra READ_WIDE;
-  shl.b64 %long, %index, 1;
-  add.u64 %address, %source, %long;
-  ld.global.u16 %half, [%address];
-  cvt.u32.u16 %bits, %half;
-  shl.b32 %bits, %bits, 16;
-  bra READ;
-READ_WIDE:
-  shl.b64 %long, %index, 2;
-  add.u64 %address, %source, %long;
-  ld.global.u32 %bits, [%address];
-READ:
-  mov.b32 %value, %bits;
+${element("READ_WIDE", "READ")}  mov.b32 %value, %bits;
   div.rn.f32 %scaled, %value, %scale;
   mov.b32 %bits, %scaled;
   shr.u32 %sign, %bits, 24;
