@@ -163,8 +163,9 @@ export async function runVersionsSoak(
         const { phasesMs } = await sender.updateWeights(safetensors(syncing));
         count.syncs++;
         for (const [step, ms] of Object.entries(phasesMs)) {
-          const times = stepTimes.get(step) ?? [];
-          stepTimes.set(step, [...times, ms]);
+          const times = stepTimes.get(step);
+          if (times === undefined) stepTimes.set(step, [ms]);
+          else times.push(ms);
         }
       } catch (error) {
         count.failedSyncs++;

@@ -3,6 +3,7 @@ import { namingPermission } from "../../internal/permission.ts";
 import {
   checkPort,
   polling,
+  POLLING_OPTION_NAMES,
   type PollingOptions,
   type ServerDiscovery,
   serverUrl,
@@ -27,10 +28,7 @@ export interface DnsOptions extends PollingOptions {
 }
 
 const NAMES = {
-  intervalMs: true,
-  lookMs: true,
-  maxServers: true,
-  clock: true,
+  ...POLLING_OPTION_NAMES,
   port: true,
   resolve: true,
 } as const satisfies OptionNames<DnsOptions>;

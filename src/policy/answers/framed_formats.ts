@@ -19,6 +19,12 @@ import { readXml } from "./tagged_arguments.ts";
 
 type Marks = readonly [open: string, close: string];
 
+/** Where what `sticky` finds at a place ends; the place itself where that does not stand there. */
+function endOf(sticky: RegExp, text: string, at: number): number {
+  sticky.lastIndex = at;
+  return at + (sticky.exec(text)?.[0].length ?? 0);
+}
+
 /** Calls between two marks, as JSON or in Python's syntax. */
 function framed(
   name: ToolCallFormat,
@@ -63,9 +69,7 @@ function pythonic(
       scanner.mayReadAgain(calls?.end ?? 0);
       if (calls?.found === undefined) return asJson.read(scanner, at, mark, kinds);
       const end = start + calls.end;
-      const rest = /\s*/y;
-      rest.lastIndex = end;
-      const behind = end + rest.exec(scanner.text)![0].length;
+      const behind = endOf(/\s*/y, scanner.text, end);
       const isClosed = scanner.text.startsWith(close, behind);
       return { end: isClosed ? behind + close.length : end, found: calls.found };
     },
@@ -114,15 +118,16 @@ function apertusCalls(body: string): Found[] {
   });
 }
 
+const hunyuanJson = framed("hunyuan_a13b", ["<tool_calls>", "</tool_calls>"], jsonCalls);
+
 /** `<tool_calls>` with JSON, or, as Hunyuan's later models write it, with calls in their own frames. */
 const hunyuan: CallFormat = {
-  ...framed("hunyuan_a13b", ["<tool_calls>", "</tool_calls>"], jsonCalls),
+  ...hunyuanJson,
   read(scanner, at, open, kinds) {
     const behind = /\s*<tool_call>/y;
     behind.lastIndex = at + open.length;
     if (behind.test(scanner.text)) return { end: at + open.length, found: [] };
-    return framed(this.name, ["<tool_calls>", "</tool_calls>"], jsonCalls)
-      .read(scanner, at, open, kinds);
+    return hunyuanJson.read(scanner, at, open, kinds);
   },
 };
 
@@ -139,9 +144,7 @@ const olmo: CallFormat = {
     const calls = scanner.mayReadAgain(0) ? pythonLines(scanner.text.slice(start)) : null;
     scanner.mayReadAgain(calls?.end ?? 0);
     if (calls !== null && calls.found.length > 0) {
-      const rest = /\s*/y;
-      rest.lastIndex = start + calls.end;
-      const behind = rest.lastIndex + rest.exec(scanner.text)![0].length;
+      const behind = endOf(/\s*/y, scanner.text, start + calls.end);
       if (scanner.text.startsWith(close, behind)) {
         return { end: behind + close.length, found: calls.found };
       }
@@ -172,10 +175,8 @@ const step: CallFormat = {
   name: "step3",
   opens: [stepTags.open],
   read(scanner, at, open, kinds) {
-    const head = /\s*function<｜tool_sep｜>/y;
-    head.lastIndex = at + open.length;
-    const length = head.exec(scanner.text)?.[0].length ?? 0;
-    return readInvokes(scanner, at + open.length + length, { tags: stepTags, kinds });
+    const start = endOf(/\s*function<｜tool_sep｜>/y, scanner.text, at + open.length);
+    return readInvokes(scanner, start, { tags: stepTags, kinds });
   },
 };
 
@@ -197,9 +198,10 @@ function behind(
         return { end: block.end, found: [fault(open + block.body, "the calls are not JSON")] };
       }
       const end = start + piece.end;
-      if (close === undefined) return { end, found: read(piece.text) };
-      close.lastIndex = end;
-      return { end: end + (close.exec(scanner.text)?.[0].length ?? 0), found: read(piece.text) };
+      return {
+        end: close === undefined ? end : endOf(close, scanner.text, end),
+        found: read(piece.text),
+      };
     },
   };
 }

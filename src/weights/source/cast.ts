@@ -75,3 +75,9 @@ class CastingSource implements OpenWeightSource {
     return new Float32Array(bytes.buffer);
   }
 }
+
+/** The type that a tensor is cast from before it is sent; `undefined` where it is sent as it is. */
+export function castFromOf(open: OpenWeightSource, index: number): "float32" | undefined {
+  const wide = open.wide?.tensors[index]?.dtype;
+  return wide === undefined || wide === open.tensors[index]!.dtype ? undefined : "float32";
+}

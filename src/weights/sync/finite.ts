@@ -3,6 +3,7 @@ import { type DType, type TensorInfo, tensorSizeBytes } from "../../checkpoint/d
 import type { DeviceMemory, FindWord, WordRange } from "../../collective/group.ts";
 import { UnsupportedError, ValidationError } from "../../errors.ts";
 import { throwIfAborted } from "../../internal/deadline.ts";
+import { castFromOf } from "../source/cast.ts";
 import type { Float8Origin, OpenWeightSource, WeightSource } from "../source/source.ts";
 
 /** What is added to the masked bits of a word: it overflows into the tested bit for NaN and infinity. */
@@ -41,13 +42,11 @@ export interface FiniteScan {
  * the event loop have its turns.
  */
 export async function findNonFinite(bytes: Uint8Array, scan: FiniteScan): Promise<number> {
-  const pattern = scan.castFrom === undefined ? PATTERNS[scan.dtype] : CAST;
-  if (pattern === undefined) return -1;
-  const itemBytes = scan.castFrom === undefined ? itemBytesOf(scan.dtype) : 4;
+  const layout = layoutOf(scan);
+  if (layout === undefined) return -1;
+  const { pattern, itemBytes, step } = layout;
   const tail = bytes.byteLength % 4;
   const words = wordsOf(bytes.subarray(0, bytes.byteLength - tail));
-  // Of a float64 only the upper word tells.
-  const step = itemBytes === 8 ? 2 : 1;
   for (let from = 0; from < words.length; from += SLICE_WORDS) {
     if (from > 0) await setImmediate();
     throwIfAborted(scan.signal, "check for NaN");
@@ -106,8 +105,13 @@ function wordsOf(bytes: Uint8Array): Uint32Array {
     : new Uint32Array(bytes.slice().buffer);
 }
 
-function itemBytesOf(dtype: DType): number {
-  return tensorSizeBytes({ dtype, shape: [1] });
+/** How elements lie in words, and what to look for; `undefined` for a type without NaN and infinity. */
+function layoutOf({ dtype, castFrom }: Pick<FiniteScan, "dtype" | "castFrom">) {
+  const pattern = castFrom === undefined ? PATTERNS[dtype] : CAST;
+  if (pattern === undefined) return undefined;
+  const itemBytes = tensorSizeBytes({ dtype: castFrom ?? dtype, shape: [1] });
+  // Of a float64 only the upper word tells.
+  return { pattern, itemBytes, step: itemBytes === 8 ? 2 as const : 1 as const };
 }
 
 /** A source whose values are, or will be as they are read, known to be finite. */
@@ -159,7 +163,7 @@ export async function requireFinite(
     if (deviceOf(open, index) !== undefined || open.float8?.(index) !== undefined) continue;
     const seen = open.view(index) ?? castView(open, index);
     if (seen === undefined) unseen.push(index);
-    else await refuseNonFinite(open.tensors[index]!, seen, castOf(open, index), signal);
+    else await refuseNonFinite(open.tensors[index]!, seen, castFromOf(open, index), signal);
   }
   if (unseen.length === 0) return { open, isComplete };
   if (source.fingerprint === undefined) return { open: new ScanningSource(open), isComplete };
@@ -187,11 +191,10 @@ async function refuseNonFiniteThere(
 ): Promise<void> {
   const ranges = indexes.flatMap((index) => {
     const { dtype } = open.tensors[index]!;
-    const castFrom = castOf(open, index);
-    const pattern = castFrom === undefined ? PATTERNS[dtype] : CAST;
-    if (pattern === undefined) return [];
-    const itemBytes = castFrom === undefined ? itemBytesOf(dtype) : 4;
-    const step = itemBytes === 8 ? 2 as const : 1 as const;
+    const castFrom = castFromOf(open, index);
+    const layout = layoutOf({ dtype, castFrom });
+    if (layout === undefined) return [];
+    const { pattern, itemBytes, step } = layout;
     let before = 0;
     return deviceOf(open, index)!.map((device) => {
       const at = before;
@@ -206,13 +209,8 @@ async function refuseNonFiniteThere(
   refuseElement(open.tensors[index]!, element, castFrom);
 }
 
-function castOf(open: OpenWeightSource, index: number): "float32" | undefined {
-  const wide = open.wide?.tensors[index]?.dtype;
-  return wide === undefined || wide === open.tensors[index]!.dtype ? undefined : "float32";
-}
-
 function castView(open: OpenWeightSource, index: number): Uint8Array | undefined {
-  return castOf(open, index) === undefined ? undefined : open.wide!.view(index);
+  return castFromOf(open, index) === undefined ? undefined : open.wide!.view(index);
 }
 
 async function refuseNonFinite(
@@ -262,7 +260,7 @@ class ScanningSource implements OpenWeightSource {
     this.#castOf = castFrom;
     this.tensors = inner.tensors;
     this.readsAtOnce = inner.readsAtOnce;
-    this.wide = inner.wide && new ScanningSource(inner.wide, (index) => castOf(inner, index));
+    this.wide = inner.wide && new ScanningSource(inner.wide, (index) => castFromOf(inner, index));
   }
 
   view(index: number): Uint8Array | undefined {

@@ -1,5 +1,6 @@
 import { tensorSizeBytes } from "../../checkpoint/dtype.ts";
 import type { GatheredPart, StagePiece } from "../../collective/group.ts";
+import { castFromOf } from "../source/cast.ts";
 import { readAll, type TensorRead } from "../source/read_all.ts";
 import type { Float8Origin, OpenWeightSource } from "../source/source.ts";
 import type { PlannedBucket } from "../sync/plan.ts";
@@ -66,11 +67,8 @@ export class GatheringRing {
   #placeOf(index: number): Place {
     const made = this.#makesFloat8 ? this.#source.float8?.(index) : undefined;
     if (made !== undefined) return madeOf(made);
-    const { wide } = this.#source;
-    const isCast = wide !== undefined &&
-      wide.tensors[index]!.dtype !== this.#source.tensors[index]!.dtype;
-    const source = isCast ? wide : this.#source;
-    const castFrom = isCast ? "float32" as const : undefined;
+    const castFrom = castFromOf(this.#source, index);
+    const source = castFrom === undefined ? this.#source : this.#source.wide!;
     return placeIn(source, index, { castFrom });
   }
 
