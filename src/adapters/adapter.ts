@@ -3,7 +3,8 @@ import { tensorSizeBytes } from "../checkpoint/dtype.ts";
 import { parseStrictJson } from "../checkpoint/json.ts";
 import { CheckpointError, LimitError, UnsupportedError, ValidationError } from "../errors.ts";
 import { asPermissionError } from "../internal/permission.ts";
-import { pathOf, readRegularFile } from "../internal/regular_file.ts";
+import { pathOf } from "../internal/path_of.ts";
+import { readRegularFile } from "../internal/regular_file.ts";
 import type { TensorBytes } from "../weights/ipc/by_value.ts";
 import { type ModelInput, toSource } from "../weights/source/input.ts";
 import { firstOnDevice } from "../weights/source/source.ts";
@@ -163,5 +164,5 @@ function refuseLarge(byteLength: number, max: number): void {
 }
 
 function folderOf(place: string | URL): string {
-  return pathOf(place).replace(/\/+$/, "");
+  return pathOf(place, "an adapter").replace(/\/+$/, "");
 }

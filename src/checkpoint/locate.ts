@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { CheckpointError, LimitError } from "../errors.ts";
 import { inBrief } from "../internal/brief.ts";
 import { throwIfAborted } from "../internal/deadline.ts";
+import { pathOf } from "../internal/path_of.ts";
 import { asFileError, lookAt, readRegularFile } from "../internal/regular_file.ts";
 import { DEFAULT_TENSORS, tooManyTensors } from "./header.ts";
 import { decodeJson, entriesOf, namedTwice, parseValue } from "./json.ts";
@@ -47,14 +48,15 @@ const INDEX_NAME = "model.safetensors.index.json";
 const SINGLE_NAME = "model.safetensors";
 
 /**
- * Finds the files of a checkpoint. `path` is a safetensors file, an index, or a folder; in a folder
+ * Finds the files of a checkpoint. `place` is a safetensors file, an index, or a folder; in a folder
  * the index counts before `model.safetensors`, and without either all `*.safetensors` belong to it,
  * as in SGLang's own loader.
  */
 export async function locateFiles(
-  path: string,
+  place: string,
   options: LocateOptions = {},
 ): Promise<CheckpointFiles> {
+  const path = pathOf(place, "a checkpoint");
   const { signal, maxFiles = MAX_FILES } = options;
   const info = await lookAt(path, { refuse, signal });
   if (!info.isDirectory) {

@@ -2,6 +2,7 @@ import { checkOptionNames, type OptionNames } from "../internal/option_names.ts"
 import { dirname } from "node:path";
 import { ValidationError } from "../errors.ts";
 import { throwIfAborted } from "../internal/deadline.ts";
+import { pathOf } from "../internal/path_of.ts";
 import { asPermissionError } from "../internal/permission.ts";
 import { writeAll } from "../internal/write_all.ts";
 import { type DType, isDType, type TensorInfo, tensorSizeBytes } from "./dtype.ts";
@@ -70,11 +71,12 @@ const NAMES = {
  * ```
  */
 export async function writeSafetensors(
-  path: string,
+  place: string,
   tensors: readonly TensorToWrite[],
   options: WriteOptions = {},
 ): Promise<void> {
   checkOptionNames(options, NAMES, "writeSafetensors()");
+  const path = pathOf(place, "a safetensors file");
   const { metadata = { format: "pt" }, signal } = options;
   throwIfAborted(signal, `write ${path}`);
   checkTensors(tensors);

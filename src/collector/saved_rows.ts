@@ -2,6 +2,7 @@ import { ValidationError } from "../errors.ts";
 import { openSource } from "../internal/byte_source.ts";
 import { isCount, isRecord, parseRecord } from "../internal/json.ts";
 import { findLines } from "../internal/line_index.ts";
+import { pathOf } from "../internal/path_of.ts";
 import { asPermissionError } from "../internal/permission.ts";
 import { writeLines } from "../internal/write_all.ts";
 import type { RolloutRow } from "./row.ts";
@@ -28,10 +29,11 @@ export interface SavedHead {
  * at all.
  */
 export async function writeRows(
-  path: string,
+  place: string,
   rows: readonly RolloutRow[],
   { added, signal }: { readonly added: number; readonly signal: AbortSignal | undefined },
 ): Promise<void> {
+  const path = pathOf(place, "a saved buffer");
   const part = `${path}.part`;
   try {
     {

@@ -2,6 +2,7 @@ import { checkOptionNames, type OptionNames } from "../internal/option_names.ts"
 import { basename, join, relative } from "node:path";
 import { parse as parseYaml } from "yaml";
 import { ValidationError } from "../errors.ts";
+import { pathOf } from "../internal/path_of.ts";
 import { asFileError, isMissingFile, readRegularFile } from "../internal/regular_file.ts";
 import { Dataset, type RowStore } from "./dataset.ts";
 import { jsonLinesStore } from "./json_lines.ts";
@@ -43,10 +44,11 @@ const MOST_FILES = 10_000;
  * Source: Hugging Face Hub, "Manual configuration" and "File names and splits".
  */
 export async function huggingFaceDataset(
-  folder: string,
+  place: string,
   options: HuggingFaceOptions = {},
 ): Promise<Dataset<DatasetRow>> {
   checkOptionNames(options, NAMES, "a dataset");
+  const folder = pathOf(place, "a dataset");
   const { split = "train", config, ...limits } = options;
   const { maxRows } = settingsOf(limits);
   const files = await listFiles(folder);

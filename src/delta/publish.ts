@@ -11,6 +11,7 @@ import {
 import { DeltaStore } from "./store.ts";
 import { copyHashed, openRegular, writeDelta } from "./xor.ts";
 import { namingPermission } from "../internal/permission.ts";
+import { pathOf } from "../internal/path_of.ts";
 import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 
 /** Options of {@linkcode publishDelta}. */
@@ -60,11 +61,12 @@ export interface PublishReport {
  * @throws {CheckpointError} The checkpoint cannot be read.
  */
 export async function publishDelta(
-  store: string,
+  place: string,
   checkpoint: string,
   options: PublishOptions,
 ): Promise<PublishReport> {
   checkOptionNames(options, OPTION_NAMES, "publishDelta()");
+  const store = pathOf(place, "a delta store");
   const { version, keepWhole = 2, keepDeltas = 16, signal } = options;
   if (typeof version !== "string" || version === "") {
     throw new ValidationError("version must be a text that is not empty");

@@ -4,6 +4,7 @@ import { type Clock, systemClock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
 import { overLimit } from "../internal/limits.ts";
 import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
+import { pathOf } from "../internal/path_of.ts";
 import { asFileError, isMissingFile, lookAtFile } from "../internal/regular_file.ts";
 import { type DeltaLimits, deltaLimits, type DeltaLimitSettings } from "./limits.ts";
 import { type DeltaManifest, MANIFEST, parseManifest, versionFolder } from "./manifest.ts";
@@ -43,7 +44,7 @@ export class DeltaStore {
   constructor(place: string, options: DeltaStoreOptions = {}) {
     checkOptionNames(options, OPTION_NAMES, "a delta store");
     const { headers = {}, limits, clock = systemClock } = options;
-    this.#place = place.replace(/\/+$/, "");
+    this.#place = pathOf(place, "a delta store").replace(/\/+$/, "");
     this.#headers = headers;
     this.#limits = deltaLimits(limits);
     this.#clock = clock;

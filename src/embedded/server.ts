@@ -1,6 +1,7 @@
 /** The embedded server. */
 import { StateError, ValidationError } from "../errors.ts";
 import { type Logger, silentLogger } from "../internal/logger.ts";
+import { pathOf } from "../internal/path_of.ts";
 import { asPermissionError } from "../internal/permission.ts";
 import type { EmbeddedLoraOptions } from "./adapters/store.ts";
 import { type EmulatedVersion, emulatedVersions } from "./emulated.ts";
@@ -117,14 +118,15 @@ export class EmbeddedServer implements AsyncDisposable {
       const known = Object.keys(emulatedVersions).join(", ");
       throw new ValidationError(`version must be one of ${known}, but is ${version}`);
     }
+    const folder = pathOf(options.model, "a model");
     const [model, tokenizer] = await Promise.all([
-      loadModel(options.model),
-      ServerTokenizer.open(options.model),
+      loadModel(folder),
+      ServerTokenizer.open(folder),
     ]);
     const logger = options.logger ?? silentLogger;
     const connections = new AbortController();
     const state = new EmbeddedState({
-      modelPath: options.model,
+      modelPath: folder,
       model,
       tokenizer,
       emulated,

@@ -1,6 +1,7 @@
 import { ValidationError } from "../errors.ts";
 import { throwIfAborted } from "./deadline.ts";
-import { asFileError, lookAtFile, pathOf } from "./regular_file.ts";
+import { pathOf } from "./path_of.ts";
+import { asFileError, lookAtFile } from "./regular_file.ts";
 import { Semaphore } from "./semaphore.ts";
 import { type OpenFile, runtime } from "../runtime/mod.ts";
 
@@ -52,7 +53,7 @@ async function fileSource(
   const name = pathOf(source);
   const refuse = (message: string, options?: ErrorOptions) => new ValidationError(message, options);
   const { size } = await lookAtFile(name, { refuse, signal });
-  const file = await runtime().open(source).catch((error) => {
+  const file = await runtime().open(name).catch((error) => {
     throw asFileError(error, name, { refuse });
   });
   // Reads move one place in the file, so they take turns.

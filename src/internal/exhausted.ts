@@ -19,8 +19,11 @@ const kinds: Readonly<Record<string, readonly [ExhaustedError["resource"], strin
 
 /** The code of the system of an error, such as `ENOSPC`; Deno gives it as `code`. */
 export function systemCodeOf(error: unknown): string | undefined {
-  const code = (error as { code?: unknown } | null)?.code;
-  return error instanceof Error && typeof code === "string" ? code : undefined;
+  if (!(error instanceof Error)) return undefined;
+  const { code, message } = error as { code?: unknown; message: string };
+  if (typeof code === "string") return code;
+  // Deno says this one by itself.
+  return message === "Empty path is not allowed" ? "EINVAL" : undefined;
 }
 
 /** An error of ours when the system ran out of something while it did `purpose`, else the same. */

@@ -24,6 +24,7 @@ const reasons: Readonly<Record<string, string>> = {
   EEXIST: "it is there already",
   ELOOP: "it is a loop of symbolic links",
   ENAMETOOLONG: "its name is too long",
+  EINVAL: "the system does not take its path, or cannot do this with it",
   EACCES: "this user may not: check its rights and those of its folders",
   EPERM: "this user may not: check its rights and those of its folders",
   EROFS: "its file system can only be read",

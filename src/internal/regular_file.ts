@@ -16,6 +16,7 @@ const problems: Readonly<Record<string, string>> = {
   EIO: "cannot be read: the disk or the network below it fails",
   ESTALE: "cannot be read: the network file system below it was replaced",
   ENAMETOOLONG: "has too long a name",
+  EINVAL: "is no path that the system takes",
 };
 
 /** How a file is read. */
@@ -35,11 +36,6 @@ export async function lookAtFile(path: string, options: FileReadOptions): Promis
   const info = await lookAt(path, options);
   if (info.isFile) return info;
   throw options.refuse(`${path} is ${kindOf(info)}, where a file is expected`);
-}
-
-/** A path that may be given as a URL. */
-export function pathOf(place: string | URL): string {
-  return typeof place === "string" ? place : decodeURIComponent(place.pathname);
 }
 
 /** Looks at a path, whatever it is. */

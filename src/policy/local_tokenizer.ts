@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { PermissionError, SGLangError, ValidationError } from "../errors.ts";
 import { throwIfAborted } from "../internal/deadline.ts";
 import { parseJsonOfFile } from "../internal/json.ts";
+import { pathOf } from "../internal/path_of.ts";
 import { asPermissionError } from "../internal/permission.ts";
 import { isMissingFile, readRegularFile } from "../internal/regular_file.ts";
 import { type Limits, limitsOf, overLimit } from "../internal/limits.ts";
@@ -125,12 +126,13 @@ export class LocalTokenizer implements Tokenizer {
    * @throws {AbortedError} The signal fired.
    */
   static async fromFolder(
-    folder: string,
+    place: string,
     { signal, limits }: {
       readonly signal?: AbortSignal | undefined;
       readonly limits?: TokenizerLimits | undefined;
     } = {},
   ): Promise<LocalTokenizer> {
+    const folder = pathOf(place, "a tokenizer");
     const settings = settingsOf(limits);
     const { fileBytes } = settings;
     const json = async (name: string) => {

@@ -1,5 +1,6 @@
 import { closeQuietly } from "./close_quietly.ts";
 import { connectTcp } from "./connect_tcp.ts";
+import { whileNoPipe } from "./while_no_pipe.ts";
 import type { Connection, Runtime, TcpConnection, TlsOptions } from "./types.ts";
 
 /** Deno. What it opens is handed on as it is, so that nothing stands between. */
@@ -26,7 +27,10 @@ export const denoRuntime: Runtime = {
       resolve(server);
     }),
 
-  open: (path, options) => Deno.open(path, options),
+  open: (path, options) =>
+    options?.write || options?.append
+      ? whileNoPipe(path, () => Deno.open(path, options))
+      : Deno.open(path, options),
   stat: (path) => Deno.stat(path),
   lstat: (path) => Deno.lstat(path),
   readFile: (path, options) => Deno.readFile(path, options),

@@ -1,11 +1,16 @@
+import { ValidationError } from "../errors.ts";
 import { LineSplitter } from "../internal/lines.ts";
+import { pathOf } from "../internal/path_of.ts";
 import { namingPermission } from "../internal/permission.ts";
+import { isMissingFile, lookAtFile } from "../internal/regular_file.ts";
 import { writeAll } from "../internal/write_all.ts";
 import { AppendFile } from "./append_file.ts";
 import { checkStep, type ScalarSink } from "./scalar_sink.ts";
-import { isSystemError, runtime } from "../runtime/mod.ts";
+import { runtime } from "../runtime/mod.ts";
 
 const LONGEST_LINE_BYTES = 2 ** 24;
+
+const refuse = (message: string, options?: ErrorOptions) => new ValidationError(message, options);
 
 /**
  * Notes numbers as JSON lines, `{"step": 1, "time": 1700000000.5, "reward": 0.5}`: one line for each
@@ -17,10 +22,11 @@ const LONGEST_LINE_BYTES = 2 ** 24;
  * @throws {LimitError} A line of the file is longer than 16 MiB.
  */
 export async function jsonLinesSink(
-  path: string,
+  place: string,
   options: { readonly now?: () => number; readonly purgeStep?: number | undefined } = {},
 ): Promise<ScalarSink> {
   const { now = Date.now, purgeStep } = options;
+  const path = pathOf(place, "a sink");
   if (purgeStep !== undefined) {
     checkStep(purgeStep);
     await namingPermission(
@@ -46,6 +52,8 @@ export async function jsonLinesSink(
 async function purge(path: string, from: number): Promise<void> {
   const part = `${path}.part`;
   try {
+    // A pipe would hold who opens it.
+    await lookAtFile(path, { refuse });
     using file = await runtime().open(path);
     using kept = await runtime().open(part, { write: true, create: true, truncate: true });
     const splitter = new LineSplitter({ name: "a line", maxBytes: LONGEST_LINE_BYTES });
@@ -55,7 +63,7 @@ async function purge(path: string, from: number): Promise<void> {
       await writeAll(kept, new TextEncoder().encode(lines.map((line) => line + "\n").join("")));
     }
   } catch (error) {
-    if (isSystemError(error, "NotFound")) return;
+    if (isMissingFile(error)) return;
     await runtime().remove(part).catch(() => {});
     throw error;
   }

@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { pathOf } from "../internal/path_of.ts";
 import { namingPermission } from "../internal/permission.ts";
 import { AppendFile } from "./append_file.ts";
 import { checkStep, type ScalarSink } from "./scalar_sink.ts";
@@ -15,10 +16,11 @@ import { runtime } from "../runtime/mod.ts";
  * is START), `summary.proto` (`Summary.Value`: 1 tag, 2 simple_value).
  */
 export async function tensorBoardSink(
-  folder: string,
+  place: string,
   options: { readonly now?: () => number; readonly purgeStep?: number | undefined } = {},
 ): Promise<ScalarSink> {
   const { now = Date.now, purgeStep } = options;
+  const folder = pathOf(place, "a sink");
   if (purgeStep !== undefined) checkStep(purgeStep);
   await namingPermission(
     `--allow-write=${folder}`,

@@ -1,4 +1,5 @@
 import { ValidationError } from "../../errors.ts";
+import { pathOf } from "../../internal/path_of.ts";
 import { asPermissionError } from "../../internal/permission.ts";
 import { writeLines } from "../../internal/write_all.ts";
 import { rowLine } from "../../rollout_file/row_line.ts";
@@ -70,11 +71,12 @@ const OPTION_NAMES = {
  * ```
  */
 export async function writeJsonLines(
-  path: string,
+  place: string,
   batch: RolloutBatch,
   options: WriteJsonLinesOptions = {},
 ): Promise<void> {
   checkOptionNames(options, OPTION_NAMES, "writeJsonLines()");
+  const path = pathOf(place, "JSON lines");
   const { append = false, signal } = options;
   try {
     using file = await runtime().open(path, {

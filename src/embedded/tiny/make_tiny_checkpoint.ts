@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { float32ToBFloat16, type TensorToWrite, writeSafetensors } from "../../checkpoint/mod.ts";
 import { ValidationError } from "../../errors.ts";
+import { pathOf } from "../../internal/path_of.ts";
 import { asPermissionError } from "../../internal/permission.ts";
 import { parseModelConfig, weightShapes } from "../model/config.ts";
 import { SeedStream } from "../scheduler/random.ts";
@@ -50,10 +51,11 @@ const spread = 0.2;
  * ```
  */
 export async function makeTinyCheckpoint(
-  folder: string,
+  place: string,
   options: TinyCheckpointOptions = {},
 ): Promise<void> {
   checkOptionNames(options, OPTION_NAMES, "makeTinyCheckpoint()");
+  const folder = pathOf(place, "a checkpoint");
   const { seed = 0, arch = "qwen2", dtype = "bfloat16", tied = false } = options;
   if (!Number.isSafeInteger(seed)) {
     throw new ValidationError(`seed must be an integer, but is ${seed}`);

@@ -1,5 +1,6 @@
 import { checkOptionNames, type OptionNames } from "../../internal/option_names.ts";
 import { ValidationError } from "../../errors.ts";
+import { pathOf } from "../../internal/path_of.ts";
 import { readRegularFile } from "../../internal/regular_file.ts";
 import {
   polling,
@@ -36,8 +37,9 @@ export function listedServers(urls: readonly string[]): ServerDiscovery {
  * The file is looked at every `intervalMs` (5,000), so that it may be on a network file system.
  * Needs `--allow-read=<path>`.
  */
-export function serversInFile(path: string, options: ServersFileOptions = {}): ServerDiscovery {
+export function serversInFile(place: string, options: ServersFileOptions = {}): ServerDiscovery {
   checkOptionNames(options, OPTION_NAMES, "serversInFile()");
+  const path = pathOf(place, "a list of servers");
   const { maxBytes = 1 << 20 } = options;
   return polling(`the file ${path}`, async (signal) => {
     const bytes = await readRegularFile(path, {

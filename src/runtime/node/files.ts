@@ -1,5 +1,6 @@
 import type { Dirent, Stats } from "node:fs";
 import type { FileInfo, FolderEntry, OpenFile, OpenOptions } from "../types.ts";
+import { whileNoPipe } from "../while_no_pipe.ts";
 import { builtin } from "./builtin.ts";
 
 /** A file by its descriptor, so that it can be closed without waiting. */
@@ -68,6 +69,12 @@ class NodeFile implements OpenFile {
 
 /** Opens a file. */
 export function openFile(path: string | URL, options: OpenOptions = {}): Promise<OpenFile> {
+  return options.write || options.append
+    ? whileNoPipe(path, () => open(path, options))
+    : open(path, options);
+}
+
+function open(path: string | URL, options: OpenOptions): Promise<OpenFile> {
   return new Promise((resolve, reject) => {
     builtin("node:fs").open(path, flagsOf(options), 0o666, (error, descriptor) => {
       if (error) reject(error);

@@ -1,6 +1,7 @@
 import { READS_AT_ONCE } from "../../checkpoint/file_pool.ts";
 import { type CheckpointLimits, locateFiles } from "../../checkpoint/locate.ts";
 import { openCheckpoint } from "../../checkpoint/reader.ts";
+import { pathOf } from "../../internal/path_of.ts";
 import { stampOf } from "../../internal/regular_file.ts";
 import type { OpenWeightSource, WeightSource } from "./source.ts";
 
@@ -23,7 +24,8 @@ import type { OpenWeightSource, WeightSource } from "./source.ts";
  * const source = safetensors("checkpoints/step-20");
  * ```
  */
-export function safetensors(path: string, limits: CheckpointLimits = {}): WeightSource {
+export function safetensors(place: string, limits: CheckpointLimits = {}): WeightSource {
+  const path = pathOf(place, "a checkpoint");
   return {
     label: `checkpoint ${path}`,
     folder: path.endsWith(".safetensors") || path.endsWith(".json") ? undefined : path,
