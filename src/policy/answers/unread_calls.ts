@@ -12,6 +12,8 @@ const spellings: readonly RegExp[] = [
   /["'](?:name|tool_name|tool|function|function_name|action|recipient_name)["']\s{0,20}:\s{0,20}["']([^"'\n]{1,128})["']/g,
   // A tag: <function name="add">, <invoke name='add'>, <|open|>call tool="add", <function=add>.
   /(?:function|invoke|tool|call)[\w:]{0,32}\s{0,20}(?:(?:name|tool|function)\s{0,20})?=\s{0,20}["']?([\w.:-]{1,128})/g,
+  // DeepSeek's, of which a server left the special tokens out: function, the name, a fence of JSON.
+  /^[ \t]{0,20}function([\w.:-]{1,128})[ \t]{0,20}$/gm,
   // What agents of the ReAct kind write.
   /^[ \t]{0,20}Action:[ \t]{0,20}([\w.-]{1,128})[ \t]{0,20}$/gm,
 ];

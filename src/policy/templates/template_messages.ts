@@ -64,6 +64,8 @@ export function templateMessages(
   const areWritten = message.tool_calls === undefined && calls.length > 0 &&
     isWrittenIn(textOf(message), calls, answerFormat);
   if (calls.length > 0 && !areWritten) dict.tool_calls = calls.map(templateCall);
+  // An empty list of OpenAI's shape stays, as in transformers: some templates only look for the key.
+  else if (message.tool_calls?.length === 0) dict.tool_calls = [];
   return [dict];
 }
 

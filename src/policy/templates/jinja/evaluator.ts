@@ -16,6 +16,7 @@ import {
   type CallArguments,
   compare,
   equals,
+  isHashable,
   isTrue,
   iterate,
   JinjaError,
@@ -212,7 +213,10 @@ export class Evaluator implements Tools {
       : text instanceof Range
       ? text.toArray()
       : null;
-    if (list === null) return missing(of, "slice");
+    if (list === null) {
+      const what = of instanceof Map ? "unhashable type: 'slice'" : undefined;
+      throw new JinjaError("TypeError", what ?? `'${typeName(of)}' object is not subscriptable`);
+    }
     const length = list.length;
     const clamp = (value: number | null, otherwise: number) => {
       if (value === null) return otherwise;
@@ -295,7 +299,8 @@ export class Evaluator implements Tools {
 
 function itemOf(of: unknown, key: unknown): unknown {
   const value = of instanceof ArgumentsText ? of.dict : of;
-  if (value instanceof Map) return value.get(keyOf(key));
+  // What cannot be a key is not there: jinja2 takes Python's TypeError for a key that is missing.
+  if (value instanceof Map) return isHashable(key) ? value.get(keyOf(key)) : undefined;
   const at = typeof key === "bigint" || typeof key === "boolean" ? toIndex(BigInt(key)) : null;
   if (at === null) return undefined;
   if (typeof value === "string") return charAt(value, at);

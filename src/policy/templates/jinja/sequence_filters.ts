@@ -10,6 +10,7 @@ import {
   isTrue,
   iterate,
   JinjaError,
+  keyOf,
   lengthOf,
   OneTime,
   Tuple,
@@ -165,7 +166,8 @@ export const sequenceFilters: Readonly<Record<string, Filter>> = {
       tools.budget.each(value.length);
       return Array.from(value).reverse().join("");
     }
-    return new OneTime([...items(value, tools)].reverse(), "list_reverseiterator");
+    const list = [...items(value, tools)].reverse();
+    return value instanceof OneTime ? list : new OneTime(list, "list_reverseiterator");
   },
   select: chooser(true, false),
   selectattr: chooser(true, true),
@@ -193,8 +195,8 @@ export const sequenceFilters: Readonly<Record<string, Filter>> = {
     const reads = typeof attribute === "string"
       ? attribute.split(",").map((part) => reader(part, tools))
       : [reader(attribute, tools)];
-    const key = (item: unknown) =>
-      reads.length === 1 ? fold(reads[0]!(item)) : reads.map((read) => fold(read(item)));
+    // A list even of one: two entries without the attribute are equal then, not in no order.
+    const key = (item: unknown) => reads.map((read) => fold(read(item)));
     return sorted(items(value, tools), key, isTrue(args.get("reverse", false)), tools);
   },
   sum(value, given, tools) {
@@ -212,7 +214,7 @@ export const sequenceFilters: Readonly<Record<string, Filter>> = {
     const seen = new Set<unknown>();
     return new OneTime(
       items(value, tools).filter((item) => {
-        const found = fold(read(item));
+        const found = keyOf(fold(read(item)));
         tools.budget.work(typeof found === "string" ? found.length : 1);
         const key = typeof found === "string"
           ? `s${found}`

@@ -100,7 +100,8 @@ export function contains(container: unknown, item: unknown): boolean {
 /** The tests by name. */
 export const tests: Readonly<Record<string, Test>> = {
   boolean: (value) => typeof value === "boolean",
-  callable: (value) => value instanceof Callable,
+  // Python finds a __call__ in what is undefined, which fails when it is called.
+  callable: (value) => value instanceof Callable || value instanceof Undefined,
   defined: (value) => !(value instanceof Undefined),
   divisibleby: (value, given) => remainder(value, BigInt(asNumber(other(given)) ?? 0n)) === 0n,
   eq: equal,

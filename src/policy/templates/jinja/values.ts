@@ -305,9 +305,14 @@ function compareText(a: string, b: string): number {
   return a.length - b.length;
 }
 
+/** Whether Python lets a value be the key of a dict. */
+export function isHashable(value: unknown): boolean {
+  return !Array.isArray(value) && !(value instanceof Map);
+}
+
 /** The key of a dict, or Python's error for one that cannot be a key. */
 export function keyOf(value: unknown): unknown {
-  if (Array.isArray(value) || value instanceof Map) {
+  if (!isHashable(value)) {
     throw new JinjaError("TypeError", `unhashable type: '${typeName(value)}'`);
   }
   if (value instanceof ArgumentsText) return value.text;

@@ -22,6 +22,7 @@ const unread: readonly string[] = [
   '{"name": "functions.add:0"}',
   '<tool name="add">1</tool>',
   "<tool▁call>add</tool▁call>",
+  'functionadd\n```json\n{"a": 1}\n```',
 ];
 
 Deno.test("a call of a given tool that nobody can read is told, and is no answer", () => {

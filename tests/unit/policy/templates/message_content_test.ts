@@ -45,3 +45,15 @@ Deno.test("a content that is neither text nor text parts is an error with its me
     );
   }
 });
+
+Deno.test("an empty list of calls stays in OpenAI's shape, as Python's templates see it", () => {
+  const template = "{{ messages[0].tool_calls is defined }}";
+  const render = (message: Partial<Message>) =>
+    renderChat([{ role: "assistant", content: "x", ...message }], {
+      template,
+      addGenerationPrompt: false,
+    });
+  assert.equal(render({ tool_calls: [] }), "True");
+  assert.equal(render({ toolCalls: [] }), "False");
+  assert.equal(render({}), "False");
+});
