@@ -88,7 +88,10 @@ async function maskByPrefixes(
  * The stretches of a text in what its ids decode to: the same text, or, for tokenizers that normalise
  * it, the normalised one. `null` where it is another text.
  */
-function placesIn(decoded: string, text: string, spans: readonly Span[]): readonly Span[] | null {
+function placesIn(decoded: string, given: string, spans: readonly Span[]): readonly Span[] | null {
+  if (decoded === given) return spans;
+  // SentencePiece's sign for a space is a space too where a text has it.
+  const text = given.replaceAll("\u2581", " ");
   if (decoded === text) return spans;
   for (const form of ["NFC", "NFKC", "NFD", "NFKD"]) {
     if (text.normalize(form) !== decoded) continue;
