@@ -2,6 +2,7 @@
 import { basename, dirname, join, resolve } from "node:path";
 import { openCheckpoint } from "../checkpoint/mod.ts";
 import { SGLangError } from "../errors.ts";
+import { type DigestFile, digestOf } from "./checkpoint_digest.ts";
 import { sleep } from "../internal/deadline.ts";
 import { asPermissionError } from "../internal/permission.ts";
 import { versionInMark } from "../internal/version_marks.ts";
@@ -33,6 +34,8 @@ interface Candidate {
   readonly changedMs: number;
   /** Names, sizes and times of its files, so that any change shows. */
   readonly state: string;
+  /** The files, in the order of their names. */
+  readonly files: readonly DigestFile[];
   /** Why it cannot be whole; `undefined` when nothing speaks against it. */
   readonly flaw: string | undefined;
 }
@@ -47,15 +50,16 @@ const UNFINISHED = /^\.|\.(partial|tmp|temp|incomplete)$|^(tmp|temp)[-_]|[-_.]tm
  * The newest checkpoint in `folder` (or `folder` itself), and every newer one. Newer is: the higher
  * number in its name; then what a `latest` file or link names; then one with an index; then the later
  * time. A checkpoint counts when its headers and shards are whole and two looks in a row find the
- * same files. An older one than the last is left, unless `allowOlder`. What cannot be read, loops or
- * vanishes is reported, and the watch goes on. Ends when the signal fires.
+ * same files. An older one than the last is left, unless `allowOlder`; the last one counts again when
+ * it was written again, not when only its times changed (above 16 GiB its times decide). What cannot be
+ * read, loops or vanishes is reported, and the watch goes on. Ends when the signal fires.
  */
 export async function* watchCheckpoints(
   folder: string,
   options: WatchOptions,
 ): AsyncGenerator<string> {
   const { intervalMs, signal } = options;
-  const watch = new Watch(folder, options);
+  await using watch = new Watch(folder, options);
   while (!signal.aborted) {
     const next = await watch.look();
     if (next !== undefined && !signal.aborted) yield next;
@@ -63,7 +67,7 @@ export async function* watchCheckpoints(
   }
 }
 
-class Watch {
+class Watch implements AsyncDisposable {
   readonly #folder: string;
   readonly #options: WatchOptions;
   readonly #told = new Map<string, string>();
@@ -72,14 +76,30 @@ class Watch {
   /** States whose headers were read, and what was wrong with them. */
   #checked = new Map<string, string | undefined>();
   #given: Candidate | undefined;
+  /** What the one that was given last holds; read once it was pushed. */
+  #digest:
+    | { readonly stop: AbortController; readonly work: Promise<string | undefined> }
+    | undefined;
 
   constructor(folder: string, options: WatchOptions) {
     this.#folder = folder;
     this.#options = options;
   }
 
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#digest?.stop.abort();
+    await this.#digest?.work;
+  }
+
   /** The next checkpoint to give, if there is one now. */
   async look(): Promise<string | undefined> {
+    const next = await this.#look();
+    // Not before it was pushed: the next look comes after that.
+    if (next === undefined && this.#given !== undefined) this.#digest ??= this.#read(this.#given);
+    return next;
+  }
+
+  async #look(): Promise<string | undefined> {
     const found = (await this.#find()).toSorted(newestFirst);
     const before = this.#before;
     this.#before = new Map(found.map((one) => [one.path, one]));
@@ -96,10 +116,39 @@ class Watch {
         continue;
       }
       this.#told.delete(one.path);
+      if (await this.#isSameAgain(one)) {
+        this.#given = one;
+        return undefined;
+      }
       this.#given = one;
+      this.#digest?.stop.abort();
+      await this.#digest?.work;
+      this.#digest = undefined;
       return one.path;
     }
     return undefined;
+  }
+
+  /** Whether it is the one that was given last, with other times only. */
+  async #isSameAgain(one: Candidate): Promise<boolean> {
+    const given = this.#given;
+    if (given === undefined || one.path !== given.path) return false;
+    if (JSON.stringify(one.files) !== JSON.stringify(given.files)) return false;
+    const before = await this.#digest?.work;
+    if (before === undefined) return false;
+    const { work } = this.#read(one);
+    return await work === before;
+  }
+
+  #read(one: Candidate): { stop: AbortController; work: Promise<string | undefined> } {
+    const stop = new AbortController();
+    const signal = AbortSignal.any([stop.signal, this.#options.signal]);
+    const work = digestOf(one.path, one.files, signal).then(async (digest) => {
+      if (digest === undefined) return undefined;
+      const now = await this.#sight(one.path, one);
+      return now?.state === one.state ? digest : undefined;
+    });
+    return { stop, work };
   }
 
   #isNewer(one: Candidate): boolean {
@@ -114,7 +163,11 @@ class Watch {
       return !isOlder;
     }
     // The same folder, written again, is what its writer has last.
-    if (one.path === given.path) return one.changedMs >= given.changedMs;
+    if (one.path === given.path) {
+      const isOlder = one.changedMs < given.changedMs;
+      if (isOlder) this.#tell(one.path, `${one.path} is left: its files became older than pushed`);
+      return !isOlder;
+    }
     if (newestFirst(one, given) < 0) return true;
     this.#tell(one.path, `${one.path} is left: it is older than ${given.path}, which was pushed`);
     return false;
@@ -181,7 +234,7 @@ class Watch {
     place: { readonly step: number | undefined; readonly isLatest: boolean },
   ): Promise<Candidate | undefined> {
     return await this.#survive(path, async () => {
-      const files: string[] = [];
+      const files: (DigestFile & { readonly stamp: string })[] = [];
       const names: string[] = [];
       let changedMs = 0;
       let flaw: string | undefined;
@@ -190,7 +243,7 @@ class Watch {
         const info = await Deno.stat(join(path, name));
         const timeMs = info.mtime?.getTime() ?? 0;
         names.push(name);
-        files.push(`${name}:${info.size}:${info.ino}:${timeMs}`);
+        files.push({ name, size: info.size, stamp: `${info.ino}:${timeMs}` });
         changedMs = Math.max(changedMs, timeMs);
         const isFresh = Date.now() - timeMs < HOLE_PATIENCE_MS;
         if (isFresh && await endsInHole(join(path, name), info)) {
@@ -198,12 +251,16 @@ class Watch {
         }
       }
       if (files.length === 0) return undefined;
+      files.sort((a, b) => a.name < b.name ? -1 : 1);
+      const { step, isLatest } = place;
       return {
-        ...place,
+        step,
+        isLatest,
         path,
         hasIndex: names.includes(INDEX),
         changedMs,
-        state: `${path} ${files.sort().join(" ")}`,
+        state: `${path} ${files.map((one) => `${one.name}:${one.size}:${one.stamp}`).join(" ")}`,
+        files: files.map(({ name, size }) => ({ name, size })),
         flaw: flaw ?? missingShard(names),
       };
     });

@@ -2,12 +2,13 @@
 import type { SGLangClient } from "../client/mod.ts";
 import type { SupervisedServer } from "../fleet/mod.ts";
 import { PermissionError } from "../errors.ts";
+import { sleep } from "../internal/deadline.ts";
 
 /** State of one server. */
 export interface ServerStatus {
   readonly server: string;
-  /** `ready`; `not generating` when it answers but a generation does not pass; `unreachable`. */
-  readonly health: "ready" | "not generating" | "unreachable";
+  /** `ready`; `paused`; `not generating` when it answers but a generation does not pass; `unreachable`. */
+  readonly health: "ready" | "paused" | "not generating" | "unreachable";
   /** Where it stands for the `serve` that started it, such as `stale`; `null` without one. */
   readonly state: string | null;
   /** Why it stands there. */
@@ -28,6 +29,9 @@ export interface ServerStatus {
 /** A paused server lets /health wait for 20 s; a status should not. */
 const healthTimeoutMs = 5000;
 const infoTimeoutMs = 3000;
+const pauseTimeoutMs = 4000;
+/** A server that generates says so sooner, unless it has much to do. */
+const soonMs = 2000;
 
 /** Asks every server, all at once; one that does not answer is a result, not an error. */
 export function lookAt(
@@ -37,16 +41,18 @@ export function lookAt(
 ): Promise<ServerStatus[]> {
   return Promise.all(clients.map(async (client) => {
     const short = { timeoutMs: infoTimeoutMs, signal };
-    const [info, model, load, isHealthy] = await Promise.all([
+    const health = client.health({ timeoutMs: healthTimeoutMs, signal }).catch(nullUnlessDenied);
+    const [info, model, load, isHealthy, isPaused] = await Promise.all([
       client.serverInfo(short).catch(nullUnlessDenied),
       client.modelInfo(short).catch(nullUnlessDenied),
       client.load(short).catch(nullUnlessDenied),
-      client.health({ timeoutMs: healthTimeoutMs, signal }).catch(nullUnlessDenied),
+      health,
+      lookForPause(client, health, signal).catch(nullUnlessDenied),
     ]);
     const told = supervised.find(({ url }) => url === client.url);
     return {
       server: client.url,
-      health: isHealthy ? "ready" : info === null ? "unreachable" : "not generating",
+      health: healthOf({ isThere: info !== null, isPaused: isPaused === true, isHealthy }),
       state: told?.state ?? null,
       reason: told?.reason ?? null,
       isDrained: told?.isDrained ?? null,
@@ -60,6 +66,35 @@ export function lookAt(
       cacheHitPercent: percent(load?.cacheHitRate),
     };
   }));
+}
+
+/** Whether a server is paused; those that do not say so (to 0.5.19) are asked only where it may be. */
+async function lookForPause(
+  client: SGLangClient,
+  health: Promise<boolean | null>,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const call = { timeoutMs: pauseTimeoutMs, signal };
+  const { hasReady } = await client.capabilities(call);
+  if (!hasReady) {
+    const stop = new AbortController();
+    const wait = sleep(soonMs, { signal: AbortSignal.any([signal, stop.signal]) })
+      .then(() => false, () => false);
+    const isHealthy = await Promise.race([health, wait]);
+    stop.abort();
+    if (isHealthy === true) return false;
+  }
+  return await client.checkPaused(call);
+}
+
+function healthOf({ isThere, isPaused, isHealthy }: {
+  readonly isThere: boolean;
+  readonly isPaused: boolean;
+  readonly isHealthy: boolean | null;
+}): ServerStatus["health"] {
+  if (isPaused) return "paused";
+  if (isHealthy) return "ready";
+  return isThere ? "not generating" : "unreachable";
 }
 
 function percent(share: number | null | undefined): number | null {

@@ -1,4 +1,5 @@
 import { StateError } from "../errors.ts";
+import type { Clock } from "../internal/clock.ts";
 import { messageOf } from "../internal/thrown.ts";
 import { isFlat } from "../training/mod.ts";
 import { makeAssembler } from "./assembler.ts";
@@ -8,6 +9,7 @@ import type { TurnRequest } from "./gate.ts";
 import { Groups, type WholeGroup } from "./groups.ts";
 import type { MutableStats } from "./stats.ts";
 import type { CollectorPlan } from "./options.ts";
+import type { PolicyVersion } from "./policy_version.ts";
 import type { RolloutRow, Trajectory } from "./row.ts";
 import { Settled, type SettledState } from "./settled.ts";
 import { isStale } from "./staleness.ts";
@@ -24,9 +26,22 @@ export interface BatchQueueOptions {
   readonly abandonGroup: (group: number) => void;
   /** Called before a batch is taken, while all of it still waits. */
   readonly beforeTake: () => void;
+  readonly clock: Clock;
 }
 
 const MAX_STALE_RETRIES = 8;
+/** So many stale dialogs in a row, over so long, are no accident: nobody will ever bring fresh ones. */
+const LEAST_STALE = 32;
+const STALE_PATIENCE_MS = 60_000;
+
+/** Dialogs in a row that began with the present weights and were stale all the same. */
+interface StaleRun {
+  readonly version: number;
+  /** Those before it began when other weights were the present ones. */
+  readonly firstDialog: number;
+  count: number;
+  sinceMs: number;
+}
 
 /** Where rows and errors wait for the reader; knows what the reader still wants. */
 export class BatchQueue {
@@ -37,10 +52,12 @@ export class BatchQueue {
   readonly #assembler: Assembler;
   readonly #groups: Groups | null;
   readonly #beforeTake: () => void;
+  readonly #clock: Clock;
   readonly #errors: { readonly error: Error; readonly over: number | null }[] = [];
   #failures: { readonly failure: DialogFailure; readonly over: number | null }[] = [];
   #settled = new Settled();
   #consecutiveFailures = 0;
+  #staleRun: StaleRun | undefined;
   #fatal: Error | null = null;
   #delivered = 0;
   #isClosed = false;
@@ -56,6 +73,7 @@ export class BatchQueue {
     this.#assembler = makeAssembler(plan, { perBatch, environments });
     this.#groups = this.#makeGroups(options);
     this.#beforeTake = options.beforeTake;
+    this.#clock = options.clock;
   }
 
   /** Whether whole dialogs are given out: only then is one that was given out over. */
@@ -221,7 +239,11 @@ export class BatchQueue {
   #admit(dialogs: WholeGroup): boolean {
     const { versions, maxStaleness, onStale } = this.#plan;
     if (versions === null || onStale === "keep" || maxStaleness === Infinity) return true;
-    if (!dialogs.some((rows) => isStale(rows, versions, maxStaleness))) return true;
+    if (!dialogs.some((rows) => isStale(rows, versions, maxStaleness))) {
+      this.#staleRun = undefined;
+      return true;
+    }
+    this.#countStale(dialogs, versions);
     this.#stats.rowsStale += this.#rowsOf(dialogs);
     const attempt = dialogs.reduce((most, rows) => Math.max(most, rows[0]!.attempt), 0);
     if (onStale === "retry" && attempt < MAX_STALE_RETRIES) {
@@ -234,6 +256,34 @@ export class BatchQueue {
       this.#settle(dialogs[0]![0]!.group);
     }
     return false;
+  }
+
+  /** Collecting ends where every dialog is thrown away, rather than go on so for ever. */
+  #countStale(dialogs: WholeGroup, versions: PolicyVersion): void {
+    const version = versions.currentIndex;
+    const now = this.#clock.now();
+    if (this.#staleRun?.version !== version) {
+      const firstDialog = this.#stats.dialogsStarted;
+      this.#staleRun = { version, firstDialog, count: 0, sinceMs: now };
+      return;
+    }
+    const run = this.#staleRun;
+    const first = dialogs[0]![0]!;
+    if (first.dialog < run.firstDialog) return;
+    if (run.count === 0) run.sinceMs = now;
+    run.count += dialogs.length;
+    if (run.count < LEAST_STALE || now - run.sinceMs < STALE_PATIENCE_MS) return;
+    const said = first.weightVersions?.map((one) => one.version).join(", ");
+    this.fail(
+      new StateError(
+        `Stopped after ${run.count} stale dialogs in a row: they began with the present weights ` +
+          `(version ${versions.current}), but ${
+            first.server ?? "the server"
+          } says that it served ` +
+          `"${said}". Sync the servers (updateWeights), raise maxStaleness, or keep such rows ` +
+          'with onStale: "keep"',
+      ),
+    );
   }
 
   #makeGroups({ plan, tasks, abandonGroup, stats }: BatchQueueOptions): Groups | null {

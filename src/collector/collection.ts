@@ -69,6 +69,7 @@ export class Collection {
       stats: this.#stats,
       abandonGroup: (group) => this.scheduler.abandonGroup(group),
       beforeTake: parts.beforeTake,
+      clock: clock ?? systemClock,
     });
     this.scheduler = this.#makeScheduler(slots);
   }

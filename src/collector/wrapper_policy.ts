@@ -1,3 +1,4 @@
+import { FleetEngine } from "../engine/mod.ts";
 import { ValidationError } from "../errors.ts";
 import { partSeed } from "../internal/sample_seed.ts";
 import { type AnyLLMWrapper, LLMWrapperBase } from "../policy/wrapper/base.ts";
@@ -52,12 +53,15 @@ export class WrapperPolicy implements CollectorPolicy {
     this.#wrapper.registerCollector(collector);
   }
 
-  /** The servers' weight versions. */
+  /** The servers' weight versions; who is seen to have older ones than the others serves no more. */
   async weightVersions({ signal }: { signal: AbortSignal }): Promise<readonly string[]> {
     if (!(this.#wrapper instanceof SGLangWrapper)) return [];
     const engine = await this.#wrapper.engine();
     const infos = await engine.modelInfo({ signal });
-    return infos.map((info) => info.weightVersion).filter((version) => version !== null);
+    const names = infos.map((info) => info.weightVersion).filter((version) => version !== null);
+    const isMixed = new Set(names).size > 1;
+    if (isMixed && engine instanceof FleetEngine) await engine.refreshWorkers({ signal });
+    return names;
   }
 
   /** Prepares a turn, and tells whether the context has room for its answer. */

@@ -2,12 +2,13 @@ import type { Generation } from "../client/types.ts";
 import { UnreachableError } from "../errors.ts";
 import type { Logger } from "../internal/logger.ts";
 import { messageOf } from "../internal/thrown.ts";
-import { isMark, UPDATING } from "../internal/version_marks.ts";
+import { isMark } from "../internal/version_marks.ts";
 import type { SGLangRouter } from "../router/mod.ts";
 import type { FleetAdapters } from "../adapters/fleet_adapters.ts";
 import type { VersionLedger } from "../weights/version_ledger.ts";
 import { identityOf } from "./connect.ts";
 import type { Member } from "./member.ts";
+import { objectionToLaggard, objectionToMarks } from "./objections.ts";
 import { RouterCalls } from "./router_calls.ts";
 import type { WorkerPool } from "./workers.ts";
 
@@ -357,7 +358,9 @@ export class Rotation {
     const others = this.#options.pool.serving.filter((one) =>
       one !== member && !isMark(one.weightVersion)
     );
-    if (state === "serving") return this.#objectionToLaggard(said, others);
+    if (state === "serving") {
+      return objectionToLaggard(said, others.map(({ weightVersion }) => weightVersion), this.#left);
+    }
     if (others.length === 0) {
       // Who comes back first, when all were gone, brings old weights unless somebody gave it new ones.
       const last = this.#lastServed;
@@ -370,15 +373,6 @@ export class Rotation {
     return `its weights are "${said}", the others' "${others[0]!.weightVersion}"`;
   }
 
-  /** Who has what others had before somebody brought them new weights was left out. */
-  #objectionToLaggard(said: string | null, others: readonly Member[]): string | undefined {
-    if (said === null || !this.#left.has(said)) return undefined;
-    const newer = others.map(({ weightVersion }) => weightVersion)
-      .find((version) => version !== null && !this.#left.has(version));
-    if (newer === undefined) return undefined;
-    return `its weights are "${said}"; others that had them have "${newer}" now`;
-  }
-
   /** Whether the router has a server now, or is gone, so that it does not matter. */
   async #joinRouter(member: Member): Promise<boolean> {
     const { router, apiKey } = this.#options;
@@ -388,13 +382,4 @@ export class Rotation {
     });
     return error === undefined || error instanceof UnreachableError;
   }
-}
-
-/** Why nobody may be compared with servers that say these versions, if so. */
-function objectionToMarks(said: readonly (string | null)[]): string | undefined {
-  const marks = said.filter(isMark);
-  const running = marks.find((mark) => mark!.startsWith(UPDATING));
-  if (running !== undefined) return `somebody syncs the other servers now ("${running}")`;
-  if (marks.length === 0 || marks.length < said.length) return undefined;
-  return `a sync left the other servers half-way ("${marks[0]}")`;
 }

@@ -93,8 +93,9 @@ const READ_BYTES = 4 * 2 ** 20;
 
 /** Another text once somebody has written to a file or put another in its place. */
 export async function stampOf(path: string): Promise<string> {
-  const { size, mtime, ino, dev } = await runtime().stat(path);
-  return JSON.stringify([size, mtime?.getTime(), ino, dev]);
+  const { size, mtime, ctime, ino, dev } = await runtime().stat(path);
+  // The time of the last write can be set to any; that of the last change cannot.
+  return JSON.stringify([size, mtime?.getTime(), ctime?.getTime(), ino, dev]);
 }
 
 /** An error of ours for what the system says when a path is opened or read. */

@@ -92,7 +92,8 @@ export class VersionLedger {
       const highest = Math.max(this.#highest, ...found.map(numberOf));
       return { version: String(highest + 1), name, syncId };
     }
-    const isTaken = this.#names.has(name) || found.includes(name);
+    // A server that is started again says "default" too, of its first weights.
+    const isTaken = name === FIRST_NAME || this.#names.has(name) || found.includes(name);
     return { version: isTaken ? `${name}+${syncId.slice(0, 8)}` : name, name, syncId };
   }
 
@@ -135,6 +136,11 @@ export class VersionLedger {
   }
 }
 
+/** What SGLang calls the weights that a server begins with. */
+const FIRST_NAME = "default";
+/** Long enough for a path; each row and each line of a log may hold the name. */
+const MOST_CHARACTERS = 1_000;
+
 /** The number that a version is; 0 for other names. */
 function numberOf(version: string): number {
   return /^[1-9]\d{0,14}$/.test(version) ? Number(version) : 0;
@@ -143,9 +149,12 @@ function numberOf(version: string): number {
 /** Refuses a name that cannot be one. */
 export function checkName(name: string | undefined): void {
   if (name === undefined) return;
-  if (typeof name === "string" && name !== "" && !isMark(name)) return;
+  const isText = typeof name === "string" && name.isWellFormed() && !/\p{Cc}/u.test(name);
+  if (isText && name !== "" && name.length <= MOST_CHARACTERS && !isMark(name)) return;
+  const shown = JSON.stringify(name);
   throw new ValidationError(
-    `version must be a text that is not empty and does not begin with "updating:" or ` +
-      `"incomplete:", got ${JSON.stringify(name)}`,
+    `version must be a text of 1 to ${MOST_CHARACTERS} characters without control characters and ` +
+      'half characters, that does not begin with "updating:" or "incomplete:", got ' +
+      (shown.length > 100 ? `${shown.slice(0, 100)}… (${shown.length} characters)` : shown),
   );
 }

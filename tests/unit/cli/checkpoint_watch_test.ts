@@ -149,6 +149,32 @@ Deno.test("what is half written is waited for, and told", async () => {
   assert.deepEqual(watch.pushed, ["step-2"]);
 });
 
+Deno.test("a checkpoint that was only touched is not pushed again; one that was written again is", async () => {
+  await using watch = await watched();
+  await watch.put("step-10");
+  await watch.look();
+  const file = join(watch.path, "step-10", "model.safetensors");
+  const bytes = await Deno.readFile(file);
+  // Its times, its place on the disk, its times backwards: the bytes are the same.
+  await Deno.utime(file, old, new Date("2040-01-01"));
+  await watch.look();
+  await Deno.writeFile(`${file}.new`, bytes);
+  await Deno.rename(`${file}.new`, file);
+  await Deno.utime(file, old, new Date("2041-01-01"));
+  await watch.look();
+  assert.deepEqual(watch.pushed, ["step-10"]);
+  // One bit of its last byte, and the same size.
+  bytes[bytes.length - 1]! ^= 1;
+  await Deno.writeFile(file, bytes);
+  await Deno.utime(file, old, new Date("2042-01-01"));
+  await watch.look();
+  assert.deepEqual(watch.pushed, ["step-10", "step-10"]);
+  await watch.look();
+  await Deno.utime(file, old, new Date("2043-01-01"));
+  await watch.look();
+  assert.deepEqual(watch.pushed, ["step-10", "step-10"]);
+});
+
 Deno.test("looping links, folders that vanish and come back are told and survived", async () => {
   await using watch = await watched();
   await watch.put("step-10");

@@ -3,7 +3,7 @@ import { basename, join } from "node:path";
 import { makeTinyCheckpoint } from "../../../src/embedded/mod.ts";
 import { get, post, startTiny, tinyCheckpoint } from "../embedded/_support.ts";
 import { commandNames, jsonLines, run } from "./_support.ts";
-import { FakeClock, until } from "../../_support/clock.ts";
+import { FakeClock, turns, until } from "../../_support/clock.ts";
 
 Deno.test("help: every command shows examples and ends with 0", async () => {
   for (const command of commandNames()) {
@@ -136,18 +136,29 @@ Deno.test("sync --watch pushes what is there and every newer checkpoint, until C
   }
 });
 
-Deno.test("status: one row for each server; 3 when one does not generate", async () => {
-  using _clock = FakeClock.install({ skipUpToMs: 10 });
-  await using server = await startTiny({ healthTimeoutMs: 1000 });
-  const good = await run(["status", "-s", server.url]);
-  assert.equal(good.code, 0);
-  assert.match(good.out, /^server +health .*\n.* ready /);
-  await post(server, "/pause_generation", {});
-  const paused = await run(["status", "-s", server.url, "--json"]);
-  assert.equal(paused.code, 3);
-  const [state] = jsonLines(paused.out);
-  assert.equal(state!.health, "not generating");
-  assert.equal(state!.weight_version, "default");
+Deno.test("status: one row for each server; 3 when one is paused, which it says", async () => {
+  using clock = FakeClock.install({ skipUpToMs: 10 });
+  for (const version of ["0.5.16", "0.5.23"] as const) {
+    await using server = await startTiny({ healthTimeoutMs: 1000, version });
+    const good = await run(["status", "-s", server.url]);
+    assert.equal(good.code, 0);
+    assert.match(good.out, /^server +health .*\n.* ready /);
+    await post(server, "/pause_generation", {});
+    let isDone = false;
+    const looking = run(["status", "-s", server.url, "--json"]).finally(() => isDone = true);
+    while (!isDone) {
+      await turns(50);
+      await clock.advance(250);
+    }
+    const paused = await looking;
+    assert.equal(paused.code, 3);
+    const [state] = jsonLines(paused.out);
+    assert.equal(state!.health, "paused", version);
+    assert.equal(state!.weight_version, "default");
+    await post(server, "/continue_generation", {});
+    const [again] = jsonLines((await run(["status", "-s", server.url, "--json"])).out);
+    assert.equal(again!.health, "ready", version);
+  }
 });
 
 Deno.test("status --watch looks again and again until Ctrl-C", async () => {

@@ -1,9 +1,10 @@
 /** A dialog that is always too old is given up after a number of tries, not run for ever. */
-import { deepEqual, equal } from "node:assert/strict";
+import { deepEqual, equal, rejects } from "node:assert/strict";
 import { EnvironmentPool } from "../../../src/collector/environments/mod.ts";
 import { LLMCollector } from "../../../src/collector/mod.ts";
+import { FakeClock } from "../../_support/clock.ts";
 import { seeded } from "../../_support/seeded.ts";
-import { collect, countingEnvironment, fakePolicy } from "./_fakes.ts";
+import { collect, countingEnvironment, fakePolicy, sampleOf } from "./_fakes.ts";
 
 Deno.test("a dialog that is stale in every try is dropped after nine", async () => {
   let calls = 0;
@@ -57,4 +58,53 @@ Deno.test("behind a reader that lags, no group grows too old in every try", asyn
     }
     equal(rows, dialogs, `seed ${seed}: ${collector.stats.staleDropped} dropped`);
   }
+});
+
+/** A collector whose servers say of themselves what `said` gives for each call; a call takes a second. */
+function collectorOf(said: (call: number) => string, onStale: "drop" | "retry") {
+  const clock = new FakeClock();
+  let calls = 0;
+  const collector = new LLMCollector(
+    new EnvironmentPool(() => countingEnvironment(1), { size: 2 }),
+    {
+      policy: {
+        weightVersions: () => Promise.resolve(["step-4", "step-5"]),
+        async call() {
+          // A run without an end is no test that ends.
+          if (++calls > 5_000) throw new Error("it goes on without end");
+          await clock.advance(1000);
+          return sampleOf([1, 2], { weightVersion: said(calls) });
+        },
+      },
+      dialogTurnsPerBatch: 4,
+      yieldCompletedTrajectories: true,
+      maxStaleness: 0,
+      onStale,
+      clock,
+    },
+  );
+  return { collector, calls: () => calls };
+}
+
+Deno.test("where every dialog is stale and no sync comes, collecting ends and tells why", async () => {
+  for (const onStale of ["drop", "retry"] as const) {
+    for (const said of ["step-4", "a name that nobody gave"]) {
+      const { collector, calls } = collectorOf(() => said, onStale);
+      await using _collector = collector;
+      await rejects(
+        collector.rollout(),
+        (error: Error) =>
+          /stale dialogs in a row/.test(error.message) && error.message.includes(said),
+      );
+      equal(calls() < 1_000, true);
+    }
+  }
+});
+
+Deno.test("where some dialogs are fresh the stale ones are dropped for as long as it takes", async () => {
+  const { collector } = collectorOf((call) => call % 50 === 0 ? "step-5" : "step-4", "drop");
+  await using _collector = collector;
+  const batch = await collector.rollout();
+  equal(batch!.rows.length, 4);
+  equal(collector.stats.staleDropped > 90, true);
 });

@@ -1,6 +1,7 @@
 /** Syncs of other programs, of which the engine hears only when it asks its servers. */
 import assert from "node:assert/strict";
 import fc from "fast-check";
+import { AsyncSGLang } from "../../../src/engine/mod.ts";
 import { TestFleet } from "./_fleet.ts";
 
 /** Another program gives a server weights of this name. */
@@ -75,6 +76,26 @@ Deno.test("whom another program's sync left out gets no requests until it is syn
   for (const url of urls) await give(url, "step-0");
   await engine.refreshWorkers();
   assert.deepEqual(fleet.states, ["serving", "serving", "serving"]);
+});
+
+Deno.test("of two versions at the start the one that is older by its name gets no requests", async () => {
+  const cases = [
+    { given: ["default", "step-5"], states: ["quarantined", "serving"] },
+    { given: ["step-10", "step-9"], states: ["serving", "quarantined"] },
+    { given: ["7", "12"], states: ["quarantined", "serving"] },
+    // Nobody can tell which of these is older.
+    { given: ["base", "step-5"], states: ["serving", "serving"] },
+    { given: ["a-1", "b-2"], states: ["serving", "serving"] },
+  ];
+  for (const { given, states } of cases) {
+    await using fleet = await start(2);
+    const urls = fleet.servers.map(({ url }) => url);
+    // Nobody was seen to change: the engine meets them as they are.
+    for (const [i, url] of urls.entries()) await give(url, given[i]!);
+    await using engine = await AsyncSGLang.connect(urls, { membershipMs: 0, logger: fleet.logger });
+    await engine.refreshWorkers();
+    assert.deepEqual(engine.workers.map(({ state }) => state), states, given.join());
+  }
 });
 
 Deno.test("whatever others sync and whoever restarts, those that serve hold one version and no mark", async () => {

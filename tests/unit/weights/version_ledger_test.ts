@@ -94,12 +94,26 @@ Deno.test("a name that was given before gets the sync's id, and keeps it while a
   assert.equal(ledger.review(number, ["4"]).version, "5");
 });
 
-Deno.test("names that are marks, empty or no text are refused", () => {
+Deno.test("names that are marks, empty, no text or kill a server's answers are refused", () => {
   const ledger = new VersionLedger();
-  for (const name of ["", "updating:x:1", "incomplete:1", 3]) {
-    assert.throws(() => ledger.reserve(name as string, []), { code: "validation" });
+  const bad = ["", "updating:x:1", "incomplete:1", 3, "a\nb", "\0", "\ud800", "x".repeat(1_001)];
+  for (const name of bad) {
+    assert.throws(
+      () => ledger.reserve(name as string, []),
+      (error: Error & { code: string }) =>
+        error.code === "validation" && error.message.length < 400,
+    );
+  }
+  for (const name of ["étape 7", "ステップ-7", "🙂", "a:b~c", '"', "x".repeat(1_000)]) {
+    assert.equal(ledger.reserve(name, ["3"]).version, name);
   }
   assert.equal(ledger.standingOf(null), "untold");
   assert.equal(ledger.standingOf("incomplete:1"), "mark");
   assert.equal(ledger.standingOf("who knows"), "unknown");
+});
+
+Deno.test("nobody's weights are called as those that a server starts with", () => {
+  // The servers have weights of another program; this one has not heard the first name.
+  const { version } = new VersionLedger().reserve("default", ["3"]);
+  assert.match(version, /^default\+[0-9a-f]{8}$/);
 });

@@ -1,0 +1,49 @@
+/** Why a server may not serve, by what it and the others say of their weights alone. */
+import { isMark, UPDATING } from "../internal/version_marks.ts";
+
+/** Why nobody may be compared with servers that say these versions, if so. */
+export function objectionToMarks(said: readonly (string | null)[]): string | undefined {
+  const marks = said.filter(isMark);
+  const running = marks.find((mark) => mark!.startsWith(UPDATING));
+  if (running !== undefined) return `somebody syncs the other servers now ("${running}")`;
+  if (marks.length === 0 || marks.length < said.length) return undefined;
+  return `a sync left the other servers half-way ("${marks[0]}")`;
+}
+
+/**
+ * Why a serving server may not go on beside others: it was left out when somebody brought them new
+ * weights.
+ *
+ * @param left Names that serving servers had before others brought them new weights.
+ */
+export function objectionToLaggard(
+  said: string | null,
+  others: readonly (string | null)[],
+  left: ReadonlySet<string>,
+): string | undefined {
+  if (said === null) return undefined;
+  const names = others.filter((version) => version !== null);
+  // Nobody was seen to get new weights: names that tell their age are all there is.
+  if (left.size === 0) {
+    const newer = names.find((name) => isOlderName(said, name));
+    return newer === undefined
+      ? undefined
+      : `its weights are "${said}", older by their name than the "${newer}" of others`;
+  }
+  if (!left.has(said)) return undefined;
+  const newer = names.find((version) => !left.has(version));
+  if (newer === undefined) return undefined;
+  return `its weights are "${said}"; others that had them have "${newer}" now`;
+}
+
+/**
+ * Whether a name is older than another by itself: `default`, which no sync gives, than all others, and
+ * of two that differ in the number at their end the one with the smaller number.
+ */
+function isOlderName(one: string, other: string): boolean {
+  if (one === "default" || other === "default") return one === "default" && other !== "default";
+  const numbered = /^(.*?)(\d{1,15})$/s;
+  const [, before, number] = numbered.exec(one) ?? [];
+  const [, otherBefore, otherNumber] = numbered.exec(other) ?? [];
+  return before !== undefined && before === otherBefore && Number(number) < Number(otherNumber);
+}
