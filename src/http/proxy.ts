@@ -1,5 +1,6 @@
 import { ValidationError } from "../errors.ts";
 import { grantedEnv } from "../internal/permission.ts";
+import { toBase64 } from "../internal/text_of_bytes.ts";
 import { type Address, addressOf } from "./address.ts";
 
 /** A proxy between us and a server. */
@@ -43,9 +44,22 @@ function parseProxy(text: string, what: string): Proxy {
     );
   }
   const { username, password } = url;
-  const key = btoa(`${decodeURIComponent(username)}:${decodeURIComponent(password)}`);
+  const login = `${decoded(username, what)}:${decoded(password, what)}`;
+  const key = toBase64(new TextEncoder().encode(login));
   const headers = username === "" ? {} : { "proxy-authorization": `Basic ${key}` };
   return { address: addressOf(url), headers: headers as Record<string, string> };
+}
+
+function decoded(part: string, what: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch (error) {
+    // The password is not told.
+    throw new ValidationError(
+      `${what} has a user or password with a broken %: write a % itself as %25`,
+      { cause: error },
+    );
+  }
 }
 
 /** Whether `no_proxy` names a host: itself, a domain above it, or `*`. */

@@ -17,13 +17,29 @@ const kinds: Readonly<Record<string, readonly [ExhaustedError["resource"], strin
   ENOBUFS: ["memory", "This machine has no memory left for its network"],
 };
 
+/** Codes of Linux that Deno gives no name, and those whose name it may leave out. */
+const unnamed: Readonly<Record<number, string>> = {
+  5: "EIO",
+  18: "EXDEV",
+  24: "EMFILE",
+  26: "ETXTBSY",
+  27: "EFBIG",
+  28: "ENOSPC",
+  30: "EROFS",
+  36: "ENAMETOOLONG",
+  40: "ELOOP",
+  116: "ESTALE",
+  122: "EDQUOT",
+};
+
 /** The code of the system of an error, such as `ENOSPC`; Deno gives it as `code`. */
 export function systemCodeOf(error: unknown): string | undefined {
   if (!(error instanceof Error)) return undefined;
   const { code, message } = error as { code?: unknown; message: string };
   if (typeof code === "string") return code;
   // Deno says this one by itself.
-  return message === "Empty path is not allowed" ? "EINVAL" : undefined;
+  if (message === "Empty path is not allowed") return "EINVAL";
+  return unnamed[Number(/\(os error (\d+)\)/.exec(message)?.[1])];
 }
 
 /** An error of ours when the system ran out of something while it did `purpose`, else the same. */

@@ -15,6 +15,8 @@ export interface SandboxLimits {
   readonly memoryMib?: number | undefined;
   /** Most bytes of each of the two outputs. Default 64 KiB. */
   readonly outputBytes?: number | undefined;
+  /** Largest file that it may write, in MiB, kept by the kernel. Default 16. */
+  readonly fileMib?: number | undefined;
   /** Longest code, in characters. Default 100 000. */
   readonly codeChars?: number | undefined;
   /** What the code may do. Default nothing. */
@@ -27,6 +29,7 @@ export const SANDBOX_LIMIT_NAMES = {
   cpuSeconds: true,
   memoryMib: true,
   outputBytes: true,
+  fileMib: true,
   codeChars: true,
   permissions: true,
 } as const satisfies OptionNames<SandboxLimits>;
@@ -67,7 +70,7 @@ export interface SandboxResult {
   readonly ok: boolean;
   /**
    * How it ended. `killed` is the kernel's or the engine's end of a program that used too much memory
-   * or processor time.
+   * or processor time, or wrote too large a file.
    */
   readonly ending: SandboxEnding;
   /** What it printed, cut at `outputBytes`. */
@@ -182,6 +185,7 @@ function limitsOf(options: SandboxOptions): Limits {
     cpuSeconds: options.cpuSeconds ?? 5,
     memoryMib: options.memoryMib ?? 128,
     outputBytes: options.outputBytes ?? 65_536,
+    fileMib: options.fileMib ?? 16,
     codeChars: options.codeChars ?? 100_000,
   };
   for (const [name, value] of Object.entries(limits)) {
@@ -223,9 +227,9 @@ function checkPermission(name: keyof SandboxPermissions, value: string): void {
 }
 
 function spawn(limits: Limits, permissions: readonly string[]): Deno.ChildProcess {
-  const { cpuSeconds, memoryMib } = limits;
-  // Without a limit nothing is run.
-  const script = `ulimit -c 0 && ulimit -t ${cpuSeconds} && ` +
+  const { cpuSeconds, memoryMib, fileMib } = limits;
+  // Without a limit nothing is run. POSIX counts files in blocks of 512 bytes.
+  const script = `ulimit -c 0 && ulimit -t ${cpuSeconds} && ulimit -f ${fileMib * 2048} && ` +
     `ulimit -d ${(OWN_MIB + memoryMib) * 1024} && exec "$0" "$@"`;
   const flags = ["--no-prompt", "--no-remote", "--no-npm", "--no-config", "--no-lock", "--quiet"];
   try {

@@ -1,16 +1,18 @@
 import { StateError } from "../errors.ts";
-import { namingPermission } from "../internal/permission.ts";
+import { asPermissionError, namingPermission } from "../internal/permission.ts";
 import { Semaphore } from "../internal/semaphore.ts";
 import { writeAll } from "../internal/write_all.ts";
 import { type OpenFile, runtime } from "../runtime/mod.ts";
 
 /** A file that grows; writes come one after the other and each is whole. */
 export class AppendFile {
+  readonly #path: string;
   readonly #file: OpenFile;
   readonly #turn = new Semaphore(1);
   #isClosed = false;
 
-  private constructor(file: OpenFile) {
+  private constructor(path: string, file: OpenFile) {
+    this.#path = path;
     this.#file = file;
   }
 
@@ -19,14 +21,18 @@ export class AppendFile {
     return await namingPermission(
       `--allow-write=${path}`,
       `write ${path}`,
-      async () => new AppendFile(await runtime().open(path, { append: true, create: true })),
+      async () => new AppendFile(path, await runtime().open(path, { append: true, create: true })),
     );
   }
 
   async write(bytes: Uint8Array): Promise<void> {
     using _turn = await this.#turn.acquire();
     if (this.#isClosed) throw new StateError("Cannot log: the sink was disposed of");
-    await writeAll(this.#file, bytes);
+    try {
+      await writeAll(this.#file, bytes);
+    } catch (error) {
+      throw asPermissionError(error, `--allow-write=${this.#path}`, `write ${this.#path}`);
+    }
   }
 
   async close(): Promise<void> {

@@ -221,3 +221,32 @@ Deno.test("a model that fails is shown why, and what passes the tests is rewarde
   const second = await step("```ts\nconst add = (a: number, b: number) => a + b;\n```", 1);
   assert.deepEqual([second.reward, second.done], [1, true]);
 });
+
+Deno.test("code that may write fills no disk: a file of more than fileMib ends it", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const path = join(folder, "out");
+    const permissions = { write: [path] };
+    const file = `using file = Deno.openSync(${
+      JSON.stringify(path)
+    }, { write: true, create: true, truncate: true });`;
+    const fits = await runSandboxed(`${file} file.writeSync(new Uint8Array(2 ** 20))`, {
+      permissions,
+      fileMib: 1,
+    });
+    assert.deepEqual([fits.ok, fits.stderr], [true, ""]);
+    for (
+      const code of [
+        `${file} for (;;) file.writeSync(new Uint8Array(2 ** 19))`,
+        `${file} file.truncateSync(2 ** 40)`,
+      ]
+    ) {
+      const { ok, ending } = await runSandboxed(code, { permissions, fileMib: 1 });
+      assert.deepEqual([ok, ending], [false, "killed"]);
+      assert.ok((await Deno.stat(path)).size <= 2 ** 20);
+    }
+    await assert.rejects(runSandboxed("1", { fileMib: 0 }), ValidationError);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
