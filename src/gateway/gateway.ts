@@ -114,7 +114,7 @@ export class RecordingGateway implements AsyncDisposable {
     const gateway = new RecordingGateway(source, options);
     const { hostname = "127.0.0.1", port = 0, signal } = options;
     gateway.#http = await HttpServer.listen(
-      { hostname, port },
+      { hostname, port, limits: gateway.#limits, clock: gateway.#clock },
       (request) => gateway.#serve(request),
     );
     gateway.#logger.info(`Gateway listens on ${gateway.url}`);

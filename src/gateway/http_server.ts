@@ -1,7 +1,9 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { StateError } from "../errors.ts";
+import type { Clock } from "../internal/clock.ts";
 import { asPermissionError } from "../internal/permission.ts";
+import { Connections } from "./connections.ts";
 import { leavingSignal, writeBody } from "../runtime/node/response.ts";
 
 /** A request, as the gateway reads it. */
@@ -13,6 +15,13 @@ export interface GatewayRequest {
   readonly body: AsyncIterable<Uint8Array>;
   /** Fires when the client goes away before it has its answer. */
   readonly signal: AbortSignal;
+}
+
+/** What connections may take, before there is a request. */
+export interface ConnectionLimits {
+  readonly headTimeoutMs: number;
+  readonly bodyTimeoutMs: number;
+  readonly maxConnections: number;
 }
 
 /** Answers a request. It must not throw. */
@@ -37,12 +46,25 @@ export class HttpServer {
    * @throws {PermissionError} Deno may not listen there.
    */
   static async listen(
-    { hostname, port }: { readonly hostname: string; readonly port: number },
+    { hostname, port, limits, clock }: {
+      readonly hostname: string;
+      readonly port: number;
+      readonly limits: ConnectionLimits;
+      readonly clock: Clock;
+    },
     handler: Handler,
   ): Promise<HttpServer> {
-    const server = createServer((message, response) => void serve(message, response, handler));
-    // What clients do on a broken connection must not end the process.
-    server.on("clientError", (_, socket) => socket.destroy());
+    const { headTimeoutMs, bodyTimeoutMs, maxConnections } = limits;
+    const server = createServer({
+      headersTimeout: headTimeoutMs,
+      // After it whoever was answered before the body had come sends no more of it.
+      requestTimeout: headTimeoutMs + bodyTimeoutMs,
+      connectionsCheckingInterval: Math.min(5_000, headTimeoutMs),
+    }, (message, response) => {
+      connections.answering(message, response);
+      void serve(message, response, handler);
+    });
+    const connections = new Connections(server, maxConnections, clock);
     const listening = Promise.withResolvers<void>();
     server.once("error", listening.reject);
     try {

@@ -45,6 +45,13 @@ export interface GatewayLimits {
   readonly maxBodyBytes: number;
   /** Most answers to one prompt, `n`. Default 64. */
   readonly maxSamples: number;
+  /**
+   * Most connections at once. One more ends the one that idles longest; where none idles it is ended
+   * itself. Default 8192.
+   */
+  readonly maxConnections: number;
+  /** How long the head of a request may take to come, in milliseconds. Default 30 seconds. */
+  readonly headTimeoutMs: number;
   /** How long a body may take to come, in milliseconds. Default 60 seconds. */
   readonly bodyTimeoutMs: number;
   /** How long a client may read nothing of a stream, in milliseconds. Default 60 seconds. */
@@ -181,6 +188,8 @@ const GATEWAY_LIMITS: GatewayLimits = {
   maxConcurrent: 4096,
   maxBodyBytes: 16 * 2 ** 20,
   maxSamples: 64,
+  maxConnections: 8192,
+  headTimeoutMs: 30_000,
   bodyTimeoutMs: 60_000,
   slowReadMs: 60_000,
 };

@@ -21,6 +21,14 @@ export async function readBody(
   request: GatewayRequest,
   { maxBytes, timeoutMs, clock }: BodyOptions,
 ): Promise<Record<string, unknown>> {
+  const coding = request.headers.get("content-encoding") ?? "identity";
+  if (coding.trim().toLowerCase() !== "identity") {
+    // A packed body of some bytes may be gigabytes.
+    throw new GatewayRefusal(`Send the body as it is, without content-encoding: ${coding}`, {
+      status: 415,
+      reason: "content_encoding",
+    });
+  }
   if (Number(request.headers.get("content-length") ?? 0) > maxBytes) throw tooLong(maxBytes);
   let text: string;
   try {
