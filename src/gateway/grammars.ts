@@ -1,5 +1,5 @@
 /** Answers that a grammar gives their form. */
-import { jsonExcess } from "../internal/json.ts";
+import { isRecord, jsonExcess } from "../internal/json.ts";
 import { type AnswerReader, readAnswer } from "../policy/answers/read_answer.ts";
 import type { OfferedTool } from "./asked.ts";
 
@@ -28,6 +28,17 @@ export function requiredCalls(tools: readonly OfferedTool[], name: string | null
   };
 }
 
+/**
+ * What an answer has to look like that may call tools, and has a form where it calls none: a list of
+ * calls, or what the schema of the form says.
+ */
+export function callsOrFormat(tools: readonly OfferedTool[], format: Schema): Schema {
+  const { $defs = {}, ...calls } = requiredCalls(tools, null);
+  const defs = { ...$defs as Record<string, unknown> };
+  const anyOf = [calls, within(format, "format", defs)];
+  return { anyOf, ...(Object.keys(defs).length === 0 ? {} : { $defs: defs }) };
+}
+
 /** A schema at a place in another: its references to itself lead to where it lies now. */
 function within(schema: Schema, name: string, defs: Record<string, unknown>): unknown {
   let refers = false;
@@ -52,14 +63,7 @@ function within(schema: Schema, name: string, defs: Record<string, unknown>): un
 
 /** Reads answers that {@linkcode requiredCalls} gave their form. */
 export const readRequiredCalls: AnswerReader = (text, options) => {
-  // What is nested too deep cannot be written again.
-  if (jsonExcess(text) !== null) return readAnswer(text, options);
-  let list: unknown;
-  try {
-    list = JSON.parse(text);
-  } catch {
-    return readAnswer(text, options);
-  }
+  const list = jsonOf(text);
   if (!Array.isArray(list)) return readAnswer(text, options);
   const calls = list.flatMap((one) => {
     const { name, parameters } = (one ?? {}) as { name?: unknown; parameters?: unknown };
@@ -78,3 +82,27 @@ export const readWhole: AnswerReader = (text) => ({
   calls: [],
   faults: [],
 });
+
+/** Reads answers that {@linkcode callsOrFormat} gave their form: calls of the tools on offer, or the whole. */
+export function callsOrWhole(tools: readonly OfferedTool[]): AnswerReader {
+  const names = new Set(tools.map((tool) => tool.function.name));
+  const isCall = (one: unknown) =>
+    isRecord(one) && typeof one.name === "string" && names.has(one.name) &&
+    isRecord(one.parameters) && Object.keys(one).length === 2;
+  return (text, options) => {
+    const list = jsonOf(text);
+    return Array.isArray(list) && list.length > 0 && list.every(isCall)
+      ? readRequiredCalls(text, options)
+      : readWhole(text, options);
+  };
+}
+
+/** JSON of an answer, `undefined` where it is none, or nested too deep to be written again. */
+function jsonOf(text: string): unknown {
+  if (jsonExcess(text) !== null) return undefined;
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

@@ -9,7 +9,13 @@ import type { AnySGLangWrapper } from "../policy/wrapper/sglang_wrapper.ts";
 import type { ChatModel } from "../rollout/chat_model.ts";
 import type { Asked } from "./asked.ts";
 import { hidesAnyMark, RememberingReader } from "./shown_answer.ts";
-import { readRequiredCalls, readWhole, requiredCalls } from "./grammars.ts";
+import {
+  callsOrFormat,
+  callsOrWhole,
+  readRequiredCalls,
+  readWhole,
+  requiredCalls,
+} from "./grammars.ts";
 import { GatewayRefusal } from "./fault.ts";
 import { textModel } from "./text_model.ts";
 
@@ -33,8 +39,8 @@ export interface ChatSetting {
   readonly isBare: boolean;
 }
 
-/** How answers are read: as the model writes, as a list of calls, or not at all. */
-type Reading = "free" | "calls" | "whole";
+/** How answers are read: as the model writes, as a list of calls, as that or not at all. */
+type Reading = "free" | "calls" | "callsOrWhole" | "whole";
 
 /** A policy under the name that agents ask for. */
 export class GatewayModel {
@@ -63,7 +69,14 @@ export class GatewayModel {
   /** What turns of a request are made with. */
   setting({ input, tools, toolChoice, variables, grammar }: Asked): Promise<ChatSetting> {
     const isRequired = toolChoice === "required" || typeof toolChoice === "object";
-    const reading = isRequired ? "calls" : grammar === null ? "free" : "whole";
+    const mayCall = toolChoice === "auto" && tools.length > 0;
+    const reading = isRequired
+      ? "calls"
+      : grammar === null
+      ? "free"
+      : mayCall
+      ? "callsOrWhole"
+      : "whole";
     const key = JSON.stringify([
       input.kind === "chat",
       tools,
@@ -101,6 +114,10 @@ export class GatewayModel {
     const { generateKwargs = {} } = this.#wrapper.options;
     const own = mergeSampling({ maxNewTokens: this.#defaultMaxTokens }, generateKwargs);
     const asked = mergeSampling(own, sampling);
+    const { jsonSchema } = sampling;
+    if (toolChoice === "auto" && tools.length > 0 && typeof jsonSchema === "object") {
+      return mergeSampling(asked, { jsonSchema: callsOrFormat(tools, jsonSchema) });
+    }
     if (toolChoice === "auto" || toolChoice === "none") return asked;
     const name = toolChoice === "required" ? null : toolChoice.name;
     return mergeSampling(asked, { jsonSchema: requiredCalls(tools, name) });
@@ -188,6 +205,8 @@ export class GatewayModel {
     const reader = new RememberingReader(
       reading === "calls"
         ? readRequiredCalls
+        : reading === "callsOrWhole"
+        ? callsOrWhole(tools)
         : reading === "whole"
         ? readWhole
         : options.readAnswer,
@@ -203,7 +222,7 @@ export class GatewayModel {
       },
     });
     const model: TemplateChatModel = await version.chatModel();
-    const hidesMarks = reading === "calls" || await hidesAnyMark(model.tokenizer);
+    const hidesMarks = reading.startsWith("calls") || await hidesAnyMark(model.tokenizer);
     return { model, reader, hidesMarks, isBare: reading === "whole" };
   }
 

@@ -59,7 +59,9 @@ const GRAMMAR_FIELDS = ["regex", "ebnf"] as const;
  * The field of a request that gives its answer a form by a grammar: one that a format was read of, a
  * grammar itself, or a choice of tools that leaves no choice.
  *
- * @throws {GatewayRefusal} There are two: a server takes one.
+ * The form that a format gives goes together with calls: an answer is one of the two.
+ *
+ * @throws {GatewayRefusal} There are two others: a server takes one.
  */
 export function grammarField(
   body: Readonly<Record<string, unknown>>,
@@ -73,7 +75,8 @@ export function grammarField(
 ): string | null {
   const isRequired = toolChoice !== "auto" && toolChoice !== "none";
   const given = [
-    ...(format.jsonSchema === undefined ? [] : [formatField]),
+    // An answer that must call a tool says nothing that could have a form.
+    ...(format.jsonSchema === undefined || isRequired ? [] : [formatField]),
     ...GRAMMAR_FIELDS.filter((name) => body[name] !== undefined && body[name] !== null),
     ...(isRequired ? ["tool_choice"] : []),
   ];
@@ -85,7 +88,7 @@ export function grammarField(
       second,
     );
   }
-  if (tools.length > 0 && toolChoice === "auto") {
+  if (tools.length > 0 && toolChoice === "auto" && first !== formatField) {
     throw invalid(
       `"${first}" leaves an answer no room for calls of "tools": leave one of them out, or give a ` +
         '"tool_choice" of "none"',

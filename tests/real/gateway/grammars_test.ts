@@ -66,6 +66,27 @@ Deno.test("0.5.23 with xgrammar: formats and required tools hold in every API, a
     assert.ok(call.type === "function" && call.function.name === "look");
     assert.match(JSON.parse(call.function.arguments).side, /^(left|right)$/);
   }
+  // A format beside tools: each answer is calls or has the format.
+  for (let seed = 0; seed < 6; seed++) {
+    const { choices: [either] } = await openai.chat.completions.create({
+      ...request,
+      seed,
+      tools,
+      response_format: { type: "json_schema", json_schema: { name: "v", schema, strict: true } },
+    });
+    const { content, tool_calls } = either!.message;
+    if (tool_calls === undefined) {
+      assert.match(content!, /^\{"verdict": ?"(yes|no)"\}$/);
+      assert.equal(either!.finish_reason, "stop");
+      continue;
+    }
+    assert.equal(either!.finish_reason, "tool_calls");
+    for (const call of tool_calls) {
+      assert.ok(call.type === "function" && ["look", "turn"].includes(call.function.name));
+      assert.match(JSON.parse(call.function.arguments).side, /^(left|right)$/);
+    }
+  }
+
   // The loop goes on from the ids of the calls.
   await openai.chat.completions.create({
     ...request,

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { AsyncSGLang, type GenerateOptions } from "../../../src/engine/mod.ts";
 import { RecordingGateway } from "../../../src/gateway/mod.ts";
-import { requiredCalls } from "../../../src/gateway/grammars.ts";
+import { callsOrFormat, callsOrWhole, requiredCalls } from "../../../src/gateway/grammars.ts";
 import { SGLangWrapper } from "../../../src/policy/mod.ts";
 import { until } from "../../_support/clock.ts";
 import { setup } from "./_support.ts";
@@ -26,6 +26,12 @@ const wanting: readonly (readonly [field: string, request: readonly [string, obj
   ["response_format", chat({ response_format: jsonSchema })],
   ["response_format", chat({ response_format: { type: "json_object" } })],
   ["response_format", chat({ response_format: jsonSchema, tools, tool_choice: "none" })],
+  ["response_format", chat({ response_format: jsonSchema, tools })],
+  ["tool_choice", chat({ response_format: jsonSchema, tools, tool_choice: "required" })],
+  [
+    "output_config.format",
+    claude({ tools: claudeTools, output_config: { format: { type: "json_schema", schema } } }),
+  ],
   ["regex", chat({ regex: "[0-9]+" })],
   ["ebnf", chat({ ebnf: 'root ::= "a"', stream: true })],
   ["tool_choice", chat({ tools, tool_choice: "required" })],
@@ -82,21 +88,15 @@ Deno.test("a server without grammars is asked for none: the field is named in ea
   }
 });
 
-Deno.test("two grammars, and one beside tools that may be called, are refused", async () => {
+Deno.test("two grammars, and one that is no format beside tools that may be called, are refused", async () => {
   await using it = await setup();
   await using session = it.gateway.open();
   const place = { url: it.gateway.url, key: session.key };
   const wrong: [readonly [string, object], RegExp][] = [
     [chat({ regex: "a", response_format: jsonSchema }), /"response_format" and "regex" each/],
-    [
-      chat({ tools, tool_choice: "required", response_format: jsonSchema }),
-      /and "tool_choice" each/,
-    ],
-    [chat({ tools, response_format: jsonSchema }), /no room for calls of "tools"/],
-    [
-      claude({ tools: claudeTools, output_config: { format: { type: "json_schema", schema } } }),
-      /"output_config.format" leaves .* no room/,
-    ],
+    [chat({ tools, tool_choice: "required", regex: "a" }), /and "tool_choice" each/],
+    [chat({ tools, regex: "a" }), /"regex" leaves .* no room for calls of "tools"/],
+    [chat({ tools, ebnf: 'root ::= "a"' }), /no room for calls of "tools"/],
     [chat({ response_format: { type: "xml" } }), /must be one of text, json_object/],
     [chat({ response_format: { type: "json_schema" } }), /must have a schema/],
   ];
@@ -234,4 +234,47 @@ Deno.test("references of a tool's schema to itself lead to the same places in th
       else assert.deepEqual(found, (inner.$defs as any)[name]);
     }
   }));
+});
+
+Deno.test("beside a format an answer is calls of the tools on offer, or the whole of what it says", () => {
+  const read: any = callsOrWhole(tools);
+  const name = fc.constantFrom("add", "sub");
+  const call = fc.record({ name, parameters: fc.dictionary(fc.string(), fc.jsonValue()) });
+  const answer = fc.oneof(fc.array(call), fc.array(fc.oneof(call, fc.jsonValue())), fc.jsonValue());
+  fc.assert(fc.property(answer, (value) => {
+    const text = JSON.stringify(value);
+    const { calls, content } = read(text, {});
+    const isCalls = Array.isArray(value) && value.length > 0 &&
+      value.every((one: any) =>
+        Object.keys(one ?? {}).sort().join() === "name,parameters" && one.name === "add" &&
+        typeof one.parameters === "object" && one.parameters !== null &&
+        !Array.isArray(one.parameters)
+      );
+    if (isCalls) {
+      const made = calls.map(({ name, arguments: parameters }: any) => ({ name, parameters }));
+      assert.deepEqual([made, content], [JSON.parse(text), ""]);
+    } else assert.deepEqual([calls, content], [[], text]);
+  }));
+  for (const text of ["[", "", "[".repeat(100_000)]) {
+    assert.equal(read(text, {}).content, text);
+  }
+});
+
+Deno.test("the schema beside tools is the format's or the calls', each with its references", () => {
+  const format = {
+    type: "object",
+    properties: { a: { $ref: "#/$defs/a" } },
+    $defs: { a: { type: "string" } },
+  };
+  const parameters = { type: "object", properties: { b: { $ref: "#/$defs/b" } }, $defs: { b: {} } };
+  const whole: any = callsOrFormat(
+    [{ type: "function", function: { name: "t", parameters } }],
+    format,
+  );
+  assert.deepEqual(Object.keys(whole).sort(), ["$defs", "anyOf"]);
+  assert.equal(whole.anyOf[0].type, "array");
+  const resolve = (ref: string): any =>
+    ref.slice(2).split("/").reduce((value, part) => value[part], whole);
+  const moved = resolve(whole.anyOf[1].$ref);
+  assert.deepEqual(resolve(moved.properties.a.$ref), { type: "string" });
 });
