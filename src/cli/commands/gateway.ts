@@ -1,8 +1,10 @@
-import type { Command } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import { RolloutBatch, writeJsonLines } from "../../collector/mod.ts";
-import { type EndedSession, RecordingGateway } from "../../gateway/mod.ts";
+import { type EndedSession, RecordingGateway, type ServedModel } from "../../gateway/mod.ts";
+import { ValidationError } from "../../errors.ts";
 import type { Logger } from "../../internal/logger.ts";
 import { messageOf } from "../../internal/thrown.ts";
+import { SGLangWrapper } from "../../policy/mod.ts";
 import { addFleetOptions, connectFleet, type FleetOptions, wholeNumber } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
 import { jsonLine } from "../json_lines.ts";
@@ -13,6 +15,8 @@ interface Options extends FleetOptions {
   readonly host: string;
   readonly port: number;
   readonly record?: string | undefined;
+  readonly modelName: string;
+  readonly adapter: ReadonlyMap<string, string>;
   readonly gatewayKeyEnv: string;
   readonly json?: boolean | undefined;
 }
@@ -20,6 +24,7 @@ interface Options extends FleetOptions {
 const examples = `
 Examples:
   sglang-rl gateway -s http://127.0.0.1:30000 --record sessions.jsonl
+  sglang-rl gateway -s http://127.0.0.1:30000 --model-name base --adapter left --adapter old=left@3
   curl -X POST http://127.0.0.1:40000/sessions                 opens a session: its key and base URL
 
 Agents take the session's base URL and key as those of OpenAI. Each session that ends is a line here,
@@ -33,6 +38,14 @@ export function addGateway(program: Command, { io }: CommandContext): void {
       .option("-p, --port <port>", "port to listen on (default: a free one)", wholeNumber(0), 0)
       .option("--host <address>", "address to listen on", "127.0.0.1")
       .option("--record <file>", "write the rows of each session that ends to this file")
+      .option("--model-name <name>", "name of the policy, beside adapters", "policy")
+      .addOption(
+        new Option(
+          "--adapter <name>",
+          "serve a LoRA adapter by its name, or as NAME=ADAPTER; may be repeated. Other names of " +
+            "models are refused then",
+        ).argParser(addAdapter).default(new Map(), "none"),
+      )
       .option(
         "--gateway-key-env <name>",
         "variable that holds the key for opening sessions",
@@ -44,8 +57,33 @@ export function addGateway(program: Command, { io }: CommandContext): void {
     .action((options: Options) => serve(options, io));
 }
 
+/** Adds `left`, the newest version of that adapter, or `old=left@3`, a version under a name of its own. */
+function addAdapter(text: string, before: ReadonlyMap<string, string>): Map<string, string> {
+  const [name = "", lora = name, ...rest] = text.split("=");
+  if (name === "" || lora === "" || rest.length > 0) {
+    throw new InvalidArgumentError("Give the name of an adapter, or NAME=ADAPTER.");
+  }
+  if (before.has(name)) throw new InvalidArgumentError(`"${name}" is given twice.`);
+  return new Map(before).set(name, lora);
+}
+
+/** The models by name; none where every name means the policy. */
+function modelsOf({ modelName, adapter }: Options, policy: ServedModel) {
+  if (adapter.size === 0) return {};
+  if (adapter.has(modelName)) {
+    throw new ValidationError(
+      `"${modelName}" is the policy's name too: give it another by --model-name, or the adapter by ` +
+        "--adapter NAME=ADAPTER",
+    );
+  }
+  const adapters = [...adapter].map(([name, lora]) => [name, { lora }] as const);
+  return { models: Object.fromEntries([[modelName, policy], ...adapters]) };
+}
+
 async function serve(options: Options, io: CliIo): Promise<void> {
   await using engine = await connectFleet(options, io);
+  await using policy = new SGLangWrapper(engine);
+  const models = modelsOf(options, policy);
   const failed = Promise.withResolvers<Error>();
   // One file: sessions that end together are written one after the other.
   let written = Promise.resolve();
@@ -59,7 +97,8 @@ async function serve(options: Options, io: CliIo): Promise<void> {
   };
   const adminKey = io.env(options.gatewayKeyEnv);
   {
-    await using gateway = await RecordingGateway.listen(engine, {
+    await using gateway = await RecordingGateway.listen(policy, {
+      ...models,
       hostname: options.host,
       port: options.port,
       onSession,

@@ -36,3 +36,40 @@ Deno.test("gateway serves agents until Ctrl-C, tells of each session and records
   assert.equal(row?.schema, "sglang-rl.rollout/2");
   assert.equal((row?.info as { task: number }).task, 3);
 });
+
+Deno.test("gateway serves adapters by the names that are given, and refuses others", async () => {
+  await using server = await startTiny();
+  const interrupt = new AbortController();
+  let said = "";
+  const adapters = ["--model-name", "base", "--adapter", "left", "--adapter", "old=left@3"];
+  const args = ["gateway", "-s", server.url, ...adapters];
+  const serving = run(args, { signal: interrupt.signal, onErr: (err) => said = err });
+  await until(() => /Gateway at \S+;/.test(said));
+  const url = /Gateway at (\S+);/.exec(said)![1]!;
+  const opened = await fetch(`${url}/sessions`, { method: "POST" });
+  const { key } = await opened.json();
+  const headers = { authorization: `Bearer ${key}` };
+  const { data } = await (await fetch(`${url}/v1/models`, { headers })).json();
+  assert.deepEqual(data.map(({ id }: { id: string }) => id), ["base", "left", "old"]);
+  const statuses = await Promise.all(["base", "left", "other"].map(async (model) => {
+    const messages = [{ role: "user", content: "Hello" }];
+    const body = JSON.stringify({ model, messages, max_tokens: 2 });
+    const response = await fetch(`${url}/v1/chat/completions`, { method: "POST", headers, body });
+    await response.body?.cancel();
+    return response.status;
+  }));
+  // No server has the adapter yet.
+  assert.deepEqual(statuses, [200, 404, 404]);
+  interrupt.abort();
+  await serving;
+  for (
+    const wrong of [["--adapter", "="], ["--adapter", "a", "--adapter", "a"], [
+      "--adapter",
+      "policy",
+    ]]
+  ) {
+    const { code, err } = await run(["gateway", "-s", server.url, ...wrong]);
+    assert.notEqual(code, 0);
+    assert.match(err, /adapter/i);
+  }
+});
