@@ -35,6 +35,7 @@ import { readRollout } from "../../src/rollout_file/mod.ts";
 import { parseAccepted, parseWorkers } from "../../src/router/worker.ts";
 import { rowOf } from "../_support/rollout_rows.ts";
 import { modelInfo, serverInfo } from "../_support/http_stand_in.ts";
+import { goOnWithLines, manyLines, parquetFiles, readDataset } from "./files.ts";
 import { gatewayBodies, readGatewayBody } from "./gateway_bodies.ts";
 import { mutatedBytes, mutatedJson, mutatedJsonText, mutatedText } from "./mutate.ts";
 
@@ -252,6 +253,9 @@ export function targets(check: Check): FuzzTarget[] {
       readPeftConfig(value as Parameters<typeof readPeftConfig>[0]);
     }),
     target("what squeue prints", mutatedText("3|gpu[1-2]\n|node-7\n"), parseQueue),
+    target("datasets of JSON lines", manyLines, (bytes) => readDataset("jsonLines", bytes)),
+    target("datasets of Parquet", parquetFiles(), (bytes) => readDataset("parquet", bytes), 8),
+    target("lines of a sink that goes on", manyLines, goOnWithLines, 8),
     target("tool calls", mutatedText(chats.qwen!, words), toolCallsIn),
     target("answers of tools", mutatedText(chats.qwen!, words), toolResponsesIn),
   ];
