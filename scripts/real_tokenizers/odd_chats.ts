@@ -162,6 +162,10 @@ export const oddChats: readonly ComparedChat[] = [
   chat([user("go"), calls(call(1, { a: 1 })), user("never mind"), assistant("Well.")], {
     given: tools,
   }),
+  chat([user("go"), assistant("No need.", { tool_calls: [] }), user("x")], {
+    given: tools,
+    open: true,
+  }),
   chat([system("S"), user("Hi"), assistant("Hello.")], { given: tools }),
   chat([user("Hi")], { given: tools, open: true, variables: { enable_thinking: false } }),
   // Going on with the last message.

@@ -42,15 +42,21 @@ export function openings(
       const others = [...after, ...usual].filter((opening) => opening !== "");
       const within = promptWithin(ahead, { text, start, options });
       const none = after.filter((one) => one === "");
+      // What a prompt writes behind its first line may not be in the history: "Here are my steps:".
+      others.push(...others.map(firstLine).filter((line) => line !== ""));
       // A history may open a turn that its prompt did not open: nobody sampled that opening.
       found = within === null
         ? [...others, ...none]
         : within === ""
         ? [...others, within]
-        : [within, ...others];
+        : [...variants(within), ...others];
       known.set(before, found);
     }
-    return found;
+    // A template may write the name of who speaks where a prompt has the role.
+    const { name } = spoken[place]!;
+    if (typeof name !== "string") return found;
+    const named = (opening: string) => opening.replace(/(.*)assistant/s, (_, ahead) => ahead + name);
+    return [...found, ...found.map(named)];
   };
 }
 
@@ -110,7 +116,12 @@ export function startedToken(text: string, place: number): number {
 
 /** Where a template opens the reasoning too: an earlier turn may stand there without it. */
 const reasoning =
-  /<think>|<\/think>|<seed:think>|\[THINK\]|<\|channel\|>|<\|START_THINKING\|>|<\|channel>|<mm:think>/;
+  /<\/?think(?::\w+)?>|<seed:think>|\[THINK\]|<\|channel\|>|<\|START_THINKING\|>|<\|channel>|<mm:think>/;
+
+/** The first line of an opening of more lines, or nothing. */
+function firstLine(opening: string): string {
+  return /^\s*(\S[^\n]*\n)[^]*\S/.exec(opening)?.[1] ?? "";
+}
 
 /** The opening as it is, and without the reasoning that it opens or closes. */
 function variants(opening: string | null): readonly string[] {

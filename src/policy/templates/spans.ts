@@ -262,7 +262,9 @@ function openedContent(
 ): number | null {
   if (content === null || content.start < span.start) return null;
   const before = text.slice(span.start, content.start);
-  return options.some((opening) => before.endsWith(opening)) ? content.start : null;
+  // A history may open no turn at all, but close what was before: nobody sampled that.
+  const isOpened = /^[\s\])}]*$/.test(before) || options.some((one) => before.endsWith(one));
+  return isOpened ? content.start : null;
 }
 
 const endToken = /(?:<\|[^<>|\s]+\|>|<｜[^<>｜\s]+｜>|<[/a-z_]+>|<[a-z_]+\|>)$/;

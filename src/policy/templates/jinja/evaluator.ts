@@ -137,6 +137,15 @@ export class Evaluator implements Tools {
     return this.#globals.get(name) ?? new Undefined(`${repr(name)} is undefined`);
   }
 
+  /** The list whose places a loop counts through: `for i in range(1, messages | length)`. */
+  counted(of: Expression, scope: Scope): readonly unknown[] | null {
+    if (of.type !== "call" || of.callee.type !== "name" || of.callee.name !== "range") return null;
+    const length = of.given.args.at(-1);
+    if (length?.type !== "filter" || length.name !== "length" || length.of === null) return null;
+    const list = this.value(length.of, scope);
+    return Array.isArray(list) ? list : null;
+  }
+
   #compare(node: Expression & { type: "compare" }, scope: Scope): boolean {
     let left = this.value(node.first, scope);
     for (const { operator, value } of node.rest) {

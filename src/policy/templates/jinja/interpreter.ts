@@ -240,6 +240,7 @@ class Interpreter {
       this.#body(statement.otherwise, new Scope(scope), sink);
       return;
     }
+    const counted = again === null ? this.#expressions.counted(statement.of, scope) : null;
     const state = { index: 0, changed: undefined as readonly unknown[] | undefined };
     const recurse = (given: CallArguments) => {
       if (!statement.isRecursive) {
@@ -267,8 +268,9 @@ class Interpreter {
       this.#assign(statement.target, item, inner);
       const start = sink.length;
       const flow = this.#body(statement.body, inner, sink);
-      if (sink === this.#root && sink.length > start && this.#messages.has(item)) {
-        this.#turns.push({ start, end: sink.length, message: item });
+      const message = counted === null ? item : counted[Number(item)];
+      if (sink === this.#root && sink.length > start && this.#messages.has(message)) {
+        this.#turns.push({ start, end: sink.length, message });
       }
       if (flow === "break") break;
     }
