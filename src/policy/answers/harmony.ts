@@ -40,6 +40,8 @@ export function readHarmony(text: string): ReadAnswer {
           ? fault(body, "the arguments are not JSON; the call may have been cut off")
           : call,
       );
+    } else if (part.startsWith("<|call|>", at)) {
+      found.push(fault(header + MESSAGE + body, "the call names no tool: there is no to=functions.…"));
     } else if (/<\|channel\|>\s*analysis/.test(header)) thoughts.push(body);
     else said.push(body);
     header = part.slice(at);

@@ -53,7 +53,7 @@ function seemsToCall(text: string, names: ReadonlySet<string>): boolean {
   for (const found of said.matchAll(mark)) {
     if (mentions(said, found.index + found[0].length)) return true;
   }
-  // The whole answer is one call in Python.
-  const python = /^\s*(?:print\()?([A-Za-z_][\w.]*)\([^\n]*\)\s*$/.exec(said);
+  // The whole answer is one call in Python, or a list that begins with one.
+  const python = /^\s*(?:print\(|\[)?([A-Za-z_][\w.]*)\([^\n]*\)\s*\]?\s*$/.exec(said);
   return python !== null && isName(python[1]!);
 }

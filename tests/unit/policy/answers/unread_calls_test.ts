@@ -16,6 +16,7 @@ const unread: readonly string[] = [
   "```tool_call\n{'function': 'add'}\n```",
   "add(a=1, b=2)",
   "print(add(1, 2))\n",
+  "[add(a=1+1)]",
   'I call {"action": "add", "action_input": {"a": 1}} now.',
   "[TOOL_REQUEST]\n{'name': 'add', 'arguments': {}}\n[END_TOOL_REQUEST]",
   '{"tool": "add", "a": 1}',
