@@ -41,7 +41,9 @@ export function readHarmony(text: string): ReadAnswer {
           : call,
       );
     } else if (part.startsWith("<|call|>", at)) {
-      found.push(fault(header + MESSAGE + body, "the call names no tool: there is no to=functions.…"));
+      found.push(
+        fault(header + MESSAGE + body, "the call names no tool: there is no to=functions.…"),
+      );
     } else if (/<\|channel\|>\s*analysis/.test(header)) thoughts.push(body);
     else said.push(body);
     header = part.slice(at);

@@ -55,7 +55,8 @@ export function openings(
     // A template may write the name of who speaks where a prompt has the role.
     const { name } = spoken[place]!;
     if (typeof name !== "string") return found;
-    const named = (opening: string) => opening.replace(/(.*)assistant/s, (_, ahead) => ahead + name);
+    const named = (opening: string) =>
+      opening.replace(/(.*)assistant/s, (_, ahead) => ahead + name);
     return [...found, ...found.map(named)];
   };
 }

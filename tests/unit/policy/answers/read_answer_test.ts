@@ -60,7 +60,7 @@ for (
     '{"name": "add", "parameters": {"a": 1,}}',
     "<|channel|>commentary to=functions.add<|message|>{broken<|call|>",
     '<|channel|>commentary<|message|>{"a": 1}<|call|>',
-    '<|channel|>analysis<|message|>hm <|channel|>commentary to=functions.add<|message|>{}<|call|>',
+    "<|channel|>analysis<|message|>hm <|channel|>commentary to=functions.add<|message|>{}<|call|>",
     "<|tool_call_start|>[add(a=1, b=",
     "<|tool_call_start|>[add(1, 2)]<|tool_call_end|>",
     '<|tool_call>call:add{a:<|"|>1}<tool_call|>',
