@@ -5,6 +5,7 @@ import type { CallOptions, Generation, GenerationDelta } from "../client/types.t
 import { PausedError, StateError, ValidationError } from "../errors.ts";
 import { type Connection, connectServers } from "./connect.ts";
 import { Dispatcher } from "./dispatcher.ts";
+import { EQUAL_PROMPTS_WAIT_MS } from "./equal_prompts.ts";
 import { EngineFleet } from "./fleet.ts";
 import { FleetEngine } from "./fleet_engine.ts";
 import type { GenerateOptions } from "./engine.ts";
@@ -110,6 +111,7 @@ export class AsyncSGLang extends FleetEngine {
       pool: this.#pool,
       rotation: fleet.rotation,
       servingTimeoutMs: options.servingTimeoutMs ?? DEFAULT_SERVING_TIMEOUT_MS,
+      equalPromptsWaitMs: options.equalPromptsWaitMs ?? EQUAL_PROMPTS_WAIT_MS,
       router: this.#router,
       route: this.#route,
       maxConcurrency: this.#mostAtOnce(),

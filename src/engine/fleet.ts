@@ -172,8 +172,10 @@ export class EngineFleet implements Disposable {
   }
 }
 
-function checkOptions({ membershipMs, servingTimeoutMs }: EngineOptions): void {
-  for (const [name, value] of Object.entries({ membershipMs, servingTimeoutMs })) {
+function checkOptions(options: EngineOptions): void {
+  const { membershipMs, servingTimeoutMs, equalPromptsWaitMs } = options;
+  const times = { membershipMs, servingTimeoutMs, equalPromptsWaitMs };
+  for (const [name, value] of Object.entries(times)) {
     if (value === undefined || (typeof value === "number" && value >= 0)) continue;
     throw new ValidationError(`${name} must be a number of milliseconds from 0 on, got ${value}`);
   }

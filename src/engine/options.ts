@@ -33,6 +33,12 @@ export interface EngineOptions extends
    * `StateError` tells why of each.
    */
   readonly servingTimeoutMs?: number | undefined;
+  /**
+   * Longest that a prompt waits for an equal one that a server was sent just before, in milliseconds,
+   * so that it finds it in the server's cache; 0 for never. Without a router. Default 500, less for
+   * short prompts, none below 50 ids or 200 characters.
+   */
+  readonly equalPromptsWaitMs?: number | undefined;
   /** Key of the router, when it has its own. Default `apiKey`. */
   readonly routerApiKey?: string | undefined;
   /**
@@ -90,6 +96,7 @@ export const ENGINE_OPTION_NAMES = {
   membershipMs: true,
   quarantine: true,
   servingTimeoutMs: true,
+  equalPromptsWaitMs: true,
   routerApiKey: true,
   modelFolder: true,
   signal: true,

@@ -12,10 +12,11 @@ import type { Clock } from "../internal/clock.ts";
 import type { Logger } from "../internal/logger.ts";
 import { retry } from "../internal/retry.ts";
 import { messageOf } from "../internal/thrown.ts";
+import { EqualPrompts } from "./equal_prompts.ts";
 import type { PlannedRequest } from "./generate_plan.ts";
 import type { Member } from "./member.ts";
 import { Patience } from "./patience.ts";
-import type { Affine } from "./prefix_affinity.ts";
+import { type Affine, beginningsOf } from "./prefix_affinity.ts";
 import { isBreak, resumedStream } from "./resumed_stream.ts";
 import type { Rotation } from "./rotation.ts";
 import type { RouterRoute } from "./router_route.ts";
@@ -33,6 +34,8 @@ export interface RequestSenderOptions {
   readonly rotation: Rotation;
   /** Longest wait while no server may serve. */
   readonly servingTimeoutMs: number;
+  /** Longest wait for an equal prompt that was sent just before. */
+  readonly equalPromptsWaitMs: number;
   /** The router in front of the servers, when there is one. */
   readonly router: SGLangClient | undefined;
   /** The way through it. */
@@ -54,9 +57,11 @@ export interface RequestSenderOptions {
  */
 export class RequestSender {
   readonly #options: RequestSenderOptions;
+  readonly #equalPrompts: EqualPrompts<Member>;
 
   constructor(options: RequestSenderOptions) {
     this.#options = options;
+    this.#equalPrompts = new EqualPrompts(options.clock, options.equalPromptsWaitMs);
   }
 
   /** The address that is told where no server answered. */
@@ -142,13 +147,17 @@ export class RequestSender {
     const { pool, logger, report } = this.#options;
     const failed = new Set<SGLangWorker>();
     const equipped = new Set<SGLangWorker>();
+    const affine = affinityOf(planned);
+    const beginnings = beginningsOf(affine);
     for (;;) {
       await this.#untilServing(signal);
-      using lease = pool.lease(failed, affinityOf(planned));
+      using lease = pool.lease(failed, beginnings);
       const { worker } = lease;
+      using turn = await this.#equalPrompts.turn(worker, affine, beginnings, signal);
       try {
         const samples = await ask(worker.client, requestFor(worker, planned), n, signal);
         report(worker.url, "served");
+        if (samples[0] !== undefined) turn.answered(samples[0]);
         return this.#heard(samples, worker);
       } catch (error) {
         if (isLackOfAdapter(error, planned) && !equipped.has(worker)) {
@@ -187,8 +196,11 @@ export class RequestSender {
         await this.#untilServing(call.signal);
       }
     }
-    using lease = pool.lease(failed, affinityOf(planned));
+    const affine = affinityOf(planned);
+    const beginnings = beginningsOf(affine);
+    using lease = pool.lease(failed, beginnings);
     const { worker } = lease;
+    using _turn = await this.#equalPrompts.turn(worker, affine, beginnings, call.signal);
     try {
       const request = requestFor(worker, planned);
       try {

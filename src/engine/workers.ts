@@ -5,7 +5,7 @@ import type { Clock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
 import type { EngineWorker } from "./engine.ts";
 import type { Member, WorkerState } from "./member.ts";
-import { type Affine, type Beginnings, beginningsOf, PrefixAffinity } from "./prefix_affinity.ts";
+import { type Beginnings, PrefixAffinity } from "./prefix_affinity.ts";
 
 /** Requests at once for a server that does not tell how many it runs. */
 const UNTOLD_CONCURRENCY = 256;
@@ -141,11 +141,11 @@ export class WorkerPool {
    * has far more to do than the others; else the one with the fewest requests of ours, equal ones in
    * turn.
    */
-  lease(without: ReadonlySet<SGLangWorker> = new Set(), sent?: Affine): WorkerLease {
+  lease(without: ReadonlySet<SGLangWorker> = new Set(), sent?: Beginnings): WorkerLease {
     const candidates = this.#candidates(without);
     const worker = sent === undefined || candidates.length === 1
       ? this.#leastBusy(candidates)
-      : this.#nearest(candidates, beginningsOf(sent));
+      : this.#nearest(candidates, sent);
     worker.inFlight++;
     return { worker, [Symbol.dispose]: () => void worker.inFlight-- };
   }

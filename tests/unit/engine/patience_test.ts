@@ -54,6 +54,7 @@ function stage({ aliveAtMs, isHealing = true }: { aliveAtMs: number; isHealing?:
     pool: new WorkerPool([member as unknown as Member]),
     rotation: { onSample() {} } as never,
     servingTimeoutMs: 120_000,
+    equalPromptsWaitMs: 0,
     router: undefined,
     route: undefined,
     samplingDefaults: undefined,

@@ -1,7 +1,8 @@
 /** A prompt goes to the server that had its beginning, as long as none has far more to do. */
-import { equal, notEqual, ok } from "node:assert/strict";
+import { deepEqual, equal, notEqual, ok } from "node:assert/strict";
 import fc from "fast-check";
 import type { Member } from "../../../src/engine/member.ts";
+import { beginningsOf } from "../../../src/engine/prefix_affinity.ts";
 import { WorkerPool } from "../../../src/engine/workers.ts";
 import { seeded } from "../../_support/seeded.ts";
 
@@ -31,13 +32,13 @@ Deno.test("a dialog stays on its server, whatever the lengths of its turns and p
           { length: dialogs },
           () => [...system, ...ids(random, 20 + random() * 2 * shared)],
         );
-        const first = prompts.map((prompt) => pool.lease(undefined, { prompt }));
+        const first = prompts.map((prompt) => pool.lease(undefined, beginningsOf({ prompt })));
         for (const lease of first) lease[Symbol.dispose]();
         for (let turn = 1; turn < 6; turn++) {
           const later = prompts.map((prompt) => {
             // An answer may be much longer than what was there before.
             prompt.push(...ids(random, 1 + random() * 800));
-            return pool.lease(undefined, { prompt });
+            return pool.lease(undefined, beginningsOf({ prompt }));
           });
           // Eight is what a server may have more than another, so none of so few has to move.
           if (dialogs <= 8) {
@@ -54,14 +55,17 @@ Deno.test("a dialog stays on its server, whatever the lengths of its turns and p
 Deno.test("equal prompts go to one server, and a session too, whatever its prompts", () => {
   const pool = new WorkerPool(members(5));
   const prompt = "What is the answer to everything?";
-  const same = Array.from({ length: 8 }, () => pool.lease(undefined, { prompt }).worker);
+  const same = Array.from(
+    { length: 8 },
+    () => pool.lease(undefined, beginningsOf({ prompt })).worker,
+  );
   equal(new Set(same).size, 1);
   const session = Array.from(
     { length: 4 },
-    (_, i) => pool.lease(undefined, { prompt: `${i}`, session: "s" }).worker,
+    (_, i) => pool.lease(undefined, beginningsOf({ prompt: `${i}`, session: "s" })).worker,
   );
   equal(new Set(session).size, 1);
-  const adapter = pool.lease(undefined, { prompt, scope: "adapter" }).worker;
+  const adapter = pool.lease(undefined, beginningsOf({ prompt, scope: "adapter" })).worker;
   notEqual(adapter, same[0]);
 });
 
@@ -80,7 +84,7 @@ Deno.test("load is within a tenth of the mean, also when all prompts begin alike
         const dialogs = Array.from({ length: servers * 50 }, () => [...system, ...ids(random, 40)]);
         const open: (Disposable & { worker: Member })[] = [];
         const send = (dialog: number) => {
-          const lease = pool.lease(undefined, { prompt: dialogs[dialog]! });
+          const lease = pool.lease(undefined, beginningsOf({ prompt: dialogs[dialog]! }));
           ok(pool.serving.includes(lease.worker as Member), lease.worker.url);
           open.push(lease);
         };
@@ -114,5 +118,40 @@ Deno.test("load is within a tenth of the mean, also when all prompts begin alike
       },
     ),
     { numRuns: 15 },
+  );
+});
+
+Deno.test("a server that dies or joins moves nobody else's dialogs", () => {
+  fc.assert(
+    fc.property(
+      fc.record({
+        servers: fc.integer({ min: 2, max: 64 }),
+        dialogs: fc.integer({ min: 1, max: 200 }),
+        seed: fc.integer(),
+      }),
+      ({ servers, dialogs, seed }) => {
+        const random = seeded(seed);
+        const pool = new WorkerPool(members(servers));
+        const prompts = Array.from({ length: dialogs }, () => ids(random, 40));
+        // One after the other, so that no bound on the load moves any.
+        const turn = () =>
+          prompts.map((prompt) => {
+            prompt.push(...ids(random, 1 + random() * 100));
+            using lease = pool.lease(undefined, beginningsOf({ prompt }));
+            return lease.worker;
+          });
+        const before = turn();
+        const gone = pool.workers[Math.floor(random() * servers)]!;
+        pool.forget(gone);
+        const after = turn();
+        for (const [i, worker] of after.entries()) {
+          if (before[i] !== gone) equal(worker, before[i]);
+          else notEqual(worker, gone);
+        }
+        pool.add(member("http://new"));
+        deepEqual(turn(), after);
+      },
+    ),
+    { numRuns: 30 },
   );
 });
