@@ -1,6 +1,6 @@
 /** The server's own readers of answers: what they are asked, and what they say. */
+import { z } from "zod";
 import { HttpError, UnsupportedError, ValidationError } from "../errors.ts";
-import { functionCalls, separatedReasoning } from "./schema/parsers.ts";
 import { checked } from "./server_info.ts";
 import type {
   ParsedFunctionCalls,
@@ -8,6 +8,22 @@ import type {
   SeparatedReasoning,
   SeparateReasoningOptions,
 } from "./types.ts";
+
+/** `/parse_function_call`. */
+const functionCalls = z.looseObject({
+  normal_text: z.string().nullish(),
+  calls: z.array(z.looseObject({
+    tool_index: z.number().int(),
+    name: z.string().nullish(),
+    parameters: z.string(),
+  })),
+});
+
+/** `/separate_reasoning`. */
+const separatedReasoning = z.looseObject({
+  reasoning_text: z.string().nullish(),
+  text: z.string().nullish(),
+});
 
 /** One question to a reader of the server. */
 export interface ParserQuestion<T> {

@@ -2,11 +2,13 @@ import { checkOptionNames } from "../internal/option_names.ts";
 import type { PauseMode } from "../client/types.ts";
 import { AbortedError, StateError } from "../errors.ts";
 import { withDeadline } from "../internal/deadline.ts";
+import { asError } from "../internal/thrown.ts";
 import { Semaphore } from "../internal/semaphore.ts";
 import type { RolloutBatch } from "./batch.ts";
 import { ROLLOUT_OPTION_NAMES, type RolloutOptions } from "./batch_wait.ts";
 import { Collection } from "./collection.ts";
 import {
+  type BatchSink,
   type CollectorPlan,
   type EnvironmentSource,
   type LLMCollectorOptions,
@@ -16,7 +18,6 @@ import {
 import { OutgoingBatch } from "./outgoing_batch.ts";
 import type { CollectorPolicy } from "./policy.ts";
 import type { VersionEntry } from "./policy_version.ts";
-import { pump } from "./pump.ts";
 import type { CollectorState } from "./state.ts";
 import type { CollectorStats } from "./stats.ts";
 import { watchBatch } from "./watched.ts";
@@ -323,4 +324,22 @@ export class LLMCollector<Item = RolloutBatch> implements AsyncDisposable {
     this.#unlinkSignal();
     await this.#collection.stop(reason);
   }
+}
+
+/** Drives a collector whose sink takes the batches, and tells the sink of the beginning and the end. */
+async function pump(
+  collector: AsyncIterable<unknown>,
+  sink: BatchSink<unknown>,
+  stopping: AbortSignal,
+): Promise<void> {
+  sink.begin?.();
+  try {
+    for await (const _item of collector) { /* The sink has it. */ }
+  } catch (error) {
+    // A shutdown is an end, not a failure.
+    if (stopping.aborted && error instanceof AbortedError) sink.end?.();
+    else sink.end?.(asError(error));
+    throw error;
+  }
+  sink.end?.();
 }

@@ -7,7 +7,7 @@ import type { EmbeddedLoraOptions } from "./adapters/store.ts";
 import { type EmulatedVersion, emulatedVersions } from "./emulated.ts";
 import type { Faults } from "./faults.ts";
 import { route } from "./http/routes.ts";
-import { joinGloo } from "./join_gloo.ts";
+import { joinGloo } from "./weight_group.ts";
 import { loadModel } from "./load.ts";
 import { EmbeddedState } from "./state.ts";
 import { ServerTokenizer } from "./tokenizer.ts";

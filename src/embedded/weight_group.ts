@@ -1,4 +1,5 @@
 /** The server's side of a group that brings new weights. */
+import { GlooPeer } from "../collective/gloo/peer.ts";
 
 /** How to join a group. */
 export interface JoinOptions {
@@ -21,3 +22,26 @@ export interface WeightGroup {
 
 /** Joins a group. */
 export type JoinGroup = (options: JoinOptions) => Promise<WeightGroup>;
+
+/** Joins a gloo group as one of its receiving ranks. */
+export async function joinGloo(
+  { masterAddress, masterPort, rank, worldSize, groupName, signal }: JoinOptions,
+): Promise<WeightGroup> {
+  const peer = await GlooPeer.join({
+    masterAddress,
+    masterPort,
+    rank,
+    worldSize,
+    groupName,
+    signal,
+    timeoutMs: Infinity,
+  });
+  return {
+    async receive(byteLength, { signal }) {
+      const bytes = new Uint8Array(byteLength);
+      await peer.receive(bytes, { signal });
+      return bytes;
+    },
+    close: () => peer[Symbol.asyncDispose](),
+  };
+}
