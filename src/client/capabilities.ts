@@ -1,6 +1,7 @@
 import { ProtocolError, UnsupportedError } from "../errors.ts";
 import type { Logger } from "../internal/logger.ts";
 import { samplingIn } from "./request.ts";
+import { GRAMMARS } from "./sampling_params.ts";
 
 /**
  * What an event of a stream holds. `cumulative`: everything so far (the default of every version).
@@ -132,10 +133,9 @@ const DEMANDING_FIELDS = {
   routed_dp_rank: ["hasRoutedDpRank", "0.5.10 or newer"],
   beam_width: ["hasBeams", "0.5.22 or newer"],
   token_ids_logprob: ["hasTokenIdsLogProb", "0.5.22 or newer"],
-  json_schema: GRAMMARS_ON_CPU,
-  regex: GRAMMARS_ON_CPU,
-  ebnf: GRAMMARS_ON_CPU,
-  structural_tag: GRAMMARS_ON_CPU,
+  ...Object.fromEntries(GRAMMARS.map((name) => [name, GRAMMARS_ON_CPU])) as Readonly<
+    Record<(typeof GRAMMARS)[number], typeof GRAMMARS_ON_CPU>
+  >,
   sampling_seed: [
     "honoursSeeds",
     "--enable-deterministic-inference; without it the server ignores the seed",

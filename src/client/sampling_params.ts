@@ -86,7 +86,8 @@ const PARAMETERS: Readonly<Record<string, ParameterCheck>> = {
   custom_params: record,
 };
 
-const GRAMMARS = ["json_schema", "regex", "ebnf", "structural_tag"] as const;
+/** Sampling parameters, in wire form, that give an answer its form by a grammar. */
+export const GRAMMARS = ["json_schema", "regex", "ebnf", "structural_tag"] as const;
 
 /** Whether sampling parameters in wire form give an answer its form by a grammar. */
 export function isUnderGrammar(wire: Readonly<Record<string, unknown>>): boolean {

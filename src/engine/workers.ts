@@ -65,12 +65,15 @@ export interface ServingWait {
 export class WorkerPool {
   #members: readonly Member[];
   readonly #affinity = new PrefixAffinity<Member>();
+  /** Whether there was ever more than one. */
+  #hasChoice: boolean;
   #turn = 0;
   #changed = Promise.withResolvers<void>();
 
   constructor(members: readonly Member[]) {
     if (members.length === 0) throw new StateError("An engine needs at least one server");
     this.#members = members;
+    this.#hasChoice = members.length > 1;
   }
 
   /** The servers that are there, whether they serve or not. */
@@ -96,6 +99,7 @@ export class WorkerPool {
   /** Takes a server in. */
   add(member: Member): void {
     this.#members = [...this.#members, member];
+    this.#hasChoice ||= this.#members.length > 1;
     this.changed();
   }
 
@@ -143,7 +147,8 @@ export class WorkerPool {
    */
   lease(without: ReadonlySet<SGLangWorker> = new Set(), sent?: Beginnings): WorkerLease {
     const candidates = this.#candidates(without);
-    const worker = sent === undefined || candidates.length === 1
+    // Who was alone from the beginning has all dialogs; who is left alone has to be remembered.
+    const worker = sent === undefined || !this.#hasChoice
       ? this.#leastBusy(candidates)
       : this.#nearest(candidates, sent);
     worker.inFlight++;

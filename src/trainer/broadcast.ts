@@ -161,7 +161,8 @@ async function named<T>(trainer: TrainerConnection, step: () => Promise<T>): Pro
   } catch (error) {
     // A server may hear of it a moment before this process does.
     const late = new AbortController();
-    const wait = sleep(NEWS_MS, { signal: AbortSignal.any([late.signal, trainer.ended]) });
+    const signal = AbortSignal.any([late.signal, trainer.ended]);
+    const wait = sleep(NEWS_MS, { signal, clock: trainer.clock });
     await wait.catch(() => {});
     late.abort();
     throw trainer.ended.aborted ? trainer.ended.reason : error;
@@ -228,7 +229,9 @@ class TrainerGroup implements CollectiveGroup {
   /** Waits a moment until the trainer has let go: servers that look for it are then turned away. */
   async abort(_reason: Error): Promise<void> {
     const late = new AbortController();
-    await Promise.race([this.#leave(), sleep(LET_GO_MS, { signal: late.signal })]).catch(() => {});
+    const { clock } = this.#trainer;
+    const wait = sleep(LET_GO_MS, { signal: late.signal, clock });
+    await Promise.race([this.#leave(), wait]).catch(() => {});
     late.abort();
   }
 

@@ -56,7 +56,8 @@ export class TrainerConnection {
   readonly #socket: Deno.Conn;
   readonly #reader: FrameReader;
   readonly #ring: Ring | undefined;
-  readonly #clock: Clock;
+  /** Time as this connection sees it. */
+  readonly clock: Clock;
   readonly #logger: Logger;
   readonly #events: ConnectionEvents;
   readonly #end = new AbortController();
@@ -90,7 +91,7 @@ export class TrainerConnection {
     this.way = options.way;
     this.why = options.why;
     this.#ring = options.ring;
-    this.#clock = options.clock;
+    this.clock = options.clock;
     this.#logger = options.logger;
     this.#events = options.events;
     this.#asks = new Asks(this.name);
@@ -148,7 +149,7 @@ export class TrainerConnection {
       want.cancel(signal.reason);
       if (!want.isBusy) return;
       // The memory may be used again once this rejects, so what is under way is waited for.
-      const cancel = this.#clock.schedule(
+      const cancel = this.clock.schedule(
         LAST_BYTES_MS,
         () => this.close(new StateError(`trainer ${this.name} stopped within a tensor`)),
       );
