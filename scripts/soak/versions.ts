@@ -37,8 +37,12 @@ export interface VersionsSoakReport {
   readonly failedSyncs: number;
   /** The fewest servers that the engine knew at a sync: it forgets none that dies. */
   readonly fewestServers: number;
+  /** Syncs that were begun, by second; one is wanted. */
+  readonly syncsPerSecond: number;
   /** Milliseconds that syncs took, kills in their midst included: the middle one, and the longest. */
   readonly syncMs: { readonly median: number; readonly longest: number };
+  /** The middle one of those that went well. */
+  readonly goodSyncMs: number;
   /** The middle one of the milliseconds of each step of the syncs that went well. */
   readonly stepsMs: Readonly<Record<string, number>>;
   readonly rows: number;
@@ -98,6 +102,8 @@ export async function runVersionsSoak(
     }
   }
 
+  if (checkpointByAnswer.size < 2) throw new Error("The checkpoints answer alike: no row is wrong");
+
   const collector = new LLMCollector(environments(), {
     policy,
     dialogTurnsPerBatch: 12,
@@ -149,6 +155,7 @@ export async function runVersionsSoak(
     count.kills >= options.kills || performance.now() - startedMs > options.durationMs;
   const stop = new AbortController();
   const syncTimes: number[] = [];
+  const goodSyncTimes: number[] = [];
   const stepTimes = new Map<string, number[]>();
   let fewestServers = engine.workers.length;
   const trainer = (async () => {
@@ -162,6 +169,7 @@ export async function runVersionsSoak(
       try {
         const { phasesMs } = await sender.updateWeights(safetensors(syncing));
         count.syncs++;
+        goodSyncTimes.push(performance.now() - startedMs);
         for (const [step, ms] of Object.entries(phasesMs)) {
           const times = stepTimes.get(step);
           if (times === undefined) stepTimes.set(step, [ms]);
@@ -210,10 +218,13 @@ export async function runVersionsSoak(
     count.rows += rest.length;
   }
   const { stats } = collector;
+  const seconds = (performance.now() - startedMs) / 1000;
   return {
-    minutes: Math.round((performance.now() - startedMs) / 6_000) / 10,
+    minutes: Math.round(seconds / 6) / 10,
     ...count,
     fewestServers,
+    syncsPerSecond: Math.round(syncTimes.length / seconds * 100) / 100,
+    goodSyncMs: Math.round(median(goodSyncTimes)),
     syncMs: { median: Math.round(median(syncTimes)), longest: Math.round(Math.max(...syncTimes)) },
     stepsMs: Object.fromEntries(
       [...stepTimes].map(([step, times]) => [step, Math.round(median(times))]),

@@ -72,6 +72,7 @@ export class PolicyVersion {
   readonly #announced = new Set<string>();
   readonly #pauseModes = new Set<PauseMode>();
   #currentIndex = 0;
+  #hasHeard = false;
 
   /**
    * Begins at version 0, or at a fresh UUID.
@@ -189,12 +190,18 @@ export class PolicyVersion {
     return this.#pauseModes.size === 1 && this.#pauseModes.has("abort");
   }
 
+  /** Whether some server has told what it calls its weights; one that then tells nothing is unknown. */
+  get hasHeard(): boolean {
+    return this.#hasHeard;
+  }
+
   /**
    * The version that a server calls `weightVersion`; `undefined` when nobody said what that is.
    *
    * @param stampedIndex The version when the request began, for a name that several versions had.
    */
   find(weightVersion: string, stampedIndex: number = this.#currentIndex): KnownVersion | undefined {
+    this.#hasHeard = true;
     if (isMark(weightVersion)) return undefined;
     const range = this.#ranges.get(weightVersion);
     if (range !== undefined) {

@@ -11,8 +11,9 @@ export interface TokenVersions {
 
 /**
  * Tells which policy version made each token of a sample: the one that the server said, also where it
- * is older than it should be. A name that nobody gave makes its tokens unknown. Only where a server
- * says nothing is it `stampedIndex`, the version at the moment the call began.
+ * is older than it should be. A name that nobody gave makes its tokens unknown, and so does none where
+ * others were told before. Only where no server says anything is it `stampedIndex`, the version at the
+ * moment the call began.
  */
 export function tokenVersions(
   sample: Pick<PolicySample, "ids" | "weightVersion" | "weightVersions">,
@@ -34,6 +35,7 @@ export function tokenVersions(
     return { versions, exact: exact && told >= versions.length };
   }
   if (sample.weightVersion === null) {
+    if (history.hasHeard) return { versions: versions.fill(UNKNOWN_VERSION), exact: false };
     return {
       versions: versions.fill(stampedIndex),
       exact: history.currentIndex === stampedIndex,

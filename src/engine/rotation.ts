@@ -112,7 +112,7 @@ export class Rotation {
   /** A sample came; one with a version that no server should have lets the servers be asked. */
   onSample({ weightVersion, weightVersions }: Generation, member: Member | undefined): void {
     const said = weightVersions?.at(-1)?.version ?? weightVersion;
-    if (said === null || this.#syncs > 0 || !this.#isSuspicious(said)) return;
+    if (this.#syncs > 0 || !this.#isSuspicious(said)) return;
     // The router does not tell who answered; it may have a server that is not even known here.
     if (member === undefined) this.#options.onStranger();
     else if (member.isServing) void this.check(member);
@@ -147,7 +147,12 @@ export class Rotation {
     if (standing === "mark") return `a sync left it half-way ("${said}")`;
     const { current } = ledger;
     if (current === undefined) return this.#objectionBeforeSyncs(member);
-    if (standing === "untold") return undefined;
+    if (standing === "untold") {
+      // Who was synced told the version that it was given; one that tells none since is another.
+      return syncedTo !== undefined || ledger.isTold
+        ? undefined
+        : `it does not tell the version of its weights; the fleet's are "${current}"`;
+    }
     if (standing === "older") {
       return `its weights are "${said}", older than the fleet's "${current}"`;
     }
@@ -341,11 +346,12 @@ export class Rotation {
     } else if (member.isServing) this.#served(member);
   }
 
-  #isSuspicious(version: string): boolean {
+  #isSuspicious(version: string | null): boolean {
     const standing = this.#options.ledger.standingOf(version);
     if (standing === "mark") return true;
-    if (this.#options.ledger.current === undefined) return false;
-    return standing === "older" || standing === "unknown";
+    const { current, isTold } = this.#options.ledger;
+    if (current === undefined) return false;
+    return standing === "older" || standing === "unknown" || (standing === "untold" && !isTold);
   }
 
   /** Before the first sync the servers' own versions are all there is to compare. */

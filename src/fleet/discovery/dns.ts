@@ -34,8 +34,8 @@ const NAMES = {
 } as const satisfies OptionNames<DnsOptions>;
 
 /**
- * Servers that a name stands for: with `port` those of its `A` records, as a headless service of
- * Kubernetes has them, without those of its `SRV` records, such as `_http._tcp.sglang.local`, which
+ * Servers that a name stands for: with `port` those of its `A` records (`AAAA` where it has none), as a
+ * headless service of Kubernetes has them, without those of its `SRV` records, such as `_http._tcp.sglang.local`, which
  * bring their ports.
  */
 export function serversInDns(name: string, options: DnsOptions = {}): ServerDiscovery {
@@ -48,10 +48,32 @@ export function serversInDns(name: string, options: DnsOptions = {}): ServerDisc
     const call = signal === undefined ? {} : { signal };
     return await namingPermission("--allow-net", `resolve ${name}`, async () => {
       if (port !== undefined) {
-        return (await resolve(name, "A", call)).map((host) => serverUrl(host, port));
+        return (await hostsOf(name, resolve, call)).map((host) => serverUrl(host, port));
       }
       const records = await resolve(name, "SRV", call);
-      return records.map((record) => serverUrl(record.target, record.port));
+      // A dot says that there is no such service (RFC 2782).
+      return records.filter(({ target }) => target !== "." && target !== "")
+        .map((record) => serverUrl(record.target, record.port));
     });
   }, options);
+}
+
+/** IPv4 addresses; where there are none, IPv6 ones, as every server may have one of each. */
+async function hostsOf(
+  name: string,
+  resolve: DnsResolver,
+  call: { signal?: AbortSignal },
+): Promise<string[]> {
+  let failure: unknown;
+  const ofType = (type: "A" | "AAAA") =>
+    resolve(name, type, call).catch((error) => {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+      failure ??= error;
+      return [] as string[];
+    });
+  const hosts = await ofType("A");
+  if (hosts.length > 0) return hosts;
+  const others = await ofType("AAAA");
+  if (others.length === 0 && failure !== undefined) throw failure;
+  return others;
 }

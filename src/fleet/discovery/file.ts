@@ -49,7 +49,7 @@ export function serversInFile(place: string, options: ServersFileOptions = {}): 
       signal,
     });
     const text = new TextDecoder().decode(bytes);
-    return text.split("\n").map((line) => line.replace(/#.*/, "").trim()).filter((line) =>
+    return text.split(/\r\n?|\n/).map((line) => line.replace(/#.*/, "").trim()).filter((line) =>
       line !== ""
     ).map(checked);
   }, options);

@@ -45,6 +45,7 @@ const slice = z.looseObject({
       ready: z.boolean().nullish(),
       terminating: z.boolean().nullish(),
     }).nullish(),
+    targetRef: z.looseObject({ uid: z.string().nullish(), name: z.string().nullish() }).nullish(),
   })).nullish(),
   ports: z.array(z.looseObject({ name: z.string().nullish(), port: z.number().nullish() }))
     .nullish(),
@@ -138,7 +139,10 @@ class KubernetesApi {
   /** The addresses of servers in slices. */
   addresses(slices: readonly EndpointSlice[]): string[] {
     const { readyOnly = false, portName } = this.#options;
-    return distinct(slices.flatMap(({ endpoints, ports, addressType }) => {
+    // Where a service has both kinds of addresses, every pod is in a slice of each: IPv4 goes first.
+    const inOrder = slices.toSorted((a, b) => rankOf(a) - rankOf(b));
+    const kindOf = new Map<string, string | undefined>();
+    return distinct(inOrder.flatMap(({ endpoints, ports, addressType }) => {
       const port = portName === undefined
         ? ports?.[0]
         : ports?.find(({ name }) => name === portName);
@@ -147,7 +151,14 @@ class KubernetesApi {
       return (endpoints ?? [])
         .filter(({ conditions }) => conditions?.terminating !== true)
         .filter(({ conditions }) => !readyOnly || conditions?.ready !== false)
-        .map(({ addresses: [address = ""] }) => serverUrl(address, number));
+        .filter(({ targetRef }) => {
+          const pod = targetRef?.uid ?? targetRef?.name;
+          if (pod == null) return true;
+          const key = `${number} ${pod}`;
+          if (!kindOf.has(key)) kindOf.set(key, addressType);
+          return kindOf.get(key) === addressType;
+        })
+        .flatMap(({ addresses: [address] }) => address ? [serverUrl(address, number)] : []);
     }));
   }
 
@@ -173,6 +184,10 @@ class KubernetesApi {
       query: { labelSelector, ...query },
     };
   }
+}
+
+function rankOf({ addressType }: EndpointSlice): number {
+  return addressType === "IPv6" ? 1 : 0;
 }
 
 /** A condition of a pod. */

@@ -104,6 +104,16 @@ Deno.test("a name that nobody gave is unknown, never exact and never a version t
   assert.deepEqual(tagsOf(history, 1, said("3")[1]!), [[1, 1, 1], true]);
 });
 
+Deno.test("a server that tells no name is unknown once another told one", () => {
+  const history = new PolicyVersion("int");
+  history.begin(["a"]);
+  history.increment("b");
+  // Nobody was heard yet: time is all there is.
+  assert.deepEqual(tagsOf(history, 1, {}), [[1, 1, 1], true]);
+  for (const more of said("b")) assert.deepEqual(tagsOf(history, 1, more), [[1, 1, 1], true]);
+  assert.deepEqual(tagsOf(history, 1, {}), [[-1, -1, -1], false]);
+});
+
 Deno.test("the marks of a sync never stand for weights, not even when nothing else is known", () => {
   for (const name of ["incomplete:1", "updating:owner:1"]) {
     const history = new PolicyVersion("int");

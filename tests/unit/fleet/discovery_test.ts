@@ -61,6 +61,12 @@ Deno.test("a file is read again; what cannot be read changes nothing", async () 
     }
     assert.deepEqual(await look, [["http://a:1", "http://b:1"], ["http://b:1"]]);
     assert.deepEqual(errors, []);
+    // As other systems and editors write it.
+    await Deno.writeTextFile(
+      path,
+      "\ufeff# fleet\r\nhttp://b:1/\r\nHTTP://B:1 # again\r\rhttp://[::1]:2",
+    );
+    assert.deepEqual(await discovery.servers(), ["http://b:1", "http://[::1]:2"]);
     await Deno.writeTextFile(path, "gpu-1\n");
     await assert.rejects(discovery.servers(), /"gpu-1" is not the address/);
   } finally {
@@ -83,6 +89,20 @@ Deno.test("DNS: SRV records bring ports, A records take one", async () => {
   assert.deepEqual(await a.servers(), ["http://10.0.0.1:30000", "http://10.0.0.2:30000"]);
   assert.deepEqual(asked, ["SRV _http._tcp.sglang.local", "A sglang.local"]);
   assert.throws(() => serversInDns("x", { port: 0 }), /port/);
+});
+
+Deno.test("DNS: only IPv6, no such service, no such name", async () => {
+  const answers: Record<string, unknown> = { AAAA: ["fd00::1"], SRV: [{ target: ".", port: 0 }] };
+  // deno-lint-ignore no-explicit-any -- one function for both overloads
+  const resolve: any = (name: string, type: string) =>
+    name in answers || (type in answers && name === "v6.local")
+      ? Promise.resolve(answers[type])
+      : Promise.reject(new Deno.errors.NotFound(`no ${type} records of ${name}`));
+  const v6 = serversInDns("v6.local", { resolve, port: 30000 });
+  assert.deepEqual(await v6.servers(), ["http://[fd00::1]:30000"]);
+  assert.deepEqual(await serversInDns("v6.local", { resolve }).servers(), []);
+  const none = serversInDns("none.local", { resolve, port: 30000 });
+  await assert.rejects(none.servers(), /no A records of none\.local/);
 });
 
 Deno.test("Slurm: the first node of each running allocation, with the task's number on the port", async () => {
@@ -240,6 +260,25 @@ Deno.test("Kubernetes: a named port, and only who is ready where that is wanted"
   assert.deepEqual(await named.servers(), ["http://10.0.0.1:2"]);
   assert.deepEqual(await discover(api.url, { portName: "none" }).servers(), []);
   assert.throws(() => discover(api.url, { service: "a/b" }), /name of a service/);
+});
+
+Deno.test("Kubernetes: a pod with addresses of both kinds is one server, one without any is none", async () => {
+  const both = { ready: false };
+  const v4 = slice("v4", [endpoint("10.0.0.1", both), { addresses: [] }]);
+  const v6 = {
+    ...slice("v6", [
+      { ...endpoint("fd00::1", both), targetRef: { kind: "Pod", name: "pod-10.0.0.1" } },
+      endpoint("fd00::2"),
+    ]),
+    addressType: "IPv6",
+  };
+  for (const items of [[v4, v6], [v6, v4]]) {
+    await using api = apiServer([listOf(items)]);
+    assert.deepEqual(await discover(api.url).servers(), [
+      "http://10.0.0.1:30000",
+      "http://[fd00::2]:30000",
+    ]);
+  }
 });
 
 Deno.test("the gate tells Kubernetes who holds the fleet's weights, each change once and in order", async () => {
