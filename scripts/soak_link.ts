@@ -1,7 +1,7 @@
 /**
  * Pushes weights from a torch process through a link into one server, many times in a row, and tells
- * what both sides hold after the third push and each tenth of them. Now and then another trainer is
- * killed (-9) within a push.
+ * what both sides hold after the third push and each tenth of them, and the median of this process's
+ * memory in each tenth. Now and then another trainer is killed (-9) within a push.
  *
  * Run as `deno task soak:link [--pushes 100] [--megabytes 0] [--way shm|socket] [--real]
  * [--kill-every 0]`: the tiny model, or one of that many megabytes, on the embedded server or on the
@@ -52,14 +52,18 @@ const held: object[] = [];
 const sums = new Set<string>();
 let last: readonly string[] | undefined;
 const killed: Promise<void>[] = [];
+const tenth = Math.ceil(pushes / 10);
+const resident: number[] = [];
 const done = trainer.ask("pushes", { times: pushes });
 for (let i = 0; i < pushes; i++) {
   if (killEvery > 0 && i % killEvery === killEvery - 1) killed.push(killOne());
   const report = await syncNext();
   last = report.checksums;
   for (const sum of last ?? []) sums.add(sum);
-  if (i === Math.min(2, pushes - 1) || (i + 1) % Math.ceil(pushes / 10) === 0) {
+  resident.push(Deno.memoryUsage().rss / 1e6);
+  if (i === Math.min(2, pushes - 1) || (i + 1) % tenth === 0) {
     held.push({ push: i + 1, ...await heldHere() });
+    console.log(JSON.stringify(held.at(-1)));
   }
 }
 const { seconds, held: theirs } = await done;
@@ -75,9 +79,15 @@ console.log(JSON.stringify(
     differentChecksums: sums.size,
     asLoadedFromFile: values.real ? await isAsFromFile() : undefined,
     here: held,
+    medianMegabytesOfTenths: Array.from(
+      { length: Math.ceil(pushes / tenth) },
+      (_, i) => Math.round(median(resident.slice(i * tenth, (i + 1) * tenth))),
+    ),
     trainer: theirs,
     killedTrainers: killed.length,
-    leftInDevShm: [...sharedMemory()].filter((name) => !shmBefore.has(name)),
+    leftInDevShm: [...sharedMemory()].filter((name) =>
+      name.startsWith("sglang-rl") && !shmBefore.has(name)
+    ),
   },
   null,
   2,

@@ -43,6 +43,12 @@ tell() { echo "$1" | tee -a "$GPU_RESULTS"; }
 gpus=$(nvidia-smi -L | grep -c ^GPU)
 ((gpus >= 2)) || { say "two GPUs are needed, $gpus found"; exit 99; }
 
+wants() { # wants PART...: whether one of them is to be run
+  local part
+  for part; do [[ " $parts " == *" $part "* ]] && return; done
+  return 1
+}
+
 # Better now than while something is timed.
 grow_memory() {
   timeout 40 "$GPU_PYTHON" -c \
@@ -50,6 +56,7 @@ grow_memory() {
 }
 # Builds the one kernel that the bundle lacks for the 7B shapes (rows of 1024 bytes in the KV store).
 build_kernel() {
+  wants q7b isolation trainer || return 0
   CUDA_VISIBLE_DEVICES=1 PYTHONPATH=$site TVM_FFI_CACHE_DIR=$site/jit_cache timeout 150 \
     "$GPU_PYTHON" -W ignore -c \
     'from sglang.jit_kernel import kvcache; print(kvcache.can_use_store_cache(1024))'
@@ -136,11 +143,6 @@ start_server() {
     --max-running-requests 32 --disable-cuda-graph "$@" >"$logs/$name.log" 2>&1 &
   servers+=($!)
   disown
-}
-wants() { # wants PART...: whether one of them is to be run
-  local part
-  for part; do [[ " $parts " == *" $part "* ]] && return; done
-  return 1
 }
 
 wait "$unpacking"

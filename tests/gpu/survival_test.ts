@@ -193,8 +193,12 @@ Deno.test({
     ];
     // A server's first load compiles kernels, which is no gap of a sync.
     for (const stop of await Promise.all(servers.map((server) => runStreams(server)))) await stop();
-    for (const pauseMode of ["abort", "retract", "in_place"] as const) {
-      await using sender = senderTo(servers, { pauseMode, soleTrainer: true });
+    const modes = [["abort", true], ["retract", true], ["in_place", true], [
+      "abort",
+      false,
+    ]] as const;
+    for (const [pauseMode, soleTrainer] of modes) {
+      await using sender = senderTo(servers, { pauseMode, soleTrainer });
       await sender.initAllWorkersGroup();
       const idle: number[] = [];
       for (let i = 0; i < 4; i++) {
@@ -213,7 +217,7 @@ Deno.test({
         });
       }
       const gapMs = median(rounds.flatMap(({ seen }) => seen.map((one) => one.gapMs)));
-      record("gap", { pauseMode, gapMs, idleMs: idle.map(Math.round), rounds });
+      record("gap", { pauseMode, soleTrainer, gapMs, idleMs: idle.map(Math.round), rounds });
     }
   },
 });

@@ -7,7 +7,7 @@ import { deepEqual, equal } from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
 import { readLines } from "../../src/internal/lines.ts";
 import { trainerBroadcasts, TrainerLink } from "../../src/trainer/mod.ts";
-import { SGLangWeightSyncScheme } from "../../src/weights/mod.ts";
+import { SGLangWeightSyncScheme, type WeightSyncReport } from "../../src/weights/mod.ts";
 import { freePort } from "../_support/free_port.ts";
 import { LinkTrainer } from "../_support/link_trainer.ts";
 import { temporaryFolder } from "../_support/temporary_folder.ts";
@@ -28,52 +28,49 @@ const REPEATS = 5;
 const ways = (Deno.env.get("GPU_TRAINER_WAYS") ?? "cuda-ipc shm socket").split(" ");
 const onGpu0 = { CUDA_VISIBLE_DEVICES: "0", LINK_DEVICE: "cuda:0" };
 
-// Until it has been seen to pass on GPUs it is run by name.
-if (Deno.env.get("GPU_TRAINER_RANK0") === "1") {
-  Deno.test({
-    name: "trainer: torch is rank 0 itself and broadcasts by NCCL, in few buckets and many",
-    ...anyResources,
-    async fn() {
-      const fleet = fleetOf("q05b");
-      await Promise.all(fleet.map(({ server }) => server.ready(150_000)));
-      const reference = await referenceFromDisk(fleet, folderOf("q05b"));
-      await using folder = await temporaryFolder();
-      await using link = await TrainerLink.listen(`unix:${folder.path}/trainer.sock`, {
-        logger: stderrLogger,
-      });
-      await using trainer = await LinkTrainer.start(link.address, {
-        ways: ["broadcast"],
-        python,
-        env: onGpu0,
-      });
-      await trainer.ask("load", { folder: folderOf("q05b") });
-      const took: Record<string, number> = {};
-      for (const bucketBytes of [2 ** 30, 2 ** 26]) {
-        await using sender = new SGLangWeightSyncScheme({
-          workers: fleet.map(({ server }) => server.url),
-          transport: trainerBroadcasts(),
-          bucketBytes,
-          logger: { ...stderrLogger, debug: () => {} },
-        }).createSender();
-        await sender.initAllWorkersGroup();
-        const syncs: number[] = [];
-        for (let i = 0; i <= REPEATS; i++) {
-          await spoil(fleet);
-          const [outcome, report] = await Promise.all([
-            trainer.ask("push", {}),
-            link.syncNext(sender),
-          ]);
-          equal(outcome.way, "broadcast", outcome.message);
-          deepEqual((await readState(fleet)).checksums, reference.checksums);
-          syncs.push(report.durationMs);
-        }
-        took[`${bucketBytes}`] = Math.round(median(syncs.slice(1)));
+Deno.test({
+  name: "trainer: torch is rank 0 itself and broadcasts by NCCL, in few buckets and many",
+  ...anyResources,
+  async fn() {
+    const fleet = fleetOf("q05b");
+    await Promise.all(fleet.map(({ server }) => server.ready(150_000)));
+    const reference = await referenceFromDisk(fleet, folderOf("q05b"));
+    await using folder = await temporaryFolder();
+    await using link = await TrainerLink.listen(`unix:${folder.path}/trainer.sock`, {
+      logger: stderrLogger,
+    });
+    await using trainer = await LinkTrainer.start(link.address, {
+      ways: ["broadcast"],
+      python,
+      env: onGpu0,
+    });
+    await trainer.ask("load", { folder: folderOf("q05b") });
+    const took: Record<string, number> = {};
+    for (const bucketBytes of [2 ** 30, 2 ** 26]) {
+      await using sender = new SGLangWeightSyncScheme({
+        workers: fleet.map(({ server }) => server.url),
+        transport: trainerBroadcasts(),
+        bucketBytes,
+        logger: { ...stderrLogger, debug: () => {} },
+      }).createSender();
+      await sender.initAllWorkersGroup();
+      const syncs: number[] = [];
+      for (let i = 0; i <= REPEATS; i++) {
+        await spoil(fleet);
+        const [outcome, report] = await Promise.all([
+          trainer.ask("push", {}),
+          link.syncNext(sender),
+        ]);
+        equal(outcome.way, "broadcast", outcome.message);
+        deepEqual((await readState(fleet)).checksums, reference.checksums);
+        syncs.push(report.durationMs);
       }
-      record("multi.trainer.rank0.q05b", took);
-      await trainer.ask("bye", {});
-    },
-  });
-}
+      took[`${bucketBytes}`] = Math.round(median(syncs.slice(1)));
+    }
+    record("multi.trainer.rank0.q05b", took);
+    await trainer.ask("bye", {});
+  },
+});
 
 for (const kind of (Deno.env.get("GPU_TRAINER_KINDS") ?? "q05b q7b").split(" ") as ModelKind[]) {
   Deno.test({
@@ -96,20 +93,19 @@ for (const kind of (Deno.env.get("GPU_TRAINER_KINDS") ?? "q05b q7b").split(" ") 
           nccl: libraries,
           bucketBytes: 2 ** 30,
           isolation,
+          keeper: Deno.env.get("GPU_TRAINER_KEEPER") !== "0",
           logger: { ...stderrLogger, debug: () => {} },
         });
       const scheme = schemeOf("server");
       await using sender = scheme.createSender();
       await sender.initAllWorkersGroup();
-      const own: number[] = [];
+      const own: WeightSyncReport[] = [];
       {
         await using rank0 = await openGroup();
         const source = await onDevice(folderOf(kind), rank0.group);
-        for (let i = 0; i <= REPEATS; i++) {
-          own.push((await sender.updateWeights(source)).durationMs);
-        }
+        for (let i = 0; i <= REPEATS; i++) own.push(await sender.updateWeights(source));
       }
-      const taken: Record<string, { syncMs: number; pushMs: number }> = {};
+      const taken: Record<string, { syncMs: number; pushMs: number; phases: object }> = {};
       for (const way of ways) {
         await using trainer = await LinkTrainer.start(link.address, {
           ways: [way],
@@ -117,7 +113,8 @@ for (const kind of (Deno.env.get("GPU_TRAINER_KINDS") ?? "q05b q7b").split(" ") 
           env: onGpu0,
         });
         await trainer.ask("load", { folder: folderOf(kind) });
-        const [syncs, pushes]: [number[], number[]] = [[], []];
+        const syncs: WeightSyncReport[] = [];
+        const pushes: number[] = [];
         for (let i = 0; i <= (way === "cuda-ipc" ? REPEATS : 1); i++) {
           await spoil(fleet);
           const [outcome, report] = await Promise.all([
@@ -126,48 +123,51 @@ for (const kind of (Deno.env.get("GPU_TRAINER_KINDS") ?? "q05b q7b").split(" ") 
           ]);
           equal(outcome.way, way, outcome.why);
           deepEqual((await readState(fleet)).checksums, reference.checksums);
-          syncs.push(report.durationMs);
+          syncs.push(report);
           pushes.push(outcome.seconds * 1000);
         }
         taken[way] = {
-          syncMs: Math.round(median(syncs.slice(1))),
+          syncMs: durationOf(syncs),
           pushMs: Math.round(median(pushes.slice(1))),
+          phases: phasesOf(syncs),
         };
         await trainer.ask("bye", {});
       }
-      const ownMs = median(own.slice(1));
+      const ownMs = durationOf(own);
       const ratio = Number((taken["cuda-ipc"]!.syncMs / ownMs).toFixed(3));
-      record(`multi.trainer.${kind}`, { ownMs: Math.round(ownMs), ...taken, ratio });
+      record(`multi.trainer.${kind}`, { ownMs, own: phasesOf(own), ...taken, ratio });
 
-      let lastPhases: unknown;
-      const sharded: { syncMs: number; push: { seconds: number; way: string; held: number } }[] =
-        [];
+      const sharded: WeightSyncReport[] = [];
+      const told: { seconds: number; way: string; held: number }[] = [];
       {
         const ranks = startFsdp(link.address, folderOf(kind), REPEATS + 1);
-        const told = readLines(ranks[0]!.stdout);
+        const lines = readLines(ranks[0]!.stdout);
+        const goOn = ranks[0]!.stdin.getWriter();
         for (let i = 0; i <= REPEATS; i++) {
           await spoil(fleet);
+          await goOn.write(new TextEncoder().encode("push\n"));
           const signal = AbortSignal.timeout(90_000);
-          const { durationMs, phasesMs } = await link.syncNext(sender, { signal });
-          lastPhases = phasesMs;
-          sharded.push({ syncMs: durationMs, push: JSON.parse((await told.next()).value!) });
+          sharded.push(await link.syncNext(sender, { signal }));
+          told.push(JSON.parse((await lines.next()).value!));
           deepEqual((await readState(fleet)).checksums, reference.checksums);
         }
         for (const rank of ranks) equal((await rank.status).code, 0);
+        await goOn.close();
+        await ranks[1]!.stdin.close();
         await ranks[1]!.stdout.cancel();
       }
-      const fsdpMs = Math.round(median(sharded.slice(1).map(({ syncMs }) => syncMs)));
+      const fsdpMs = durationOf(sharded);
       record(`multi.trainer.fsdp.${kind}`, {
         syncMs: fsdpMs,
-        pushMs: Math.round(median(sharded.slice(1).map(({ push }) => push.seconds * 1000))),
-        heldMiB: Math.round(sharded[0]!.push.held / 2 ** 20),
-        way: sharded[0]!.push.way,
-        lastPhases,
+        pushMs: Math.round(median(told.slice(1).map(({ seconds }) => seconds * 1000))),
+        heldMiB: Math.round(told[0]!.held / 2 ** 20),
+        way: told[0]!.way,
+        phases: phasesOf(sharded),
         ratioToOwn: Number((fsdpMs / ownMs).toFixed(3)),
       });
 
       await sender[Symbol.asyncDispose]();
-      const fleetMs: number[] = [];
+      const inOne: WeightSyncReport[] = [];
       {
         await using all = schemeOf("fleet").createSender();
         await all.initAllWorkersGroup();
@@ -179,7 +179,7 @@ for (const kind of (Deno.env.get("GPU_TRAINER_KINDS") ?? "q05b q7b").split(" ") 
         await trainer.ask("load", { folder: folderOf(kind) });
         for (let i = 0; i <= REPEATS; i++) {
           const [, report] = await Promise.all([trainer.ask("push", {}), link.syncNext(all)]);
-          fleetMs.push(report.durationMs);
+          inOne.push(report);
         }
         deepEqual((await readState(fleet)).checksums, reference.checksums);
         await trainer.ask("bye", {});
@@ -200,16 +200,33 @@ for (const kind of (Deno.env.get("GPU_TRAINER_KINDS") ?? "q05b q7b").split(" ") 
       equal(success, true);
       const lines = new TextDecoder().decode(stdout).split("\n");
       const alone = JSON.parse(lines.find((line) => line.startsWith("{"))!);
-      const linkMs = Math.round(median(fleetMs.slice(1)));
+      const linkMs = durationOf(inOne);
       record(`multi.trainer.torch.${kind}`, {
         ...alone,
         linkServerMs: taken["cuda-ipc"]!.syncMs,
         linkFleetMs: linkMs,
+        linkFleet: phasesOf(inOne),
         ratioFleet: Number((linkMs / alone.pausedMs).toFixed(2)),
         ratioServer: Number((taken["cuda-ipc"]!.syncMs / alone.pausedMs).toFixed(2)),
       });
     },
   });
+}
+
+/** The median of all syncs but the first. */
+function durationOf(reports: readonly WeightSyncReport[]): number {
+  return Math.round(median(reports.slice(1).map(({ durationMs }) => durationMs)));
+}
+
+/** Where the time of these syncs went: the median of each phase, without the first sync. */
+function phasesOf(reports: readonly WeightSyncReport[]): Record<string, number> {
+  const later = reports.slice(1);
+  const phases = Object.keys(later[0]?.phasesMs ?? {}) as (keyof WeightSyncReport["phasesMs"])[];
+  return Object.fromEntries(
+    phases.map((
+      phase,
+    ) => [phase, Math.round(median(later.map((one) => one.phasesMs[phase] ?? 0)))]),
+  );
 }
 
 /** Two ranks of FSDP2 on GPUs 0 and 1. */
@@ -224,6 +241,7 @@ function startFsdp(address: string, folder: string, pushes: number): Deno.ChildP
         CUDA_VISIBLE_DEVICES: "0,1",
         HF_HUB_OFFLINE: "1",
       },
+      stdin: "piped",
       stdout: "piped",
       stderr: "inherit",
     }).spawn()

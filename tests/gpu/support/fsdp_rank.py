@@ -1,6 +1,6 @@
 """A rank of an FSDP2 trainer, each on a GPU of its own: fsdp_rank.py ADDRESS FOLDER RANK PORT PUSHES
 
-Prints a line of JSON for every push.
+Rank 0 reads a line before every push, and prints one of JSON after it.
 """
 
 import json
@@ -28,6 +28,8 @@ torch.cuda.empty_cache()
 
 with WeightLink(address, name="fsdp", connect_timeout=60, timeout=60) as link:
     for _ in range(int(pushes)):
+        if rank == "0":
+            sys.stdin.readline()
         report = link.push(model)
         told = {"seconds": report.seconds, "way": link.way, "held": torch.cuda.memory_allocated()}
         print(json.dumps(told), flush=True)
