@@ -32,7 +32,7 @@ def as_read(message):
     """A message with its parts as one text and its calls with arguments as objects."""
     result = dict(message)
     if isinstance(result.get("content"), list):
-        result["content"] = "".join(part["text"] for part in result["content"])
+        result["content"] = " ".join(part["text"] for part in result["content"])
     if result.get("tool_calls"):
         result["tool_calls"] = [
             {**call, "function": {**call["function"], "arguments": read_arguments(call)}}

@@ -131,7 +131,8 @@ function contentOf({ content }: Message, keepsParts: boolean): unknown {
   if (content === null || content === undefined || typeof content === "string") {
     return content ?? null;
   }
-  return keepsParts ? [...content] : content.map((part) => part.text).join("");
+  // A space between them, as SGLang's servers write.
+  return keepsParts ? [...content] : content.map((part) => part.text).join(" ");
 }
 
 function addReasoning(dict: Record<string, unknown>): void {

@@ -27,7 +27,7 @@ const user = (content: Message["content"]): Message => ({ role: "user", content 
 /** Messages as people send them; those of one list are the same conversation. */
 const shapes: Readonly<Record<string, readonly (readonly Message[])[]>> = {
   "parts": [
-    [user([{ type: "text", text: "one " }, { type: "text", text: "two" }])],
+    [user([{ type: "text", text: "one" }, { type: "text", text: "two" }])],
     [user("one two")],
   ],
   "calls": [

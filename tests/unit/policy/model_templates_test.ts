@@ -36,7 +36,7 @@ Deno.test("OpenAI's messages render as they are, and nothing is dropped in silen
     );
   }
   const parts = [{ type: "text", text: "a" }, { type: "text", text: "b" }];
-  assert.equal(render({ role: "user", content: parts }), "[user|True|ab|]");
+  assert.equal(render({ role: "user", content: parts }), "[user|True|a b|]");
   const image = { type: "image_url", image_url: { url: "data:" } };
   assert.throws(() => render({ role: "user", content: [image] }), /part 0 is of type "image_url"/);
   assert.throws(
