@@ -28,11 +28,21 @@ export async function openSource(
   source: ByteOrigin,
   options: { readonly signal?: AbortSignal | undefined },
 ): Promise<ByteSource> {
-  if (source instanceof Uint8Array) return blobSource(new Blob([source]), "the bytes");
+  if (source instanceof Uint8Array) return bytesSource(source.slice());
   if (source instanceof Blob) {
     return blobSource(source, source instanceof File ? source.name : "the blob");
   }
   return await fileSource(source, options.signal);
+}
+
+/** Not by a `Blob`: Deno keeps the bytes of each, and of each part, until much later. */
+function bytesSource(bytes: Uint8Array<ArrayBuffer>): ByteSource {
+  return {
+    name: "the bytes",
+    size: bytes.length,
+    read: (start, length) => Promise.resolve(bytes.slice(start, start + length)),
+    close() {},
+  };
 }
 
 function blobSource(blob: Blob, name: string): ByteSource {
