@@ -44,10 +44,10 @@ const mistral: CallFormat = {
     const head = /^\s*([^\s[{][^[{]*)((?:\[CALL_ID\][^[{]*)?)\[ARGS\]/.exec(block.body);
     const from = head?.[0].length ?? 0;
     const [piece] = jsonPieces(block.body.slice(from));
-    const body = block.body.slice(from, from + (piece?.end ?? 0));
     if (piece === undefined || !piece.isValue || tryJson(piece.text) === null) {
       return { end: block.end, found: [fault(open + block.body, "the calls are not JSON")] };
     }
+    const body = block.body.slice(from, from + piece.end);
     const end = start + from + piece.end;
     if (head !== null) return { end, found: [namedCall(head[1]!.trim(), body, body)] };
     return { end, found: jsonCalls(body) };
