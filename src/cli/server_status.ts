@@ -2,7 +2,6 @@
 import type { SGLangClient } from "../client/mod.ts";
 import type { SupervisedServer } from "../fleet/mod.ts";
 import { PermissionError } from "../errors.ts";
-import { sleep } from "../internal/deadline.ts";
 
 /** State of one server. */
 export interface ServerStatus {
@@ -30,8 +29,6 @@ export interface ServerStatus {
 const healthTimeoutMs = 5000;
 const infoTimeoutMs = 3000;
 const pauseTimeoutMs = 4000;
-/** A server that generates says so sooner, unless it has much to do. */
-const soonMs = 2000;
 
 /** Asks every server, all at once; one that does not answer is a result, not an error. */
 export function lookAt(
@@ -41,13 +38,13 @@ export function lookAt(
 ): Promise<ServerStatus[]> {
   return Promise.all(clients.map(async (client) => {
     const short = { timeoutMs: infoTimeoutMs, signal };
-    const health = client.health({ timeoutMs: healthTimeoutMs, signal }).catch(nullUnlessDenied);
     const [info, model, load, isHealthy, isPaused] = await Promise.all([
       client.serverInfo(short).catch(nullUnlessDenied),
       client.modelInfo(short).catch(nullUnlessDenied),
       client.load(short).catch(nullUnlessDenied),
-      health,
-      lookForPause(client, health, signal).catch(nullUnlessDenied),
+      client.health({ timeoutMs: healthTimeoutMs, signal }).catch(nullUnlessDenied),
+      // A paused 0.5.16 goes on to call itself healthy for a while.
+      client.checkPaused({ timeoutMs: pauseTimeoutMs, signal }).catch(nullUnlessDenied),
     ]);
     const told = supervised.find(({ url }) => url === client.url);
     return {
@@ -66,25 +63,6 @@ export function lookAt(
       cacheHitPercent: percent(load?.cacheHitRate),
     };
   }));
-}
-
-/** Whether a server is paused; those that do not say so (to 0.5.19) are asked only where it may be. */
-async function lookForPause(
-  client: SGLangClient,
-  health: Promise<boolean | null>,
-  signal: AbortSignal,
-): Promise<boolean> {
-  const call = { timeoutMs: pauseTimeoutMs, signal };
-  const { hasReady } = await client.capabilities(call);
-  if (!hasReady) {
-    const stop = new AbortController();
-    const wait = sleep(soonMs, { signal: AbortSignal.any([signal, stop.signal]) })
-      .then(() => false, () => false);
-    const isHealthy = await Promise.race([health, wait]);
-    stop.abort();
-    if (isHealthy === true) return false;
-  }
-  return await client.checkPaused(call);
 }
 
 function healthOf({ isThere, isPaused, isHealthy }: {
