@@ -23,14 +23,14 @@ export function objectionToLaggard(
 ): string | undefined {
   if (said === null) return undefined;
   const names = others.filter((version) => version !== null);
-  // Nobody was seen to get new weights: names that tell their age are all there is.
-  if (left.size === 0) {
-    const newer = names.find((name) => isOlderName(said, name));
+  // By its name alone a server is compared only with names that nobody was seen to leave: weights
+  // that were taken back have the smaller number and are the newer ones.
+  if (!left.has(said)) {
+    const newer = names.find((name) => !left.has(name) && isOlderName(said, name));
     return newer === undefined
       ? undefined
       : `its weights are "${said}", older by their name than the "${newer}" of others`;
   }
-  if (!left.has(said)) return undefined;
   const newer = names.find((version) => !left.has(version));
   if (newer === undefined) return undefined;
   return `its weights are "${said}"; others that had them have "${newer}" now`;

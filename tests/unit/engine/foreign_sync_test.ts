@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { AsyncSGLang } from "../../../src/engine/mod.ts";
+import { objectionToLaggard } from "../../../src/engine/objections.ts";
 import { TestFleet } from "./_fleet.ts";
 
 /** Another program gives a server weights of this name. */
@@ -98,6 +99,30 @@ Deno.test("of two versions at the start the one that is older by its name gets n
   }
 });
 
+Deno.test("of servers that got different weights at once the one older by its name waits", () => {
+  const objection = (said: string, other: string, left: string[]) =>
+    objectionToLaggard(said, [other], new Set(left));
+  for (const left of [[], ["default"], ["step-1"]]) {
+    assert.match(objection("step-2", "step-3", left) ?? "none", /older by their name/, `${left}`);
+    assert.equal(objection("step-3", "step-2", left), undefined, `${left}`);
+  }
+  // Taken back: the smaller number is the newer one.
+  assert.equal(objection("step-2", "step-3", ["step-3"]), undefined);
+  assert.match(objection("step-3", "step-2", ["step-3"]) ?? "none", /others that had them/);
+});
+
+Deno.test("weights that are taken back on all but one server leave out that one", async () => {
+  await using fleet = await start(3);
+  const { engine } = fleet;
+  const urls = fleet.servers.map(({ url }) => url) as [string, string, string];
+  for (const url of urls) await give(url, "step-5");
+  await engine.refreshWorkers();
+  for (const url of urls.slice(0, 2)) await give(url, "step-4");
+  await engine.refreshWorkers();
+  await engine.refreshWorkers();
+  assert.deepEqual(fleet.states, ["serving", "serving", "quarantined"]);
+});
+
 Deno.test("whatever others sync and whoever restarts, those that serve hold one version and no mark", async () => {
   const server = fc.nat(2);
   const event = fc.oneof(
@@ -142,6 +167,14 @@ Deno.test("whatever others sync and whoever restarts, those that serve hold one 
       assert.ok(held.size <= 1, `${[...held]} serve together`);
       for (const version of held) assert.doesNotMatch(version, /^(updating|incomplete):/);
     }),
-    { numRuns: 100 },
+    {
+      numRuns: 100,
+      examples: [[[
+        { kind: "mark", whom: [1, 2, 0] },
+        { kind: "look", whom: [] },
+        { kind: "sync", whom: [0] },
+        { kind: "sync", whom: [1] },
+      ]]],
+    },
   );
 });
