@@ -79,6 +79,7 @@ export class EngineFleet implements Disposable {
       followsRouter: connection.followsRouter,
       open: connection.open,
       tell,
+      closing: this.#closing.signal,
       logger,
       clock,
     });

@@ -12,6 +12,7 @@ import type { ModelInput } from "../weights/source/mod.ts";
 import type { FleetAdapters } from "../adapters/fleet_adapters.ts";
 import type { VersionLedger } from "../weights/version_ledger.ts";
 import type { Connection } from "./connect.ts";
+import { FreshLook } from "./fresh_look.ts";
 import { Member, type WorkerEvent, type WorkerFacts } from "./member.ts";
 import { isRepeatable, refit } from "./refit.ts";
 import type { Rotation } from "./rotation.ts";
@@ -29,6 +30,8 @@ export interface MembershipOptions {
   /** Asks a server what it is. */
   readonly open: Connection["open"];
   readonly tell: (event: WorkerEvent) => void;
+  /** Fires when the engine ends. */
+  readonly closing: AbortSignal;
   readonly logger: Logger;
   readonly clock: Clock;
 }
@@ -85,7 +88,7 @@ export class Membership {
   readonly #options: MembershipOptions;
   readonly #refits = new Map<Member, Promise<void>>();
   #lastSync: FleetSync | undefined;
-  #refreshing: Promise<void> | undefined;
+  readonly #look = new FreshLook();
   #sharesRouter: boolean;
   readonly #refusedOf = new Set<string>();
 
@@ -102,11 +105,14 @@ export class Membership {
   }
 
   /** Compares the list with the router's, and every server's word with what it should be. */
-  refresh(options: { signal?: AbortSignal | undefined; refits: boolean }): Promise<void> {
-    const refreshing = this.#refreshing ?? this.#refresh(options.signal)
-      .finally(() => this.#refreshing = undefined);
-    this.#refreshing = refreshing;
-    return options.refits ? refreshing.then(() => this.#refitAll(options.signal)) : refreshing;
+  async refresh(
+    { signal, refits }: { signal?: AbortSignal | undefined; refits: boolean },
+  ): Promise<void> {
+    throwIfAborted(signal, "look at the servers");
+    // Shared with others, who go on when this caller gives up.
+    const look = this.#look.take(() => this.#refresh(this.#options.closing));
+    await (signal === undefined ? look : orAborted(look, signal));
+    if (refits) await this.#refitAll(signal);
   }
 
   /** Takes a server in; it serves when this resolves, unless there is nothing to bring it yet. */
@@ -206,7 +212,7 @@ export class Membership {
     }));
   }
 
-  async #refresh(signal: AbortSignal | undefined): Promise<void> {
+  async #refresh(signal: AbortSignal): Promise<void> {
     await this.#compareWithRouter(signal);
     const { rotation, pool } = this.#options;
     await Promise.all(

@@ -8,6 +8,7 @@ import type { FleetAdapters } from "../adapters/fleet_adapters.ts";
 import type { VersionLedger } from "../weights/version_ledger.ts";
 import { identityOf } from "./connect.ts";
 import type { Member } from "./member.ts";
+import { FreshLook } from "./fresh_look.ts";
 import { objectionToLaggard, objectionToMarks } from "./objections.ts";
 import { RouterCalls } from "./router_calls.ts";
 import type { WorkerPool } from "./workers.ts";
@@ -48,7 +49,7 @@ interface Decision {
  */
 export class Rotation {
   readonly #options: RotationOptions;
-  readonly #checks = new Map<Member, Promise<void>>();
+  readonly #checks = new WeakMap<Member, FreshLook>();
   readonly #routerCalls: RouterCalls;
   readonly #warnedOf = new Set<string>();
   /** What was decided last on each server; the router's calls take time, and none undoes a later one. */
@@ -120,11 +121,9 @@ export class Rotation {
 
   /** Asks a server what it holds and draws the conclusion; never rejects. */
   check(member: Member, signal?: AbortSignal): Promise<void> {
-    const running = this.#checks.get(member);
-    if (running !== undefined) return running;
-    const check = this.#check(member, signal).finally(() => this.#checks.delete(member));
-    this.#checks.set(member, check);
-    return check;
+    const look = this.#checks.get(member) ?? new FreshLook();
+    this.#checks.set(member, look);
+    return look.take(() => this.#check(member, signal));
   }
 
   /**
