@@ -41,7 +41,7 @@ export interface GatewayLimits {
   readonly maxSessions: number;
   /** Most requests for answers at once; more are refused with 429. Default 4096. */
   readonly maxConcurrent: number;
-  /** Longest body of a request, in bytes. Default 16 MiB. */
+  /** Longest body of a request, in bytes. Default 4 MiB, some million tokens. */
   readonly maxBodyBytes: number;
   /** Most answers to one prompt, `n`. Default 64. */
   readonly maxSamples: number;
@@ -186,7 +186,7 @@ const OPTION_NAMES = {
 const GATEWAY_LIMITS: GatewayLimits = {
   maxSessions: 10_000,
   maxConcurrent: 4096,
-  maxBodyBytes: 16 * 2 ** 20,
+  maxBodyBytes: 4 * 2 ** 20,
   maxSamples: 64,
   maxConnections: 8192,
   headTimeoutMs: 30_000,

@@ -1,9 +1,16 @@
+import { setImmediate } from "node:timers/promises";
 import { TimeoutError } from "../errors.ts";
 import type { Clock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
 import { isRecord, jsonExcess } from "../internal/json.ts";
 import { GatewayRefusal, invalid } from "./fault.ts";
 import type { GatewayRequest } from "./http_server.ts";
+
+/** So many pieces may be of any size: each costs far more than its bytes. */
+const MOST_CRUMBS = 10_000;
+/** Beyond them, the least bytes of a piece on average. */
+const CRUMB_BYTES = 16;
+const PIECES_A_TURN = 256;
 
 /** What bodies are read with. */
 export interface BodyOptions {
@@ -61,16 +68,26 @@ async function readText(
   signal: AbortSignal,
 ): Promise<string> {
   const decoder = new TextDecoder("utf-8");
-  const parts: string[] = [];
+  let text = "";
   let length = 0;
+  let pieces = 0;
   for await (const bytes of body) {
     if (signal.aborted) break;
     length += bytes.length;
+    pieces++;
     if (length > maxBytes) throw tooLong(maxBytes);
-    parts.push(decoder.decode(bytes, { stream: true }));
+    if (pieces > MOST_CRUMBS && length < pieces * CRUMB_BYTES) throw inCrumbs(pieces, length);
+    text += decoder.decode(bytes, { stream: true });
+    // What has come already is read without a turn of the event loop, in which others are served.
+    if (pieces % PIECES_A_TURN === 0) await setImmediate();
   }
-  parts.push(decoder.decode());
-  return parts.join("");
+  return text + decoder.decode();
+}
+
+function inCrumbs(pieces: number, length: number): GatewayRefusal {
+  const message = `The body came in ${pieces} pieces of ${length} bytes in all; ` +
+    `send it in pieces of at least ${CRUMB_BYTES} bytes`;
+  return new GatewayRefusal(message, { status: 400, reason: "body_in_crumbs" });
 }
 
 function tooLong(maxBytes: number): GatewayRefusal {

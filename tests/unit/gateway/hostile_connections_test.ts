@@ -114,6 +114,25 @@ Deno.test("a head or a body that never ends is left", async () => {
   });
 });
 
+Deno.test("a body in crumbs is refused, however small it is", async () => {
+  await using it = await setup();
+  const { key } = it.gateway.open();
+  const head = "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\n" +
+    `authorization: Bearer ${key}\r\ntransfer-encoding: chunked\r\n\r\n`;
+  assert.deepEqual(await send(it.gateway.url, head + "1\r\n \r\n".repeat(12_000)), {
+    statuses: [400],
+    code: "body_in_crumbs",
+    isEnded: true,
+  });
+  // As many pieces as that may be of any size.
+  const [start, rest] = [ask.slice(0, 1), ask.slice(1)];
+  const crumbs = "1\r\n \r\n".repeat(5_000);
+  const size = rest.length.toString(16);
+  const whole = `${head}${crumbs}1\r\n${start}\r\n${size}\r\n${rest}\r\n0\r\n\r\n`;
+  const told = await send(it.gateway.url, whole, (text) => text.includes("usage"));
+  assert.deepEqual(told.statuses, [200]);
+});
+
 Deno.test("requests that follow each other on a connection are answered in their order", async () => {
   await using it = await setup({ sessionLimits: { maxConcurrent: 4 } });
   const { key } = it.gateway.open();
