@@ -44,7 +44,7 @@ async function bringUpToDate(
       `${member.url} cannot be brought up to date: no sync gave the fleet a version yet; give version`,
     );
   }
-  const source = refit.source ?? await sourceOf(last, member.url, call.signal);
+  const source = refit.source ?? await sourceOf(last, version, member.url, call.signal);
   // The group of the fleet's own syncs has the port that was asked for.
   const { masterPort: _port, numWorkers: _ranks, ...options } = last?.options ?? {};
   const scheme = new SGLangWeightSyncScheme({
@@ -60,6 +60,7 @@ async function bringUpToDate(
 
 async function sourceOf(
   last: FleetSync | undefined,
+  wanted: string,
   url: string,
   signal: AbortSignal | undefined,
 ): Promise<ModelInput> {
@@ -67,6 +68,8 @@ async function sourceOf(
     new StateError(`${url} cannot be brought up to date: ${why}. Give source, or sync again`);
   if (last === undefined) throw cannot("there was no sync yet");
   const { source, fingerprint, version } = last;
+  // Another program may have brought the fleet other weights, or a sync of ours is just ending.
+  if (version !== wanted) throw cannot(`the last sync brought "${version}", not "${wanted}"`);
   if (fingerprint === undefined) {
     throw cannot(`the last sync's weights (${source.label}) may have changed since`);
   }

@@ -286,10 +286,12 @@ export class SGLangWeightSender implements AsyncDisposable {
         for (const collector of this.#collectors) collector.announceVersion?.(announced);
       });
       version = report.version;
+      // The version and what it was made of become known in one moment: whoever is brought up to date
+      // between them would get the weights of the sync before under this name.
+      const now = await fingerprintOf(source, signal);
       versions.publish(version);
       // What a part left on the servers is in no source: it cannot be had again from this one.
-      const isWhole = part === undefined && fingerprint === await fingerprintOf(source, signal);
-      if (!isWhole) fingerprint = undefined;
+      if (part !== undefined || now !== fingerprint) fingerprint = undefined;
       isDone = true;
       return report;
     } finally {
