@@ -103,3 +103,16 @@ export class TestFleet implements AsyncDisposable {
     await Promise.all(this.servers.map((server) => server.close()));
   }
 }
+
+/**
+ * Who answered, and from which weights: equal prompts, and more at once than one server may have for
+ * the sake of its cache.
+ */
+export async function answers(engine: AsyncSGLang, count = 24): Promise<Map<string, string>> {
+  const samples = await Promise.all(
+    Array.from({ length: count }, () => engine.generate(PROMPT, { ...GREEDY, n: 1 })),
+  );
+  return new Map(
+    samples.flat().map((one) => [`${one.server} ${one.weightVersion}`, one.ids.join()]),
+  );
+}

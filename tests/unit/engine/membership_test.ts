@@ -8,20 +8,7 @@ import { SGLangWeightSyncScheme } from "../../../src/weights/mod.ts";
 import { readWeights } from "./_weights.ts";
 import { healthyServer, modelInfo, standIn } from "../../_support/http_stand_in.ts";
 import { FakeClock, turns, until } from "../../_support/clock.ts";
-import { checkpoint, GREEDY, PROMPT, TestFleet } from "./_fleet.ts";
-
-/**
- * Who answered, and from which weights: equal prompts, and more at once than one server may have for
- * the sake of its cache.
- */
-async function answers(engine: AsyncSGLang, count = 24): Promise<Map<string, string>> {
-  const samples = await Promise.all(
-    Array.from({ length: count }, () => engine.generate(PROMPT, { ...GREEDY, n: 1 })),
-  );
-  return new Map(
-    samples.flat().map((one) => [`${one.server} ${one.weightVersion}`, one.ids.join()]),
-  );
-}
+import { answers, checkpoint, GREEDY, PROMPT, TestFleet } from "./_fleet.ts";
 
 Deno.test("a server that comes back with old weights gets no requests until a sync reached it", async () => {
   for (const version of ["0.5.16", "0.5.23"] as const) {
@@ -64,73 +51,6 @@ Deno.test("weights from files are brought to it alone, also without a sync", asy
   const both = await answers(engine);
   assert.equal(both.get(`${url} step-1`), expected);
   assert.equal(both.size, 2);
-});
-
-Deno.test("files that changed since the sync are not brought under its name", async () => {
-  await using fleet = await TestFleet.start(2);
-  const { engine, sender } = fleet;
-  const folder = await Deno.makeTempDir();
-  await using _gone = { [Symbol.asyncDispose]: () => Deno.remove(folder, { recursive: true }) };
-  const copy = async (letter: "b" | "c") => {
-    for await (const entry of Deno.readDir(await checkpoint(letter))) {
-      await Deno.copyFile(`${await checkpoint(letter)}/${entry.name}`, `${folder}/${entry.name}`);
-    }
-  };
-  await copy("b");
-  await sender.updateWeights(safetensors(folder));
-  await copy("c");
-  await fleet.restart(0);
-  await engine.refreshWorkers();
-  assert.deepEqual(fleet.states, ["quarantined", "serving"]);
-  await assert.rejects(engine.refitWorker(fleet.servers[0]!.url), /changed since it was synced/);
-  await engine.refitWorker(fleet.servers[0]!.url, { source: safetensors(await checkpoint("b")) });
-  assert.deepEqual(fleet.states, ["serving", "serving"]);
-});
-
-Deno.test("who is brought up to date while a sync ends gets no weights under the name of others", async () => {
-  await using fleet = await TestFleet.start(2);
-  const { engine, sender } = fleet;
-  const [b, c] = [safetensors(await checkpoint("b")), safetensors(await checkpoint("c"))];
-  await sender.updateWeights(b, { version: "made-of-b" });
-  const madeOf = new Map<string, string>();
-  const note = (all: Map<string, string>) => {
-    for (const [key, ids] of all) madeOf.set(key.split(" ")[1]!, ids);
-  };
-  note(await answers(engine));
-  // The files are looked at once more at the end, while nobody else waits.
-  const reached = Promise.withResolvers<void>();
-  const goOn = Promise.withResolvers<void>();
-  let looks = 0;
-  const slow = {
-    ...c,
-    fingerprint: async (call?: { signal?: AbortSignal | undefined }) => {
-      if (++looks === 2) {
-        reached.resolve();
-        await goOn.promise;
-      }
-      return await c.fingerprint!(call);
-    },
-  };
-  const syncing = sender.updateWeights(slow, { version: "made-of-c" });
-  await reached.promise;
-  note(new Map([...await answers(engine)].filter(([key]) => key.endsWith("made-of-c"))));
-  await fleet.restart(1);
-  await engine.refitWorker(fleet.servers[1]!.url).catch(() => {});
-  const after = await answers(engine);
-  goOn.resolve();
-  await syncing;
-  for (const [key, ids] of after) assert.equal(ids, madeOf.get(key.split(" ")[1]!), key);
-});
-
-Deno.test("weights of another program's sync are not had from ours", async () => {
-  await using fleet = await TestFleet.start(2);
-  const { engine, sender } = fleet;
-  await sender.updateWeights(safetensors(await checkpoint("b")), { version: "ours" });
-  await engine.tellVersion("theirs");
-  await assert.rejects(
-    engine.refitWorker(fleet.servers[0]!.url),
-    /the last sync brought "ours", not "theirs"/,
-  );
 });
 
 Deno.test("with quarantine off it serves on and is told of once", async () => {
