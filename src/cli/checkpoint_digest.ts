@@ -1,6 +1,8 @@
 /** What the files of a checkpoint hold, so that one that was only touched is not taken for a new one. */
 import { createHash } from "node:crypto";
 import { join } from "node:path";
+import { CheckpointError } from "../errors.ts";
+import { lookAtFile } from "../internal/regular_file.ts";
 
 /** Reading a larger checkpoint a second time costs more than pushing it a second time. */
 const MOST_BYTES = 16 * 2 ** 30;
@@ -27,7 +29,10 @@ export async function digestOf(
   try {
     for (const { name, size } of files) {
       hash.update(JSON.stringify([name, size]));
-      using file = await Deno.open(join(folder, name), { read: true });
+      const path = join(folder, name);
+      // A pipe in its place would hold who opens it.
+      await lookAtFile(path, { refuse: (message) => new CheckpointError(message), signal });
+      using file = await Deno.open(path, { read: true });
       for (let left = size; left > 0;) {
         if (signal.aborted) return undefined;
         const length = await file.read(chunk.subarray(0, Math.min(left, CHUNK_BYTES)));

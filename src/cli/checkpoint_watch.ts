@@ -46,6 +46,9 @@ const INDEX = "model.safetensors.index.json";
 const LATEST_FILES = ["latest", "latest_checkpointed_iteration.txt"];
 const UNFINISHED = /^\.|\.(partial|tmp|temp|incomplete)$|^(tmp|temp)[-_]|[-_.]tmp\b/i;
 
+/** Read in less than the pause between two looks. */
+const SMALL_BYTES = 64 * 2 ** 20;
+
 /**
  * The newest checkpoint in `folder` (or `folder` itself), and every newer one. Newer is: the higher
  * number in its name; then what a `latest` file or link names; then one with an index; then the later
@@ -95,8 +98,12 @@ class Watch implements AsyncDisposable {
   async look(): Promise<string | undefined> {
     const next = await this.#look();
     // Not before it was pushed: the next look comes after that.
-    if (next === undefined && this.#given !== undefined) this.#digest ??= this.#read(this.#given);
-    return next;
+    if (next !== undefined || this.#given === undefined) return next;
+    this.#digest ??= this.#read(this.#given);
+    // A small one is read before this look ends; a large one keeps no newer one waiting.
+    const bytes = this.#given.files.reduce((sum, { size }) => sum + size, 0);
+    if (bytes <= SMALL_BYTES) await this.#digest.work;
+    return undefined;
   }
 
   async #look(): Promise<string | undefined> {
@@ -252,10 +259,8 @@ class Watch implements AsyncDisposable {
       }
       if (files.length === 0) return undefined;
       files.sort((a, b) => a.name < b.name ? -1 : 1);
-      const { step, isLatest } = place;
       return {
-        step,
-        isLatest,
+        ...place,
         path,
         hasIndex: names.includes(INDEX),
         changedMs,
