@@ -1,3 +1,4 @@
+import { FIRST_NAME, numberedName } from "../internal/version_names.ts";
 import type { PauseMode } from "../client/types.ts";
 import { ValidationError } from "../errors.ts";
 import { isMark } from "../internal/version_marks.ts";
@@ -248,7 +249,6 @@ export class PolicyVersion {
 
 /** What the names of weights are put in order by. */
 function ageRank(name: string): number {
-  if (name === "default") return -1;
-  const [number] = /\d{1,15}$/.exec(name) ?? [];
-  return number === undefined ? Number.MAX_SAFE_INTEGER : Number(number);
+  if (name === FIRST_NAME) return -1;
+  return numberedName(name)?.number ?? Number.MAX_SAFE_INTEGER;
 }

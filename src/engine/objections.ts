@@ -1,5 +1,6 @@
 /** Why a server may not serve, by what it and the others say of their weights alone. */
 import { isMark, UPDATING } from "../internal/version_marks.ts";
+import { FIRST_NAME, numberedName } from "../internal/version_names.ts";
 
 /** Why nobody may be compared with servers that say these versions, if so. */
 export function objectionToMarks(said: readonly (string | null)[]): string | undefined {
@@ -41,9 +42,7 @@ export function objectionToLaggard(
  * of two that differ in the number at their end the one with the smaller number.
  */
 function isOlderName(one: string, other: string): boolean {
-  if (one === "default" || other === "default") return one === "default" && other !== "default";
-  const numbered = /^(.*?)(\d{1,15})$/s;
-  const [, before, number] = numbered.exec(one) ?? [];
-  const [, otherBefore, otherNumber] = numbered.exec(other) ?? [];
-  return before !== undefined && before === otherBefore && Number(number) < Number(otherNumber);
+  if (one === FIRST_NAME || other === FIRST_NAME) return one === FIRST_NAME && other !== FIRST_NAME;
+  const [a, b] = [numberedName(one), numberedName(other)];
+  return a !== undefined && b !== undefined && a.before === b.before && a.number < b.number;
 }

@@ -3,6 +3,7 @@ import { UnreachableError } from "../errors.ts";
 import type { Logger } from "../internal/logger.ts";
 import { messageOf } from "../internal/thrown.ts";
 import { isMark } from "../internal/version_marks.ts";
+import { FIRST_NAME } from "../internal/version_names.ts";
 import type { SGLangRouter } from "../router/mod.ts";
 import type { FleetAdapters } from "../adapters/fleet_adapters.ts";
 import type { VersionLedger } from "../weights/version_ledger.ts";
@@ -203,7 +204,7 @@ export class Rotation {
         const call = { signal, timeoutMs: CHECK_TIMEOUT_MS };
         const { weightVersion } = await other.client.modelInfo(call);
         if (this.#syncs > 0 || !other.isServing) return other.weightVersion;
-        if (weightVersion === "default" && other.weightVersion !== "default") {
+        if (weightVersion === FIRST_NAME && other.weightVersion !== FIRST_NAME) {
           // Perhaps it was started again; that takes a closer look.
           await this.check(other, signal);
           return other.weightVersion;
@@ -326,8 +327,7 @@ export class Rotation {
       return;
     }
     const isOther = identityBefore !== undefined && identityBefore !== member.identity;
-    // The name that SGLang begins with; no sync gives it.
-    const isFirstName = member.weightVersion === "default" && versionBefore !== "default";
+    const isFirstName = member.weightVersion === FIRST_NAME && versionBefore !== FIRST_NAME;
     if (isOther || (isFirstName && versionBefore !== null)) {
       member.startedAnew(versionBefore);
       this.#names.delete(member);

@@ -42,6 +42,18 @@ export interface ChatSetting {
 /** How answers are read: as the model writes, as a list of calls, as that or not at all. */
 type Reading = "free" | "calls" | "callsOrWhole" | "whole";
 
+/** Whether an answer may call tools, and need not. */
+function mayCall({ toolChoice, tools }: Pick<Asked, "toolChoice" | "tools">): boolean {
+  return toolChoice === "auto" && tools.length > 0;
+}
+
+function readingOf(asked: Asked): Reading {
+  const { toolChoice, grammar } = asked;
+  if (toolChoice === "required" || typeof toolChoice === "object") return "calls";
+  if (grammar === null) return "free";
+  return mayCall(asked) ? "callsOrWhole" : "whole";
+}
+
 /** A policy under the name that agents ask for. */
 export class GatewayModel {
   /** The name. */
@@ -67,16 +79,9 @@ export class GatewayModel {
   }
 
   /** What turns of a request are made with. */
-  setting({ input, tools, toolChoice, variables, grammar }: Asked): Promise<ChatSetting> {
-    const isRequired = toolChoice === "required" || typeof toolChoice === "object";
-    const mayCall = toolChoice === "auto" && tools.length > 0;
-    const reading = isRequired
-      ? "calls"
-      : grammar === null
-      ? "free"
-      : mayCall
-      ? "callsOrWhole"
-      : "whole";
+  setting(asked: Asked): Promise<ChatSetting> {
+    const { input, tools, toolChoice, variables } = asked;
+    const reading = readingOf(asked);
     const key = JSON.stringify([
       input.kind === "chat",
       tools,
@@ -107,15 +112,16 @@ export class GatewayModel {
    * @throws {GatewayRefusal} It wants a grammar, and a server of the engine has none.
    */
   sampling(
-    { sampling, tools, toolChoice, grammar }: Asked,
+    request: Asked,
     { workers }: Pick<RLSGLangEngine, "workers">,
   ): SamplingInput {
+    const { sampling, tools, toolChoice, grammar } = request;
     if (grammar !== null) requireGrammars(workers, grammar);
     const { generateKwargs = {} } = this.#wrapper.options;
     const own = mergeSampling({ maxNewTokens: this.#defaultMaxTokens }, generateKwargs);
     const asked = mergeSampling(own, sampling);
     const { jsonSchema } = sampling;
-    if (toolChoice === "auto" && tools.length > 0 && typeof jsonSchema === "object") {
+    if (mayCall(request) && typeof jsonSchema === "object") {
       return mergeSampling(asked, { jsonSchema: callsOrFormat(tools, jsonSchema) });
     }
     if (toolChoice === "auto" || toolChoice === "none") return asked;
@@ -202,15 +208,13 @@ export class GatewayModel {
     { variables, reading }: { variables: Asked["variables"]; reading: Reading },
   ): Promise<ChatSetting> {
     const { options } = this.#wrapper;
-    const reader = new RememberingReader(
-      reading === "calls"
-        ? readRequiredCalls
-        : reading === "callsOrWhole"
-        ? callsOrWhole(tools)
-        : reading === "whole"
-        ? readWhole
-        : options.readAnswer,
-    );
+    const readers = {
+      free: options.readAnswer,
+      calls: readRequiredCalls,
+      callsOrWhole: callsOrWhole(tools),
+      whole: readWhole,
+    };
+    const reader = new RememberingReader(readers[reading]);
     const version = this.#wrapper.getNewVersion({
       inplace: false,
       numSamples: undefined,

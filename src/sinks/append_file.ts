@@ -1,5 +1,5 @@
 import { StateError } from "../errors.ts";
-import { asPermissionError, namingPermission } from "../internal/permission.ts";
+import { namingPermission } from "../internal/permission.ts";
 import { Semaphore } from "../internal/semaphore.ts";
 import { writeAll } from "../internal/write_all.ts";
 import { type OpenFile, runtime } from "../runtime/mod.ts";
@@ -28,11 +28,12 @@ export class AppendFile {
   async write(bytes: Uint8Array): Promise<void> {
     using _turn = await this.#turn.acquire();
     if (this.#isClosed) throw new StateError("Cannot log: the sink was disposed of");
-    try {
-      await writeAll(this.#file, bytes);
-    } catch (error) {
-      throw asPermissionError(error, `--allow-write=${this.#path}`, `write ${this.#path}`);
-    }
+    const path = this.#path;
+    await namingPermission(
+      `--allow-write=${path}`,
+      `write ${path}`,
+      () => writeAll(this.#file, bytes),
+    );
   }
 
   async close(): Promise<void> {

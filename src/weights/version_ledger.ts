@@ -1,3 +1,4 @@
+import { FIRST_NAME } from "../internal/version_names.ts";
 import { ValidationError } from "../errors.ts";
 import { isMark, versionInMark } from "../internal/version_marks.ts";
 
@@ -136,8 +137,6 @@ export class VersionLedger {
   }
 }
 
-/** What SGLang calls the weights that a server begins with. */
-const FIRST_NAME = "default";
 /** Long enough for a path; each row and each line of a log may hold the name. */
 const MOST_CHARACTERS = 1_000;
 

@@ -9,7 +9,7 @@ import type { FleetServer } from "./server.ts";
 /** Pause between two refreshes of our marks. */
 export const REFRESH_MS = 1000;
 /** Longest time between reading that a mark is ours and writing it again. */
-export const FRESH_MS = 1000;
+const FRESH_MS = 1000;
 /** A server that is always that slow is believed all the same. */
 const MOST_READS = 3;
 /** Longer than a read and a write of a version take. */
@@ -97,15 +97,15 @@ export class Lease {
     servers: readonly FleetServer[] = this.#options.servers,
   ): Promise<void> {
     const { clock } = this.#options;
-    await onAll(servers, this.#call(phase), async (server, signal) => {
-      for (let read = 0; read < MOST_READS; read++) {
-        const from = clock.now();
+    for (let read = 0; read < MOST_READS; read++) {
+      const from = clock.now();
+      await onAll(servers, this.#call(phase), async (server, signal) => {
         const version = await server.readVersion(signal);
         if (!this.isOurs(version)) throw this.#overtaken(server, version, phase);
-        // A process that was stopped in between was told what was true before.
-        if (clock.now() - from <= FRESH_MS) return;
-      }
-    });
+      });
+      // A process that was stopped in between was told what was true before.
+      if (clock.now() - from <= FRESH_MS) return;
+    }
   }
 
   /** Whether a version is our mark. */

@@ -1,7 +1,6 @@
 import { AbortedError } from "../../errors.ts";
 import type { Clock } from "../../internal/clock.ts";
 import { leftBehind, unwrapFailure } from "../fleet/on_all.ts";
-import { FRESH_MS } from "../fleet/lease.ts";
 import type { FleetServer } from "../fleet/server.ts";
 import type { TransportServer, TransportUpdate, UpdateQueue } from "../transport/transport.ts";
 import { isGone } from "./failure.ts";
@@ -162,12 +161,7 @@ class Lanes {
       servers: [lane.server],
       whileUpdating: (_server: TransportServer, work) =>
         this.#timed(lane, async () => {
-          const { clock } = this.#options;
-          // This process may be stopped at any step: what was read before that is read again.
-          for (let read = 0, from = -Infinity; read < 2 && clock.now() - from > FRESH_MS; read++) {
-            from = clock.now();
-            await this.#options.confirm(lane.server, update.message);
-          }
+          await this.#options.confirm(lane.server, update.message);
           await lane.server.whileUpdating(place, work);
         }),
     });

@@ -1,3 +1,4 @@
+import { FIRST_NAME } from "../../internal/version_names.ts";
 import { messageOf } from "../../internal/thrown.ts";
 import { LATE_MS, leaveGroups } from "../fleet/fleet.ts";
 import type { Lease } from "../fleet/lease.ts";
@@ -62,7 +63,7 @@ export async function recover(recovery: Recovery): Promise<void> {
   const isIntact = recovery.isAlone && alive.every(({ condition }) => condition === "untouched");
   await settle(recovery, alive, "set the version", async (server, signal) => {
     if (!server.marked) return;
-    const before = recovery.versionsBefore.get(server) ?? "default";
+    const before = recovery.versionsBefore.get(server) ?? FIRST_NAME;
     if (server.condition === "untouched") await server.unmark(before, signal);
     else if (server.condition === "complete") await server.unmark(recovery.version, signal);
     else await server.unmark(incompleteMark(recovery.version), signal);

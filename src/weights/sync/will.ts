@@ -1,3 +1,4 @@
+import { FIRST_NAME } from "../../internal/version_names.ts";
 import { incompleteMark } from "../fleet/mark.ts";
 import type { FleetServer } from "../fleet/server.ts";
 import type { WillCall } from "../transport/transport.ts";
@@ -30,7 +31,7 @@ export function willOf(
   const version = legacy.holds === "some" ? incompleteMark(legacy.version) : legacy.version;
   calls.push({
     path: "/update_weight_version",
-    body: { new_version: version ?? "default", abort_all_requests: false },
+    body: { new_version: version ?? FIRST_NAME, abort_all_requests: false },
   });
   if (!server.keepsPause && (legacy.holds !== "some" || legacy.serves)) {
     calls.push({ path: "/continue_generation", body: {} });

@@ -98,9 +98,11 @@ const short: Readonly<Record<string, string>> = {
 function quoted(text: string, ensureAscii: boolean): string {
   // deno-lint-ignore no-control-regex
   const pattern = ensureAscii ? /["\\\x00-\x1f\x7f-\uffff]/g : /["\\\x00-\x1f]/g;
-  const inner = replaceCounted(text, pattern, (char) => {
-    return short[char] ?? `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`;
-  });
+  const inner = replaceCounted(
+    text,
+    pattern,
+    (char) => short[char] ?? `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
   return `"${inner}"`;
 }
 
