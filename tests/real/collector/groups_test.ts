@@ -73,9 +73,10 @@ async function checkGroups(engine: AsyncSGLang): Promise<void> {
     }
   };
   const trouble = Promise.all([
-    again(1_000, () => (aborts++, engine.abort("all"))),
+    // Often, so that a quick machine is not done before there was some of each.
+    again(300, () => (aborts++, engine.abort("all"))),
     again(
-      1_000,
+      500,
       () => sender.updateWeights(safetensors(modelPath(syncs++ % 2 === 0 ? "tiny1" : "tiny"))),
     ),
   ]);
