@@ -75,7 +75,8 @@ class Encoder implements TokenEncoder {
       );
     }
     const listed = addedTokensIn(file.added_tokens);
-    // Where two look the same once they are normalized, a special one is found.
+    // Where two look the same once they are normalized, a special one is found: always the same
+    // one, whereas Python's choice changes from one start to the next.
     const added = [...listed.filter((one) => one.special), ...listed.filter((one) => !one.special)];
     const inText = (token: AddedToken) => token.normalized === true;
     this.#plain = new AddedTokens(added.filter((token) => !inText(token)), (one) => one.content);
