@@ -4,6 +4,7 @@ import type { Tools } from "./filter.ts";
 import { filters } from "./filters.ts";
 import { Group } from "./sequence_filters.ts";
 import { Dynamic, makeGlobals } from "./globals.ts";
+import { filteredMarkup, methodResult, plainGiven, withoutMarkup } from "./markup.ts";
 import { methodOf } from "./methods.ts";
 import { charAt } from "./text_methods.ts";
 import type { Expression, Given } from "./nodes.ts";
@@ -21,6 +22,7 @@ import {
   iterate,
   JinjaError,
   keyOf,
+  Markup,
   Namespace,
   Range,
   sizeOf,
@@ -197,6 +199,13 @@ export class Evaluator implements Tools {
 
   #item(node: Expression & { type: "item" }, scope: Scope): unknown {
     const of = this.value(node.of, scope);
+    if (of instanceof Markup) {
+      return methodResult(this.#itemOf(of.text, node, scope));
+    }
+    return this.#itemOf(of, node, scope);
+  }
+
+  #itemOf(of: unknown, node: Expression & { type: "item" }, scope: Scope): unknown {
     if (node.key.type !== "slice") return this.item(of, this.value(node.key, scope));
     if (of instanceof Undefined) of.fail();
     const { start, stop, stride } = node.key;
@@ -293,7 +302,11 @@ export class Evaluator implements Tools {
     this.budget.work(sizeOf(value));
     this.#countGiven(given);
     const filter = Object.hasOwn(filters, name) ? filters[name] : undefined;
-    if (filter !== undefined) return filter(value, given, this);
+    if (filter !== undefined) {
+      if (readsMarkup.has(name)) return filter(value, given, this);
+      const result = filter(withoutMarkup(value), plainGiven(given), this);
+      return value instanceof Markup ? filteredMarkup(name, result) : result;
+    }
     throw new JinjaError("TemplateRuntimeError", `No filter named ${repr(name)} found.`);
   }
 
@@ -301,10 +314,17 @@ export class Evaluator implements Tools {
     this.budget.work(sizeOf(value));
     this.#countGiven(given);
     const test = Object.hasOwn(tests, name) ? tests[name] : undefined;
-    if (test !== undefined) return test(value, given);
+    if (test !== undefined) {
+      return test(name === "escaped" ? value : withoutMarkup(value), plainGiven(given));
+    }
     throw new JinjaError("TemplateRuntimeError", `No test named ${repr(name)} found.`);
   }
 }
+
+/** Filters that tell markup from other texts. */
+const readsMarkup: ReadonlySet<string> = new Set(
+  ["d", "default", "e", "escape", "format", "pprint", "truncate"],
+);
 
 function itemOf(of: unknown, key: unknown): unknown {
   const value = of instanceof ArgumentsText ? of.dict : of;

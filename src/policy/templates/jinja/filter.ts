@@ -1,6 +1,7 @@
 /** What the filters of a template have in common. */
 import { type Budget, budgetAtHand } from "./budget.ts";
 import { lower } from "./letter_case.ts";
+import { withoutMarkup } from "./markup.ts";
 import { toText } from "./text.ts";
 import { type CallArguments, isTrue, iterate, Undefined } from "./values.ts";
 
@@ -53,9 +54,10 @@ export function reader(
 
 export function ignoringCase(isCaseSensitive: unknown): (value: unknown) => unknown {
   return (value) => {
-    if (typeof value !== "string" || isTrue(isCaseSensitive)) return value;
-    budgetAtHand()?.work(value.length);
-    return lower(value);
+    const text = withoutMarkup(value);
+    if (typeof text !== "string" || isTrue(isCaseSensitive)) return value;
+    budgetAtHand()?.work(text.length);
+    return lower(text);
   };
 }
 

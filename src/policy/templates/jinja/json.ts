@@ -1,7 +1,15 @@
 /** JSON as Python's `json` module reads and writes it. */
 import { type Budget, budgetAtHand } from "./budget.ts";
 import { floatRepr, integerText, replaceCounted } from "./text.ts";
-import { ArgumentsText, compare, JinjaError, PythonFloat, Tuple, typeName } from "./values.ts";
+import {
+  ArgumentsText,
+  compare,
+  JinjaError,
+  Markup,
+  PythonFloat,
+  Tuple,
+  typeName,
+} from "./values.ts";
 
 /** Options of `json.dumps`. */
 export interface DumpOptions {
@@ -50,6 +58,7 @@ export function dumps(value: unknown, given?: Budget, options: DumpOptions = pla
     if (typeof value === "bigint") return integerText(value);
     if (typeof value === "number") return float(value);
     if (value instanceof ArgumentsText) return write(value.dict, level);
+    if (value instanceof Markup) return text(value.text);
     if (Array.isArray(value) || value instanceof Tuple) {
       const items = Array.isArray(value) ? value : value.items;
       return block("[", "]", written(items, (item) => write(item, level + 1)), level);

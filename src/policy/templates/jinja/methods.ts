@@ -3,6 +3,7 @@ import { Arguments } from "./arguments.ts";
 import type { Budget } from "./budget.ts";
 import { type Method, textMethods } from "./text_methods.ts";
 import { formatText, type Reader } from "./format.ts";
+import { methodGiven, methodResult, plainGiven } from "./markup.ts";
 import { toText } from "./text.ts";
 import {
   ArgumentsText,
@@ -11,6 +12,7 @@ import {
   equals,
   JinjaError,
   keyOf,
+  Markup,
   sizeOf,
   Tuple,
   typeName,
@@ -25,6 +27,12 @@ const unsafe: Readonly<Record<string, readonly string[]>> = {
 /** An attribute of a value of Python, or `undefined`. */
 export function methodOf(value: unknown, name: string, budget: Budget, reader: Reader): unknown {
   if (name.startsWith("__")) return undefined;
+  if (value instanceof Markup) {
+    const method = methodOf(value.text, name, budget, reader);
+    return method instanceof Callable
+      ? new Callable(name, (given) => methodResult(method.call(methodGiven(name, given))))
+      : method;
+  }
   const self = value instanceof ArgumentsText ? value.text : value;
   // Text of a call's arguments that a template uses as a dict.
   const dict = value instanceof ArgumentsText && !Object.hasOwn(textMethods, name)
@@ -75,7 +83,7 @@ function bound<T>(
   const method = Object.hasOwn(methods, name) ? methods[name] : undefined;
   return method && new Callable(name, (given) => {
     budget.work(sizeOf(self));
-    return method(self, given, budget);
+    return method(self, plainGiven(given), budget);
   });
 }
 

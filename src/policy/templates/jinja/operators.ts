@@ -1,11 +1,13 @@
 /** Python's operators. */
 import type { Budget } from "./budget.ts";
 import { percent } from "./format.ts";
+import { addMarkup, escapedValues, withoutMarkup } from "./markup.ts";
 import {
   ArgumentsDict,
   ArgumentsText,
   asNumber,
   JinjaError,
+  Markup,
   toIndex,
   Tuple,
   typeName,
@@ -18,9 +20,15 @@ const maxBits = 100_000;
 /** `left operator right`. */
 export function binary(operator: string, left: unknown, right: unknown, budget: Budget): unknown {
   for (const value of [left, right]) {
-    if (value instanceof Undefined && !(operator === "%" && typeof left === "string")) value.fail();
+    if (
+      value instanceof Undefined &&
+      !(operator === "%" && (typeof left === "string" || left instanceof Markup))
+    ) value.fail();
   }
   if (operator === "%" && typeof left === "string") return percent(left, right, budget);
+  if (left instanceof Markup || right instanceof Markup) {
+    return withMarkup(operator, left, right, budget);
+  }
   if (operator === "+") {
     const sum = joined(left, right, budget);
     if (sum !== undefined) return sum;
@@ -34,6 +42,18 @@ export function binary(operator: string, left: unknown, right: unknown, budget: 
   if (x === null || y === null) throw unsupported(operator, left, right);
   if (typeof x === "bigint" && typeof y === "bigint") return integers(operator, x, y, budget);
   return floats(operator, Number(x), Number(y));
+}
+
+function withMarkup(operator: string, left: unknown, right: unknown, budget: Budget): Markup {
+  if (operator === "+") return addMarkup(left, right, budget);
+  if (operator === "%" && left instanceof Markup) {
+    return new Markup(percent(left.text, escapedValues(right), budget));
+  }
+  const product = operator !== "*"
+    ? undefined
+    : repeated(withoutMarkup(left), right, budget) ?? repeated(withoutMarkup(right), left, budget);
+  if (typeof product === "string") return new Markup(product);
+  throw unsupported(operator, left, right);
 }
 
 function unsupported(operator: string, left: unknown, right: unknown): JinjaError {

@@ -202,9 +202,13 @@ export const sequenceFilters: Readonly<Record<string, Filter>> = {
   sum(value, given, tools) {
     const args = new Arguments("sum", ["attribute", "start"], given);
     const read = reader(args.get("attribute"), tools);
+    const start = args.get("start", 0n);
+    if (typeof start === "string") {
+      throw new JinjaError("TypeError", "sum() can't sum strings [use ''.join(seq) instead]");
+    }
     return items(value, tools).reduce(
       (total, item) => binary("+", total, read(item), tools.budget),
-      args.get("start", 0n),
+      start,
     );
   },
   unique(value, given, tools) {

@@ -14,6 +14,7 @@ import {
   iterate,
   JinjaError,
   keyOf,
+  Markup,
   OneTime,
   Range,
   Tuple,
@@ -71,6 +72,8 @@ function isSequence(value: unknown): boolean {
 
 /** Python's `item in container`. */
 export function contains(container: unknown, item: unknown): boolean {
+  if (container instanceof Markup) return contains(container.text, item);
+  if (item instanceof Markup) return contains(container, item.text);
   if (
     typeof container === "string" || container instanceof ArgumentsText
   ) {
@@ -107,7 +110,7 @@ export const tests: Readonly<Record<string, Test>> = {
   eq: equal,
   "==": equal,
   equalto: equal,
-  escaped: () => false,
+  escaped: (value) => value instanceof Markup,
   even: (value) => remainder(value, 2n) === 0n,
   false: (value) => value === false,
   filter: (value) => typeof value === "string" && Object.hasOwn(filters, value),

@@ -5,6 +5,7 @@ import {
   Callable,
   DictView,
   JinjaError,
+  Markup,
   Namespace,
   OneTime,
   Range,
@@ -26,7 +27,7 @@ export const whiteSpace: ReadonlySet<string> = new Set(
 export function toText(value: unknown): string {
   if (typeof value === "string") return value;
   if (value instanceof Undefined) return "";
-  if (value instanceof ArgumentsText) return value.text;
+  if (value instanceof ArgumentsText || value instanceof Markup) return value.text;
   return repr(value);
 }
 
@@ -58,6 +59,7 @@ export function repr(value: unknown): string {
   if (value instanceof Namespace) return `<Namespace {${pairs(value.values)}}>`;
   if (value instanceof Undefined) return "Undefined";
   if (value instanceof ArgumentsText) return repr(value.text);
+  if (value instanceof Markup) return `Markup(${repr(value.text)})`;
   if (value instanceof Callable) return `<function ${value.name}>`;
   if (value instanceof OneTime) return `<${value.name} object>`;
   return `<${typeName(value)}>`;

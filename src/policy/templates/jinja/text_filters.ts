@@ -1,15 +1,18 @@
 /** Filters that make texts. */
 import { Arguments } from "./arguments.ts";
+import { binary } from "./operators.ts";
 import { percent } from "./format.ts";
 import { dumps } from "./json.ts";
 import { justify, replace, splitLines } from "./text_methods.ts";
 import { capitalize, lower } from "./letter_case.ts";
-import { codePoints, replaceCounted, repr, sliceText, strip, toText, words } from "./text.ts";
+import { escaped, escapedValues, escapeText } from "./markup.ts";
+import { codePoints, repr, sliceText, strip, toText, words } from "./text.ts";
 import {
   isTrue,
   iterate,
   JinjaError,
   lengthOf,
+  Markup,
   toIndex,
   Tuple,
   typeName,
@@ -45,16 +48,11 @@ function quotedUrl(part: string, safe: string): string {
   ).replaceAll("%2F", safe);
 }
 
-const html: Readonly<Record<string, string>> = {
-  "&": "&amp;",
-  "<": "&lt;",
-  ">": "&gt;",
-  "'": "&#39;",
-  '"': "&#34;",
+const escape: Filter = (value, _, { budget }) => {
+  const result = escaped(value);
+  budget.make(result.length);
+  return new Markup(result);
 };
-
-const escape: Filter = (value, _, tools) =>
-  replaceCounted(text(value, tools), /[&<>'"]/g, (char) => html[char]!);
 
 /** The filters by name. */
 export const textFilters: Readonly<Record<string, Filter>> = {
@@ -66,7 +64,7 @@ export const textFilters: Readonly<Record<string, Filter>> = {
   },
   e: escape,
   escape,
-  forceescape: escape,
+  forceescape: (value, _, tools) => new Markup(escapeText(text(value, tools))),
   format(value, { args, named }, { budget }) {
     if (args.length > 0 && named.size > 0) {
       throw new JinjaError(
@@ -74,7 +72,9 @@ export const textFilters: Readonly<Record<string, Filter>> = {
         "can't handle positional and keyword arguments at the same time",
       );
     }
-    return percent(toText(value), named.size > 0 ? new Map(named) : new Tuple(args), budget);
+    const values = named.size > 0 ? new Map(named) : new Tuple(args);
+    if (!(value instanceof Markup)) return percent(toText(value), values, budget);
+    return new Markup(percent(value.text, escapedValues(values), budget));
   },
   indent(value, given, tools) {
     const args = new Arguments("indent", ["width", "first", "blank"], given);
@@ -118,7 +118,7 @@ export const textFilters: Readonly<Record<string, Filter>> = {
     const count = args.get("count") === null ? -1 : args.integer("count");
     return replace(toText(value), toText(args.get("old")), toText(args.get("new")), count, budget);
   },
-  safe: (value, _, tools) => text(value, tools),
+  safe: (value, _, tools) => new Markup(text(value, tools)),
   string: (value, _, tools) => text(value, tools),
   striptags: (value, _, tools) => words(withoutTags(oneByOne(value, tools))).join(" "),
   title(value, _, tools) {
@@ -155,14 +155,21 @@ export const textFilters: Readonly<Record<string, Filter>> = {
   truncate(value, given, tools) {
     const args = new Arguments("truncate", ["length", "killwords", "end", "leeway"], given);
     const most = args.integer("length", 255);
-    const end = args.text("end", "...");
+    const end = args.get("end", "...");
     const leeway = args.get("leeway") === null ? 5 : args.integer("leeway");
+    const least = codePoints(toText(end)).length;
+    if (most < least) {
+      throw new JinjaError("AssertionError", `expected length >= ${least}, got ${most}`);
+    }
+    if (leeway < 0) throw new JinjaError("AssertionError", `expected leeway >= 0, got ${leeway}`);
     if (lengthOf(value) <= most + leeway) return value;
     const whole = text(value, tools);
-    const cut = sliceText(whole, 0, Math.max(0, most - codePoints(end).length));
-    if (isTrue(args.get("killwords", false))) return cut + end;
-    const space = cut.lastIndexOf(" ");
-    return (space < 0 ? cut : cut.slice(0, space)) + end;
+    const cut = sliceText(whole, 0, most - least);
+    const space = isTrue(args.get("killwords", false)) ? -1 : cut.lastIndexOf(" ");
+    const kept = space < 0 ? cut : cut.slice(0, space);
+    return value instanceof Markup
+      ? new Markup(kept + escaped(end))
+      : binary("+", kept, end, tools.budget);
   },
   upper: (value, _, tools) => text(value, tools).toUpperCase(),
   urlencode(value, _, tools) {

@@ -2,6 +2,7 @@
 import { Arguments } from "./arguments.ts";
 import type { Budget } from "./budget.ts";
 import { capitalize, caseFold, lower, swapCase, title } from "./letter_case.ts";
+import { withoutMarkup } from "./markup.ts";
 import { codePoints, sliceText, strip, whiteSpace } from "./text.ts";
 import { type CallArguments, iterate, JinjaError, textLength, Tuple, typeName } from "./values.ts";
 
@@ -229,7 +230,8 @@ export const textMethods: Readonly<Record<string, Method<string>>> = {
     return BigInt(sub === "" ? textLength(text) + 1 : text.split(sub).length - 1);
   },
   join(self, given, budget) {
-    const items = iterate(new Arguments("join", ["iterable"], given, 1).get("iterable"));
+    const items = iterate(new Arguments("join", ["iterable"], given, 1).get("iterable"))
+      .map(withoutMarkup);
     let size = 0;
     items.forEach((item, index) => {
       if (typeof item !== "string") {

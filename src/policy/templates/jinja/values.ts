@@ -159,6 +159,12 @@ export class ArgumentsText {
   constructor(readonly text: string, readonly dict: Map<unknown, unknown>) {}
 }
 
+/** A text that `safe` or `escape` made. */
+export class Markup {
+  /** Makes it of its text. */
+  constructor(readonly text: string) {}
+}
+
 /** A value of JavaScript as Python would have it. */
 export function fromJs(value: unknown): unknown {
   switch (typeof value) {
@@ -206,6 +212,7 @@ export function typeName(value: unknown): string {
   if (value instanceof Namespace) return "Namespace";
   if (value instanceof Undefined) return "Undefined";
   if (value instanceof ArgumentsText) return "str";
+  if (value instanceof Markup) return "Markup";
   return value instanceof Callable ? "function" : "object";
 }
 
@@ -226,7 +233,13 @@ export function isTrue(value: unknown): boolean {
   if (value instanceof Map) return value.size > 0;
   if (value instanceof Tuple || value instanceof DictView) return value.items.length > 0;
   if (value instanceof Range) return value.length > 0;
+  if (value instanceof Markup) return value.text !== "";
   return true;
+}
+
+/** Whether it is an int or a float, or a bool. */
+export function isNumber(value: unknown): boolean {
+  return asNumber(value) !== null;
 }
 
 /** A bool or int as an int, a float as it is, else `null`. */
@@ -245,6 +258,8 @@ export function equals(a: unknown, b: unknown): boolean {
   if (x !== null && y !== null) return x == y;
   if (a instanceof ArgumentsText) return equals(a.text, b);
   if (b instanceof ArgumentsText) return equals(a, b.text);
+  if (a instanceof Markup) return equals(a.text, b);
+  if (b instanceof Markup) return equals(a, b.text);
   if (Array.isArray(a) && Array.isArray(b)) return sameItems(a, b);
   if (a instanceof Tuple && b instanceof Tuple) return sameItems(a.items, b.items);
   if (a instanceof Map && b instanceof Map) {
@@ -275,6 +290,8 @@ export function compare(a: unknown, b: unknown, sign = "<"): number {
   const y = asNumber(b);
   if (x !== null && y !== null) return x < y ? -1 : x > y ? 1 : x == y ? 0 : NaN;
   if (typeof a === "string" && typeof b === "string") return compareText(a, b);
+  if (a instanceof Markup) return compare(a.text, b, sign);
+  if (b instanceof Markup) return compare(a, b.text, sign);
   const left = Array.isArray(a) && Array.isArray(b) ? a : a instanceof Tuple ? a.items : null;
   const right = Array.isArray(b) ? b : b instanceof Tuple ? b.items : null;
   if (left !== null && right !== null && Array.isArray(a) === Array.isArray(b)) {
@@ -315,7 +332,7 @@ export function keyOf(value: unknown): unknown {
   if (!isHashable(value)) {
     throw new JinjaError("TypeError", `unhashable type: '${typeName(value)}'`);
   }
-  if (value instanceof ArgumentsText) return value.text;
+  if (value instanceof ArgumentsText || value instanceof Markup) return value.text;
   const isWhole = typeof value === "boolean" ||
     typeof value === "number" && Number.isInteger(value);
   return isWhole ? BigInt(value) : value;
@@ -327,6 +344,7 @@ export function iterate(value: unknown): readonly unknown[] {
   else budgetAtHand()?.work(sizeOf(value));
   if (Array.isArray(value)) return value;
   if (typeof value === "string") return Array.from(value);
+  if (value instanceof Markup) return iterate(value.text);
   if (value instanceof Map) return [...value.keys()];
   if (value instanceof Tuple || value instanceof DictView) return value.items;
   if (value instanceof OneTime) return value.take();
@@ -343,7 +361,7 @@ export function lengthOf(value: unknown): number {
   if (value instanceof Map) return value.size;
   if (value instanceof Tuple || value instanceof DictView) return value.items.length;
   if (value instanceof Undefined) return 0;
-  if (value instanceof ArgumentsText) return textLength(value.text);
+  if (value instanceof ArgumentsText || value instanceof Markup) return textLength(value.text);
   throw new JinjaError("TypeError", `object of type '${typeName(value)}' has no len()`);
 }
 
@@ -352,7 +370,7 @@ export function sizeOf(value: unknown): number {
   if (typeof value === "string" || Array.isArray(value)) return value.length;
   if (value instanceof Map) return value.size;
   if (value instanceof Tuple || value instanceof DictView) return value.items.length;
-  if (value instanceof ArgumentsText) return value.text.length;
+  if (value instanceof ArgumentsText || value instanceof Markup) return value.text.length;
   return value instanceof Range ? value.length : 1;
 }
 
