@@ -113,8 +113,16 @@ export function accessOf(
   io: CliIo,
 ): Pick<ConnectOptions, "apiKey" | "adminApiKey" | "caCerts" | "proxy"> {
   const { caCert, proxy } = options;
-  const caCerts = caCert === undefined ? undefined : [readText(caCert)];
+  const caCerts = caCert === undefined ? undefined : [certificatesOf(caCert)];
   return { ...keysOf(options, io), proxy, caCerts };
+}
+
+function certificatesOf(path: string): string {
+  const text = readText(path);
+  if (text.includes("-----BEGIN CERTIFICATE-----")) return text;
+  throw new ValidationError(
+    `${path} has no certificate in PEM ("-----BEGIN CERTIFICATE-----"), as --ca-cert needs it`,
+  );
 }
 
 function readText(path: string): string {

@@ -1,6 +1,7 @@
 import { CommanderError } from "commander";
 import { type ExitCode, exitCodeOf, exitCodeOfSignal, exitCodes } from "./exit_codes.ts";
 import { type CliIo, OutputClosedError } from "./io.ts";
+import { inFlags } from "./option_words.ts";
 import { makeProgram } from "./program.ts";
 import { messageOf } from "../internal/thrown.ts";
 
@@ -20,6 +21,8 @@ import { messageOf } from "../internal/thrown.ts";
 export async function runCli(args: readonly string[], io: CliIo): Promise<ExitCode> {
   let code: ExitCode = exitCodes.ok;
   const program = makeProgram({ io, exitWith: (given) => code = given });
+  let command = "";
+  program.hook("preAction", (_, action) => void (command = action.name()));
   try {
     await program.parseAsync(args, { from: "user" });
     return io.signal.aborted ? exitCodeOfSignal(io.signal.reason) : code;
@@ -36,7 +39,7 @@ export async function runCli(args: readonly string[], io: CliIo): Promise<ExitCo
       io.err("Interrupted\n");
       return exitCodeOfSignal(io.signal.reason);
     }
-    io.err(`error: ${messageOf(error)}\n`);
+    io.err(`error: ${inFlags(messageOf(error), command, args)}\n`);
     return exitCodeOf(error);
   }
 }

@@ -1,9 +1,23 @@
+import { SGLangError } from "../errors.ts";
+import { retold } from "../internal/retold.ts";
 import type { StartableRouter } from "../fleet/mod.ts";
 import { type ProcessExit, SGLangRouter, type SGLangRouterOptions } from "../router/mod.ts";
 import type { Rotation } from "./rotation.ts";
 
 /** Longest start of a router that replaces another; its servers run already. */
 const RESTART_TIMEOUT_MS = 60_000;
+
+/** The router; what is wrong with an option is told by the name that it has in an engine's. */
+async function launched(options: SGLangRouterOptions): Promise<SGLangRouter> {
+  try {
+    return await SGLangRouter.launch(options);
+  } catch (error) {
+    if (!(error instanceof SGLangError)) throw error;
+    const [told = "", ...log] = error.message.split(/(?=Its last lines:\n)/);
+    const message = told.replaceAll(/`(?=[a-zA-Z]+`)/g, "`router.") + log.join("");
+    throw message === error.message ? error : retold(error, message, error.cause);
+  }
+}
 
 /** A managed router that can be started again at the same addresses. */
 export class ManagedRouter implements StartableRouter, AsyncDisposable {
@@ -19,7 +33,7 @@ export class ManagedRouter implements StartableRouter, AsyncDisposable {
 
   /** Starts it for the first time. */
   static async launch(options: SGLangRouterOptions): Promise<ManagedRouter> {
-    return new ManagedRouter(await SGLangRouter.launch(options), options);
+    return new ManagedRouter(await launched(options), options);
   }
 
   /** Who knows which servers a new router should have, and who is told when it has them. */
@@ -60,7 +74,7 @@ export class ManagedRouter implements StartableRouter, AsyncDisposable {
     const { port } = new URL(this.url);
     const metrics = new URL(this.#router.metricsUrl!);
     await this.#rotation!.whileRouterStarts(async (workers) => {
-      this.#router = await SGLangRouter.launch({
+      this.#router = await launched({
         ...this.#options,
         workers,
         port: Number(port),

@@ -205,7 +205,7 @@ export class FleetSupervisor implements AsyncDisposable {
     if (isNeeded && options.force !== true) {
       throw new StateError(
         `${member.url} is needed: without it fewer than ${this.#rules.minHealthy} server(s) are ` +
-          "healthy. Wait for the others, or give force",
+          "healthy. Wait for the others, or give `force`",
       );
     }
     member.drainMs = this.#options.drainMs ?? 30_000;

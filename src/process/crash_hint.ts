@@ -18,7 +18,7 @@ const hints: readonly (readonly [RegExp, string])[] = [
   ],
   [
     /address already in use|Address already in use|EADDRINUSE|port \d+ is not available/,
-    "A port is taken: leave `port` and `ncclPort` out, so that free ones are chosen",
+    "A port is taken: leave `port` and other ports out, so that free ones are chosen",
   ],
   [
     /CUDA out of memory|torch\.OutOfMemoryError|Not enough memory/,

@@ -48,7 +48,12 @@ export function startKeeper(options: ProcessTreeOptions): Keeper {
   // With an unscoped flag Deno hands everything on by itself.
   const scoped = Deno.permissions.querySync({ name: "run" }).state !== "granted";
   const blanked = scoped ? refusedVariables : [];
-  const child = spawnKeeper(python, { blanked, cwd: options.cwd });
+  const child = spawnKeeper(python, {
+    blanked,
+    cwd: options.cwd,
+    // Servers and the router run in the Python that keeps them.
+    option: python === options.command[0] ? "python" : "keeperPython",
+  });
   const tail = new LineTail(options.tailLines ?? 200);
   const lifeLine = child.stdin.getWriter();
   const tell = (line: string): void => {
@@ -81,7 +86,11 @@ export function startKeeper(options: ProcessTreeOptions): Keeper {
 
 function spawnKeeper(
   python: string,
-  { blanked, cwd }: { blanked: readonly string[]; cwd: string | undefined },
+  { blanked, cwd, option }: {
+    readonly blanked: readonly string[];
+    readonly cwd: string | undefined;
+    readonly option: string;
+  },
 ): Deno.ChildProcess {
   try {
     return new Deno.Command(python, {
@@ -98,7 +107,7 @@ function spawnKeeper(
     if (error instanceof Deno.errors.NotFound) {
       throw new CrashedError(
         `Cannot run ${python}: no such program${cwd === undefined ? "" : ` or folder ${cwd}`}. ` +
-          "Give the path of a Python 3 interpreter",
+          `Give the path of a Python 3 interpreter as \`${option}\``,
         { exitCode: null, logTail: "", cause: error },
       );
     }

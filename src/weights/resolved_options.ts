@@ -233,7 +233,7 @@ function checkTransportOptions(options: GivenOptions): void {
     if (takers.includes(transport)) continue;
     const list = takers.map((name) => `"${name}"`).join(" and ");
     throw new ValidationError(
-      `${field} is for transport ${list}, and transport is "${transport}": leave one of them out`,
+      `${field} is for transport ${list}, and \`transport\` is "${transport}": leave one of them out`,
     );
   }
 }

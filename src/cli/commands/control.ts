@@ -1,9 +1,8 @@
 import type { Command } from "commander";
-import { HttpError, ValidationError } from "../../errors.ts";
+import { ValidationError } from "../../errors.ts";
 import { canonicalUrl } from "../../internal/canonical_url.ts";
 import type { ControlledServer } from "../../fleet/mod.ts";
 import { sleep } from "../../internal/deadline.ts";
-import { retold } from "../../internal/retold.ts";
 import {
   callOf,
   controlledFleet,
@@ -105,10 +104,7 @@ async function steer(
   const before = await controlledFleet(call);
   // The router is restarted, too, but nobody drains it.
   const { url } = memberAt(given, what === "restart" ? membersOf(before) : before.servers);
-  const fleet = await order(call, what, { url, force: options.force === true }).catch((error) => {
-    if (!(error instanceof HttpError)) throw error;
-    throw retold(error, error.message.replace(/\bgive force\b/, "give --force"), error.cause);
-  });
+  const fleet = await order(call, what, { url, force: options.force === true });
   const { url: server, ...state } = memberAt(url, membersOf(fleet));
   const restarted = state.isDrained ? "restarted; it stays drained" : "restarted";
   const done = { drain: "drained", undrain: "comes back", restart: restarted }[what];

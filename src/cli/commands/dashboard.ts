@@ -1,7 +1,6 @@
 import type { Command } from "commander";
 import { openDashboard } from "../../dashboard/mod.ts";
 import { ValidationError } from "../../errors.ts";
-import { messageOf } from "../../internal/thrown.ts";
 import { Monitor } from "../../telemetry/mod.ts";
 import {
   callOf,
@@ -19,6 +18,7 @@ import {
 } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
 import { addPageOptions, pageAccess, type PageOptions } from "../page_options.ts";
+import { toldBy } from "../option_words.ts";
 import type { CommandContext } from "../program.ts";
 import { WatchedFleet } from "../watched_fleet.ts";
 
@@ -69,7 +69,7 @@ async function dashboard(options: Options, io: CliIo): Promise<void> {
     actions: fleet.actions,
     ...access,
     signal: io.signal,
-    onError: (error) => io.err(`The page could not answer: ${messageOf(error)}\n`),
+    onError: (error) => io.err(`The page could not answer: ${toldBy("dashboard", error)}\n`),
   });
   io.out(`Dashboard: ${page.url}\n`);
   await page.finished;

@@ -57,12 +57,12 @@ async function doctor(options: Options, io: CliIo): Promise<ExitCode> {
       io.out(options.json ? jsonLine(finding) : shown(finding));
     }
   };
+  const access = accessOf(options, io);
   report([checkDeno()]);
   report(await checkPermissions());
   report(await checkPythons({ python, routerPython, signal }));
   report(await checkGpus(signal));
   report(checkPorts(options.port ?? [30000]));
-  const access = accessOf(options, io);
   const behind = options.router === undefined
     ? { findings: [], workers: [] }
     : await checkRouter(options.router, { ...access, signal });

@@ -3,11 +3,12 @@ import { RolloutBatch, writeJsonLines } from "../../collector/mod.ts";
 import { type EndedSession, RecordingGateway, type ServedModel } from "../../gateway/mod.ts";
 import { ValidationError } from "../../errors.ts";
 import type { Logger } from "../../internal/logger.ts";
-import { messageOf } from "../../internal/thrown.ts";
 import { SGLangWrapper } from "../../policy/mod.ts";
 import { addFleetOptions, connectFleet, type FleetOptions, wholeNumber } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
 import { jsonLine } from "../json_lines.ts";
+import { requireWritable } from "../local_files.ts";
+import { inFlags } from "../option_words.ts";
 import type { CommandContext } from "../program.ts";
 import { untilStopped } from "../until_stopped.ts";
 
@@ -67,20 +68,25 @@ function addAdapter(text: string, before: ReadonlyMap<string, string>): Map<stri
   return new Map(before).set(name, lora);
 }
 
-/** The models by name; none where every name means the policy. */
-function modelsOf({ modelName, adapter }: Options, policy: ServedModel) {
-  if (adapter.size === 0) return {};
+function checkNames({ modelName, adapter }: Options): void {
   if (adapter.has(modelName)) {
     throw new ValidationError(
       `"${modelName}" is the policy's name too: give it another by --model-name, or the adapter by ` +
         "--adapter NAME=ADAPTER",
     );
   }
+}
+
+/** The models by name; none where every name means the policy. */
+function modelsOf({ modelName, adapter }: Options, policy: ServedModel) {
+  if (adapter.size === 0) return {};
   const adapters = [...adapter].map(([name, lora]) => [name, { lora }] as const);
   return { models: Object.fromEntries([[modelName, policy], ...adapters]) };
 }
 
 async function serve(options: Options, io: CliIo): Promise<void> {
+  checkNames(options);
+  if (options.record !== undefined) await requireWritable(options.record);
   await using engine = await connectFleet(options, io);
   await using policy = new SGLangWrapper(engine);
   const models = modelsOf(options, policy);
@@ -127,6 +133,6 @@ function shown(ended: EndedSession): string {
 }
 
 function loggerOf(io: CliIo): Logger {
-  const say = (message: string) => io.err(`${messageOf(message)}\n`);
+  const say = (message: string) => io.err(`${inFlags(message, "gateway")}\n`);
   return { debug() {}, info() {}, warn: say, error: say };
 }

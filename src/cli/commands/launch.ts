@@ -64,7 +64,22 @@ export function addLaunch(program: Command, { io }: CommandContext): void {
     .action((model: string, options: Options) => io.out(launchFile(model, options)));
 }
 
+const ofSlurm = ["partition", "time", "cpusPerTask", "python", "prefix", "command"] as const;
+const ofKubernetes = ["image", "routerImage", "modelsClaim", "keysSecret"] as const;
+
+/** Refuses what the other kind of file takes. */
+function refuseOther(options: Options): void {
+  const [kind, others] = options.slurm ? ["--kubernetes", ofKubernetes] : ["--slurm", ofSlurm];
+  const given = others.filter((name) => options[name] !== undefined);
+  if (options.slurm && !options.router) {
+    throw new ValidationError("--no-router is for --kubernetes");
+  }
+  if (given.length === 0) return;
+  throw new ValidationError(given.map((name) => `\`${name}\``).join(", ") + ` is for ${kind}`);
+}
+
 function launchFile(model: string, options: Options): string {
+  if (options.slurm || options.kubernetes) refuseOther(options);
   const { slurm, kubernetes, tp: tpSize, arg: args, router, routerImage, ...rest } = options;
   const launch = { ...rest, model, tpSize, args };
   if (slurm) return slurmScript(launch);

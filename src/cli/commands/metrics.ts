@@ -1,13 +1,13 @@
 import type { Command } from "commander";
 import { SGLangClient } from "../../client/mod.ts";
 import { serveHttp } from "../../internal/serve_http.ts";
-import { messageOf } from "../../internal/thrown.ts";
 import { serverGauges, serverInfo } from "../../telemetry/families.ts";
 import { type Family, PROMETHEUS_TYPE, prometheusText } from "../../telemetry/mod.ts";
 import { type ExitCode, exitCodes } from "../exit_codes.ts";
 import { accessOf, addFleetOptions, type FleetOptions, serverUrls } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
 import { addressFrom, type ListenAddress } from "../listen_address.ts";
+import { toldBy } from "../option_words.ts";
 import type { CommandContext } from "../program.ts";
 import { lookAt, type ServerStatus } from "../server_status.ts";
 
@@ -63,7 +63,7 @@ async function answerScrapes(
     hostname,
     port,
     signal: io.signal,
-    onError: (error) => io.err(`The servers could not be asked: ${messageOf(error)}\n`),
+    onError: (error) => io.err(`The servers could not be asked: ${toldBy("metrics", error)}\n`),
     async handler(request) {
       if (new URL(request.url).pathname !== "/metrics") {
         return new Response("The metrics are at /metrics\n", { status: 404 });

@@ -3,10 +3,10 @@ import { type Command, Option } from "commander";
 import { SGLangClient } from "../../client/mod.ts";
 import type { PauseMode } from "../../client/types.ts";
 import { SGLangError, StateError } from "../../errors.ts";
-import { messageOf } from "../../internal/thrown.ts";
 import { accessOf, addFleetOptions, type FleetOptions, serverUrls } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
 import { jsonLine } from "../json_lines.ts";
+import { toldBy } from "../option_words.ts";
 import type { CommandContext } from "../program.ts";
 
 interface Options extends FleetOptions {
@@ -71,7 +71,7 @@ async function onEach(
       await call(client);
     } catch (thrown) {
       failures.push(thrown);
-      error = messageOf(thrown);
+      error = toldBy("pause", thrown);
     }
     const state = error === null ? done : "failed";
     io.out(

@@ -8,6 +8,7 @@ import { defaultControlPort } from "../control_client.ts";
 import { keysOf, portNumber, repeatable, wholeNumber } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
 import { jsonLine } from "../json_lines.ts";
+import { requireLogFolder, requireModel } from "../local_files.ts";
 import type { CommandContext } from "../program.ts";
 import { ProgressLine } from "../progress.ts";
 import { shown, type Started, startFleet } from "../serve/fleet.ts";
@@ -94,15 +95,17 @@ async function serve(model: string | undefined, options: Options, io: CliIo): Pr
 }
 
 async function start(model: string | undefined, options: Options, io: CliIo): Promise<Started> {
-  if (options.embedded) return await startEmbedded(model, options);
+  if (options.embedded) return await startEmbedded(model, options, io);
   if (model === undefined) {
     throw new ValidationError("Give a model, or --embedded for the test double");
   }
-  using line = new ProgressLine(io);
   const hasRouter = options.router ?? options.replicas > 1;
   if (!hasRouter && options.replicas > 1 && options.port !== undefined) {
     throw new ValidationError("--port needs the router or a single server");
   }
+  await requireModel(model, io.signal);
+  if (options.logDir !== undefined) await requireLogFolder(options.logDir);
+  using line = new ProgressLine(io);
   return await startFleet({
     model,
     io,
@@ -154,6 +157,9 @@ function furtherFlags(given: readonly string[]): Record<string, unknown> {
     if (owner !== undefined) {
       throw new ValidationError(`--arg ${name} is what ${owner} of this command is for`);
     }
+    if (name === "nccl-port") {
+      throw new ValidationError("--arg nccl-port is chosen anew for each server: leave it out");
+    }
     const key = name.replaceAll(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
     if (optionNames.has(key)) options[key] = typed(value);
     else args[name] = value;
@@ -184,11 +190,16 @@ function typed(value: string | true): string | number | boolean {
   return value !== "" && Number.isFinite(Number(value)) ? Number(value) : value;
 }
 
-async function startEmbedded(model: string | undefined, options: Options): Promise<Started> {
+async function startEmbedded(
+  model: string | undefined,
+  options: Options,
+  io: CliIo,
+): Promise<Started> {
   if (options.replicas > 1 && options.port !== undefined) {
     throw new ValidationError("--port takes one server; with --embedded there is no router");
   }
   await using stack = new AsyncDisposableStack();
+  if (model !== undefined) await requireModel(model, io.signal);
   const folder = model ?? await ownCheckpoint(stack);
   const servers: string[] = [];
   for (let i = 0; i < options.replicas; i++) {

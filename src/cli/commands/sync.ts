@@ -29,7 +29,8 @@ import {
 } from "../fleet_options.ts";
 import type { CliIo } from "../io.ts";
 import { jsonLine } from "../json_lines.ts";
-import { messageOf } from "../../internal/thrown.ts";
+import { requireCheckpoint, requireFolder } from "../local_files.ts";
+import { inFlags, toldBy } from "../option_words.ts";
 import type { CommandContext } from "../program.ts";
 import { ProgressLine } from "../progress.ts";
 import { checkpointBefore } from "../rollback.ts";
@@ -49,6 +50,8 @@ interface Options extends FleetOptions {
   readonly dryRun?: boolean | undefined;
   readonly allowOlder?: boolean | undefined;
   readonly interval: number;
+  readonly castFloat32To?: "bfloat16" | undefined;
+  readonly draft: "update" | "keep";
   readonly control: string;
   readonly json?: boolean | undefined;
 }
@@ -94,6 +97,14 @@ export function addSync(program: Command, { io }: CommandContext): void {
     .addOption(
       new Option("--name-check <how>", "compare the weights' names with the servers' model folder")
         .choices(["servers", "where_possible", "off"]).default("where_possible"),
+    )
+    .addOption(
+      new Option("--cast-float32-to <type>", "round float32 weights on the way")
+        .choices(["bfloat16"]),
+    )
+    .addOption(
+      new Option("--draft <how>", "what becomes of draft models")
+        .choices(["update", "keep"]).default("update"),
     )
     .option("--weight-version <name>", "version to set (default: the checkpoint's name)")
     .option("--bucket-mb <size>", "limit of a bucket, in MiB", wholeNumber(1), 512)
@@ -142,7 +153,8 @@ function warnings(io: CliIo): Logger {
   const told = new Set<string>();
   return {
     ...silentLogger,
-    warn(message) {
+    warn(warning) {
+      const message = inFlags(warning, "sync");
       if (told.has(message)) return;
       // A watch may run for months.
       if (told.size >= 100) told.clear();
@@ -156,6 +168,7 @@ async function syncOnce(given: string, options: Options, io: CliIo): Promise<voi
   if (options.watch && (options.rollback !== undefined || options.dryRun)) {
     throw new ValidationError("--watch goes with neither --rollback nor --dry-run");
   }
+  await lookAround(given, options, io);
   // Not through an engine, which wants healthy servers: a push is what can repair a paused one.
   const settings = {
     workers: await serverUrls(options, io),
@@ -165,6 +178,8 @@ async function syncOnce(given: string, options: Options, io: CliIo): Promise<voi
     pauseMode: options.pauseMode,
     verify: options.verify,
     nameCheck: options.nameCheck,
+    castFloat32To: options.castFloat32To,
+    draft: options.draft,
     // Whoever syncs by hand reads at once that a server is paused.
     whenPaused: "keep" as const,
     logger: warnings(io),
@@ -199,9 +214,19 @@ async function syncOnce(given: string, options: Options, io: CliIo): Promise<voi
       await push(sender, { checkpoint: folder, options, io });
     } catch (error) {
       if (io.signal.aborted || !(error instanceof SGLangError)) throw error;
-      io.err(`error: ${folder} was not pushed: ${messageOf(inOptions(error))}\n`);
+      io.err(`error: ${folder} was not pushed: ${toldBy("sync", inOptions(error))}\n`);
     }
   }
+}
+
+/** Finds what is wrong on this machine, before any server is asked. */
+async function lookAround(given: string, options: Options, io: CliIo): Promise<void> {
+  const { watch, rollback } = options;
+  accessOf(options, io);
+  if (!watch && rollback === undefined) return await requireCheckpoint(given, io.signal);
+  if (await requireFolder(given, io.signal)) return;
+  if (!watch) throw new ValidationError(`${given} does not exist`);
+  io.err(`${given} is not there yet; it is waited for\n`);
 }
 
 /** The weight version that each server tells. */

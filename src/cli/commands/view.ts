@@ -1,11 +1,11 @@
 import { basename } from "node:path";
 import type { Command } from "commander";
 import { openDashboard } from "../../dashboard/mod.ts";
-import { messageOf } from "../../internal/thrown.ts";
 import { LocalTokenizer } from "../../policy/mod.ts";
 import { readRollout } from "../../rollout_file/mod.ts";
 import type { CliIo } from "../io.ts";
 import { addPageOptions, pageAccess, type PageOptions } from "../page_options.ts";
+import { toldBy } from "../option_words.ts";
 import type { CommandContext } from "../program.ts";
 import { ProgressLine } from "../progress.ts";
 
@@ -55,7 +55,7 @@ async function view(path: string, options: Options, io: CliIo): Promise<void> {
     tokenTexts: tokenizer && ((ids) => ids.map((id) => tokenizer.decode([id]))),
     ...access,
     signal,
-    onError: (error) => io.err(`The page could not answer: ${messageOf(error)}\n`),
+    onError: (error) => io.err(`The page could not answer: ${toldBy("view", error)}\n`),
   });
   progress[Symbol.dispose]();
   const { damaged } = page;

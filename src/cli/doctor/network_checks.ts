@@ -3,6 +3,7 @@ import { SGLangClient } from "../../client/mod.ts";
 import { HttpError } from "../../errors.ts";
 import { SGLangRouter } from "../../router/mod.ts";
 import { broken, type Finding, fine, note } from "./finding.ts";
+import { toldBy } from "../option_words.ts";
 import { messageOf } from "../../internal/thrown.ts";
 
 /** Highest port that SGLang takes, as some versions use a port 10,000 above it. */
@@ -63,7 +64,7 @@ export async function checkServers(
           `set ${options.keyName} to its --api-key, or name another variable with --api-key-env`,
         );
       }
-      return broken(what, messageOf(error), serverAdvice, error);
+      return broken(what, toldBy("doctor", error), serverAdvice, error);
     }
   }));
 }
@@ -95,7 +96,12 @@ export async function checkRouter(
       );
     return { findings: [finding], workers: urls };
   } catch (error) {
-    const finding = broken(what, messageOf(error), "is it a router, and does it run?", error);
+    const finding = broken(
+      what,
+      toldBy("doctor", error),
+      "is it a router, and does it run?",
+      error,
+    );
     return { findings: [finding], workers: [] };
   }
 }

@@ -6,6 +6,7 @@ import { safetensors } from "../../weights/source/mod.ts";
 import { SGLangWeightSyncScheme } from "../../weights/mod.ts";
 import { defaultControlPort } from "../control_client.ts";
 import type { CliIo } from "../io.ts";
+import { inFlags } from "../option_words.ts";
 
 /** What `serve` tells of what it started. */
 export interface ToldFleet {
@@ -92,7 +93,8 @@ export async function startFleet(options: StartOptions): Promise<Started> {
 
 function told({ kind, to, reason }: FleetEvent): string {
   const words = { state: to, refit_failed: "was not refitted", waits: "waits" } as const;
-  return `${kind === "below_minimum" ? "too few" : words[kind]}: ${reason}`;
+  const what = kind === "below_minimum" ? "too few" : words[kind];
+  return `${what}: ${inFlags(reason, "serve")}`;
 }
 
 function routerDied(

@@ -4,6 +4,7 @@ import { refittedCondition } from "../discovery/kubernetes.ts";
 import {
   LAUNCH_OPTION_NAMES,
   type LaunchOptions,
+  requireWord,
   type ResolvedLaunch,
   resolveLaunch,
   serverEnvironment,
@@ -54,6 +55,9 @@ export function manifestsOf(options: KubernetesManifestOptions): Manifest[] {
   checkOptionNames(options, OPTION_NAMES, "kubernetesManifests()");
   const launch = resolveLaunch(options);
   const { name, port, nnodes } = launch;
+  const { image, routerImage: ownImage, modelsClaim, keysSecret } = options;
+  const words = { image, routerImage: ownImage, modelsClaim, keysSecret };
+  for (const [option, value] of Object.entries(words)) requireWord(option, value);
   const labels = { "app.kubernetes.io/name": name, "app.kubernetes.io/component": "server" };
   const routerImage = options.routerImage === undefined ? imageOf(options) : options.routerImage;
   // With several machines only the first of each server answers.

@@ -68,13 +68,31 @@ export function resolveLaunch(options: LaunchOptions): ResolvedLaunch {
     throw new ValidationError(`gpusPerNode must be a whole number from 0 on, got ${gpusPerNode}`);
   }
   checkPort(port);
-  for (const text of [model, ...args]) {
-    // deno-lint-ignore no-control-regex -- a script must stay in its lines
-    if (/[\x00-\x1f\x7f]/.test(text)) {
-      throw new ValidationError(`${JSON.stringify(text)} has control characters`);
-    }
-  }
+  for (const text of [model, ...args]) requireOneLine(text);
   return { model, name, replicas, nnodes, gpusPerNode, tpSize, port, args };
+}
+
+/**
+ * A script must stay in its lines.
+ *
+ * @throws {ValidationError} The text has control characters.
+ */
+export function requireOneLine(text: string): void {
+  // deno-lint-ignore no-control-regex -- those are what is looked for
+  if (!/[\x00-\x1f\x7f]/.test(text)) return;
+  throw new ValidationError(`${JSON.stringify(text)} has control characters`);
+}
+
+/**
+ * An option that is a name or another word, where blanks would begin something else.
+ *
+ * @throws {ValidationError} It is none; names it.
+ */
+export function requireWord(option: string, value: string | null | undefined): void {
+  if (value === undefined || value === null || /^[\w.,:@/+%-]+$/.test(value)) return;
+  throw new ValidationError(
+    `\`${option}\` must be a word of letters, digits and .,:@/+%-_, got ${JSON.stringify(value)}`,
+  );
 }
 
 /** Variables with which a server survives a trainer that dies in a weight update, and its pauses. */

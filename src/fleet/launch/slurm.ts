@@ -2,6 +2,8 @@ import { checkOptionNames, type OptionNames } from "../../internal/option_names.
 import {
   LAUNCH_OPTION_NAMES,
   type LaunchOptions,
+  requireOneLine,
+  requireWord,
   resolveLaunch,
   serverEnvironment,
   withKeysOfEnvironment,
@@ -47,7 +49,9 @@ export function slurmScript(options: SlurmScriptOptions): string {
   checkOptionNames(options, OPTION_NAMES, "slurmScript()");
   const launch = resolveLaunch(options);
   const { name, replicas, nnodes, gpusPerNode, port } = launch;
-  const { partition, time, cpusPerTask, prefix = "" } = options;
+  const { partition, time, cpusPerTask, prefix = "", python = "", command: given = "" } = options;
+  for (const [option, value] of Object.entries({ partition, time })) requireWord(option, value);
+  for (const text of [prefix, python, given]) requireOneLine(text);
   const directives = [
     `--job-name=${name}`,
     `--array=0-${replicas - 1}`,

@@ -43,7 +43,7 @@ export class DiskTransport implements Transport {
     const { disk, deadlines } = this.#options;
     if (disk === undefined) {
       throw new ValidationError(
-        `transport "disk" needs disk: { folder } to write ${run.source.label} to`,
+        `transport "disk" needs \`disk.folder\` to write ${run.source.label} to`,
       );
     }
     refuseDeviceMemory(run.open, 'transport "disk"');

@@ -100,10 +100,10 @@ Deno.test("sync pushes a checkpoint into every server and tells the version", as
   for (const server of [first, second]) assert.equal(server.stats.weightVersion, name);
 });
 
-Deno.test("sync: a folder without weights ends with 1 and changes nothing", async () => {
+Deno.test("sync: a folder without weights ends with 2 and changes nothing", async () => {
   await using server = await startTiny();
   const { code, err } = await run(["sync", "/nowhere", "-s", server.url]);
-  assert.equal(code, 1);
+  assert.equal(code, 2);
   assert.match(err, /nowhere/);
   assert.equal(server.stats.weightVersion, "default");
 });

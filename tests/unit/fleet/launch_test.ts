@@ -113,6 +113,24 @@ interface Manifest {
   readonly spec?: any;
 }
 
+Deno.test("a word of a launch file begins no other word and no other line", () => {
+  for (const bad of ["a\nrm -rf x", "a --x", "", "a\tb", "a\u2028b"]) {
+    for (const option of ["partition", "time"]) {
+      assert.throws(() => slurmScript({ model: "m", [option]: bad }), new RegExp(`\`${option}\``));
+    }
+    for (const option of ["image", "routerImage", "modelsClaim", "keysSecret"]) {
+      assert.throws(() => manifestsOf({ model: "m", [option]: bad }), new RegExp(`\`${option}\``));
+    }
+  }
+  for (const option of ["prefix", "command", "python", "model"]) {
+    const options = { model: "m", [option]: "a\nb" };
+    assert.throws(() => slurmScript(options), /control characters/);
+  }
+  for (const time of ["30", "1-00:00:00", "UNLIMITED"]) {
+    assert.ok(slurmScript({ model: "m", time }).includes(`--time=${time}\n`));
+  }
+});
+
 Deno.test("the manifests are YAML of the same objects, and fit each other", () => {
   for (const nnodes of [1, 2]) {
     const options = { model: "/models/m", replicas: 2, nnodes, gpusPerNode: 8, keysSecret: "keys" };

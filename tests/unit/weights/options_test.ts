@@ -177,7 +177,7 @@ Deno.test("an option of another transport is refused, one of its own is taken", 
         assert.throws(
           () => new SGLangWeightSyncScheme(options),
           new RegExp(
-            `^ValidationError: ${name} is for transport .*, and transport is "${transport}"`,
+            `^ValidationError: ${name} is for transport .*, and .transport. is "${transport}"`,
           ),
         );
       }
