@@ -1,4 +1,5 @@
 /** Lint rules of this project. */
+import { analyse } from "scslre";
 
 /** What reads or waits for the real time. */
 const realTime = [
@@ -13,6 +14,20 @@ const processState = [
   'CallExpression[callee.object.object.name="Deno"][callee.object.property.name="env"][callee.property.name=/^(set|delete)$/]',
   'CallExpression[callee.object.name="Deno"][callee.property.name=/^(chdir|umask)$/]',
 ];
+
+/** Why a pattern takes more than linear time on some text, in a few words for each reason. */
+export function patternFaults(pattern: string, flags: string): string[] {
+  const { reports } = analyse(new RegExp(pattern, flags), {
+    // Also what is only slow as it is tried again at each place.
+    reportTypes: { Move: true, Self: true, Trade: true },
+    assumeRejectingSuffix: false,
+  });
+  return reports.map(({ type }) =>
+    type === "Move"
+      ? "This pattern begins again at each place of a long run: let (?<!…) or ^ say where it begins"
+      : "Two repeats of this pattern can share the same characters in many ways: keep them apart"
+  );
+}
 
 const plugin: Deno.lint.Plugin = {
   name: "sglang-rl",
@@ -50,6 +65,22 @@ const plugin: Deno.lint.Plugin = {
           (node) =>
             context.report({ node, message: "Take the time from a Clock (src/internal/clock.ts)" }),
         );
+      },
+    },
+    /**
+     * A pattern reads any text in a time in proportion to its length: models, servers and files write
+     * the texts, and one of some thousand characters can hold a process for ever.
+     */
+    "linear-patterns": {
+      create(context) {
+        if (!isInSrc(context.filename)) return {};
+        return {
+          Literal(node) {
+            const { regex } = node as { regex?: { pattern: string; flags: string } };
+            const [fault] = regex === undefined ? [] : patternFaults(regex.pattern, regex.flags);
+            if (fault !== undefined) context.report({ node, message: fault });
+          },
+        };
       },
     },
     /** `told?.(await work())` does no work where nobody wants to be told. */

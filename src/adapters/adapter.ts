@@ -164,5 +164,5 @@ function refuseLarge(byteLength: number, max: number): void {
 }
 
 function folderOf(place: string | URL): string {
-  return pathOf(place, "an adapter").replace(/\/+$/, "");
+  return pathOf(place, "an adapter").replace(/(?<!\/)\/+$/, "");
 }

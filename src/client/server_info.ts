@@ -5,8 +5,8 @@ import type { ModelInfo, ServerInfo } from "./types.ts";
 
 /** Name of a setting whose value is a secret; `/server_info` answers them in clear. */
 const SECRET = /(api_key|password|secret|_token$|credential|watermark_key|private_key)/i;
-/** Text that holds a secret within, such as a whole command line. */
-const SECRET_FLAG = /(--[\w-]*(?:api-key|password|secret|watermark-key)[\w-]*)(=|\s+)(\S+)/gi;
+/** A flag for a secret. */
+const SECRET_FLAG = /api-key|password|secret|watermark-key/i;
 
 /** Checks an answer against its schema; the error names the first place that is wrong. */
 export function checked<T>(schema: z.ZodType<T>, value: unknown, endpoint: string): T {
@@ -86,7 +86,7 @@ export function parseLoads(value: unknown): ServerLoad {
 
 /** The same value without what may be secret, at any depth. */
 export function withoutSecrets(value: unknown): unknown {
-  if (typeof value === "string") return value.replace(SECRET_FLAG, "$1$2[removed]");
+  if (typeof value === "string") return textWithoutSecrets(value);
   if (Array.isArray(value)) return commandWithoutSecrets(value.map(withoutSecrets));
   if (typeof value !== "object" || value === null) return value;
   return Object.fromEntries(
@@ -96,13 +96,28 @@ export function withoutSecrets(value: unknown): unknown {
   );
 }
 
+/** A text that may hold secrets within, such as a whole command line; read once, however it is made. */
+function textWithoutSecrets(text: string): string {
+  let kept = "";
+  let at = 0;
+  for (const { 0: word, index } of text.matchAll(/(?<![\w-])[\w-]+(?:=|\s+)(?=\S)/g)) {
+    const dashes = word.indexOf("--");
+    if (index < at || dashes < 0 || !SECRET_FLAG.test(word.slice(dashes))) continue;
+    const secret = /\S+/y;
+    secret.lastIndex = index + word.length;
+    secret.test(text);
+    kept += `${text.slice(at, index + word.length)}[removed]`;
+    at = secret.lastIndex;
+  }
+  return kept + text.slice(at);
+}
+
 /** A command line as a list: the word after a flag for a secret is the secret. */
 function commandWithoutSecrets(words: unknown[]): unknown[] {
   return words.map((word, i) => {
     const before = words[i - 1];
     const isSecret = typeof before === "string" &&
-      /^--[\w-]*(api-key|password|secret|watermark-key)/i
-        .test(before) &&
+      /^--[\w-]*(api-key|password|secret|watermark-key)/i.test(before) &&
       !before.includes("=");
     return isSecret ? "[removed]" : word;
   });

@@ -44,7 +44,7 @@ export class DeltaStore {
   constructor(place: string, options: DeltaStoreOptions = {}) {
     checkOptionNames(options, OPTION_NAMES, "a delta store");
     const { headers = {}, limits, clock = systemClock } = options;
-    this.#place = pathOf(place, "a delta store").replace(/\/+$/, "");
+    this.#place = pathOf(place, "a delta store").replace(/(?<!\/)\/+$/, "");
     this.#headers = headers;
     this.#limits = deltaLimits(limits);
     this.#clock = clock;

@@ -103,7 +103,9 @@ async function launchReplicas(
 }
 
 function logPath({ logFolder }: FromPretrainedOptions, name: string): string | undefined {
-  return logFolder === undefined ? undefined : `${logFolder.replace(/\/+$/, "")}/${name}.log`;
+  return logFolder === undefined
+    ? undefined
+    : `${logFolder.replace(/(?<!\/)\/+$/, "")}/${name}.log`;
 }
 
 /** The options of each replica: those of the engine left out, GPUs handed out. */

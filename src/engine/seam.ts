@@ -62,7 +62,7 @@ export class SeamStops {
     const most = 4 * Math.max(...stops.map(({ length }) => length));
     const tail = ids.slice(-most);
     const text = await fullText(Int32Array.from(tail));
-    const whole = text.replace(/\ufffd+$/, "");
+    const whole = text.replace(/(?<!\ufffd)\ufffd+$/, "");
     const mayBegin = whole !== text || stops.some((stop) => beginsIn(whole, stop));
     if (!mayBegin) return undefined;
     return new SeamStops(stops, fullText, { tail, before: text.length });

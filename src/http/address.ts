@@ -40,7 +40,7 @@ export function addressOf(url: URL): Address {
   const isSecure = url.protocol === "https:";
   return {
     origin: url.origin,
-    basePath: url.pathname.replace(/\/+$/, ""),
+    basePath: url.pathname.replace(/(?<!\/)\/+$/, ""),
     isSecure,
     hostname: url.hostname.replace(/^\[|\]$/g, ""),
     port: url.port === "" ? (isSecure ? 443 : 80) : Number(url.port),

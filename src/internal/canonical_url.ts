@@ -3,5 +3,5 @@
  * addresses can be compared. What is no URL only loses the slashes at its end.
  */
 export function canonicalUrl(url: string): string {
-  return (URL.parse(url)?.href ?? url).replace(/\/+$/, "");
+  return (URL.parse(url)?.href ?? url).replace(/(?<!\/)\/+$/, "");
 }

@@ -10,7 +10,7 @@ export function isSameSecret(given: string, known: string): boolean {
 
 /** Whether a request carries a key as `authorization: Bearer KEY`; RFC 9110 lets the word be in any case. */
 export function hasBearerKey(request: Request, key: string): boolean {
-  const given = /^bearer +(.*)$/i.exec(request.headers.get("authorization") ?? "");
+  const given = /^bearer +([^ ].*)?$/i.exec(request.headers.get("authorization") ?? "");
   return isSameSecret(given?.[1] ?? "", key);
 }
 

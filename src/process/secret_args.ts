@@ -1,7 +1,7 @@
 /** Flags whose values are secrets, by their names. */
 const SECRET_FLAG = /api-key|password|secret|credential|private-key|watermark-key|-token$|db-url/;
 /** An address with a password in it. */
-const SECRET_VALUE = /:\/\/[^/@\s]*:[^/@\s]*@/;
+const SECRET_VALUE = /:\/\/[^/@\s:]*:[^/@\s]*@/;
 
 /**
  * Runs a Python module with the arguments that everybody may see, and those on its standard input.

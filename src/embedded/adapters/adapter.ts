@@ -63,7 +63,7 @@ export function readLora(
     if (layer === null) continue;
     const found = layers[Number(layer[1])];
     if (found === undefined) throw new RefusedAdapter(`index ${layer[1]} is out of range`);
-    const module = /([a-z_]+)\.lora_[AB]/.exec(tensor.name)?.[1] ?? tensor.name;
+    const module = /(?<![a-z_])([a-z_]+)\.lora_[AB]/.exec(tensor.name)?.[1] ?? tensor.name;
     const pair = found.get(module) ?? new Map<string, Tensor>();
     pair.set(tensor.name.includes("lora_A") ? "a" : "b", tensor);
     found.set(module, pair);

@@ -33,7 +33,9 @@ function visibleText(task: Task, outputIds: readonly number[], tokenizer: Server
   const ids = dropsToken ? outputIds.slice(0, -1) : outputIds;
   const text = tokenizer.decode(ids, { skipSpecialTokens });
   // The bytes of a character may be spread over tokens: a stream shows it when it is whole.
-  if (task.finish === null) return text.endsWith("\ufffd") ? text.replace(/\ufffd+$/, "") : text;
+  if (task.finish === null) {
+    return text.endsWith("\ufffd") ? text.replace(/(?<!\ufffd)\ufffd+$/, "") : text;
+  }
   if (typeof matched !== "string") return text;
   const at = text.indexOf(matched);
   if (at < 0) return text;

@@ -152,15 +152,15 @@ class Translator {
     const rest = this.#signs.slice(this.#at, this.#at + 24).join("");
     // {n,m}+ repeats in Ruby's syntax, ?+ *+ ++ are possessive.
     const simple = /^([?*+])([?+]?)/.exec(rest);
-    const interval = /^\{(\d*)(,?)(\d*)\}(\??)/.exec(rest);
+    const interval = /^\{(\d*)(?:(,)(\d*))?\}(\??)/.exec(rest);
     if (simple !== null) {
       this.#at += simple[0].length;
       const isLazy = simple[2] === "?";
       return { text: simple[1]! + (isLazy ? "?" : ""), isPossessive: simple[2] === "+" };
     }
-    if (interval === null || interval[1] === "" && interval[3] === "") return null;
+    if (interval === null || interval[1] === "" && (interval[3] ?? "") === "") return null;
     this.#at += interval[0].length;
-    const [, least, comma, most, lazy] = interval;
+    const [, least, comma = "", most = "", lazy] = interval;
     return { text: `{${least || 0}${comma}${most}}${lazy}`, isPossessive: false };
   }
 

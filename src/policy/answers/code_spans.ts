@@ -75,7 +75,7 @@ export class CodeSpans {
 /** The fence that is open at the end of a text, or `null`. */
 function openFence(text: string, isAtStart: boolean): string | null {
   let open: string | null = null;
-  for (const match of text.matchAll(/(^|\n)[ \t]*(`{3,}|~{3,})([^`\n]*)(?=\n|$)/g)) {
+  for (const match of text.matchAll(/(^|\n)[ \t]*(`{3,}|~{3,}(?!~))([^`\n]*)(?=\n|$)/g)) {
     if (match.index === 0 && match[1] === "" && !isAtStart) continue;
     const fence = match[2]!;
     if (open === null) open = fence;
@@ -103,7 +103,7 @@ export function withoutCode(text: string): string {
   let inside: string[] = [];
   let open: string | null = null;
   for (const line of text.split("\n")) {
-    const fence = /^[ \t]*(`{3,}|~{3,})([^`]*)$/.exec(line);
+    const fence = /^[ \t]*(`{3,}|~{3,}(?!~))([^`]*)$/.exec(line);
     if (open === null) {
       if (fence === null) kept.push(line);
       else {

@@ -15,7 +15,7 @@ export function isHarmony(text: string): boolean {
 export function beginsAsHarmony(text: string): boolean {
   const header = text.slice(0, text.indexOf(MESSAGE));
   return isHarmony(text) &&
-    /^\s*(?:<\|start\|>)?\s*(?:assistant)?(?:\s*to=[\w.-]+)?\s*<\|channel\|>/.test(header);
+    /^\s*(?:<\|start\|>\s*)?(?:assistant\s*)?(?:to=[\w.-]+\s*)?<\|channel\|>/.test(header);
 }
 
 /** Reads the channels: `analysis` is thought, `to=functions.…` a call, the rest is said. */

@@ -2,6 +2,20 @@ import { thoughtMarks } from "./answer.ts";
 import type { Scanner } from "./scanner.ts";
 import { escapeRegExp } from "../../internal/text_of_bytes.ts";
 
+/** What stops the reading of a block, by the marks of its format: there are some thirty. */
+const stops = new Map<string, RegExp>();
+
+function stopOf(marks: readonly string[]): RegExp {
+  const key = marks.join("\n");
+  let stop = stops.get(key);
+  if (stop === undefined) {
+    const all = [...marks, ...thoughtMarks.flat()];
+    stop = new RegExp(all.map((mark) => escapeRegExp(mark)).join("|"), "g");
+    stops.set(key, stop);
+  }
+  return stop;
+}
+
 /**
  * What stands from a place to a closing mark, to the next opening of a call, to a mark of thoughts, or
  * to the end. Marks in a text of JSON are that text, and end nothing.
@@ -17,8 +31,7 @@ export function jsonBlock(
   },
 ): { body: string; end: number } {
   const { text } = scanner;
-  const marks = [quote, ...(close === null ? [] : [close]), ...opens, ...thoughtMarks.flat()];
-  const stop = new RegExp(marks.map((mark) => escapeRegExp(mark)).join("|"), "g");
+  const stop = stopOf([quote, ...(close === null ? [] : [close]), ...opens]);
   stop.lastIndex = start;
   for (let found = stop.exec(text); found !== null; found = stop.exec(text)) {
     if (found[0] === quote) {

@@ -44,6 +44,7 @@ export function answerFormatOf(
 
 /** The marks of a model. Any may be asked to think in `<think>`. */
 export function marksOf({ formats, thoughts }: Partial<AnswerFormat>): Marks {
+  if (!formats && !thoughts) return allMarks;
   return {
     formats: formats ? callFormats.filter(({ name }) => formats.includes(name)) : callFormats,
     thoughts: thoughts

@@ -195,7 +195,7 @@ export function numberOf(word: string): unknown {
     const value = Number(plain);
     return Number.isSafeInteger(value) ? value : BigInt(plain.replace(/^\+/, ""));
   }
-  if (!/^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$/.test(plain)) throw new NoPython();
+  if (!/^[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?$/.test(plain)) throw new NoPython();
   const value = Number(plain);
   return Number.isInteger(value) ? new PythonFloat(value) : value;
 }

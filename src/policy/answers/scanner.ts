@@ -1,3 +1,19 @@
+import { escapeRegExp } from "../../internal/text_of_bytes.ts";
+
+/** Patterns for the first of some marks, by the list itself: lists are made once. */
+const patterns = new WeakMap<readonly string[], RegExp>();
+
+/** The pattern that matches any of some marks, the first of the list where two stand at one place. */
+export function anyOf(marks: readonly string[]): RegExp {
+  let pattern = patterns.get(marks);
+  if (pattern === undefined) {
+    // One that matches nothing where there are no marks.
+    pattern = new RegExp(marks.map((mark) => escapeRegExp(mark)).join("|") || "(?!)", "g");
+    patterns.set(marks, pattern);
+  }
+  return pattern;
+}
+
 /**
  * Finds marks in a text from left to right. The place of each mark is kept until it is passed, so that
  * a text full of openings without an end is still read once for each kind of mark.
@@ -32,13 +48,15 @@ export class Scanner {
     return found;
   }
 
-  /** The first of some marks at or behind `from`. */
+  /**
+   * The first of some marks at or behind `from`. Whoever goes on behind it reads the text once, however
+   * many marks there are; pass the same list each time.
+   */
   first(marks: readonly string[], from: number): { mark: string; at: number } | null {
-    let best: { mark: string; at: number } | null = null;
-    for (const mark of marks) {
-      const at = this.find(mark, from);
-      if (at >= 0 && (best === null || at < best.at)) best = { mark, at };
-    }
-    return best;
+    const pattern = anyOf(marks);
+    pattern.lastIndex = from;
+    const found = pattern.exec(this.text);
+    this.looked += (found === null ? this.text.length : pattern.lastIndex) - from;
+    return found === null ? null : { mark: found[0], at: found.index };
   }
 }

@@ -31,6 +31,28 @@ export interface Marks {
 /** All marks of all families. */
 export const allMarks: Marks = { formats: callFormats, thoughts: thoughtMarks };
 
+/** The marks as lists; kept, for the patterns of lists are kept too. */
+interface MarkLists {
+  readonly opens: readonly string[];
+  readonly closes: readonly string[];
+  readonly begins: readonly string[];
+  readonly beginsAndCloses: readonly string[];
+}
+
+const lists = new WeakMap<Marks, MarkLists>();
+
+function listsOf(marks: Marks): MarkLists {
+  let known = lists.get(marks);
+  if (known === undefined) {
+    const opens = marks.thoughts.map(([open]) => open);
+    const closes = marks.thoughts.map(([, close]) => close);
+    const begins = [...opens, ...marks.formats.flatMap((format) => format.opens)];
+    known = { opens, closes, begins, beginsAndCloses: [...begins, ...closes] };
+    lists.set(marks, known);
+  }
+  return known;
+}
+
 /** Longer than any mark with the white space around it. */
 const MAX_MARK = 100;
 
@@ -50,9 +72,7 @@ export function takeApart(
     marks?: Marks;
   },
 ): Parts {
-  const opens = marks.thoughts.map(([open]) => open);
-  const closes = marks.thoughts.map(([, close]) => close);
-  const callOpens = marks.formats.flatMap((format) => format.opens);
+  const { opens, closes, begins, beginsAndCloses } = listsOf(marks);
   const scanner = new Scanner(text);
   const code = new CodeSpans(scanner);
   const thoughts: string[] = [];
@@ -71,8 +91,7 @@ export function takeApart(
     thinkTo(open === "" ? 0 : lead + open.length, scanner.first(closes, 0));
   }
   while (at < text.length) {
-    const maybeClosed = thoughts.length === 0 ? closes : [];
-    const next = scanner.first([...opens, ...callOpens, ...maybeClosed], looking);
+    const next = scanner.first(thoughts.length === 0 ? beginsAndCloses : begins, looking);
     if (next === null) break;
     const { mark } = next;
     const format = marks.formats.find((one) => one.opens.includes(mark));

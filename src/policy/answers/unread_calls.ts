@@ -53,7 +53,15 @@ function seemsToCall(text: string, names: ReadonlySet<string>): boolean {
   for (const found of said.matchAll(mark)) {
     if (mentions(said, found.index + found[0].length)) return true;
   }
-  // The whole answer is one call in Python, or a list that begins with one.
-  const python = /^\s*(?:print\(|\[)?([A-Za-z_][\w.]*)\([^\n]*\)\s*\]?\s*$/.exec(said);
-  return python !== null && isName(python[1]!);
+  const python = pythonName(said);
+  return python !== null && isName(python);
+}
+
+/** The name where a whole answer is one call in Python, or a list that begins with one, on a line. */
+function pythonName(said: string): string | null {
+  const plain = said.trim();
+  const head = /^(?:print\(|\[)?([A-Za-z_][\w.]*)\(/.exec(plain);
+  if (head === null) return null;
+  const rest = (plain.endsWith("]") ? plain.slice(0, -1).trimEnd() : plain).slice(head[0].length);
+  return rest.endsWith(")") && !rest.includes("\n") ? head[1]! : null;
 }

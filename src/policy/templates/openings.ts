@@ -55,8 +55,12 @@ export function openings(
     // A template may write the name of who speaks where a prompt has the role.
     const { name } = spoken[place]!;
     if (typeof name !== "string") return found;
-    const named = (opening: string) =>
-      opening.replace(/(.*)assistant/s, (_, ahead) => ahead + name);
+    const named = (opening: string) => {
+      const at = opening.lastIndexOf("assistant");
+      return at < 0
+        ? opening
+        : opening.slice(0, at) + name + opening.slice(at + "assistant".length);
+    };
     return [...found, ...found.map(named)];
   };
 }

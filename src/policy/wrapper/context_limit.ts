@@ -8,7 +8,7 @@ const TOO_LONG = {
   prompt: /exceeds the maximum allowed length \((\d+) tokens\)/,
   tooMany: /Input length \((\d+) tokens\)/,
   both: /maximum context length of (\d+) tokens/,
-  promptTokens: /(\d+) tokens from the input/,
+  promptTokens: /(?<!\d)(\d+) tokens from the input/,
 };
 
 /** Limits on new tokens of one request. */

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
+import fc from "fast-check";
 import { capabilitiesOf, warnOfUntested } from "../../../src/client/capabilities.ts";
 import { silentLogger } from "../../../src/internal/logger.ts";
-import { parseLoads, parseServerInfo } from "../../../src/client/server_info.ts";
+import { parseLoads, parseServerInfo, withoutSecrets } from "../../../src/client/server_info.ts";
 import { serverInfo } from "../../_support/http_stand_in.ts";
 
 Deno.test("server info carries no secret, at any depth and in no command line", () => {
@@ -16,6 +17,38 @@ Deno.test("server info carries no secret, at any depth and in no command line", 
   assert.equal(JSON.stringify(info).includes("sk-"), false);
   assert.equal(info.tpSize, 2);
   assert.match(JSON.stringify(info.raw), /--port/);
+});
+
+Deno.test("the word behind a flag for a secret is removed wherever it stands, and no other", () => {
+  const plain = fc.constantFrom(
+    "--port",
+    "1",
+    "--model x",
+    "python -m",
+    "--",
+    "-",
+    "a--b",
+    "--tp=2",
+  );
+  const flag = fc.constantFrom("--api-key", "--admin-api-key", "--X-PASSWORD", "no--secret-file");
+  const between = fc.constantFrom(" ", "=", "  ", "\n");
+  const secret = fc.constantFrom("sk-1", "--sk-2", "sk-'3'", "sk-=4");
+  const piece = fc.oneof(
+    plain,
+    fc.tuple(flag, between, secret).map((parts) => parts.join("")),
+  );
+  fc.assert(
+    fc.property(fc.array(piece), (pieces) => {
+      const kept = pieces.map((one) => one.includes("sk-") ? one.replace(/\S*sk-\S*$/, "") : one);
+      const shown = withoutSecrets(pieces.join(" ")) as string;
+      assert.equal(shown.includes("sk-"), false, shown);
+      for (const one of kept) assert.ok(shown.includes(one.trim()), one);
+    }),
+  );
+  // A pattern that begins again within such a run takes minutes for it.
+  for (const run of ["-", "--a", "--api-key", "a", " ", "--secret "]) {
+    withoutSecrets(run.repeat(200_000));
+  }
 });
 
 Deno.test("settings with token in their name that are numbers stay", () => {

@@ -28,7 +28,7 @@ export function general(value: number, digits: number, keepZeros: boolean): stri
     : fixed(value, Math.max(0, precision - 1 - exponent));
   if (keepZeros) return text;
   const [mantissa = "", power] = text.split("e");
-  const short = mantissa.includes(".") ? mantissa.replace(/\.?0+$/, "") : mantissa;
+  const short = mantissa.includes(".") ? mantissa.replace(/\.0+$|(?<!0)0+$/, "") : mantissa;
   return power === undefined ? short : `${short}e${power}`;
 }
 

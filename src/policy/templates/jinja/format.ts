@@ -185,7 +185,8 @@ export function formatText(
   const field = (body: string): string => {
     const [, name = "", conversion, spec = ""] =
       /^((?:[^!:[]|\[[^\]]*\])*)(?:!(.))?(?::([^]*))?$/.exec(body) ?? [];
-    const [, first = "", rest = ""] = /^([^.[]*)([^]*)$/.exec(name)!;
+    const [first] = /^[^.[]*/.exec(name)!;
+    const rest = name.slice(first.length);
     let value: unknown;
     if (first === "" || /^\d+$/.test(first)) {
       const index = first === "" ? counter++ : Number(first);
@@ -200,7 +201,7 @@ export function formatText(
       if (!given.named.has(first)) throw new JinjaError("KeyError", repr(first));
       value = given.named.get(first);
     }
-    for (const [, attribute, key] of rest.matchAll(/\.([^.[]+)|\[([^\]]*)\]/g)) {
+    for (const [, attribute, key] of rest.matchAll(/\.([^.[]+)|\[([^\]]*)\]/gy)) {
       value = attribute !== undefined
         ? tools.reader.attribute(value, attribute)
         : tools.reader.item(value, /^\d+$/.test(key!) ? BigInt(key!) : key);
