@@ -55,9 +55,10 @@ export class EarlierTurns {
     );
     const text = await model.tokenizer.decode(ids);
     const messages: Message[] = [{ role: TEXT_ROLE, content: text }];
-    const base = { model, messages, text, ids, textIds: ids, drift: null, branch: null };
+    const written = { model, messages, text, ids, textIds: ids, drift: null, branch: null };
+    const base = { ...written, givenMask: null, givenLogProbs: null };
     const kind = parent === null ? "start" : "append";
-    const prompt: TurnPrompt = { ...base, kind, parent: parent?.turn ?? null, givenMask: null };
+    const prompt: TurnPrompt = { ...base, kind, parent: parent?.turn ?? null };
     return { prompt, parent };
   }
 

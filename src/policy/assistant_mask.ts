@@ -91,8 +91,18 @@ async function maskByPrefixes(
 function placesIn(decoded: string, given: string, spans: readonly Span[]): readonly Span[] | null {
   if (decoded === given) return spans;
   // SentencePiece's sign for a space is a space too where a text has it.
-  const text = given.replaceAll("\u2581", " ");
-  if (decoded === text) return spans;
+  const spaced = given.replaceAll("\u2581", " ");
+  if (decoded === spaced) return spans;
+  return placesNormalized(decoded, given, spans) ?? placesNormalized(decoded, spaced, spans) ??
+    placesAmongSpaces(decoded, spaced, spans);
+}
+
+/** The stretches in a text that a tokenizer normalised; `null` where it is another text. */
+function placesNormalized(
+  decoded: string,
+  text: string,
+  spans: readonly Span[],
+): readonly Span[] | null {
   for (const form of ["NFC", "NFKC", "NFD", "NFKD"]) {
     if (text.normalize(form) !== decoded) continue;
     const cuts = [0, ...spans.flatMap(({ start, end }) => [start, end]), text.length];
@@ -107,7 +117,7 @@ function placesIn(decoded: string, given: string, spans: readonly Span[]): reado
     });
     return places;
   }
-  return placesAmongSpaces(decoded, text, spans);
+  return null;
 }
 
 /**

@@ -58,6 +58,11 @@ export interface Message {
   readonly toolCalls?: readonly (ToolCall | OpenAIToolCall)[] | null | undefined;
   /** The same under OpenAI's name. */
   readonly tool_calls?: readonly (ToolCall | OpenAIToolCall)[] | null | undefined;
+  /**
+   * Mark of calls that a reader of your own found in the content of a sampled answer: a template does
+   * not write them again. It holds as long as neither the content nor the calls are changed.
+   */
+  readonly callsInContent?: string | undefined;
   /** What looks like a call in an answer that was sampled, and is none. */
   readonly toolCallFaults?: readonly ToolCallFault[] | null | undefined;
   /** Answers of tools, one by one: a message of role `tool` is rendered with these, not its content. */

@@ -3,10 +3,13 @@ import type { Message } from "../policy/message.ts";
 /** What tells two messages apart: all that a template can read of them. */
 export function messageKey(message: Message): string {
   const said = Object.entries(message)
-    .filter(([name, value]) => name !== "isComplete" && !isNothing(name, value))
+    .filter(([name, value]) => !ownNotes.includes(name) && !isNothing(name, value))
     .sort(([a], [b]) => a < b ? -1 : 1);
   return JSON.stringify(said);
 }
+
+/** What is noted of an answer on this side. */
+const ownNotes = ["callsInContent", "isComplete"];
 
 const lists = ["tool_calls", "toolCalls", "toolCallFaults", "toolResponses"];
 

@@ -59,6 +59,8 @@ export interface TurnPrompt {
   readonly branch: BranchPoint | null;
   /** 1 on ids of a start that assistants wrote; `null` when not known, and for the other kinds. */
   readonly givenMask: Uint8Array | null;
+  /** Log-probabilities that came with the ids of a start; `null` when not known, as above. */
+  readonly givenLogProbs: Float32Array | null;
 }
 
 /** A turn of a conversation: what was sent, what was sampled, and what it says. */
@@ -93,11 +95,19 @@ export async function prepareTurn(
   const base = { model, messages, parent, drift: null, branch: null };
   if (parent === null) {
     const { text, ids, assistantMask } = await model.begin(messages, { signal });
-    return { ...base, text, ids, textIds: ids, kind: "start", givenMask: assistantMask };
+    return {
+      ...base,
+      text,
+      ids,
+      textIds: ids,
+      kind: "start",
+      givenMask: assistantMask,
+      givenLogProbs: null,
+    };
   }
   const text = model.render(messages);
   const textIds = await model.tokenizer.encode(text, { signal });
-  const written = { ...base, text, textIds, givenMask: null };
+  const written = { ...base, text, textIds, givenMask: null, givenLogProbs: null };
   const sampled = turnIds(parent);
   const until = await lengthOfSampled(parent, textIds, { model, signal });
   if (until !== null) {
@@ -163,15 +173,17 @@ export function assistantMaskOf(prompt: TurnPrompt): Uint8Array {
 }
 
 /**
- * Log-probabilities `(P)` of what was sampled in the turns whose ids the prompt begins with; 0
- * elsewhere. `null` when one of them has none.
+ * Log-probabilities `(P)` of what was sampled in the turns whose ids the prompt begins with, and those
+ * that were given at the start; 0 elsewhere. `null` when one of the turns has none.
  */
 export function logProbsOf(prompt: TurnPrompt): Float32Array | null {
   const values = new Float32Array(prompt.ids.length);
-  for (const { prompt: { ids }, sample } of turnsWithin(prompt)) {
+  for (const { prompt: { ids, givenLogProbs }, sample } of turnsWithin(prompt)) {
     if (sample.logProbs === null) return null;
     values.set(sample.logProbs, ids.length);
+    if (givenLogProbs !== null) values.set(givenLogProbs);
   }
+  if (prompt.givenLogProbs !== null) values.set(prompt.givenLogProbs);
   return values;
 }
 

@@ -4,13 +4,14 @@ import type { AnswerFormat } from "../answers/model_marks.ts";
 import { exactOf } from "../exact_numbers.ts";
 import { type Message, textOf } from "../message.ts";
 import { ArgumentsDict, ArgumentsText, dumps, fromJs, parseJson } from "./jinja/mod.ts";
-import { isWrittenIn } from "./written_calls.ts";
+import { isWrittenIn, markOfCalls } from "./written_calls.ts";
 
 /** Keys of a message that have a meaning here, and what templates call them. */
 const known: Readonly<Record<string, string | null>> = {
   role: "role",
   content: "content",
   isComplete: null,
+  callsInContent: null,
   toolCalls: "tool_calls",
   tool_calls: "tool_calls",
   toolCallFaults: null,
@@ -62,11 +63,22 @@ export function templateMessages(
   const calls = message.tool_calls ?? message.toolCalls ?? [];
   delete dict.tool_calls;
   const areWritten = message.tool_calls === undefined && calls.length > 0 &&
-    isWrittenIn(textOf(message), calls, answerFormat);
+    hasWritten(message, calls, answerFormat);
   if (calls.length > 0 && !areWritten) dict.tool_calls = calls.map(templateCall);
   // An empty list of OpenAI's shape stays, as in transformers: some templates only look for the key.
   else if (message.tool_calls?.length === 0) dict.tool_calls = [];
   return [dict];
+}
+
+function hasWritten(
+  message: Message,
+  calls: readonly Readonly<Record<string, unknown>>[],
+  format: Partial<AnswerFormat> | undefined,
+): boolean {
+  const content = textOf(message);
+  const { callsInContent: mark } = message;
+  return mark !== undefined && mark === markOfCalls(content, calls) ||
+    isWrittenIn(content, calls, format);
 }
 
 function passedThrough(key: string): string {

@@ -1,4 +1,5 @@
 /** Calls and answers of tools that a text has written out. */
+import { createHash } from "node:crypto";
 import { isRecord } from "../../internal/json.ts";
 import type { AnswerFormat } from "../answers/model_marks.ts";
 import { looseValue, unknownKind } from "../answers/parameter_kinds.ts";
@@ -6,17 +7,18 @@ import { readAnswer } from "../answers/read_answer.ts";
 import { plainOf } from "../exact_numbers.ts";
 import type { ToolCall } from "../message.ts";
 
-/** Contents of answers by the calls that were read from them. */
-const written = new WeakMap<readonly unknown[], string>();
-
-/** Remembers that calls were read from a content, whoever read them and with whatever tools. */
-export function areWrittenIn(content: string, calls: readonly ToolCall[]): void {
-  if (calls.length > 0) written.set(calls, content);
+/**
+ * What tells later that these calls were read from this content: kept in the message, so that a copy
+ * by JSON has it too, and of no use once one of the two is changed.
+ */
+export function markOfCalls(content: string, calls: readonly unknown[]): string {
+  // Twice: a copy has lost that 1.0 is a float.
+  const written = JSON.stringify(JSON.parse(JSON.stringify(calls)));
+  return createHash("sha256").update(`${content}\0${written}`).digest("hex").slice(0, 32);
 }
 
 /**
- * Whether calls are those that a content has written out. Calls that were read from it are known; of
- * others, such as those of a message that was stored, the names and arguments are compared. A text in
+ * Whether calls are those that a content has written out: by their names and arguments. A text in
  * place of a number or the like is the same: only who knows the tools can tell them apart. `format` is
  * how the model writes calls; the spelling of another family in the content is a word like others.
  */
@@ -25,8 +27,6 @@ export function isWrittenIn(
   calls: readonly Readonly<Record<string, unknown>>[],
   format: Partial<AnswerFormat> = {},
 ): boolean {
-  const readFrom = written.get(calls);
-  if (readFrom !== undefined) return readFrom === content;
   const { calls: found } = readAnswer(content, format);
   if (found.length !== calls.length) return false;
   return calls.every(({ name, arguments: given }, index) => {

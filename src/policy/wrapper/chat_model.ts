@@ -1,4 +1,3 @@
-import { TokenDriftError } from "../../errors.ts";
 import type { Logger } from "../../internal/logger.ts";
 import type {
   ChatModel,
@@ -19,7 +18,7 @@ import type { TemplateLimits } from "../templates/jinja/mod.ts";
 import { chooseTemplate, hasTools } from "../templates/registry.ts";
 import { renderChat, type RenderOptions } from "../templates/render.ts";
 import { renderWithSpans, type Span } from "../templates/spans.ts";
-import { areWrittenIn } from "../templates/written_calls.ts";
+import { isWrittenIn, markOfCalls } from "../templates/written_calls.ts";
 import type { Tokenizer } from "../tokenizer.ts";
 
 /** What a {@linkcode TemplateChatModel} is made of. */
@@ -106,8 +105,10 @@ export class TemplateChatModel implements ChatModel {
       if (isApart) return messageOf(whole, { content: whole.content, isComplete, isApart });
     }
     // Tool calls stay in the content too, so that it renders as it was made.
-    areWrittenIn(shown, answer.calls);
-    return messageOf(answer, { content: shown, isComplete, isApart: false });
+    const message = messageOf(answer, { content: shown, isComplete, isApart: false });
+    const { calls } = answer;
+    const isSeen = calls.length === 0 || isWrittenIn(shown, calls, format);
+    return isSeen ? message : { ...message, callsInContent: markOfCalls(shown, calls) };
   }
 
   /** What the ids say, special tokens included, without the one that ended the answer. */
@@ -125,17 +126,8 @@ export class TemplateChatModel implements ChatModel {
   ): Promise<MarkedText> {
     const { tokenizer } = this;
     const { text, spans } = renderWithSpans(messages, this.#renderOptions(addGenerationPrompt));
-    try {
-      const { ids, mask } = await encodeWithMask(text, spans, { tokenizer, signal });
-      return { text, ids, assistantMask: mask, spans };
-    } catch (error) {
-      if (!(error instanceof TokenDriftError)) throw error;
-      this.#options.logger.warn(
-        `Assistant tokens of the prompt are left out of the mask: ${error.message}`,
-      );
-      const ids = await tokenizer.encode(text, { signal });
-      return { text, ids, assistantMask: null, spans };
-    }
+    const { ids, mask } = await encodeWithMask(text, spans, { tokenizer, signal });
+    return { text, ids, assistantMask: mask, spans };
   }
 
   #renderOptions(addGenerationPrompt: boolean): RenderOptions {

@@ -40,9 +40,7 @@ export async function chatPrompt(
   if (prompt === null && full === null) return turnRow(startOf(chat, start, model));
   const ids = await belonging(start, given, context);
   if (ids === null) return drifted(chat, start, { given, context });
-  return turnRow(await startWith(ids, { chat, start, given, context }), {
-    logProbs: carried(given.logProbs, ids.length),
-  });
+  return turnRow(await startWith(ids, { chat, start, given, context }));
 }
 
 /** A conversation to score: the ids of its sampled turn, given ids, or those of its text. */
@@ -162,7 +160,8 @@ async function startWith(
   { chat, start, given, context }: StartOptions,
 ): Promise<TurnPrompt> {
   const { model, signal } = context;
-  const base = startOf(chat, start, model);
+  const givenLogProbs = carried(given.logProbs, ids.length);
+  const base = { ...startOf(chat, start, model), givenLogProbs };
   if (areSame(ids, start.ids)) {
     return { ...base, ids, givenMask: carried(given.assistantMask, ids.length) ?? base.givenMask };
   }
@@ -187,6 +186,7 @@ function startOf(
     drift: null,
     branch: null,
     givenMask: assistantMask,
+    givenLogProbs: null,
   };
 }
 
@@ -211,8 +211,9 @@ function drifted(
   }
   if (onTokenDrift === "report" && prompt !== null) {
     const givenMask = carried(given.assistantMask, prompt.length);
-    const turn = { ...startOf(chat, start, context.model), ids: prompt, drift: index, givenMask };
-    return turnRow(turn, { logProbs: carried(given.logProbs, prompt.length) });
+    const givenLogProbs = carried(given.logProbs, prompt.length);
+    const base = { ...startOf(chat, start, context.model), givenMask, givenLogProbs };
+    return turnRow({ ...base, ids: prompt, drift: index });
   }
   throw driftError(ids, start.ids, { index, of: "the prompt's text" });
 }

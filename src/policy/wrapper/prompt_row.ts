@@ -52,7 +52,7 @@ export function textRow(text: string, more: Partial<PromptRow> = {}): PromptRow 
 }
 
 /** The next turn of a conversation. */
-export function turnRow(turn: TurnPrompt, more: Partial<PromptRow> = {}): PromptRow {
+export function turnRow(turn: TurnPrompt): PromptRow {
   return {
     ids: turn.ids,
     text: turn.text,
@@ -61,7 +61,6 @@ export function turnRow(turn: TurnPrompt, more: Partial<PromptRow> = {}): Prompt
     assistantMask: assistantMaskOf(turn),
     logProbs: logProbsOf(turn),
     drift: driftOf(turn),
-    ...more,
   };
 }
 

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { TokenDriftError } from "../../../src/errors.ts";
-import { History } from "../../../src/policy/chat.ts";
-import { masked, type Tokens } from "../../../src/policy/rows.ts";
+import fc from "fast-check";
+import { ChatHistory, History } from "../../../src/policy/chat.ts";
+import { LogProbs, masked, Masks, Tokens } from "../../../src/policy/rows.ts";
 import type { LLMWrapperOptions, PolicyOutput } from "../../../src/policy/mod.ts";
 import { bytes, lists, named, wrap } from "./support.ts";
 
@@ -169,4 +170,55 @@ Deno.test("a copy of an output goes on and is scored as the output does", async 
     tokens: { full: copy.tokens.full },
   });
   assert.deepEqual(lists(engine.lastIds), lists((next.tokens as Tokens).prompt));
+});
+
+Deno.test("log-probs of a copy come along, by nextTurn() and without it", async () => {
+  const { wrapper } = sampling(ids("ok", "<|im_end|>"));
+  const more = [{ role: "user", content: "x" }];
+  const output = await wrapper.call({ history: [HI, HELLO] });
+  const { chats } = output.history!.full!;
+  const copy = {
+    history: new ChatHistory({ full: History.fromChats(structuredClone(chats)) }),
+    tokens: new Tokens({ full: lists(output.tokens.full).map((row) => Int32Array.from(row)) }, [2]),
+    masks: new Masks({
+      allAssistantMask: lists(output.masks.allAssistantMask).map((row) => Uint8Array.from(row)),
+    }, [2]),
+    logProbs: new LogProbs({
+      full: lists(output.logProbs!.full).map((row) => Float32Array.from(row)),
+    }, [2]),
+  } as unknown as PolicyOutput;
+  const wanted = await wrapper.call(await wrapper.nextTurn(output, [more, more]));
+  const { prompts: _, ...plain } = await wrapper.nextTurn(copy, [more, more]);
+  for (const input of [await wrapper.nextTurn(copy, [more, more]), plain]) {
+    const next = await wrapper.call(input);
+    assert.deepEqual(lists(next.tokens.full), lists(wanted.tokens.full));
+    assert.deepEqual(lists(next.masks.allAssistantMask), lists(wanted.masks.allAssistantMask));
+    assert.deepEqual(lists(next.logProbs!.full), lists(wanted.logProbs!.full));
+  }
+});
+
+Deno.test("what an assistant said is marked under a tokenizer that normalises, whatever is said", async () => {
+  const parts = ["\u2581", "e\u0301", "\u212a", "a", "\u00e9", "\u2581\u2581"];
+  for (const normalize of [(text: string) => text.normalize("NFC"), (text: string) => text]) {
+    const tokenizer = named("qwen-normal", {
+      // A piece that stands alone gets a space: pieces do not give the ids of the whole.
+      encode: (text) =>
+        bytes.encode((text.startsWith("<|im_start|>") ? "" : " ") + normalize(text)),
+      borders: (ids) => bytes.borders(ids),
+    });
+    const { wrapper } = wrap({ tokenizer, inplace: false }, { sample: () => ids("ok") });
+    const said = fc.array(fc.constantFrom(...parts), { minLength: 1, maxLength: 4 })
+      .map((list) => list.join(""));
+    await fc.assert(fc.asyncProperty(said, said, async (asked, answer) => {
+      const chat = [
+        { role: "user", content: asked },
+        { role: "assistant", content: `x${answer}x` },
+        { role: "user", content: asked },
+      ];
+      const output = await wrapper.call({ history: [chat] });
+      const own = masked(output.tokens.full![0]!, output.masks.allAssistantMask![0]!);
+      const shown = bytes.decode(own) as string;
+      assert.equal(shown, `${normalize(`x${answer}x`)}<|im_end|>ok`);
+    }));
+  }
 });
