@@ -19,8 +19,8 @@ export interface WeightsGroupOptions extends CallOptions {
   readonly worldSize: number;
   /** Name of the group. Default `"weight_update_group"`. */
   readonly groupName?: string | undefined;
-  /** Default `"nccl"`. */
-  readonly backend?: "nccl" | "gloo" | undefined;
+  /** Default `"nccl"`. `"cuda:gloo"`, `"cpu:gloo"`: for tensors of that device alone. */
+  readonly backend?: "nccl" | "gloo" | "cuda:gloo" | "cpu:gloo" | undefined;
 }
 
 /** What every weight update takes. There is no `flush_cache`: true ends servers up to 0.5.20. */

@@ -23,6 +23,16 @@ export interface WeightGroup {
 /** Joins a group. */
 export type JoinGroup = (options: JoinOptions) => Promise<WeightGroup>;
 
+/**
+ * A group of this server alone, for tensors of a device that it has not: no broadcast of it succeeds.
+ */
+export function groupForOtherDevice(): WeightGroup {
+  return {
+    receive: () => Promise.reject(new Error("No backend type associated with device type cpu")),
+    close: () => Promise.resolve(),
+  };
+}
+
 /** Joins a gloo group as one of its receiving ranks. */
 export async function joinGloo(
   { masterAddress, masterPort, rank, worldSize, groupName, signal }: JoinOptions,

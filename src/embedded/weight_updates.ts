@@ -5,11 +5,17 @@
 import type { DType } from "../checkpoint/mod.ts";
 import { StateError } from "../errors.ts";
 import { withDeadline } from "../internal/deadline.ts";
+import { Semaphore } from "../internal/semaphore.ts";
 import type { Misload } from "./faults.ts";
 import { readTensors } from "./load.ts";
 import { readableDTypes, type Tensor } from "./model/weights.ts";
 import type { EmbeddedState } from "./state.ts";
-import type { JoinGroup, JoinOptions, WeightGroup } from "./weight_group.ts";
+import {
+  groupForOtherDevice,
+  type JoinGroup,
+  type JoinOptions,
+  type WeightGroup,
+} from "./weight_group.ts";
 import { messageOf } from "../internal/thrown.ts";
 
 /** How an update ended; `success: false` is answered with 400. */
@@ -50,6 +56,8 @@ export class WeightUpdates {
   readonly #join: JoinGroup;
   readonly #groups = new Map<string, WeightGroup>();
   readonly #closing = new AbortController();
+  /** The scheduler: it does one thing after the other, and waits in a join or a broadcast. */
+  readonly #scheduler = new Semaphore(1);
   readonly #timeoutMs: number;
   #session = false;
 
@@ -64,16 +72,18 @@ export class WeightUpdates {
     const { groupName, backend } = options;
     const failed = (reason: string) =>
       failure(`Failed to initialize custom process group: ${reason}.`);
-    if (backend !== "gloo") {
+    const isForOthers = backend === "cuda:gloo" && options.worldSize === 1 && options.rank === 0;
+    if (backend !== "gloo" && !isForOthers) {
       return failed(`this embedded server is a test double and knows "gloo", not "${backend}"`);
     }
+    using _ = await this.inTurn();
     if (this.#groups.has(groupName)) {
       return failed(
         "The specified group name has already been created, please use a different group name",
       );
     }
     try {
-      const group = await this.#wait(
+      const group = isForOthers ? groupForOtherDevice() : await this.#wait(
         `join group ${groupName}`,
         (signal) => this.#join({ ...options, signal }),
       );
@@ -86,6 +96,7 @@ export class WeightUpdates {
 
   /** `/destroy_weights_update_group`. */
   async destroy(groupName: string): Promise<UpdateResult> {
+    using _ = await this.inTurn();
     const group = this.#groups.get(groupName);
     if (group === undefined) return failure("The group to be destroyed does not exist.");
     this.#groups.delete(groupName);
@@ -95,16 +106,19 @@ export class WeightUpdates {
 
   /** `/begin_weight_update`. */
   async begin(): Promise<UpdateResult> {
+    using _ = await this.#writer();
+    using _turn = await this.inTurn();
     if (this.#session) {
       return failure("a weight-update session is already open; call end_weight_update() first");
     }
-    using _ = await this.#writer();
     this.#session = true;
     return success("Success");
   }
 
   /** `/end_weight_update`. */
-  end(): UpdateResult {
+  async end(): Promise<UpdateResult> {
+    using _ = await this.#writer();
+    using _turn = await this.inTurn();
     if (!this.#session) {
       return failure("no weight-update session is open; call begin_weight_update() first");
     }
@@ -115,15 +129,16 @@ export class WeightUpdates {
   /** `/update_weights_from_distributed`. */
   async distributed(update: DistributedUpdate): Promise<UpdateResult> {
     const { needsSession } = this.#state.emulated;
+    if (this.#state.faults.take("refuseUpdates")) return failure("refused: refuseUpdates is set");
+    if (update.abortAll) this.#state.scheduler.abort(() => true);
+    using _ = await this.#writer();
+    using _turn = await this.inTurn();
     if (needsSession && !this.#session) {
       return failure(
         "update_weights_from_distributed must run between begin_weight_update() and " +
           "end_weight_update()",
       );
     }
-    if (this.#state.faults.take("refuseUpdates")) return failure("refused: refuseUpdates is set");
-    if (update.abortAll) this.#state.scheduler.abort(() => true);
-    using _ = await this.#writer();
     const group = this.#groups.get(update.groupName);
     if (group === undefined && !needsSession) {
       this.#state.crash(`update for the unknown group ${update.groupName}`);
@@ -146,6 +161,7 @@ export class WeightUpdates {
     if (this.#state.faults.take("refuseUpdates")) return failure("refused: refuseUpdates is set");
     if (update.abortAll) this.#state.scheduler.abort(() => true);
     using _ = await this.#writer();
+    using _turn = await this.inTurn();
     const tensors: Tensor[] = [];
     try {
       for await (const tensor of readTensors(update.modelPath)) tensors.push(tensor);
@@ -155,6 +171,11 @@ export class WeightUpdates {
     const result = this.#load(tensors, update, "Succeeded to update model weights.");
     if (result.success) this.#state.modelPath = update.modelPath;
     return result;
+  }
+
+  /** Waits until the scheduler is free; it is held until the permit is disposed. */
+  inTurn(): Promise<Disposable> {
+    return this.#scheduler.acquire(this.#closing.signal);
   }
 
   /** Leaves every group and ends waits. */

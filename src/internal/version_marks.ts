@@ -1,6 +1,6 @@
 /**
  * Begin of the weight version of a server while a sync writes to it:
- * `updating:<owner>~<beat>:<version>`.
+ * `updating:<owner>~<beat>~<groups>:<version>`.
  */
 export const UPDATING = "updating:";
 /** Begin of the weight version of a server that a failed sync left with some of the new weights. */

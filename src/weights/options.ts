@@ -112,9 +112,10 @@ export interface WeightSyncFields {
   readonly tiedWeights?: Readonly<Record<string, string>> | undefined;
   /**
    * Refuse weights with NaN or infinities, as after a training step that diverged: of memory and of
-   * files before anything is sent, of an iterator as it gives them. Default true for `verify`
-   * `"sample"` and `"checksum"`, else false. Weights in memory of a GPU are not looked at: true refuses
-   * them, the default lets them through.
+   * files before anything is sent, of an iterator as it gives them. Default true, but false for
+   * `verify: "off"`, and for more than 1 GiB with `verify: "version"`: looking takes half a second for
+   * each GiB, while the servers still generate. Weights in memory of a GPU are looked at by transport
+   * `"nccl"` when it is true; the default lets them through.
    */
   readonly finite?: boolean | undefined;
   /**

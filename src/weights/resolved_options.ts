@@ -16,6 +16,7 @@ import type {
   VerifyLevel,
   WeightStrategy,
 } from "./options.ts";
+import type { FiniteChoice } from "./sync/finite.ts";
 import { DEFAULT_BUCKET_BYTES } from "./sync/plan.ts";
 import { type OpenTransport, TRANSPORT_NAMES, type TransportName } from "./transport/transport.ts";
 
@@ -77,6 +78,14 @@ const NCCL_NAMES = {
   python: true,
 } as const satisfies OptionNames<NcclLibraries>;
 
+/** A server dies of NaN at its next request, so also who proves little looks at what costs little. */
+const FINITE_BY_VERIFY = {
+  off: false,
+  version: "where_small",
+  sample: "where_possible",
+  checksum: "where_possible",
+} as const satisfies Record<VerifyLevel, FiniteChoice>;
+
 /** The options with every default filled in. */
 export interface ResolvedOptions {
   readonly apiKey: string | undefined;
@@ -108,7 +117,7 @@ export interface ResolvedOptions {
   readonly nameCheck: NameCheck;
   readonly tiedWeights: ReadonlyMap<string, string> | undefined;
   /** `"where_possible"`: weights in memory of a GPU are let through, and the report says so. */
-  readonly finite: boolean | "where_possible";
+  readonly finite: FiniteChoice;
   readonly whenBusy: "wait" | "throw";
   readonly soleTrainer: boolean;
   readonly whenUnreachable: "throw" | "skip";
@@ -192,7 +201,7 @@ export function resolveOptions(options: GivenOptions): ResolvedOptions {
     verify,
     nameCheck: options.nameCheck ?? "servers",
     tiedWeights: options.tiedWeights && new Map(Object.entries(options.tiedWeights)),
-    finite: options.finite ?? (verify === "version" || verify === "off" ? false : "where_possible"),
+    finite: options.finite ?? FINITE_BY_VERIFY[verify],
     whenBusy: options.whenBusy ?? "wait",
     soleTrainer: options.soleTrainer ?? false,
     whenUnreachable: options.whenUnreachable ?? "throw",

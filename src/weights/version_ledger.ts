@@ -107,6 +107,15 @@ export class VersionLedger {
     return isFree ? reserved : next;
   }
 
+  /**
+   * A name of its own for weights whose name others may have given meanwhile without our seeing it:
+   * the reserved one with the id of the sync behind it.
+   */
+  setApart(reserved: ReservedVersion): ReservedVersion {
+    this.#use(reserved.version);
+    return { ...reserved, version: `${reserved.version}+${reserved.syncId.slice(0, 8)}` };
+  }
+
   /** A sync is about to write weights of this name to servers; the name is used up from here on. */
   announce(version: string): void {
     this.#use(version);

@@ -44,7 +44,7 @@ export async function beginUpdate(request: Request, state: EmbeddedState): Promi
 /** `POST /end_weight_update`, from 0.5.22 on. */
 export async function endUpdate(request: Request, state: EmbeddedState): Promise<Response> {
   asObject(await jsonBody(request));
-  return answer(state.updates.end());
+  return answer(await state.updates.end());
 }
 
 /** `POST /update_weights_from_distributed`. */
@@ -81,6 +81,8 @@ export async function updateVersion(request: Request, state: EmbeddedState): Pro
   const fields = asObject(await jsonBody(request));
   const version = text(fields, "new_version");
   if (fields.abort_all_requests !== false) state.scheduler.abort(() => true);
+  // From 0.5.22 the scheduler has it; before, it is a word of the HTTP server's alone.
+  using _ = state.emulated.needsSession ? await state.updates.inTurn() : undefined;
   state.scheduler.weightVersion = version;
   const result = { success: true, message: `Weight version updated to ${version}` };
   return answer(result, { new_version: version });

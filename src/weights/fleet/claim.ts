@@ -14,11 +14,16 @@ const HANDOVER_MS = 500;
 /** A trainer that lives may miss two refreshes of its mark. */
 const LEAST_PATIENCE_MS = 3 * REFRESH_MS;
 
+/** How long a mark stays the same until its trainer is counted as dead. */
+export function patienceOf({ takeoverMs }: Pick<WeightDeadlines, "takeoverMs">): number {
+  return Math.max(takeoverMs, LEAST_PATIENCE_MS);
+}
+
 /** How to wait for other trainers. */
 export interface TurnOptions {
   /** Our name. */
   readonly owner: string;
-  /** How long a mark may stay the same until its trainer is counted as dead; at least 3 s. */
+  /** How long a mark may stay the same until its trainer is counted as dead. */
   readonly patienceMs: number;
   /** Longest wait for trainers that live. */
   readonly turnMs: number;
@@ -35,8 +40,7 @@ export async function awaitOthers(
   servers: readonly FleetServer[],
   options: TurnOptions,
 ): Promise<ReadonlySet<Mark>> {
-  const { owner, turnMs, clock, logger, call } = options;
-  const patienceMs = Math.max(options.patienceMs, LEAST_PATIENCE_MS);
+  const { owner, patienceMs, turnMs, clock, logger, call } = options;
   const from = clock.now();
   const seenSince = new Map<Mark, number>();
   let hasWaited = false;

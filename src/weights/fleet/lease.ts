@@ -1,4 +1,4 @@
-import { SyncOvertakenError } from "../../errors.ts";
+import { HttpError, SyncOvertakenError } from "../../errors.ts";
 import type { Clock } from "../../internal/clock.ts";
 import { sleep } from "../../internal/deadline.ts";
 import type { Logger } from "../../internal/logger.ts";
@@ -10,6 +10,8 @@ import type { FleetServer } from "./server.ts";
 export const REFRESH_MS = 1000;
 /** Longest time between reading that a mark is ours and writing it again. */
 const FRESH_MS = 1000;
+/** A mark that took this long to write may hide another's whole sync. */
+const LATE_MS = 3 * REFRESH_MS;
 /** A server that is always that slow is believed all the same. */
 const MOST_READS = 3;
 /** Longer than a read and a write of a version take. */
@@ -27,6 +29,8 @@ export interface LeaseOptions {
   readonly controlMs: number;
   /** Longest wait for a server once the others are done. */
   readonly stragglerMs: number;
+  /** How long our mark may stay the same until others count us as dead. */
+  readonly patienceMs: number;
   readonly signal: AbortSignal | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -41,12 +45,30 @@ export class Lease {
   readonly #options: LeaseOptions;
   readonly #stop = new AbortController();
   readonly #dropped = new Set<FleetServer>();
+  /** When the last refresh of a server's mark was sent, after it had been read as ours. */
+  readonly #refreshedAt = new Map<FleetServer, number>();
+  #version: string;
+  #isLate = false;
   #beat = 0;
   #refreshing: Promise<void> | undefined;
 
   /** Makes it; nothing is claimed yet. */
   constructor(options: LeaseOptions) {
     this.#options = options;
+    this.#version = options.version;
+  }
+
+  /**
+   * Whether our mark may have come late enough to hide another's sync: what that called its weights
+   * is not known then.
+   */
+  get isLate(): boolean {
+    return this.#isLate;
+  }
+
+  /** Says another version in marks from now on. */
+  set version(version: string) {
+    this.#version = version;
   }
 
   /**
@@ -61,14 +83,16 @@ export class Lease {
   async claim(dead: ReadonlySet<Mark>, isSole: boolean): Promise<boolean> {
     const { servers, owner, clock } = this.#options;
     const call = this.#call("mark");
+    const from = clock.now();
     const before = servers.map(({ weightVersion }) => weightVersion);
     const foreign = await foreignMarks(servers, owner, call);
     // A sync that ran meanwhile has resumed the servers and used up a version.
     const hasChanged = servers.some(({ weightVersion }, i) => weightVersion !== before[i]);
     if (hasChanged || ![...foreign].every((other) => dead.has(other))) return false;
     for (;;) {
-      const mark = this.#nextMark();
-      await onAll(servers, call, (server, signal) => server.mark(mark, signal));
+      const markFor = this.#nextMark();
+      await onAll(servers, call, (server, signal) => server.mark(markFor(server), signal));
+      this.#isLate ||= clock.now() - from > LATE_MS;
       if (isSole) break;
       await sleep(OVERLAP_MS, { signal: call.signal, phase: call.phase, clock });
       const others = await foreignMarks(servers, owner, call);
@@ -101,10 +125,48 @@ export class Lease {
       const from = clock.now();
       await onAll(servers, this.#call(phase), async (server, signal) => {
         const version = await server.readVersion(signal);
-        if (!this.isOurs(version)) throw this.#overtaken(server, version, phase);
+        if (!this.isOurs(version)) throw overtaken(server, version, phase);
       });
       // A process that was stopped in between was told what was true before.
       if (clock.now() - from <= FRESH_MS) return;
+    }
+  }
+
+  /**
+   * Writes to a server, with our mark on it right before.
+   *
+   * A process that was stopped between the two may have been overtaken meanwhile. A write that came
+   * through so late is not trusted: what the server tells then may be our own words over another's
+   * weights.
+   *
+   * @throws {SyncOvertakenError} The server is another's now, or may be.
+   */
+  async write(server: FleetServer, phase: string, work: () => Promise<void>): Promise<void> {
+    const { clock, patienceMs } = this.#options;
+    const from = clock.now();
+    await this.confirm(phase, [server]);
+    await this.explained(server, phase, work);
+    const since = clock.now() - Math.max(from, this.#refreshedAt.get(server) ?? from);
+    if (since > patienceMs) throw this.#doubted(server, phase, since);
+  }
+
+  /** Writes to a server that refuses what comes late; else as {@linkcode Lease.write}. */
+  async update(server: FleetServer, phase: string, work: () => Promise<void>): Promise<void> {
+    await this.confirm(phase, [server]);
+    await this.explained(server, phase, work);
+  }
+
+  /**
+   * A server that refuses a write may do so because it is another's.
+   *
+   * @throws {SyncOvertakenError} It is; else what it said.
+   */
+  async explained(server: FleetServer, phase: string, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      if (error instanceof HttpError) await this.confirm(phase, [server]);
+      throw error;
     }
   }
 
@@ -119,8 +181,11 @@ export class Lease {
     await this.#refreshing;
   }
 
-  #nextMark(): Mark {
-    return updatingMark(this.#options.owner, ++this.#beat, this.#options.version);
+  #nextMark(): (server: FleetServer) => Mark {
+    const { owner } = this.#options;
+    const version = this.#version;
+    const beat = ++this.#beat;
+    return ({ groupNames: groups }) => updatingMark({ owner, beat, groups, version });
   }
 
   async #refresh(): Promise<void> {
@@ -129,7 +194,7 @@ export class Lease {
     for (;;) {
       await sleep(REFRESH_MS, { signal, clock }).catch(() => {});
       if (signal.aborted) return;
-      const mark = this.#nextMark();
+      const markFor = this.#nextMark();
       // A server that does not answer in time keeps its last mark; whoever writes to it will notice.
       // Not cut off by our end: a write that is under way could come after the version.
       const call = { phase: "refresh the mark", timeoutMs: controlMs, stragglerMs: REFRESH_MS };
@@ -140,20 +205,24 @@ export class Lease {
         const isOurs = this.isOurs(await server.readVersion(inner));
         // A process that was stopped in between must not write over what came meanwhile.
         const isFresh = clock.now() - from <= FRESH_MS;
-        if (isOurs && isFresh && server.marked && !signal.aborted) await server.mark(mark, inner);
+        if (!isOurs || !isFresh || !server.marked || signal.aborted) return;
+        const sentAt = clock.now();
+        await server.mark(markFor(server), inner);
+        this.#refreshedAt.set(server, sentAt);
       });
     }
   }
 
-  #overtaken(server: FleetServer, version: string | null, phase: string): SyncOvertakenError {
-    server.yieldTo(version);
+  #doubted(server: FleetServer, phase: string, since: number): SyncOvertakenError {
+    server.distrust();
+    const { patienceMs } = this.#options;
     return new SyncOvertakenError(
-      `Another trainer writes to the server: its weight version is ${
-        JSON.stringify(version)
-      }, where ` +
-        `our mark was. One trainer at a time may sync a fleet; this one was counted as dead, or the ` +
-        `other does not wait for its turn`,
-      { phase, server: server.url, other: otherOf(version), found: version },
+      `Another trainer may have written to the server meanwhile: this process, or its way to the ` +
+        `server, stood still for ${
+          Math.round(since)
+        } ms, and a trainer whose mark stays the same ` +
+        `for ${patienceMs} ms counts as dead. The next sync repairs it`,
+      { phase, server: server.url, other: "unknown", found: server.weightVersion },
     );
   }
 
@@ -161,6 +230,24 @@ export class Lease {
     const { controlMs, stragglerMs, signal } = this.#options;
     return { phase, timeoutMs: controlMs, stragglerMs, signal };
   }
+}
+
+/** Leaves a server to whoever wrote a version to it; returns the error that says so. */
+export function overtaken(
+  server: FleetServer,
+  version: string | null,
+  phase: string,
+  cause?: unknown,
+): SyncOvertakenError {
+  server.yieldTo(version);
+  return new SyncOvertakenError(
+    `Another trainer writes to the server: its weight version is ${
+      JSON.stringify(version)
+    }, where ` +
+      `our mark was. One trainer at a time may sync a fleet; this one was counted as dead, or the ` +
+      `other does not wait for its turn`,
+    { phase, server: server.url, other: otherOf(version), found: version, cause },
+  );
 }
 
 /** Who left a version: the owner of a mark, else the version itself. */

@@ -96,6 +96,11 @@ export class ProbedServer {
     return this.#capabilities;
   }
 
+  /** Whether its ranks are processes of one host. */
+  get isOnOneHost(): boolean {
+    return (this.#info?.raw.nnodes ?? 1) === 1;
+  }
+
   /** Reads what the server is, and refuses one that is not what it was declared. */
   protected async look(signal: AbortSignal, expectedTpSize?: number): Promise<void> {
     const info = await this.client.serverInfo({ signal });

@@ -1,6 +1,7 @@
 import type { WeightsGroupOptions } from "../../client/weight_control.ts";
 import { HttpError } from "../../errors.ts";
 import { PausableServer } from "./pausable_server.ts";
+import { deadGroup } from "./dead_group.ts";
 import { isMark } from "../../internal/version_marks.ts";
 
 /**
@@ -74,6 +75,7 @@ export class FleetServer extends PausableServer {
   #weightVersion: string | null = null;
   #problem: string | undefined;
   #givenVersion: string | undefined;
+  #ownMark: string | undefined;
 
   /** First rank of this server in a group; 0 before ranks were handed out. */
   get rankOffset(): number {
@@ -199,6 +201,12 @@ export class FleetServer extends PausableServer {
     // Set first: a mark whose answer is lost may have come through.
     this.#marked = true;
     await this.setVersion(mark, signal);
+    this.#ownMark = mark;
+  }
+
+  /** Our mark on it, as it was written last; `undefined` where it has none of ours. */
+  get ownMark(): string | undefined {
+    return this.#marked ? this.#ownMark : undefined;
   }
 
   /** Lets another trainer have it, whose mark stays. */
@@ -277,6 +285,40 @@ export class FleetServer extends PausableServer {
   /** Names of the groups of ours that may live on it. */
   get groupNames(): readonly string[] {
     return [...this.#groups];
+  }
+
+  /**
+   * Ends groups of a trainer that is counted as dead. Should it go on, with an update on its way, then
+   * the server refuses that: servers with sessions for want of the group, others because a group of
+   * that name is there which can take nothing.
+   *
+   * @returns names of groups for which the server would end if it were asked for them, and why
+   */
+  async endForeignGroups(names: readonly string[], signal: AbortSignal): Promise<string[]> {
+    const open: string[] = [];
+    for (const groupName of names) {
+      try {
+        await this.client.destroyWeightsUpdateGroup({ groupName, signal });
+      } catch (error) {
+        // Gone already.
+        if (!(error instanceof HttpError)) throw error;
+      }
+      if (this.capabilities.hasWeightSession) continue;
+      const dead = deadGroup(this);
+      if (dead === undefined) {
+        open.push(`${groupName}: its ranks are on several hosts`);
+        continue;
+      }
+      try {
+        await this.client.initWeightsUpdateGroup({ ...dead, groupName, signal });
+      } catch (error) {
+        if (!(error instanceof HttpError)) throw error;
+        // Another who took over as well was first.
+        if (/already been created/i.test(error.serverMessage)) continue;
+        open.push(`${groupName}: ${error.serverMessage}`);
+      }
+    }
+    return open;
   }
 
   /** Leaves every group of ours; one that the server does not know is gone already. */

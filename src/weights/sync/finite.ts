@@ -29,6 +29,12 @@ const CAST: Pattern = { mask: 0x7fffffff, add: 0x00808000, test: 0x80000000 };
 const SLICE_WORDS = 4 * 1024 * 1024;
 const BLOCK_WORDS = 1024;
 
+/** Whose values are looked at: with `true` those of a GPU must be, else they are let through. */
+export type FiniteChoice = boolean | "where_possible" | "where_small";
+
+/** What `"where_small"` looks at: half a second on one core of a server. */
+export const SMALL_BYTES: number = 1024 ** 3;
+
 /** How values are looked at. */
 export interface FiniteScan {
   readonly dtype: DType;
@@ -128,20 +134,21 @@ export interface FiniteSource {
  *
  * @throws {ValidationError} Names the first tensor with such a value.
  * @throws {UnsupportedError} Weights lie in memory of a GPU where nobody can look, or are sent by
- *   another process, and `required` is set.
+ *   another process, and `choice` is true.
  */
 export async function requireFinite(
   source: WeightSource,
   open: OpenWeightSource,
   options: {
     readonly sourceIndexes: readonly number[];
-    readonly required: boolean;
+    readonly choice: Exclude<FiniteChoice, false>;
     readonly signal: AbortSignal | undefined;
     /** Looks at values in memory of a GPU; absent where nobody can. */
     readonly finder?: ((signal: AbortSignal) => Promise<FindWord | undefined>) | undefined;
   },
 ): Promise<FiniteSource> {
-  const { sourceIndexes, required, signal = new AbortController().signal, finder } = options;
+  const { sourceIndexes, choice, signal = new AbortController().signal, finder } = options;
+  const required = choice === true;
   if (open.isSentElsewhere) {
     if (!required) return { open, isComplete: false };
     throw new UnsupportedError(
@@ -157,6 +164,11 @@ export async function requireFinite(
     const findWord = await finder?.(signal);
     if (findWord === undefined) refuseDevice(open.tensors[onDevice[0]!]!);
     await refuseNonFiniteThere(open, onDevice, (ranges) => findWord(ranges, { signal }));
+  }
+  if (choice === "where_small") {
+    const here = sourceIndexes.filter((index) => !onDevice.includes(index));
+    const bytes = here.reduce((sum, index) => sum + tensorSizeBytes(open.tensors[index]!), 0);
+    if (bytes > SMALL_BYTES) return { open, isComplete: false };
   }
   for (const index of sourceIndexes) {
     // FP8 that the device makes is refused there; made here, as it is read.

@@ -21,8 +21,12 @@ export interface LaneOptions {
   /** Longest time of it while another server waits for this one. */
   readonly stragglerMs: number;
   readonly clock: Clock;
-  /** Asked of a server right before it takes an update; rejects when we may not write to it. */
-  readonly confirm: (server: FleetServer, phase: string) => Promise<void>;
+  /** Runs an update of a server; rejects when we may not write to it. */
+  readonly write: (
+    server: FleetServer,
+    phase: string,
+    update: () => Promise<void>,
+  ) => Promise<void>;
   /** Whether a failure of one server ends the sync on all of them. */
   readonly isFatal: (error: unknown) => boolean;
   /** The caller's cancellation. */
@@ -160,10 +164,15 @@ class Lanes {
       timeoutMs,
       servers: [lane.server],
       whileUpdating: (_server: TransportServer, work) =>
-        this.#timed(lane, async () => {
-          await this.#options.confirm(lane.server, update.message);
-          await lane.server.whileUpdating(place, work);
-        }),
+        this.#timed(
+          lane,
+          () =>
+            this.#options.write(
+              lane.server,
+              update.message,
+              () => lane.server.whileUpdating(place, work),
+            ),
+        ),
     });
     lane.taken = index + 1;
     this.#look();

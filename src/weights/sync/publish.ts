@@ -87,8 +87,7 @@ export async function publish(
     "set the version",
     controlMs,
     async (server, { signal: inner }) => {
-      await lease.confirm("set the version", [server]);
-      await server.setVersion(sync.version, inner);
+      await lease.write(server, "set the version", () => server.setVersion(sync.version, inner));
       if (options.verify !== "off") await requireVersion(server, sync.version, inner);
       server.completeSync();
       await sync.bequeath(server, { holds: "new", version: sync.version });

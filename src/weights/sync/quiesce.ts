@@ -1,9 +1,9 @@
 import { WeightSyncError } from "../../errors.ts";
 import { throwIfAborted } from "../../internal/deadline.ts";
 import { isMark } from "../../internal/version_marks.ts";
-import { awaitOthers, openSession } from "../fleet/claim.ts";
+import { awaitOthers, openSession, patienceOf } from "../fleet/claim.ts";
 import { Lease } from "../fleet/lease.ts";
-import type { Mark } from "../fleet/mark.ts";
+import { groupsOf, type Mark, ownerOf } from "../fleet/mark.ts";
 import { onAllSettled, ServerFailure } from "../fleet/on_all.ts";
 import { hasSession, type RunningSync } from "./running_sync.ts";
 import { readChecksums } from "./verify.ts";
@@ -41,6 +41,8 @@ export async function quiesce(sync: RunningSync): Promise<boolean | null> {
     }
     cacheFlushed = await flush(sync);
     takeOver = dead.size > 0;
+    // Before our mark is over theirs: it alone tells of their groups, also to who comes after us.
+    if (takeOver) await endGroupsOf(sync, dead);
     if (await claim(sync, dead)) break;
     logger.info("Another trainer syncs the same servers; waiting for it");
   } while (true);
@@ -62,7 +64,7 @@ async function awaitTurn(sync: RunningSync): Promise<ReadonlySet<Mark>> {
   const dead = await sync.step("mark", phase, () =>
     awaitOthers(servers, {
       owner,
-      patienceMs: deadlines.takeoverMs,
+      patienceMs: patienceOf(deadlines),
       turnMs: deadlines.turnMs,
       clock,
       logger,
@@ -118,6 +120,32 @@ async function lookForPauses(sync: RunningSync): Promise<boolean> {
   return false;
 }
 
+/**
+ * Ends the groups of trainers that are counted as dead. One may only be stopped, with a bucket on its
+ * way; each server has answered here, after which it takes no more of their buckets.
+ */
+async function endGroupsOf(sync: RunningSync, dead: ReadonlySet<string>): Promise<void> {
+  const { fleet, signal, options } = sync.request;
+  await sync.step(
+    "mark",
+    "end the groups of who is overtaken",
+    () =>
+      fleet.each("end their groups", "destroyMs", { signal }, async (server, inner) => {
+        const version = sync.versionsBefore.get(server) ?? null;
+        if (version === null || !dead.has(version)) return;
+        const open = await server.endForeignGroups(groupsOf(version), inner);
+        for (const one of open) {
+          options.logger.warn(
+            `${server.url} ends if trainer ${
+              ownerOf(version)
+            } goes on: no group could be put in the ` +
+              `place of ${one}`,
+          );
+        }
+      }),
+  );
+}
+
 async function claim(sync: RunningSync, dead: ReadonlySet<Mark>): Promise<boolean> {
   const { fleet, owner, signal } = sync.request;
   const { clock, deadlines, logger, soleTrainer } = sync.request.options;
@@ -127,11 +155,16 @@ async function claim(sync: RunningSync, dead: ReadonlySet<Mark>): Promise<boolea
     version: sync.version,
     controlMs: deadlines.controlMs,
     stragglerMs: deadlines.stragglerMs,
+    patienceMs: patienceOf(deadlines),
     signal,
     clock,
     logger,
   });
   const isOurs = await sync.step("mark", "mark", () => lease.claim(dead, soleTrainer));
+  if (isOurs && lease.isLate) {
+    sync.reserved = sync.request.versions.setApart(sync.reserved!);
+    lease.version = sync.version;
+  }
   if (isOurs) sync.request.onAnnounce(sync.version);
   return isOurs;
 }

@@ -1,5 +1,6 @@
-import { UnsupportedError } from "../../errors.ts";
+import { AbortedError, UnsupportedError } from "../../errors.ts";
 import { throwIfAborted, withDeadline } from "../../internal/deadline.ts";
+import { overtaken } from "../fleet/lease.ts";
 import type { FleetServer } from "../fleet/server.ts";
 import type { OpenWeightSource } from "../source/source.ts";
 import type { TransportRun, TransportServer, TransportUpdate } from "../transport/transport.ts";
@@ -28,7 +29,8 @@ export async function runSync(request: SyncRequest): Promise<WeightSyncReport> {
     const { message: phase, phase: step } = steps;
     const failure = stepFailed(phase, error, step);
     await steps.run("recover", "recover", () => sync.recover(failure));
-    throw syncFailed(error, { phase, step }, sync.servers);
+    const cause = failure instanceof AbortedError ? error : sync.overtakenAt(phase, error);
+    throw syncFailed(cause, { phase, step }, sync.servers);
   }
 }
 
@@ -42,6 +44,17 @@ class Sync {
   /** The servers that the sync began with. */
   get servers(): readonly FleetServer[] {
     return this.#sync.servers;
+  }
+
+  /** Why the sync failed: another has taken a server over, or else what failed first. */
+  overtakenAt(phase: string, error: unknown): unknown {
+    if (isOvertaken(error)) return error;
+    // One with the version that it had before never took our mark.
+    const theirs = this.servers.find((server) =>
+      server.condition === "foreign" &&
+      server.weightVersion !== this.#sync.versionsBefore.get(server)
+    );
+    return theirs === undefined ? error : overtaken(theirs, theirs.weightVersion, phase, error);
   }
 
   async run(): Promise<WeightSyncReport> {
@@ -160,6 +173,7 @@ class Sync {
   async #send(updates: readonly TransportUpdate[]): Promise<void> {
     const { fleet, signal, options } = this.#sync.request;
     const { soleTrainer } = options;
+    const isWhole = updates.length === 1 && this.#sync.request.part === undefined;
     const { updateMs: timeoutMs, stragglerMs } = options.deadlines;
     const lease = this.#sync.lease!;
     await this.#sync.bequeathAll(() => this.#sync.someLegacy());
@@ -167,8 +181,11 @@ class Sync {
       const { lost, cleaned } = await sendInLanes({
         clock: options.clock,
         isFatal: isOvertaken,
-        confirm: async (server, phase) => {
-          if (!soleTrainer) await lease.confirm(phase, [server]);
+        write: async (server, phase, update) => {
+          if (soleTrainer) return await update();
+          // What comes late is refused there, or brings all that the version will say.
+          const isSafe = server.isInSession || server.isInGroup || isWhole;
+          await lease[isSafe ? "update" : "write"](server, phase, update);
         },
         servers: fleet.participants,
         updates,
@@ -200,7 +217,9 @@ class Sync {
           servers,
           whileUpdating: async (server, call) => {
             await confirm();
-            await known.get(server)!.whileUpdating(place, call);
+            const own = known.get(server)!;
+            const update = () => own.whileUpdating(place, call);
+            await (soleTrainer ? update() : lease.explained(own, phase, update));
           },
         }));
       this.#sync.steps.addBytes(update.byteLength);
@@ -215,13 +234,13 @@ class Sync {
     const { source, signal, options } = this.#sync.request;
     if (options.finite === false) return { open, isFinite: false };
     const sourceIndexes = sent.map(({ sourceIndex }) => sourceIndex);
-    const required = options.finite === true;
+    const choice = options.finite;
     const transport = this.#sync.transport!;
     const finder = transport.wordFinder?.bind(transport);
     const finite = await this.#sync.step(
       "check",
       "check for NaN and infinities",
-      () => requireFinite(source, open, { sourceIndexes, required, signal, finder }),
+      () => requireFinite(source, open, { sourceIndexes, choice, signal, finder }),
     );
     return { open: finite.open, isFinite: finite.isComplete };
   }

@@ -214,8 +214,9 @@ export class CollectiveTransport implements Transport {
     const masterPort = this.#options.masterPort === undefined
       ? chooseMasterPort(hostname)
       : this.#options.masterPort + index;
-    // New for every attempt, so that what an attempt left behind on a server cannot be met again.
-    const groupName = `sglang-rl-${crypto.randomUUID()}`;
+    // New for every attempt, so that what an attempt left behind on a server cannot be met again. The
+    // mark of a sync names it, for whoever takes over from us.
+    const groupName = `sglang-rl-${crypto.randomUUID().slice(0, 18)}`;
     const group = await way.openGroup(
       { masterAddress, masterPort, bindAddress, groupName, worldSize },
       { signal: signal ?? new AbortController().signal },
@@ -288,6 +289,7 @@ export class CollectiveTransport implements Transport {
               timeoutMs: BEYOND_ANY_STEP_MS,
               loadFormat,
               selector: server.selector,
+              weightVersion: server.ownMark,
             });
           }),
         collective: (inner, queued) => ready.send(circle.group, { signal: inner, queued }),

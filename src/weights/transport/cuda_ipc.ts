@@ -127,6 +127,7 @@ async function send(
         timeoutMs: BEYOND_ANY_STEP_MS,
         loadFormat,
         selector: server.selector,
+        weightVersion: server.ownMark,
       });
     }));
 }

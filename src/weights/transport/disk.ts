@@ -75,6 +75,7 @@ export class DiskTransport implements Transport {
             await server.client.updateWeightsFromDisk(serverPath, {
               signal,
               timeoutMs: BEYOND_ANY_STEP_MS,
+              weightVersion: server.ownMark,
             });
           }));
         await this.#removeOld();

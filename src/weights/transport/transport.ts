@@ -29,6 +29,11 @@ export interface TransportServer {
   readonly isCpu: boolean;
   /** Which models of one with a draft model take an update; to be sent with it. */
   readonly selector?: "all" | "target" | undefined;
+  /**
+   * The sync's mark on it. Sent with every update as its weight version: should an update arrive after
+   * another trainer's sync, then the server tells with its next answer that it holds something else.
+   */
+  readonly ownMark?: string | undefined;
   /** Headers that its control calls need, such as its key. */
   readonly controlHeaders: Readonly<Record<string, string>>;
   /** Lets it join a group, at the rank that the fleet gave it unless the group says another. */

@@ -142,6 +142,58 @@ async function update(
   return verdict;
 }
 
+/** What a late update is told when its group was ended by whoever overtook its trainer. */
+async function lateUpdate(url: string, body: Json, needsSession: boolean): Promise<Verdict> {
+  const name = `late-${crypto.randomUUID()}`;
+  // Ended, and in its place a group of a device that is not there; or, with sessions, none.
+  if (!needsSession) {
+    const dead = { rank_offset: 0, world_size: 1, master_port: 0, backend: "cuda:gloo" };
+    const put = { ...init, ...dead, group_name: name };
+    assert.equal((await send(url, "/init_weights_update_group", put)).status, 200);
+    assert.equal((await send(url, "/init_weights_update_group", put)).status, 400);
+  } else {
+    await send(url, "/begin_weight_update", {});
+  }
+  const late = { ...one({}).body, ...body, group_name: name, flush_cache: false };
+  const answer = await send(url, "/update_weights_from_distributed", {
+    ...late,
+    weight_version: "late",
+  });
+  if (needsSession) await send(url, "/end_weight_update", {});
+  await send(url, "/destroy_weights_update_group", { group_name: name });
+  const { body: info } = await send(url, "/model_info");
+  assert.notEqual((info as { weight_version: string }).weight_version, "late");
+  return verdictOf(answer);
+}
+
+/** Which of an update that waits for its bytes and the end of its group is answered first. */
+async function endWhileWaiting(url: string, needsSession: boolean): Promise<string[]> {
+  const signal = AbortSignal.timeout(LIMIT_MS);
+  const order: string[] = [];
+  await using group = await GlooGroup.open(
+    { masterAddress: "127.0.0.1", masterPort: 0, groupName: "g", worldSize: 2 },
+    { signal },
+  );
+  const joined = send(url, "/init_weights_update_group", {
+    ...init,
+    master_port: group.masterPort,
+  });
+  await group.connect({ signal });
+  await joined;
+  if (needsSession) await send(url, "/begin_weight_update", {});
+  const noted = async (name: string, call: ReturnType<typeof send>) =>
+    order.push(`${name} ${(await call).status}`);
+  const update = { ...one({}).body, group_name: "g", flush_cache: false };
+  const calls = [noted("update", send(url, "/update_weights_from_distributed", update))];
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  calls.push(noted("end", send(url, "/destroy_weights_update_group", { group_name: "g" })));
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  await group.broadcast([{ bytes: new Uint8Array(256), dtype: "uint8" }], { signal });
+  await Promise.all(calls);
+  if (needsSession) await send(url, "/end_weight_update", {});
+  return order;
+}
+
 for (const version of ["0.5.16", "0.5.23"] satisfies EmulatedVersion[]) {
   Deno.test(`${version}: what a weight update may not be, neither server takes`, async (t) => {
     const needsSession = version === "0.5.23";
@@ -161,5 +213,17 @@ for (const version of ["0.5.16", "0.5.23"] satisfies EmulatedVersion[]) {
         assertAlike(await update(embedded.url, given, needsSession), theirs);
       });
     }
+    for (const [title, body] of Object.entries({ "one by one": {}, "in a bucket": bucket })) {
+      await t.step(`an update whose group another has ended, ${title}`, async () => {
+        const theirs = await lateUpdate(real.url, body, needsSession);
+        assert.equal(theirs.status, 400);
+        assertAlike(await lateUpdate(embedded.url, body, needsSession), theirs);
+      });
+    }
+    await t.step("the end of a group in whose broadcast an update waits", async () => {
+      const theirs = await endWhileWaiting(real.url, needsSession);
+      assert.deepEqual(theirs, ["update 200", "end 200"]);
+      assert.deepEqual(await endWhileWaiting(embedded.url, needsSession), theirs);
+    });
   });
 }

@@ -94,7 +94,7 @@ function scheme(url: string, options = {}) {
   });
 }
 
-const options = [{ verify: "sample" }, { verify: "version", finite: true }, {
+const options = [{}, { verify: "sample" }, { verify: "version", finite: true }, {
   finite: true,
   castFloat32To: "bfloat16",
 }] as const;
@@ -129,14 +129,34 @@ Deno.test("a source that gives its tensors once is refused as it gives NaN, befo
   }
 });
 
-Deno.test("without the option NaN travels; with it finite weights do, and the report says so", async () => {
+Deno.test("told not to look, NaN travels; else finite weights do, and the report says so", async () => {
   await using server = weightsStandIn();
-  await using sender = scheme(server.url).createSender();
+  await using sender = scheme(server.url, { finite: false }).createSender();
   await sender.initAllWorkersGroup();
   assert.equal((await sender.updateWeights(stateDict(weightsWith(broken)))).finite, false);
-  await using strict = scheme(server.url, { finite: true }).createSender();
+  await using strict = scheme(server.url).createSender();
   await strict.initAllWorkersGroup();
   assert.equal((await strict.updateWeights(stateDict(weightsWith(healthy)))).finite, true);
+});
+
+Deno.test("who proves the version alone has up to 1 GiB looked at, and is told of more", async () => {
+  const looked: number[] = [];
+  const openOf = (elements: number) => ({
+    tensors: [{ name: "w", dtype: "bfloat16" as const, shape: [elements] }],
+    view: (index: number) => {
+      looked.push(index);
+      return new Uint8Array(8);
+    },
+    read: () => Promise.resolve(),
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  });
+  for (const [elements, isComplete] of [[2 ** 29, true], [2 ** 29 + 1, false]] as const) {
+    const open = openOf(elements);
+    const source = { label: "large", open: () => Promise.resolve(open) };
+    const how = { sourceIndexes: [0], choice: "where_small" as const, signal: undefined };
+    assert.equal((await requireFinite(source, open, how)).isComplete, isComplete);
+  }
+  assert.deepEqual(looked, [0]);
 });
 
 Deno.test("memory of a GPU is not looked at: asked for, it is refused; by default it is said", async () => {
@@ -195,7 +215,7 @@ Deno.test("in memory of a GPU the first NaN or infinity is told, in whichever pi
       });
       const checked = requireFinite({ label: "test", open: () => Promise.resolve(open) }, open, {
         sourceIndexes: [...tensors.keys()],
-        required: true,
+        choice: true,
         signal: undefined,
         finder: () =>
           Promise.resolve((ranges) => {

@@ -54,7 +54,7 @@ function lanes(names: readonly string[], count: number, signal?: AbortSignal) {
     timeoutMs: 60_000,
     stragglerMs: 5_000,
     clock: new FakeClock(),
-    confirm: () => Promise.resolve(),
+    write: (_server, _phase, update) => update(),
     isFatal: () => false,
     signal,
     step: async (update, work) => {

@@ -78,8 +78,13 @@ Deno.test("pause, idle, update beside the broadcasts, resume", async () => {
   assert.deepEqual(bodyOf("/pause_generation"), { mode: "retract" });
   assert.deepEqual(bodyOf("/abort_request"), { rid: "", abort_all: true });
   assert.deepEqual(bodyOf("/continue_generation"), { torch_empty_cache: true });
-  const { group_name: groupName, ...update } = bodyOf("/update_weights_from_distributed")!;
+  const { group_name: groupName, weight_version: mark, ...update } = bodyOf(
+    "/update_weights_from_distributed",
+  )!;
   assert.equal(groupName, groups.opened[0]!.groupName);
+  // Whoever takes over finds the group in the mark, and the server tells of an update that is late.
+  assert.equal(mark, bodyOf("/update_weight_version")!.new_version);
+  assert.match(String(mark), new RegExp(`^updating:[^~:]+~1~${groupName}:v1$`));
   assert.deepEqual(update, {
     names: ["0.weight", "0.bias", "1.weight"],
     dtypes: ["float32", "float32", "float32"],

@@ -115,6 +115,7 @@ Deno.test("a sync that ran meanwhile is seen by the version it left, although no
     version: "3",
     controlMs: 1000,
     stragglerMs: 1000,
+    patienceMs: 3000,
     signal: undefined,
     clock: new FakeClock(),
     logger: silentLogger,
