@@ -1,5 +1,4 @@
 import { ValidationError } from "../../../errors.ts";
-import { type Clock, systemClock } from "../../../internal/clock.ts";
 import { withinTime } from "../../../internal/watchdog.ts";
 
 /**
@@ -9,14 +8,19 @@ import { withinTime } from "../../../internal/watchdog.ts";
 export interface TemplateLimits {
   /**
    * Steps: one for each expression and statement, one for each 16 characters or entries that an
-   * operation reads or makes, and one for each where it takes them one by one. Default 10 million and
-   * four for each character that the template is given: a conversation takes one or two for each.
+   * operation reads or makes, and one for each where it takes them one by one. Default 2 million, four
+   * for each character that the template is given, and four for each pair of messages, of these at most
+   * 8 million: a conversation takes one or two for each character, and some templates look at all
+   * messages for each of them (Gemma 4's: 6.9 million for 1,600 messages). A million takes 0.05 to 0.25 s
+   * of a processor, so this is what ends a template that loops for ever, after the same work on any
+   * machine.
    */
   readonly maxSteps: number;
   /**
-   * Milliseconds of one rendering, which holds this process. Default 500; a conversation of 400
-   * turns takes some 10. Time in which the system let this process wait for others hardly counts, but
-   * after ten times as long the rendering is stopped whatever it waited for.
+   * Milliseconds by the clock of one rendering, which holds this process: at that moment it is stopped,
+   * whatever it does and whatever it waited for. Default 5000 and 0.02 for each character that the
+   * template is given, so that a machine on which others have the processors refuses no honest
+   * template: a conversation of 400 turns takes some 10 where nothing else runs.
    */
   readonly maxMs: number;
   /**
@@ -30,28 +34,33 @@ export interface TemplateLimits {
 
 /** The limits where nothing else is said, for a template that is given nothing. */
 export const defaultTemplateLimits: TemplateLimits = {
-  maxSteps: 10_000_000,
-  maxMs: 500,
+  maxSteps: 2_000_000,
+  maxMs: 5000,
   maxCharacters: 16 * 1024 * 1024,
   maxDepth: 100,
 };
 
 /** Steps and characters that each character of a conversation adds to the limits. */
 const EACH_CHARACTER = 4;
-/** A rendering is stopped after so many times its `maxMs` by the clock, whatever it waited for. */
-const CLOCK_TIMES = 10;
+/** Steps that each pair of messages adds, and how many of these at most. */
+const EACH_PAIR = 4, ALL_PAIRS = 8_000_000;
+/** Milliseconds that each adds. */
+const CHARACTER_MS = 0.02;
 
 /**
  * Checks limits and fills in the defaults.
  *
  * @param given Characters that the template is given.
+ * @param messages Messages that it is given.
  */
 export function checkTemplateLimits(
   limits: Partial<TemplateLimits> = {},
   given = 0,
+  messages = 0,
 ): TemplateLimits {
   const checked: Record<string, number> = { ...defaultTemplateLimits };
-  checked.maxSteps! += EACH_CHARACTER * given;
+  checked.maxSteps! += EACH_CHARACTER * given + Math.min(EACH_PAIR * messages ** 2, ALL_PAIRS);
+  checked.maxMs! += Math.ceil(CHARACTER_MS * given);
   checked.maxCharacters! += EACH_CHARACTER * given;
   for (const [name, value] of Object.entries(limits)) {
     if (value === undefined) continue;
@@ -77,34 +86,16 @@ export class OverBudget extends Error {
   }
 }
 
-/** Steps after which the time is looked at: a fraction of a millisecond. */
-const STEPS_A_LOOK = 1024;
-/**
- * What so many steps may take at most, in milliseconds. Longer means that the process did not run:
- * other programs had the processor, or the machine slept. That is not the template's fault.
- */
-const longest = (steps: number) => 2 + steps / 2000;
-
 /** Counts what one rendering uses. */
 export class Budget {
   readonly #limits: TemplateLimits;
-  readonly #clock: Pick<Clock, "now">;
+  readonly #maxSteps: number;
   #steps = 0;
   #depth = 0;
-  /** Steps and time of the last look at the time, and the milliseconds that counted until then. */
-  #seenSteps = 0;
-  /** Steps of the look before: an operation is counted before it runs, so its time comes after. */
-  #olderSteps = 0;
-  #seenAt: number;
-  #ms = 0;
-  /** Steps at which to look again. */
-  #look: number;
 
-  constructor(limits: TemplateLimits, clock: Pick<Clock, "now"> = systemClock) {
+  constructor(limits: TemplateLimits) {
     this.#limits = limits;
-    this.#clock = clock;
-    this.#seenAt = clock.now();
-    this.#look = Math.min(STEPS_A_LOOK, limits.maxSteps);
+    this.#maxSteps = limits.maxSteps;
   }
 
   /** The limits that it was made with. */
@@ -119,13 +110,13 @@ export class Budget {
 
   /** One expression or statement. */
   step(): void {
-    if (++this.#steps > this.#look) this.#lookAround();
+    if (++this.#steps > this.#maxSteps) this.#over("maxSteps");
   }
 
   /** An operation over so many characters or entries. */
   work(size: number): void {
     this.#steps += 1 + size / 16;
-    if (this.#steps > this.#look) this.#lookAround();
+    if (this.#steps > this.#maxSteps) this.#over("maxSteps");
   }
 
   /** A text or list of a size that is not made yet. */
@@ -160,18 +151,6 @@ export class Budget {
     }
   }
 
-  #lookAround(): void {
-    const { maxSteps, maxMs } = this.#limits;
-    if (this.#steps > maxSteps) this.#over("maxSteps");
-    const now = this.#clock.now();
-    this.#ms += Math.min(now - this.#seenAt, longest(this.#steps - this.#olderSteps));
-    if (this.#ms > maxMs) this.#over("maxMs");
-    this.#seenAt = now;
-    this.#olderSteps = this.#seenSteps;
-    this.#seenSteps = this.#steps;
-    this.#look = Math.min(this.#steps + STEPS_A_LOOK, maxSteps);
-  }
-
   #over(limit: keyof TemplateLimits): never {
     throw new OverBudget(limit, this.#limits[limit]);
   }
@@ -181,15 +160,15 @@ let current: Budget | null = null;
 
 /**
  * Runs a rendering, which never waits, with its budget at hand for {@linkcode budgetAtHand}. So what
- * prints, compares and walks values cannot be called without being counted; one operation that takes
- * for ever all the same is stopped by the clock.
+ * prints, compares and walks values cannot be called without being counted; what takes too long all the
+ * same is stopped by the clock.
  */
 export function withBudget<T>(budget: Budget, run: () => T): T {
   const before = current;
   current = budget;
   const { maxMs } = budget.limits;
   try {
-    return withinTime(CLOCK_TIMES * maxMs, run, () => new OverBudget("maxMs", maxMs));
+    return withinTime(maxMs, run, () => new OverBudget("maxMs", maxMs));
   } finally {
     current = before;
   }

@@ -65,7 +65,7 @@ export class JinjaTemplate {
       const rendered = runTemplate(this.#body, {
         variables,
         messages: new Set(messages.keys()),
-        limits: checkTemplateLimits(limits, sizeOf(variables)),
+        limits: checkTemplateLimits(limits, sizeOf(variables), messages.size),
         now,
       });
       const turns = rendered.turns.map((turn) => ({
