@@ -21,14 +21,23 @@ import {
 const FROM = 0, TO = 1, END = 2;
 /** Its vectors: four of floats. */
 const FLOATS = [3, 4, 5, 6] as const;
+/** Vectors of what is added: read before the loop, else each round would put them together anew. */
+const BIAS = 7, ONE = 8;
 /** Words that one round of the loop takes. */
 const LANES = 4 * FLOATS.length;
+/**
+ * Floats of a block: it stays in the nearest cache between the way in and the way out, and costs more
+ * than the three calls it takes.
+ */
+const BLOCK = 4096;
+/** Where the words that are added lie, four of each, behind the block. */
+const BIASES = 4 * BLOCK, ONES = BIASES + 16;
 
 /** To the nearest, on a tie to the even one; the upper half of each lane is the result. */
 const rounded = (x: number): Code =>
   i32x4.add(
-    i32x4.add(get(x), v128.of(0x7fff)),
-    v128.and(i32x4.shiftRight(get(x), 16), v128.of(1)),
+    i32x4.add(get(x), get(BIAS)),
+    v128.and(i32x4.shiftRight(get(x), 16), get(ONE)),
   );
 const isNaN = (x: number): Code => f32x4.notEqual(get(x), get(x));
 /** 0x40 makes it quiet, so that dropping low bits cannot turn a NaN into an infinity. */
@@ -47,20 +56,21 @@ const store = (round: (x: number) => Code): Code =>
 const castFunction: WasmFunction = {
   name: "cast",
   params: 3,
-  vectors: FLOATS.length,
-  body: whileTrue(
-    isBelow(get(FROM), get(END)),
-    ...FLOATS.map((x, index) => set(x, v128.load(get(FROM), 16 * index))),
-    store(rounded),
-    // Rare, so it costs a look.
-    when(v128.any(FLOATS.map(isNaN).reduce(v128.or)), store(withNaNs)),
-    set(FROM, add(get(FROM), int(4 * LANES))),
-    set(TO, add(get(TO), int(2 * LANES))),
+  vectors: FLOATS.length + 2,
+  body: all(
+    set(BIAS, v128.load(int(BIASES))),
+    set(ONE, v128.load(int(ONES))),
+    whileTrue(
+      isBelow(get(FROM), get(END)),
+      ...FLOATS.map((x, index) => set(x, v128.load(get(FROM), 16 * index))),
+      store(rounded),
+      // Rare, so it costs a look.
+      when(v128.any(FLOATS.map(isNaN).reduce(v128.or)), store(withNaNs)),
+      set(FROM, add(get(FROM), int(4 * LANES))),
+      set(TO, add(get(TO), int(2 * LANES))),
+    ),
   ),
 };
-
-/** Floats of a block: it stays in a near cache between the way in and the way out. */
-const BLOCK = 16384;
 
 interface Caster {
   readonly cast: WasmCall;
@@ -74,7 +84,10 @@ let made: Caster | null | undefined;
 function caster(): Caster | null {
   if (made !== undefined) return made;
   const instance = new WasmModule([castFunction]).instantiate(1);
-  return made = instance && {
+  if (instance === null) return made = null;
+  new Int32Array(instance.buffer, BIASES, 4).fill(0x7fff);
+  new Int32Array(instance.buffer, ONES, 4).fill(1);
+  return made = {
     cast: instance.calls.cast!,
     floats: new Float32Array(instance.buffer, 0, BLOCK),
     // In place: what is written lies always before what is still to be read.
