@@ -3,10 +3,11 @@
  * exports and the reader of both files. Fails above 1 GiB. No server: a policy in the process answers
  * each turn with new arrays, as one that talks to servers does.
  *
- * Run as `deno run -A bench/many_rows.ts [--rows 100000] [--prompt 256] [--answer 128]`.
+ * Run as `deno run -A bench/many_rows.ts [--rows 100000] [--prompt 256] [--answer 128] [--append]`.
+ * With `--append` nothing is held: each batch is added to a file, which is read afterwards.
  */
 // deno-lint-ignore-file no-console
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { parseArgs } from "node:util";
 import { EnvironmentPool, promptEnvironment } from "../src/collector/environments/mod.ts";
 import {
@@ -18,12 +19,14 @@ import {
   writeRollout,
 } from "../src/collector/mod.ts";
 import { readRollout } from "../src/rollout_file/mod.ts";
+import { usedMs } from "../tests/_support/processor_time.ts";
 
 const { values } = parseArgs({
   options: {
     rows: { type: "string", default: "100000" },
     prompt: { type: "string", default: "256" },
     answer: { type: "string", default: "128" },
+    append: { type: "boolean", default: false },
   },
 });
 const rows = Number(values.rows);
@@ -61,47 +64,77 @@ function report(stage: string): void {
   console.log(`${stage.padEnd(44)} peak ${peakMib().toFixed(0)} MiB`);
 }
 
-report("start");
-const buffer = new ReplayBuffer({ capacity: rows });
-{
-  await using collector = new LLMCollector(new EnvironmentPool(make, { size: 256 }), {
-    policy,
-    dialogTurnsPerBatch: 1024,
-    totalDialogs: Math.ceil(rows / groupSize) * groupSize,
-    groupSize,
-    replayBuffer: buffer,
-    maxStaleness: 1,
-  });
-  for await (const _ of collector) { /* The buffer has it. */ }
-}
-report(`${buffer.length} rows through groups into the buffer`);
-for (let i = 0; i < 1000; i++) buffer.sample(256);
-report("1,000 samples of 256 rows");
-const folder = await Deno.makeTempDir();
-try {
-  await write();
-  // What reads is mostly another program.
-  buffer.clear();
-  for (const { name } of Deno.readDirSync(folder)) {
-    let count = 0;
-    await using file = await readRollout(join(folder, name));
-    for await (const _ of file) count++;
-    report(`${count} rows read from ${file.form}`);
-    console.log(`${name}: ${(Deno.statSync(join(folder, name)).size / 2 ** 20).toFixed(0)} MiB`);
-  }
-} finally {
-  await Deno.remove(folder, { recursive: true });
-}
-if (peakMib() > LIMIT_MIB) {
-  console.error(`more than ${LIMIT_MIB} MiB`);
-  Deno.exitCode = 1;
+/** Milliseconds of the processor of a sample of 32, the mean of many. */
+function sampleMs(buffer: ReplayBuffer): number {
+  const count = 2000;
+  const started = usedMs();
+  for (let i = 0; i < count; i++) buffer.sample(32);
+  return (usedMs() - started) / count;
 }
 
-async function write(): Promise<void> {
+const environments = new EnvironmentPool(make, { size: 256 });
+const options = {
+  policy,
+  dialogTurnsPerBatch: 1024,
+  totalDialogs: Math.ceil(rows / groupSize) * groupSize,
+  groupSize,
+  maxStaleness: 1,
+} as const;
+
+async function readBack(path: string): Promise<void> {
+  let count = 0;
+  await using file = await readRollout(path);
+  for await (const _ of file) count++;
+  report(`${count} rows read from ${file.form}`);
+  console.log(`${basename(path)}: ${(Deno.statSync(path).size / 2 ** 20).toFixed(0)} MiB`);
+}
+
+/** Rows that go through: what is held is a batch. */
+async function append(folder: string): Promise<void> {
+  const path = join(folder, "rows.jsonl");
+  let count = 0;
+  await using collector = new LLMCollector(environments, options);
+  for await (const batch of collector) {
+    await writeJsonLines(path, batch, { append: true });
+    count += batch.length;
+  }
+  report(`${count} rows through groups into a file`);
+  await readBack(path);
+}
+
+/** Rows that are held, all at once, by a replay buffer. */
+async function hold(folder: string): Promise<void> {
+  const buffer = new ReplayBuffer({ capacity: rows });
+  {
+    await using collector = new LLMCollector(environments, { ...options, replayBuffer: buffer });
+    for await (const _ of collector) { /* The buffer has it. */ }
+  }
+  report(`${buffer.length} rows through groups into the buffer`);
+  const ms = sampleMs(buffer);
+  report(`a sample of 32 takes ${(ms * 1000).toFixed(1)} us`);
+  await write(buffer, folder);
+  // What reads is mostly another program.
+  buffer.clear();
+  for (const { name } of Deno.readDirSync(folder)) await readBack(join(folder, name));
+}
+
+async function write(buffer: ReplayBuffer, folder: string): Promise<void> {
   const all = buffer.sample(buffer.length);
   const batch = new RolloutBatch({ rows: all, shape: [all.length], versionNames: ["0"] });
   await writeRollout(join(folder, "rows.safetensors"), batch);
   report("written as safetensors");
   await writeJsonLines(join(folder, "rows.jsonl"), batch);
   report("written as JSON lines");
+}
+
+report("start");
+const folder = await Deno.makeTempDir();
+try {
+  await (values.append ? append(folder) : hold(folder));
+} finally {
+  await Deno.remove(folder, { recursive: true });
+}
+if (peakMib() > LIMIT_MIB) {
+  console.error(`more than ${LIMIT_MIB} MiB`);
+  Deno.exitCode = 1;
 }

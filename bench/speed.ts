@@ -10,8 +10,10 @@
 import { parseArgs } from "node:util";
 import { float32ToBFloat16 } from "../src/checkpoint/mod.ts";
 import { SGLangClient } from "../src/client/mod.ts";
+import { makeTinyCheckpoint } from "../src/embedded/mod.ts";
 import { AsyncSGLang } from "../src/engine/mod.ts";
 import { readLines } from "../src/internal/lines.ts";
+import { SGLangWrapper } from "../src/policy/mod.ts";
 import type { SpeedRow } from "../scripts/bench/compare.ts";
 import { median } from "../tests/_support/median.ts";
 import { usedMs, watchWork } from "../tests/_support/processor_time.ts";
@@ -50,6 +52,9 @@ await using client = new SGLangClient({ url });
 await using engine = await AsyncSGLang.connect(url, { maxConcurrency: 100_000 });
 await using ordinary = await AsyncSGLang.connect(url);
 const text = "x".repeat(400);
+const tokenizer = await Deno.makeTempDir();
+await makeTinyCheckpoint(tokenizer, { seed: 0 });
+const wrapper = new SGLangWrapper(engine, { tokenizer, generateKwargs: { maxNewTokens: 32 } });
 
 interface Load {
   readonly tokens: number;
@@ -111,6 +116,10 @@ const ways: Readonly<Record<string, (load: Load) => Promise<number>>> = {
   aiohttp: (load) => inPython({ url, ...load }),
 };
 
+/** The wrapper's: a history is rendered and made tokens, and the answer becomes a turn. */
+const throughHistory = (load: Load) =>
+  drive(load, () => wrapper.call({ history: [{ role: "user", content: text }] }));
+
 const rows: SpeedRow[] = [];
 function tell(row: SpeedRow): void {
   rows.push(row);
@@ -136,6 +145,25 @@ async function compare(load: Load, unit: string): Promise<void> {
       figures: `${cost(own).toFixed(0)} / ${cost(beside).toFixed(0)} us ${unit}`,
     });
   }
+}
+
+/** A turn of a history through the wrapper, of one long message of its own, beside aiohttp's request. */
+async function compareHistory(concurrency: number): Promise<void> {
+  const load = { tokens: 32, concurrency, requests: 1000, stream: false };
+  const title = `history, 32 tokens, ${concurrency} at once`;
+  if (!title.includes(values.only)) return;
+  await throughHistory({ ...load, requests: 300 });
+  const [own, beside]: [number[], number[]] = [[], []];
+  for (let round = 0; round < Number(values.rounds); round++) {
+    own.push(await throughHistory(load));
+    beside.push(await ways.aiohttp!(load));
+  }
+  const us = (found: number[]) => (median(found) / load.requests * 1000).toFixed(0);
+  tell({
+    name: `wrapper / aiohttp: ${title}`,
+    ratio: median(own.map((ms, i) => ms / beside[i]!)),
+    figures: `${us(own)} / ${us(beside)} us each`,
+  });
 }
 
 /** A fixed piece of work: what a figure without anything beside it is divided by. */
@@ -231,10 +259,13 @@ await compare({ ...whole, tokens: 32, concurrency: 512, requests: 2000 }, "each"
 await compare({ ...whole, tokens: 512, concurrency: 64, requests: 600 }, "each");
 await compare({ ...whole, tokens: 8192, concurrency: 64, requests: 128 }, "each");
 await compare({ tokens: 64, concurrency: 64, requests: 200, stream: true }, "each");
+await compareHistory(1);
+await compareHistory(64);
 await manyPrompts(20_000);
 await manyPrompts(100_000);
 await cast();
 await orders.close();
 await python.status;
 server.kill();
+await Deno.remove(tokenizer, { recursive: true });
 if (values.json !== undefined) await Deno.writeTextFile(values.json, JSON.stringify(rows));
