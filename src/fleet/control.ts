@@ -35,8 +35,11 @@ const OPTION_NAMES = {
 export interface SyncedFleet {
   /** The version that all servers were given. */
   readonly version: string;
-  /** Folder or file of the checkpoint, as this machine sees it. */
-  readonly checkpoint: string;
+  /**
+   * Folder or file of the checkpoint, as this machine sees it; `null` after a sync of a part, whose
+   * weights lie in no folder whole.
+   */
+  readonly checkpoint: string | null;
   /** The servers that were synced. */
   readonly servers: readonly string[];
 }
@@ -203,7 +206,7 @@ async function steer(path: string, { body, supervisor, options }: Steering): Pro
       }
       await options.onSynced?.({
         version: text(body, "version"),
-        checkpoint: text(body, "checkpoint"),
+        checkpoint: body.checkpoint === null ? null : text(body, "checkpoint"),
         servers,
       });
       return;

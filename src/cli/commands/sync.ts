@@ -41,6 +41,7 @@ interface Options extends FleetOptions {
   readonly pauseMode: PauseMode;
   readonly verify: VerifyLevel;
   readonly nameCheck: NameCheck;
+  readonly only?: readonly string[] | undefined;
   readonly weightVersion?: string | undefined;
   readonly bucketMb: number;
   readonly masterAddress?: string | undefined;
@@ -72,7 +73,11 @@ tried.
 
 The names of the weights are compared with the model's folder that the servers tell, because a server
 ignores unknown names without a word. Where that folder is not on this machine, the push goes on with
-a warning; with --name-check servers it does not, with --name-check off the folder is not looked at.`;
+a warning; with --name-check servers it does not, with --name-check off the folder is not looked at.
+
+With --only, the other weights of the servers stay; they must all have the same version. A serve has
+no checkpoint of such a mixture: a server that it starts again gets no requests before the next sync
+of all weights.`;
 
 /** Adds `sync`. */
 export function addSync(program: Command, { io }: CommandContext): void {
@@ -105,6 +110,11 @@ export function addSync(program: Command, { io }: CommandContext): void {
     .addOption(
       new Option("--draft <how>", "what becomes of draft models")
         .choices(["update", "keep"]).default("update"),
+    )
+    .option(
+      "--only <pattern>",
+      'push only the weights with such names, "*" for any characters; may be repeated',
+      (pattern: string, others: readonly string[] = []) => [...others, pattern],
     )
     .option("--weight-version <name>", "version to set (default: the checkpoint's name)")
     .option("--bucket-mb <size>", "limit of a bucket, in MiB", wholeNumber(1), 512)
@@ -167,6 +177,11 @@ function warnings(io: CliIo): Logger {
 async function syncOnce(given: string, options: Options, io: CliIo): Promise<void> {
   if (options.watch && (options.rollback !== undefined || options.dryRun)) {
     throw new ValidationError("--watch goes with neither --rollback nor --dry-run");
+  }
+  if (options.only !== undefined && options.rollback !== undefined) {
+    throw new ValidationError(
+      "--rollback goes without --only: name the checkpoint whose part is to be pushed",
+    );
   }
   await lookAround(given, options, io);
   // Not through an engine, which wants healthy servers: a push is what can repair a paused one.
@@ -254,7 +269,8 @@ async function tellPlan(
   sender: SGLangWeightSender,
   { checkpoint, servers, versions, options, io }: Plan,
 ): Promise<void> {
-  const check = await sender.checkWeights(safetensors(checkpoint), { signal: io.signal });
+  const call = { signal: io.signal, only: options.only };
+  const check = await sender.checkWeights(safetensors(checkpoint), call);
   const plan = {
     checkpoint,
     version: options.weightVersion ?? checkpointName(checkpoint),
@@ -285,6 +301,7 @@ async function push(
     using line = new ProgressLine(io);
     report = await sender.updateWeights(safetensors(checkpoint), {
       version: options.weightVersion ?? checkpointName(checkpoint),
+      only: options.only,
       onProgress: ({ message, bytesDone, bytesTotal }) =>
         line.show(
           `sync: ${message}, ${(bytesDone / 1e6).toFixed(1)} of ${
@@ -296,7 +313,9 @@ async function push(
   }
   const leftOut = await tellSynced(callOf(options, io), {
     version: report.version,
-    checkpoint: await Deno.realPath(checkpoint).catch(() => checkpoint),
+    checkpoint: report.part === undefined
+      ? await Deno.realPath(checkpoint).catch(() => checkpoint)
+      : null,
     servers: report.servers.map(({ url }) => url),
   });
   for (const { url, state, reason } of leftOut) {
@@ -326,6 +345,7 @@ function record(
     buckets: report.buckets,
     sizeBytes: report.sizeBytes,
     notSent: report.notSent,
+    ...(report.part && { only: report.part.only, baseVersion: report.part.baseVersion }),
     cacheFlushed: report.cacheFlushed,
     verified: report.verified,
     durationMs: Math.round(report.durationMs),
@@ -338,8 +358,9 @@ function pausedIn({ servers }: WeightSyncReport): string[] {
 }
 
 function shown(report: WeightSyncReport): string {
-  const { version, tensors, sizeBytes, servers, transport, durationMs, skipped } = report;
+  const { version, tensors, sizeBytes, servers, transport, durationMs, skipped, part } = report;
   const left = skipped.length === 0 ? "" : `; skipped ${skipped.join(", ")}`;
-  return `version ${version}: ${tensors} tensors, ${(sizeBytes / 1e6).toFixed(1)} MB to ` +
+  const over = part === undefined ? "" : ` over ${part.baseVersion}`;
+  return `version ${version}${over}: ${tensors} tensors, ${(sizeBytes / 1e6).toFixed(1)} MB to ` +
     `${servers.length} server(s) by ${transport} in ${(durationMs / 1000).toFixed(2)} s${left}\n`;
 }

@@ -41,7 +41,11 @@ export interface StartOptions {
 
 /** The last sync that this process was told of, and what its files looked like then. */
 interface LastSync {
-  last: SyncedFleet & { readonly fingerprint: string | undefined } | undefined;
+  last: {
+    readonly version: string;
+    readonly checkpoint: string;
+    readonly fingerprint: string | undefined;
+  } | undefined;
 }
 
 /** Starts the servers, and the router in front of several. */
@@ -158,8 +162,12 @@ function startControl(
       return router?.url === url ? router : servers.find((server) => server.url === url);
     },
     onSynced: async (sync: SyncedFleet) => {
-      const fingerprint = await safetensors(sync.checkpoint).fingerprint?.().catch(() => undefined);
-      synced.last = { ...sync, fingerprint };
+      const { version, checkpoint } = sync;
+      if (checkpoint === null) synced.last = undefined;
+      else {
+        const fingerprint = await safetensors(checkpoint).fingerprint?.().catch(() => undefined);
+        synced.last = { version, checkpoint, fingerprint };
+      }
       await takeOutLeftOut(engine, sync);
     },
   };

@@ -80,7 +80,8 @@ export no_proxy="\${no_proxy:+$no_proxy,}localhost,127.0.0.1" NO_PROXY="\${no_pr
 # has them, so that others on the node cannot read them there.
 export port=$((${port} + \${SLURM_ARRAY_TASK_ID:-0}))
 export dist_port=$((port + 10000))
-head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+# Read to the end: who takes the first line only breaks the pipe, and the script with it.
+head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
 export head
 
 # One task for each node; when one ends, all do, so that no half of a server is left.

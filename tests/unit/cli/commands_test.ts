@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { basename, join } from "node:path";
-import { makeTinyCheckpoint } from "../../../src/embedded/mod.ts";
+import { type EmbeddedServer, makeTinyCheckpoint } from "../../../src/embedded/mod.ts";
 import { get, post, startTiny, tinyCheckpoint } from "../embedded/_support.ts";
 import { commandNames, jsonLines, run } from "./_support.ts";
 import { FakeClock, turns, until } from "../../_support/clock.ts";
@@ -106,6 +106,40 @@ Deno.test("sync: a folder without weights ends with 2 and changes nothing", asyn
   assert.equal(code, 2);
   assert.match(err, /nowhere/);
   assert.equal(server.stats.weightVersion, "default");
+});
+
+/** What a server holds, by name. */
+async function checksums(server: EmbeddedServer): Promise<Record<string, string>> {
+  const { body } = await post(server, "/weights_checker", { action: "checksum" });
+  const { ranks } = body as unknown as { ranks: { checksums: Record<string, string> }[] };
+  return ranks[0]!.checksums;
+}
+
+Deno.test("sync --only pushes the weights with such names and keeps the others", async () => {
+  await using server = await startTiny({ version: "0.5.23" });
+  const [first, second] = [await tinyCheckpoint({ seed: 1 }), await tinyCheckpoint({ seed: 2 })];
+  const sync = (...args: string[]) => run(["sync", "-s", server.url, "--json", ...args]);
+  assert.equal((await sync(first, "--weight-version", "1")).code, 0);
+  const before = await checksums(server);
+  const only = ["--only", "model.layers.0.*", "--only", "lm_head*"];
+  const [plan] = jsonLines((await sync(second, ...only, "--dry-run")).out);
+  const done = await sync(second, ...only, "--weight-version", "2");
+  assert.equal(done.code, 0, done.err);
+  const [report] = jsonLines(done.out);
+  assert.equal(report!.tensors, plan!.tensors);
+  assert.deepEqual(report!.only, ["model.layers.0.*", "lm_head*"]);
+  assert.equal(report!.base_version, "1");
+  const mixed = await checksums(server);
+  assert.equal((await sync(second)).code, 0);
+  const [whole, old] = [await checksums(server), before];
+  for (const name of Object.keys(old)) {
+    const isOfPart = /^(model\.layers\.0\.|lm_head)/.test(name);
+    assert.equal(mixed[name], (isOfPart ? whole : old)[name], name);
+  }
+  const wrong = await sync(second, "--only", "no.such.*");
+  assert.equal(wrong.code, 2);
+  assert.match(wrong.err, /no weight of .* has such a name/);
+  assert.equal((await sync(second, "--rollback", ...only)).code, 2);
 });
 
 Deno.test("sync --watch pushes what is there and every newer checkpoint, until Ctrl-C", async () => {

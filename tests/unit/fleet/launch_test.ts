@@ -8,7 +8,8 @@ import { run } from "../cli/_support.ts";
 
 /** Runs a script with stand-ins for Slurm's commands; the server's command prints its words. */
 async function runScript(script: string, env: Record<string, string>): Promise<string[]> {
-  const stand = `scontrol() { echo node-1; echo node-2; }
+  // More names than a pipe holds: whoever reads the first only breaks it.
+  const stand = `scontrol() { seq -f node-%g 20000; }
 srun() { while [ "$1" != bash ]; do shift; done; "$@"; }
 exec() { "$@"; }
 export -f scontrol srun exec
