@@ -2,7 +2,7 @@
 import { StateError, ValidationError } from "../errors.ts";
 import { type Logger, silentLogger } from "../internal/logger.ts";
 import { pathOf } from "../internal/path_of.ts";
-import { asPermissionError } from "../internal/permission.ts";
+import { asListenError } from "../internal/listen_error.ts";
 import type { EmbeddedLoraOptions } from "./adapters/store.ts";
 import { type EmulatedVersion, emulatedVersions } from "./emulated.ts";
 import type { Faults } from "./faults.ts";
@@ -12,7 +12,7 @@ import { loadModel } from "./load.ts";
 import { EmbeddedState } from "./state.ts";
 import { ServerTokenizer } from "./tokenizer.ts";
 import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
-import { type HttpServer, isSystemError, runtime } from "../runtime/mod.ts";
+import { type HttpServer, runtime } from "../runtime/mod.ts";
 
 /** Options of {@linkcode EmbeddedServer.start}. */
 export interface EmbeddedServerOptions {
@@ -159,13 +159,7 @@ export class EmbeddedServer implements AsyncDisposable {
       return new EmbeddedServer(state, http);
     } catch (error) {
       await state.close();
-      if (isSystemError(error, "AddrInUse")) {
-        throw new StateError(
-          `Port ${port} of ${hostname} is taken by another program: stop it, or choose another port`,
-          { cause: error },
-        );
-      }
-      throw asPermissionError(error, `--allow-net=${hostname}:${port}`, "listen");
+      throw asListenError(error, { hostname, port });
     }
   }
 

@@ -8,7 +8,7 @@ export function objectionToMarks(said: readonly (string | null)[]): string | und
   const running = marks.find((mark) => mark!.startsWith(UPDATING));
   if (running !== undefined) return `somebody syncs the other servers now ("${running}")`;
   if (marks.length === 0 || marks.length < said.length) return undefined;
-  return `a sync left the other servers half-way ("${marks[0]}")`;
+  return `a sync of the other servers is under way, or left them half-way ("${marks[0]}")`;
 }
 
 /**

@@ -144,7 +144,7 @@ export class Rotation {
     const { ledger } = this.#options;
     const { weightVersion: said, syncedTo } = member;
     const standing = ledger.standingOf(said);
-    if (standing === "mark") return `a sync left it half-way ("${said}")`;
+    if (standing === "mark") return `a sync is under way, or left it half-way ("${said}")`;
     const { current } = ledger;
     if (current === undefined) return this.#objectionBeforeSyncs(member);
     if (standing === "untold") {

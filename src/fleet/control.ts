@@ -1,7 +1,7 @@
-import { SGLangError, StateError, TimeoutError, ValidationError } from "../errors.ts";
+import { SGLangError, TimeoutError, ValidationError } from "../errors.ts";
 import { withDeadline } from "../internal/deadline.ts";
 import { jsonExcess } from "../internal/json.ts";
-import { asPermissionError } from "../internal/permission.ts";
+import { asListenError } from "../internal/listen_error.ts";
 import { hasBearerKey, requireSendableKey } from "../internal/same_secret.ts";
 import { messageOf } from "../internal/thrown.ts";
 import type { SupervisedServer } from "./supervised.ts";
@@ -90,12 +90,7 @@ export class FleetControl implements AsyncDisposable {
       );
       return new FleetControl(server);
     } catch (error) {
-      if (error instanceof Deno.errors.AddrInUse) {
-        throw new StateError(`Port ${port} of ${hostname} is taken by another program`, {
-          cause: error,
-        });
-      }
-      throw asPermissionError(error, `--allow-net=${hostname}:${port}`, "listen");
+      throw asListenError(error, { hostname, port });
     }
   }
 

@@ -1,8 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { StateError } from "../errors.ts";
 import type { Clock } from "../internal/clock.ts";
-import { asPermissionError } from "../internal/permission.ts";
+import { asListenError } from "../internal/listen_error.ts";
 import { Connections } from "./connections.ts";
 import { leavingSignal, writeBody } from "../runtime/node/response.ts";
 
@@ -71,14 +70,7 @@ export class HttpServer {
       server.listen({ port, host: hostname }, listening.resolve);
       await listening.promise;
     } catch (error) {
-      const { code } = error as { readonly code?: string };
-      if (code === "EADDRINUSE" || (error as Error).name === "AddrInUse") {
-        throw new StateError(
-          `Port ${port} of ${hostname} is taken by another program: stop it, or choose another port`,
-          { cause: error },
-        );
-      }
-      throw asPermissionError(error, `--allow-net=${hostname}:${port}`, "listen");
+      throw asListenError(error, { hostname, port });
     }
     server.on("error", () => {});
     return new HttpServer(server);

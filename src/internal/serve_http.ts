@@ -1,7 +1,5 @@
-import { StateError } from "../errors.ts";
-import { inBrackets } from "./hostname.ts";
-import { asPermissionError } from "./permission.ts";
-import { type HttpServer, isSystemError, runtime } from "../runtime/mod.ts";
+import { asListenError } from "./listen_error.ts";
+import { type HttpServer, runtime } from "../runtime/mod.ts";
 
 /** Where and how {@linkcode serveHttp} listens. */
 export interface ServeHttpOptions {
@@ -21,11 +19,11 @@ const noAddress = () => new Response("The Host header is no host\n", { status: 4
  * Answers HTTP requests, with errors of ours where that cannot begin.
  *
  * @throws {PermissionError} Deno may not listen there.
- * @throws {StateError} The port is taken or the address is none of this machine.
+ * @throws {StateError} The port is taken.
+ * @throws {ValidationError} The address is none of this machine.
  */
 export async function serveHttp(options: ServeHttpOptions): Promise<HttpServer> {
   const { hostname, port, signal, handler, onError } = options;
-  const address = `${inBrackets(hostname)}:${port}`;
   try {
     return await runtime().serve({
       hostname,
@@ -40,9 +38,6 @@ export async function serveHttp(options: ServeHttpOptions): Promise<HttpServer> 
       handler: (request) => URL.canParse(request.url) ? handler(request) : noAddress(),
     });
   } catch (error) {
-    if (isSystemError(error, "NotCapable")) {
-      throw asPermissionError(error, `--allow-net=${address}`, `listen on ${address}`);
-    }
-    throw new StateError(`Cannot listen on ${address}: ${error}`, { cause: error });
+    throw asListenError(error, { hostname, port });
   }
 }

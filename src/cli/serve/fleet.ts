@@ -178,7 +178,7 @@ function startControl(
     return FleetControl.start(supervisor, { ...options, port: defaultControlPort });
   } catch (error) {
     if (!(error instanceof StateError)) throw error;
-    io.err(`${error.message}; the control endpoint takes a free one\n`);
+    io.err(`Port ${defaultControlPort} is taken; the control endpoint takes a free one\n`);
     return FleetControl.start(supervisor, options);
   }
 }

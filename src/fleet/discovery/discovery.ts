@@ -38,7 +38,10 @@ export const POLLING_OPTION_NAMES = {
   clock: true,
 } as const satisfies OptionNames<PollingOptions>;
 
-/** A discovery that looks again and again. */
+/**
+ * A discovery that looks again and again. Who is new counts at once; who is gone has to be gone in two
+ * looks in a row, as a file may be half written and a name server may answer with a part.
+ */
 export function polling(
   name: string,
   look: (signal: AbortSignal | undefined) => Promise<readonly string[]>,
@@ -61,11 +64,14 @@ export function polling(
     servers: ({ signal } = {}) => servers(signal),
     async *watch({ signal, onError }) {
       let before: string | undefined;
+      let known: readonly string[] = [];
       while (!signal.aborted) {
         try {
           const found = await servers(signal);
-          const key = found.toSorted().join(" ");
-          if (key !== before) yield found;
+          const told = [...found, ...known.filter((url) => !found.includes(url))];
+          known = found;
+          const key = told.toSorted().join(" ");
+          if (key !== before) yield told;
           before = key;
         } catch (error) {
           if (!signal.aborted) onError?.(error);

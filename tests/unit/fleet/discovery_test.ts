@@ -1,5 +1,6 @@
 /** Where servers of others are found. */
 import assert from "node:assert/strict";
+import { polling } from "../../../src/fleet/discovery/discovery.ts";
 import {
   type DnsResolver,
   type FleetEvent,
@@ -72,6 +73,42 @@ Deno.test("a file is read again; what cannot be read changes nothing", async () 
   } finally {
     await Deno.remove(path);
   }
+});
+
+Deno.test("a server is gone when two looks in a row are without it, and new at once", async () => {
+  // A file that is half written, a name server that answers with nothing, a look that fails.
+  const answers: (readonly string[] | Error)[] = [
+    ["http://a:30000", "http://b:30000"],
+    ["http://a:30000", "http://b:300"],
+    ["http://a:30000", "http://b:30000", "http://c:30000"],
+    [],
+    new Error("no answer"),
+    ["http://a:30000", "http://c:30000"],
+    ["http://a:30000", "http://c:30000"],
+  ];
+  const clock = new FakeClock();
+  const stop = new AbortController();
+  const looks = answers.values();
+  const discovery = polling("a test", () => {
+    const { value, done } = looks.next();
+    if (done) stop.abort();
+    return value instanceof Error ? Promise.reject(value) : Promise.resolve(value ?? []);
+  }, { intervalMs: 1000, clock });
+  const told: string[] = [];
+  const watching = (async () => {
+    for await (const urls of discovery.watch({ signal: stop.signal })) {
+      told.push(urls.map((url) => url.replace("http://", "")).toSorted().join(" "));
+    }
+  })();
+  while (!stop.signal.aborted) await clock.advance(1000);
+  await watching;
+  assert.deepEqual(told, [
+    "a:30000 b:30000",
+    "a:30000 b:300 b:30000",
+    "a:30000 b:300 b:30000 c:30000",
+    "a:30000 b:30000 c:30000",
+    "a:30000 c:30000",
+  ]);
 });
 
 Deno.test("DNS: SRV records bring ports, A records take one", async () => {
