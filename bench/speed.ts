@@ -253,7 +253,7 @@ async function cast(): Promise<void> {
 
 console.log(`ours / beside, time of the processor, median of ${values.rounds} rounds in turn`);
 const whole = { stream: false } as const;
-await compare({ ...whole, tokens: 32, concurrency: 1, requests: 300 }, "each");
+await compare({ ...whole, tokens: 32, concurrency: 1, requests: 2000 }, "each");
 await compare({ ...whole, tokens: 32, concurrency: 64, requests: 2000 }, "each");
 await compare({ ...whole, tokens: 32, concurrency: 512, requests: 2000 }, "each");
 await compare({ ...whole, tokens: 512, concurrency: 64, requests: 600 }, "each");
