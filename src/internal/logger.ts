@@ -10,5 +10,15 @@ export interface Logger {
   error(message: string): void;
 }
 
+/** Writes warnings and errors to the console, and nothing else. */
+export const warningLogger: Logger = {
+  debug() {},
+  info() {},
+  // deno-lint-ignore no-console
+  warn: (message) => console.warn(message),
+  // deno-lint-ignore no-console
+  error: (message) => console.error(message),
+};
+
 /** Says nothing. */
 export const silentLogger: Logger = { debug() {}, info() {}, warn() {}, error() {} };

@@ -161,7 +161,8 @@ export class LocalTokenizer implements Tokenizer {
       generation,
       chatTemplate: template ?? named.default,
       chatTemplates: { ...named, ...chatTemplates },
-      name: folder,
+      // Not to be taken for the name of a model on a hub.
+      name: /^[\w-][\w.-]*\/[\w.-]+$/.test(folder) ? `./${folder}` : folder,
     }, { limits });
   }
 

@@ -113,7 +113,8 @@ export async function prepareTurn(
   if (until !== null) {
     const ids = joinIds(sampled, textIds.subarray(until));
     const drift = firstDifference(ids, textIds);
-    return { ...written, ids, kind: "append", drift };
+    // Once in memory, where they are the same.
+    return { ...written, ids: drift === null ? textIds : ids, kind: "append", drift };
   }
   const index = firstDifference(sampled, textIds) ?? sampled.length;
   const within = beginsWith(textIds, parent.prompt.textIds) ? "answer" : "history";

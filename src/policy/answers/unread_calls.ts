@@ -46,7 +46,7 @@ function seemsToCall(text: string, names: ReadonlySet<string>): boolean {
   const mentions = (text: string, at: number) =>
     text.slice(at, at + NEAR).match(/[\w.-]+/g)?.some(isName) ?? false;
   for (const found of text.matchAll(fence)) if (mentions(text, found.index)) return true;
-  const said = withoutCode(text);
+  const said = wholeCode(text) ?? withoutCode(text);
   for (const spelling of spellings) {
     for (const found of said.matchAll(spelling)) if (isName(found[1]!.trim())) return true;
   }
@@ -55,6 +55,17 @@ function seemsToCall(text: string, names: ReadonlySet<string>): boolean {
   }
   const python = pythonName(said);
   return python !== null && isName(python);
+}
+
+/** The code, where a whole answer is one piece of it: that quotes nothing, it is what was said. */
+function wholeCode(text: string): string | null {
+  const plain = text.trim();
+  const open = /^(?:(`{3,}|~{3,})[^`\n]{0,40}\n|(`{1,2})(?!`))/.exec(plain);
+  if (open === null) return null;
+  const close = open[1] ?? open[2]!;
+  if (plain.length < open[0].length + close.length || !plain.endsWith(close)) return null;
+  const code = plain.slice(open[0].length, -close.length);
+  return code.includes(close) ? null : code;
 }
 
 /** The name where a whole answer is one call in Python, or a list that begins with one, on a line. */

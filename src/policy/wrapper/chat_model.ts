@@ -19,7 +19,7 @@ import { chooseTemplate, hasTools } from "../templates/registry.ts";
 import { renderChat, type RenderOptions } from "../templates/render.ts";
 import { renderWithSpans, type Span } from "../templates/spans.ts";
 import { isWrittenIn, markOfCalls } from "../templates/written_calls.ts";
-import type { Tokenizer } from "../tokenizer.ts";
+import type { DecodeOptions, Tokenizer } from "../tokenizer.ts";
 
 /** What a {@linkcode TemplateChatModel} is made of. */
 export interface TemplateChatModelOptions {
@@ -90,7 +90,8 @@ export class TemplateChatModel implements ChatModel {
     const format = this.#answerFormat ??= this.#formatOfAnswers();
     const take = async (text: string) =>
       await (own ?? readAnswer)(text, { tools, isThinking, ...format, signal });
-    const shown = sample.text ?? "";
+    // A server without a tokenizer gives no text.
+    const shown = sample.text ?? await this.#decoded(sample, { skipSpecialTokens: true, signal });
     const written = await this.#written(sample, signal);
     const answer = await take(shown);
     const isComplete = sample.finishReason.type === "stop";
@@ -113,11 +114,15 @@ export class TemplateChatModel implements ChatModel {
 
   /** What the ids say, special tokens included, without the one that ended the answer. */
   async #written(sample: KnownSample, signal: AbortSignal | undefined): Promise<string> {
-    const { ids, text } = sample;
     // Without special tokens nothing can be left out; a server need not be asked.
-    if (this.tokenizer.wholeTokens.length === 0) return text ?? "";
+    if (this.tokenizer.wholeTokens.length === 0 && sample.text !== null) return sample.text;
+    return await this.#decoded(sample, { signal });
+  }
+
+  async #decoded(sample: KnownSample, options: DecodeOptions): Promise<string> {
+    const { ids } = sample;
     const body = endTokenOf(sample) === null ? ids : ids.subarray(0, -1);
-    return await this.tokenizer.decode(body, { signal });
+    return await this.tokenizer.decode(body, options);
   }
 
   async #marked(

@@ -3,7 +3,7 @@ import type { SamplingInput } from "../../client/types.ts";
 import type { GenerateOptions } from "../../engine/engine.ts";
 import { ValidationError } from "../../errors.ts";
 import type { Clock } from "../../internal/clock.ts";
-import { type Logger, silentLogger } from "../../internal/logger.ts";
+import { type Logger, warningLogger } from "../../internal/logger.ts";
 import { checkOneOf, checkOptionNames, type OptionNames } from "../../internal/option_names.ts";
 import type { ToolCallFormat } from "../answers/call_format.ts";
 import { toolCallFormats } from "../answers/formats.ts";
@@ -124,7 +124,7 @@ export interface LLMWrapperOptions<Mode extends InputMode = InputMode> {
    * the ids and tells in `samples[i].drift`.
    */
   readonly onTokenDrift?: DriftAction | undefined;
-  /** Where warnings go. */
+  /** Where warnings go. Default the console. */
   readonly logger?: Logger | undefined;
   /** The time to use for batching. */
   readonly clock?: Clock | undefined;
@@ -280,7 +280,7 @@ export function checkOptions(options: LLMWrapperOptions): WrapperSettings {
   return {
     ...given,
     ...batchSizes(options),
-    logger: options.logger ?? silentLogger,
+    logger: options.logger ?? warningLogger,
     numSamples,
     samplingSeed,
     inplace: checkInplace(options.inplace, numSamples),
@@ -309,7 +309,7 @@ function samplingOf(
   const { samplingParams, warnings } = convertSamplingParams(options.generateKwargs, {
     topKMayBeOff: false,
   });
-  for (const warning of warnings) options.logger?.warn(warning);
+  for (const warning of warnings) (options.logger ?? warningLogger).warn(warning);
   const n = samplingParams.n as number | undefined;
   if (numSamples !== undefined && (!Number.isInteger(numSamples) || numSamples < 1)) {
     throw new ValidationError(`numSamples must be an integer of at least 1, got ${numSamples}`);

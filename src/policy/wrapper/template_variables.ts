@@ -8,7 +8,7 @@ const noVariables: Readonly<Record<string, string>> = {
   messages: "conversations are the input",
   add_generation_prompt: "a wrapper always opens the assistant's turn when it samples",
   continue_final_message: "render the conversation with History.applyChatTemplate({ " +
-    'continueFinalMessage: true }) and give that text to a wrapper with inputMode "text"',
+    'continueFinalMessage: true }), encode that text, and give the ids to a wrapper with inputMode "tokens"',
   chat_template: "it is the option chatTemplate",
   tokenize: "a wrapper always tokenises",
   padding: "it is the option padOutput",

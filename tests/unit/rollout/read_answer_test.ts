@@ -40,8 +40,9 @@ async function marking(): Promise<LocalTokenizer> {
 async function read(
   written: string,
   promptText = "",
-  { stop = true, skipSpecialTokens = true, ...options }: {
+  { stop = true, skipSpecialTokens = true, isTold = true, ...options }: {
     stop?: boolean;
+    isTold?: boolean;
     skipSpecialTokens?: boolean;
     readAnswer?: AnswerReader;
     variables?: Record<string, unknown>;
@@ -62,7 +63,7 @@ async function read(
     promptIds: new Int32Array(),
     ids,
     logProbs: null,
-    text: tokenizer.decode(stop ? ids.subarray(0, -1) : ids, { skipSpecialTokens }),
+    text: isTold ? tokenizer.decode(stop ? ids.subarray(0, -1) : ids, { skipSpecialTokens }) : null,
     finishReason: stop
       ? { type: "stop", matched: ids.at(-1)! }
       : { type: "length", length: ids.length },
@@ -187,4 +188,16 @@ Deno.test("a model's template and tokens tell how it writes calls, and its user 
   assert.deepEqual([await calls(hermes, told), await calls(mistral, told)], [0, 1]);
   const chatTemplate = turnTemplates["keeps it"] + "{# [TOOL_CALLS] #}";
   assert.equal(await calls(mistral, { chatTemplate }), 1);
+});
+
+Deno.test("an answer of a server that gives no text says what its ids say", async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.stringMatching(/^[a-z0-9 .é]{1,20}$/), async (said) => {
+      const told = await read(`${said}<|im_end|>`);
+      assert.deepEqual(await read(`${said}<|im_end|>`, "", { isTold: false }), told);
+    }),
+    { numRuns: 20 },
+  );
+  const call = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call><|im_end|>';
+  assert.equal((await read(call, "", { isTold: false })).toolCalls!.length, 1);
 });

@@ -378,7 +378,6 @@ Deno.test("a call of a given tool in another family's spelling is neither run no
     '[TOOL_CALLS][{"name": "sub", "arguments": {"a": 1}}]',
     "I add one.",
     '<think>\n{"name": "add", "parameters": {"a": 1}}\n</think>\n\nno',
-    '```json\n{"name": "add", "parameters": {"a": 1}}\n```',
   ];
   for (const text of words) {
     assert.deepEqual(readAnswer(text, { tools, formats: ["hermes"] }).faults, [], text);

@@ -81,3 +81,21 @@ Deno.test("looking for calls that nobody can read ends for long texts, whatever 
     { numRuns: 12 },
   );
 });
+
+Deno.test("an answer that is nothing but code with a call of a given tool is a fault", () => {
+  const tools = [{ type: "function", function: { name: "add", parameters: {} } }];
+  const call = '{"name": "add", "arguments": {"a": 1}}';
+  const own = `<tool_call>${call}</tool_call>`;
+  for (const said of [call, own, `[${call}]`, "add(a=1)"]) {
+    for (const [open, close] of [["```json\n", "\n```"], ["~~~\n", "\n~~~"], ["`", "`"]]) {
+      for (const formats of [null, ["hermes"]] as const) {
+        const read = (text: string) => readAnswer(text, { tools, formats });
+        const whole = read(`${open}${said}${close}\n`);
+        assert.deepEqual([whole.calls.length, whole.faults.length], [0, 1], said);
+        const quoted = read(`Write this:\n${open}${said}${close}\nand no more`);
+        assert.deepEqual([quoted.calls.length, quoted.faults.length], [0, 0], said);
+      }
+    }
+  }
+  assert.deepEqual(readAnswer('```json\n{"sum": 3}\n```', { tools }).faults, []);
+});
