@@ -97,7 +97,7 @@ export async function runStep(
   if (/\bat .*\.ts:\d+|Uncaught|\(os error/.test(err)) faults.push("an error that is not ours");
   const wide = out.split("\n").find((line) => line.length > (step.columns ?? Infinity));
   if (wide !== undefined) faults.push(`wider than ${step.columns}: ${wide}`);
-  faults.push(...wrongKeys(out));
+  if (/^sglang-rl\b.*--json/.test(step.run)) faults.push(...wrongKeys(out));
   return { step, code, seconds: (performance.now() - began) / 1000, faults, said: out + err };
 }
 

@@ -116,6 +116,7 @@ export class AsyncSGLang extends FleetEngine {
       route: this.#route,
       maxConcurrency: this.#mostAtOnce(),
       samplingDefaults: options.samplingDefaults,
+      followRouter: isElsewhere ? (signal) => fleet.membership.followRouter(signal) : undefined,
       isHealing: () => this.#supervisor !== undefined || this.#pool.hasQuarantined || isElsewhere,
       report: (url, outcome) => this.#supervisor?.report(url, outcome),
       logger: this.#settings.logger,

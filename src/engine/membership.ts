@@ -89,6 +89,7 @@ export class Membership {
   readonly #refits = new Map<Member, Promise<void>>();
   #lastSync: FleetSync | undefined;
   readonly #look = new FreshLook();
+  readonly #routerLook = new FreshLook();
   #sharesRouter: boolean;
   readonly #refusedOf = new Set<string>();
 
@@ -113,6 +114,12 @@ export class Membership {
     const look = this.#look.take(() => this.#refresh(this.#options.closing));
     await (signal === undefined ? look : orAborted(look, signal));
     if (refits) await this.#refitAll(signal);
+  }
+
+  /** Follows the list of the router now: who runs it leaves out whom it brings up to date. */
+  async followRouter(signal?: AbortSignal): Promise<void> {
+    const look = this.#routerLook.take(() => this.#compareWithRouter(this.#options.closing));
+    await (signal === undefined ? look : orAborted(look, signal));
   }
 
   /** Takes a server in; it serves when this resolves, unless there is nothing to bring it yet. */
@@ -213,7 +220,7 @@ export class Membership {
   }
 
   async #refresh(signal: AbortSignal): Promise<void> {
-    await this.#compareWithRouter(signal);
+    await this.followRouter(signal);
     const { rotation, pool } = this.#options;
     await Promise.all(
       pool.workers.filter(({ isSynced }) => isSynced)

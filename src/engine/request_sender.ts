@@ -42,6 +42,8 @@ export interface RequestSenderOptions {
   readonly route: RouterRoute | undefined;
   /** Sampling parameters of requests that give none. */
   readonly samplingDefaults: SamplingParams | undefined;
+  /** Takes over the list of a router that others run; they know who serves. */
+  readonly followRouter: ((signal: AbortSignal) => Promise<void>) | undefined;
   /** Whether servers come back: those that died, or those that wait for a sync. */
   readonly isHealing: () => boolean;
   /** Told how each request went that was sent to a server directly. */
@@ -131,7 +133,9 @@ export class RequestSender {
         const samples = await ask(router, planned.request, n, signal);
         return this.#heard(samples, undefined);
       } catch (error) {
-        if (!route!.isWithoutAnswer(error) && !isLackOfAdapter(error, planned)) throw error;
+        const isWithoutAnswer = route!.isWithoutAnswer(error);
+        if (!isWithoutAnswer && !isLackOfAdapter(error, planned)) throw error;
+        if (isWithoutAnswer) await this.#followRouter(error, signal);
       }
     } else if (lost.length > 0) {
       this.#options.logger.debug(`Not through the router, which would lose ${lost.join(", ")}`);
@@ -193,6 +197,7 @@ export class RequestSender {
       } catch (error) {
         // Known before the first token, so the stream can begin on a server.
         if (!route!.isWithoutAnswer(error)) throw error;
+        await this.#followRouter(error, call.signal);
         await this.#untilServing(call.signal);
       }
     }
@@ -266,6 +271,14 @@ export class RequestSender {
       if (delta.final !== null) this.#options.rotation.onSample(delta.final, member);
       yield delta;
     }
+  }
+
+  /**
+   * Before a request goes past a router that lost its servers: one that died may answer again at its
+   * address, with old weights, while those who run the router bring it up to date.
+   */
+  async #followRouter(error: unknown, signal: AbortSignal): Promise<void> {
+    if (error instanceof HttpError) await this.#options.followRouter?.(signal);
   }
 
   async #untilServing(signal: AbortSignal): Promise<void> {

@@ -57,6 +57,7 @@ function stage({ aliveAtMs, isHealing = true }: { aliveAtMs: number; isHealing?:
     equalPromptsWaitMs: 0,
     router: undefined,
     route: undefined,
+    followRouter: undefined,
     samplingDefaults: undefined,
     isHealing: () => isHealing,
     report() {},

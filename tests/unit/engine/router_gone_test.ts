@@ -49,6 +49,11 @@ class Router implements AsyncDisposable {
     this.#port = this.#server.addr.port;
   }
 
+  /** Lists these from now on. */
+  list(workers: readonly string[]): void {
+    this.#workers = workers;
+  }
+
   async die(): Promise<void> {
     this.#stop?.abort();
     await this.#server?.finished;
@@ -145,6 +150,23 @@ for (const way of ["generate", "stream"] as const) {
     const metrics = parsePrometheus(await monitor.metrics());
     assert.equal(metrics.get('sglang_rl_requests_total{outcome="answered"}'), 3);
     assert.equal(metrics.get('sglang_rl_requests_total{outcome="failed"}'), 1);
+  });
+}
+
+for (const way of ["generate", "stream"] as const) {
+  Deno.test(`${way} past a router asks none that those who run it left out`, async () => {
+    await using first = await EmbeddedServer.start({ model: await checkpoint("a") });
+    await using second = await EmbeddedServer.start({ model: await checkpoint("a") });
+    await using router = new Router([first.url, second.url]);
+    await using engine = await AsyncSGLang.connect(router.url, { retry: { retries: 0 } });
+    // One died and is back at its address, with weights that are not the fleet's yet.
+    router.list([second.url]);
+    router.refusal = refusals[0];
+    for (let i = 0; i < 4; i++) {
+      if (way === "generate") await engine.generate("Hi", call);
+      else await Array.fromAsync(engine.stream("Hi", call));
+    }
+    assert.deepEqual([first.stats.generatedTokens, second.stats.generatedTokens], [0, 12]);
   });
 }
 
