@@ -54,6 +54,12 @@ export type ServerGroup =
     readonly rankOffset?: number | undefined;
   };
 
+/** Where a server has its model and tokenizer from. */
+export interface ServedFolders {
+  readonly modelPath: string;
+  readonly tokenizerPath: string | null;
+}
+
 /** A change of weights, among the changes of one sync. */
 export interface UpdatePlace {
   /** Whether it is the first. */
@@ -76,6 +82,7 @@ export class FleetServer extends PausableServer {
   #problem: string | undefined;
   #givenVersion: string | undefined;
   #ownMark: string | undefined;
+  #served: ServedFolders | undefined;
 
   /** First rank of this server in a group; 0 before ranks were handed out. */
   get rankOffset(): number {
@@ -173,10 +180,17 @@ export class FleetServer extends PausableServer {
     this.#condition = isMark ? "partial" : "untouched";
   }
 
+  /** The folders that it serves from, as it told with its version; known after {@linkcode probe}. */
+  get served(): ServedFolders {
+    if (this.#served === undefined) throw new Error("A server is used before it was probed");
+    return this.#served;
+  }
+
   /** Reads the weight version. */
   async readVersion(signal: AbortSignal): Promise<string | null> {
-    const { weightVersion } = await this.client.modelInfo({ signal });
+    const { weightVersion, modelPath, tokenizerPath } = await this.client.modelInfo({ signal });
     this.#weightVersion = weightVersion;
+    this.#served = { modelPath, tokenizerPath };
     return weightVersion;
   }
 

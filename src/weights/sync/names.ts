@@ -219,7 +219,7 @@ export async function referencesOf(
     tied: new Map(),
   };
   if (nameCheck === "off") return [unchecked];
-  const models = await servedModels(servers, { ...request.options.deadlines, signal });
+  const models = servedModels(servers);
   const found = await Promise.all(models.map(async ({ modelPath, tokenizerPath, dtype, url }) => {
     const model = await readModel(modelPath, tokenizerPath, signal).catch((error) => {
       if (nameCheck !== "where_possible" || !(error instanceof UnreadableModelError)) throw error;
@@ -265,28 +265,13 @@ interface ServedModel {
   readonly dtype: DType | undefined;
 }
 
-/** What the servers say that they serve, each model once. */
-async function servedModels(
-  servers: readonly FleetServer[],
-  call: { readonly controlMs: number; readonly signal: AbortSignal | undefined },
-): Promise<ServedModel[]> {
-  const answers = await Promise.allSettled(servers.map(async ({ client, dtype, url }) => {
-    const { modelPath, tokenizerPath } = await client.modelInfo({
-      signal: call.signal,
-      timeoutMs: call.controlMs,
-    });
-    return { url, modelPath, tokenizerPath, dtype };
-  }));
+/** What the servers said that they serve when they were probed, each model once. */
+function servedModels(servers: readonly FleetServer[]): ServedModel[] {
   const models = new Map<string, ServedModel>();
-  for (const answer of answers) {
-    // Who does not answer now fails in the next step, which goes on without it where that is allowed.
-    if (answer.status === "rejected") continue;
-    const { modelPath, tokenizerPath, dtype } = answer.value;
-    const key = JSON.stringify([modelPath, tokenizerPath, dtype]);
-    if (!models.has(key)) models.set(key, answer.value);
+  for (const { url, dtype, served } of servers) {
+    const key = JSON.stringify([served.modelPath, served.tokenizerPath, dtype]);
+    if (!models.has(key)) models.set(key, { url, ...served, dtype });
   }
-  const [first] = answers;
-  if (models.size === 0 && first?.status === "rejected") throw first.reason;
   return [...models.values()];
 }
 

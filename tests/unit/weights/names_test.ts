@@ -27,9 +27,7 @@ Deno.test("names are read from the tokenizer's folder where the model's is gone"
   const folder = await tinyCheckpoint();
   const options = resolveOptions({ serverUrl: "http://a", env: () => undefined });
   const serverOf = (modelPath: string, tokenizerPath: string | null) =>
-    [{
-      client: { modelInfo: () => Promise.resolve({ modelPath, tokenizerPath }) },
-    }] as unknown as FleetServer[];
+    [{ served: { modelPath, tokenizerPath } }] as unknown as FleetServer[];
   const source = stateDict({ x: { data: Float32Array.of(1), shape: [1] } });
   await using open = await source.open({ signal: new AbortController().signal });
   const request = { declared: undefined, options, signal: undefined };
