@@ -7,10 +7,10 @@
 export type { VersionedCollector } from "./collectors.ts";
 export type { ReceiverCall } from "./fleet/fleet.ts";
 export type { ServerGroup, WeightCondition, WeightServerState } from "./fleet/server.ts";
-export type { FleetSync } from "./fleet_sync.ts";
 export { DEFAULT_DEADLINES, type WeightDeadlines } from "./deadlines.ts";
 export {
   type DiskOptions,
+  type FleetSync,
   type NameCheck,
   type NcclLibraries,
   type VerifyLevel,

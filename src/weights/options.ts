@@ -4,7 +4,9 @@ import type { OpenGroup } from "../collective/group.ts";
 import type { Clock } from "../internal/clock.ts";
 import type { Logger } from "../internal/logger.ts";
 import type { WeightDeadlines } from "./deadlines.ts";
-import type { FleetSync } from "./fleet_sync.ts";
+import type { WeightServerState } from "./fleet/server.ts";
+import type { WeightSource } from "./source/source.ts";
+import type { ModelMetadata } from "./sync/names.ts";
 import type { OpenTransport, TransportName } from "./transport/transport.ts";
 import type { VersionLedger } from "./version_ledger.ts";
 
@@ -272,4 +274,25 @@ export interface GivenOptions extends WeightSyncFields, TransportFields {
   readonly serverUrl?: string | undefined;
   readonly engine?: WeightEngine | undefined;
   readonly workers?: readonly (string | WeightWorker)[] | undefined;
+}
+
+/** How a sync ended, for the engine whose servers it was for. */
+export interface FleetSync {
+  /** The version that it brought, or was to bring; `undefined` where it failed before that. */
+  readonly version: string | undefined;
+  /** Whether it succeeded. */
+  readonly isDone: boolean;
+  /** What became of every server, also of those that were left out. */
+  readonly servers: readonly WeightServerState[];
+  /** The weights. */
+  readonly source: WeightSource;
+  /**
+   * What the source's files were, where it has files: as long as they are the same, the same weights
+   * can be brought to another server later.
+   */
+  readonly fingerprint: string | undefined;
+  /** How it was done, without the servers. */
+  readonly options: WeightSyncSettings;
+  /** What the trainer declared of its weights. */
+  readonly declared: ModelMetadata | undefined;
 }
