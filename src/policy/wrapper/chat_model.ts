@@ -114,8 +114,9 @@ export class TemplateChatModel implements ChatModel {
 
   /** What the ids say, special tokens included, without the one that ended the answer. */
   async #written(sample: KnownSample, signal: AbortSignal | undefined): Promise<string> {
-    // Without special tokens nothing can be left out; a server need not be asked.
-    if (this.tokenizer.wholeTokens.length === 0 && sample.text !== null) return sample.text;
+    // Without special tokens nothing can be left out.
+    const { wholeTokens } = this.#options.tokenizer;
+    if (wholeTokens?.length === 0 && sample.text !== null) return sample.text;
     return await this.#decoded(sample, { signal });
   }
 

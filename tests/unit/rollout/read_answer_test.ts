@@ -4,6 +4,7 @@ import { silentLogger } from "../../../src/internal/logger.ts";
 import type { AnswerReader } from "../../../src/policy/answers/read_answer.ts";
 import type { ToolCallFormat } from "../../../src/policy/answers/call_format.ts";
 import { LocalTokenizer } from "../../../src/policy/local_tokenizer.ts";
+import type { Tokenizer } from "../../../src/policy/tokenizer.ts";
 import { TemplateChatModel } from "../../../src/policy/wrapper/chat_model.ts";
 import { templateMessages } from "../../../src/policy/templates/template_messages.ts";
 import { turnTemplates } from "../../_support/turn_templates.ts";
@@ -40,8 +41,10 @@ async function marking(): Promise<LocalTokenizer> {
 async function read(
   written: string,
   promptText = "",
-  { stop = true, skipSpecialTokens = true, isTold = true, ...options }: {
+  { stop = true, skipSpecialTokens = true, isTold = true, isServers = false, ...options }: {
     stop?: boolean;
+    /** Whether the tokenizer is one that knows no special tokens, as a server's. */
+    isServers?: boolean;
     isTold?: boolean;
     skipSpecialTokens?: boolean;
     readAnswer?: AnswerReader;
@@ -52,8 +55,16 @@ async function read(
 ) {
   const tokenizer = await marking();
   const chatTemplate = turnTemplates["keeps it"];
+  const asked: Tokenizer = {
+    name: "asked",
+    chatTemplate: null,
+    specialTokens: { bosToken: null, eosToken: null, padToken: null },
+    idOf: () => null,
+    encode: (text) => tokenizer.encode(text),
+    decode: (ids, options) => tokenizer.decode(ids, options),
+  };
   const model = new TemplateChatModel({
-    tokenizer,
+    tokenizer: isServers ? asked : tokenizer,
     chatTemplate,
     logger: silentLogger,
     ...options,
@@ -200,4 +211,10 @@ Deno.test("an answer of a server that gives no text says what its ids say", asyn
   );
   const call = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call><|im_end|>';
   assert.equal((await read(call, "", { isTold: false })).toolCalls!.length, 1);
+});
+
+Deno.test("a call with special tokens is found, too, where only a server knows the tokens", async () => {
+  const written = "<|channel|>commentary to=functions.f<|message|>{}<|return|>";
+  const message = await read(written, "", { isServers: true, toolCallFormats: ["gpt-oss"] });
+  assert.deepEqual(message.toolCalls?.map(({ name }) => name), ["f"]);
 });
