@@ -13,6 +13,8 @@ interface Use {
   answering: number;
   /** Whether a request on it has not come whole. */
   isWithin: boolean;
+  /** Whether it had too many requests at once: it ends, and no more are answered. */
+  isOver: boolean;
 }
 
 /**
@@ -22,12 +24,18 @@ interface Use {
  */
 export class Connections {
   readonly #most: number;
+  readonly #mostPipelined: number;
   readonly #clock: Clock;
   /** Those that idle longest come first. */
   readonly #uses = new Map<Duplex, Use>();
 
-  constructor(server: Server, most: number, clock: Clock) {
+  constructor(server: Server, { most, mostPipelined, clock }: {
+    readonly most: number;
+    readonly mostPipelined: number;
+    readonly clock: Clock;
+  }) {
     this.#most = most;
+    this.#mostPipelined = mostPipelined;
     this.#clock = clock;
     server.on("connection", (socket: Duplex) => this.#add(socket));
     server.on("clientError", (error: Error, socket: Duplex) => this.#refuse(error, socket));
@@ -36,11 +44,19 @@ export class Connections {
     });
   }
 
-  /** Notes that a request on a connection is answered until its response is closed. */
-  answering(message: IncomingMessage, response: ServerResponse): void {
+  /**
+   * Notes that a request on a connection is answered until its response is closed. `false` where it is
+   * not to be: a connection that asks on and on before it has read its answers is ended.
+   */
+  answering(message: IncomingMessage, response: ServerResponse): boolean {
     const { socket } = message;
     const use = this.#uses.get(socket);
-    if (use === undefined) return;
+    if (use === undefined) return true;
+    if (use.answering >= this.#mostPipelined) {
+      if (!use.isOver) this.#refusePipelined(socket, response);
+      use.isOver = true;
+      return false;
+    }
     use.answering++;
     use.isWithin = true;
     message.once("end", () => use.isWithin = false);
@@ -50,6 +66,22 @@ export class Connections {
       // Now it is the one that was used last.
       if (this.#uses.delete(socket)) this.#uses.set(socket, use);
     });
+    return !use.isOver;
+  }
+
+  #refusePipelined(socket: Duplex, response: ServerResponse): void {
+    const told = refusal(
+      429,
+      "pipelined",
+      `More than ${this.#mostPipelined} requests came on a connection whose answers were not read: ` +
+        "read them first, or open more connections",
+    );
+    const body = JSON.stringify(openAIError(told));
+    response.writeHead(429, { "content-type": "application/json", connection: "close" });
+    response.end(body);
+    socket.pause();
+    const cancel = this.#clock.schedule(LINGER_MS, () => socket.destroy());
+    socket.once("close", cancel);
   }
 
   /** Ends a connection whose request was answered before it came whole, once the answer may be read. */
@@ -62,7 +94,7 @@ export class Connections {
   }
 
   #add(socket: Duplex): void {
-    this.#uses.set(socket, { answering: 0, isWithin: false });
+    this.#uses.set(socket, { answering: 0, isWithin: false, isOver: false });
     socket.once("close", () => this.#uses.delete(socket));
     if (this.#uses.size <= this.#most) return;
     for (const [idle, { answering }] of this.#uses) {

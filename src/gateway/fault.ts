@@ -3,6 +3,7 @@ import {
   ContextOverflowError,
   type ErrorCode,
   HttpError,
+  LimitError,
   PausedError,
   SGLangError,
   TemplateLimitError,
@@ -65,6 +66,7 @@ export function asRefusal(error: unknown): GatewayRefusal {
     new GatewayRefusal(messageOf(error), { status, reason, cause: error, ...more });
   if (error instanceof ContextOverflowError) return make(400, "context_length_exceeded");
   if (error instanceof ValidationError) return make(400, "invalid_request");
+  if (error instanceof LimitError) return make(400, "invalid_request");
   if (error instanceof TemplateLimitError) return make(400, "invalid_request");
   if (error instanceof UnsupportedError) return make(400, "unsupported");
   if (error instanceof HttpError) return ofServer(error);

@@ -14,6 +14,7 @@ import { completions } from "./apis/completions.ts";
 import { countTokens, messages } from "./apis/messages.ts";
 import { openAIError } from "./apis/openai_error.ts";
 import { responses } from "./apis/responses.ts";
+import { checkBody } from "./body_limits.ts";
 import { asRefusal, GatewayRefusal, wrongMethod } from "./fault.ts";
 import type { GatewaySession } from "./gateway_session.ts";
 import { type GatewayRequest, HttpServer } from "./http_server.ts";
@@ -285,7 +286,7 @@ export class RecordingGateway implements AsyncDisposable {
         retryAfterS: waitS,
       });
     }
-    const { maxConcurrent, maxSamples, slowReadMs } = this.#limits;
+    const { maxConcurrent } = this.#limits;
     if (this.#counts.running >= maxConcurrent) {
       throw new GatewayRefusal(`${maxConcurrent} answers are under way already`, {
         status: 429,
@@ -293,7 +294,12 @@ export class RecordingGateway implements AsyncDisposable {
         retryAfterS: 1,
       });
     }
-    const read = api.read(await this.#body(request), request.headers, session.history);
+    // Who reads bodies is busy, too.
+    using place = session.enter();
+    const { maxSamples, slowReadMs } = this.#limits;
+    const body = await this.#body(request);
+    checkBody(body, this.#limits);
+    const read = api.read(body, request.headers, session.history);
     const { asked } = read;
     if (asked.samples > maxSamples) {
       throw new GatewayRefusal(`At most ${maxSamples} answers to one prompt can be asked for`, {
@@ -311,6 +317,7 @@ export class RecordingGateway implements AsyncDisposable {
     const isUnseeded = seed !== undefined && !await model.takesSeeds();
     const ignored = isUnseeded ? [...read.ignored, "seed"] : read.ignored;
     const counted = { ...read, asked: isUnseeded ? { ...asked, sampling: unseeded } : asked };
+    place[Symbol.dispose]();
     const answering = read.isStream ? answerStream : answerWhole;
     return await answering(counted, {
       session,
@@ -348,7 +355,7 @@ export class RecordingGateway implements AsyncDisposable {
 
   #body(request: GatewayRequest): Promise<Record<string, unknown>> {
     const { maxBodyBytes: maxBytes, bodyTimeoutMs: timeoutMs } = this.#limits;
-    return readBody(request, { maxBytes, timeoutMs, clock: this.#clock });
+    return readBody(request, { maxBytes, timeoutMs, clock: this.#clock, limits: this.#limits });
   }
 
   #sessionOf(key: string | null): OpenSession {

@@ -21,6 +21,7 @@ export interface ConnectionLimits {
   readonly headTimeoutMs: number;
   readonly bodyTimeoutMs: number;
   readonly maxConnections: number;
+  readonly maxPipelined: number;
 }
 
 /** Answers a request. It must not throw. */
@@ -53,17 +54,20 @@ export class HttpServer {
     },
     handler: Handler,
   ): Promise<HttpServer> {
-    const { headTimeoutMs, bodyTimeoutMs, maxConnections } = limits;
+    const { headTimeoutMs, bodyTimeoutMs, maxConnections, maxPipelined } = limits;
     const server = createServer({
       headersTimeout: headTimeoutMs,
       // After it whoever was answered before the body had come sends no more of it.
       requestTimeout: headTimeoutMs + bodyTimeoutMs,
       connectionsCheckingInterval: Math.min(5_000, headTimeoutMs),
     }, (message, response) => {
-      connections.answering(message, response);
-      void serve(message, response, handler);
+      if (connections.answering(message, response)) void serve(message, response, handler);
     });
-    const connections = new Connections(server, maxConnections, clock);
+    const connections = new Connections(server, {
+      most: maxConnections,
+      mostPipelined: maxPipelined,
+      clock,
+    });
     const listening = Promise.withResolvers<void>();
     server.once("error", listening.reject);
     try {

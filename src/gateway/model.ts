@@ -227,13 +227,30 @@ export class GatewayModel {
     });
     const model: TemplateChatModel = await version.chatModel();
     const hidesMarks = reading.startsWith("calls") || await hidesAnyMark(model.tokenizer);
-    return { model, reader, hidesMarks, isBare: reading === "whole" };
+    return { model: inSlices(model), reader, hidesMarks, isBare: reading === "whole" };
   }
 
   async #makeText(): Promise<ChatSetting> {
     const model = textModel(await this.#wrapper.tokenizer());
     return { model, reader: new RememberingReader(undefined), hidesMarks: false, isBare: true };
   }
+}
+
+/**
+ * The same, rendered in slices. Which tokens of a start assistants wrote is not looked for: an answer's
+ * row has what was sampled, and the rest is its prompt.
+ */
+function inSlices(model: TemplateChatModel): ChatModel {
+  const { tokenizer } = model;
+  return {
+    tokenizer,
+    render: (messages) => model.renderInSlices(messages),
+    async begin(messages, options) {
+      const text = await model.renderInSlices(messages, options);
+      return { text, ids: await tokenizer.encode(text, options), assistantMask: null };
+    },
+    read: (sample, options) => model.read(sample, options),
+  };
 }
 
 function requireGrammars(workers: RLSGLangEngine["workers"], field: string): void {

@@ -27,7 +27,7 @@ export interface SessionLimits {
   readonly maxTurns: number;
   /** Most tokens of prompts and answers together. Default 16,777,216. */
   readonly maxTokens: number;
-  /** Most answers at once. Default 64. */
+  /** Most requests at once, from their heads until they are answered; more get 429. Default 64. */
   readonly maxConcurrent: number;
   /** Longest life in milliseconds. Default 24 hours. */
   readonly maxMs: number;
@@ -43,6 +43,28 @@ export interface GatewayLimits {
   readonly maxConcurrent: number;
   /** Longest body of a request, in bytes. Default 4 MiB, some million tokens. */
   readonly maxBodyBytes: number;
+  /** Deepest nesting of a body. Default 128. */
+  readonly maxDepth: number;
+  /** Most objects and lists in a body. Default 50,000. */
+  readonly maxObjects: number;
+  /** Most names of fields in a body, of all its objects together. Default 50,000. */
+  readonly maxNames: number;
+  /** Most items in a body: what commas part, such as the ids of a prompt. Default 1,048,576. */
+  readonly maxItems: number;
+  /** Most texts in a body, names of fields too. Default 200,000. */
+  readonly maxTexts: number;
+  /** Most messages or items of a conversation. Default 5000. */
+  readonly maxMessages: number;
+  /** Most parts or blocks of one message, and calls of tools. Default 1000. */
+  readonly maxParts: number;
+  /** Most tools. Default 1024. */
+  readonly maxTools: number;
+  /** Most texts, tokens or expressions that end an answer, of each kind. Default 64. */
+  readonly maxStops: number;
+  /** Most tokens in `logit_bias`. Default 4096. */
+  readonly maxLogitBias: number;
+  /** Longest name of a model, a tool or a speaker, longest id, longest text that ends an answer, in characters. Default 1024. */
+  readonly maxNameLength: number;
   /** Most answers to one prompt, `n`. Default 64. */
   readonly maxSamples: number;
   /**
@@ -50,6 +72,8 @@ export interface GatewayLimits {
    * itself. Default 8192.
    */
   readonly maxConnections: number;
+  /** Most requests that a connection may have before their answers are read. Default 64. */
+  readonly maxPipelined: number;
   /** How long the head of a request may take to come, in milliseconds. Default 30 seconds. */
   readonly headTimeoutMs: number;
   /** How long a body may take to come, in milliseconds. Default 60 seconds. */
@@ -187,7 +211,19 @@ const GATEWAY_LIMITS: GatewayLimits = {
   maxSessions: 10_000,
   maxConcurrent: 4096,
   maxBodyBytes: 4 * 2 ** 20,
+  maxDepth: 128,
+  maxObjects: 50_000,
+  maxNames: 50_000,
+  maxItems: 2 ** 20,
+  maxTexts: 200_000,
+  maxMessages: 5000,
+  maxParts: 1000,
+  maxTools: 1024,
+  maxStops: 64,
+  maxLogitBias: 4096,
+  maxNameLength: 1024,
   maxSamples: 64,
+  maxPipelined: 64,
   maxConnections: 8192,
   headTimeoutMs: 30_000,
   bodyTimeoutMs: 60_000,

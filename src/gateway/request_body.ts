@@ -2,7 +2,9 @@ import { setImmediate } from "node:timers/promises";
 import { TimeoutError } from "../errors.ts";
 import type { Clock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
-import { isRecord, jsonExcess } from "../internal/json.ts";
+import { isRecord } from "../internal/json.ts";
+import { WORK_A_TURN, workTurns } from "../internal/work_turns.ts";
+import { type BodyLimits, scanBody } from "./body_scan.ts";
 import { GatewayRefusal, invalid } from "./fault.ts";
 import type { GatewayRequest } from "./http_server.ts";
 
@@ -11,12 +13,16 @@ const MOST_CRUMBS = 10_000;
 /** Beyond them, the least bytes of a piece on average. */
 const CRUMB_BYTES = 16;
 const PIECES_A_TURN = 256;
+/** Characters that are read as JSON in the time in which one is tokenised. */
+const CHARACTERS_READ = 64;
 
 /** What bodies are read with. */
 export interface BodyOptions {
   readonly maxBytes: number;
   readonly timeoutMs: number;
   readonly clock: Clock;
+  /** What it may hold. */
+  readonly limits: BodyLimits;
 }
 
 /**
@@ -26,7 +32,7 @@ export interface BodyOptions {
  */
 export async function readBody(
   request: GatewayRequest,
-  { maxBytes, timeoutMs, clock }: BodyOptions,
+  { maxBytes, timeoutMs, clock, limits }: BodyOptions,
 ): Promise<Record<string, unknown>> {
   const coding = request.headers.get("content-encoding") ?? "identity";
   if (coding.trim().toLowerCase() !== "identity") {
@@ -49,8 +55,9 @@ export async function readBody(
     throw new GatewayRefusal(message, { status: 408, reason: "body_timeout", cause: error });
   }
   if (text.trim() === "") return {};
-  const excess = jsonExcess(text);
-  if (excess !== null) throw invalid(`The body ${excess}`);
+  await scanBody(text, limits, () => workTurns.turn(WORK_A_TURN));
+  // Reading goes alone where it takes as long as a turn of the loop may.
+  await workTurns.turn(text.length / CHARACTERS_READ);
   let value: unknown;
   try {
     value = JSON.parse(text);

@@ -4,19 +4,20 @@ import { AbortedError, StateError, ValidationError } from "../errors.ts";
 import { mergeSampling } from "../client/sampling_params.ts";
 import type { Clock } from "../internal/clock.ts";
 import { onlyGiven } from "../internal/option_names.ts";
+import { Semaphore } from "../internal/semaphore.ts";
 import { partSeed } from "../internal/sample_seed.ts";
 import { opensThoughts } from "../policy/answers/answer.ts";
-import type { Message } from "../policy/message.ts";
+import { type Message, textOf } from "../policy/message.ts";
 import { endTurn } from "../rollout/turn.ts";
 import type { AnswerHistory } from "./apis/response_items.ts";
 import type { Asked } from "./asked.ts";
 import { assistantMessage } from "./assistant_message.ts";
-import { EarlierTurns } from "./earlier_turns.ts";
+import { type ContinuedPrompt, EarlierTurns } from "./earlier_turns.ts";
 import { eitherSignal } from "./either_signal.ts";
 import { GatewayRefusal } from "./fault.ts";
 import type { GatewaySession } from "./gateway_session.ts";
 import { newId, newKey } from "./ids.ts";
-import type { GatewayModel } from "./model.ts";
+import type { ChatSetting, GatewayModel } from "./model.ts";
 import type { EndedSession, SessionEnd, SessionLimits, SessionOptions } from "./options.ts";
 import type { RecordedTurn } from "./recorded_turn.ts";
 import { rowsOf } from "./rows.ts";
@@ -77,6 +78,8 @@ export class OpenSession implements GatewaySession {
   readonly #ending = new AbortController();
   readonly #finished = Promise.withResolvers<EndedSession>();
   readonly #open = new Set<Promise<unknown>>();
+  readonly #longPrompts = new Semaphore(1);
+  #reading = 0;
   #reward = 0;
   #tokens = 0;
   #end: Promise<EndedSession> | undefined;
@@ -160,14 +163,29 @@ export class OpenSession implements GatewaySession {
     answerOfCall: (callId) => this.#byCall.get(callId) ?? null,
   };
 
+  /**
+   * Lets a request in that is not answered yet, until its place is disposed of: before its answer.
+   *
+   * @throws {GatewayRefusal} As many as may be are under way already.
+   */
+  enter(): Disposable {
+    this.#refuseMore(this.#reading + this.#open.size);
+    this.#reading++;
+    let isIn = true;
+    return {
+      [Symbol.dispose]: () => {
+        if (isIn) this.#reading--;
+        isIn = false;
+      },
+    };
+  }
+
   /** How many ids the prompt of a request has. */
   async countTokens(asked: Asked, model: GatewayModel, signal: AbortSignal): Promise<number> {
     this.#refuseBeyond(0);
-    const { prompt } = await this.#earlierOf(model).prompt(
-      asked,
-      await model.setting(asked),
-      signal,
-    );
+    using either = eitherSignal(signal, this.#ending.signal);
+    const setting = await model.setting(asked);
+    const { prompt } = await this.#prompt(asked, model, { setting, signal: either.signal });
     return prompt.ids.length;
   }
 
@@ -210,7 +228,7 @@ export class OpenSession implements GatewaySession {
     const leave = either.signal;
     const stamp = this.#parts.options.versions?.currentIndex ?? null;
     const [setting, engine] = await Promise.all([model.setting(asked), model.engine()]);
-    const { prompt, parent } = await this.#earlierOf(model).prompt(asked, setting, leave);
+    const { prompt, parent } = await this.#prompt(asked, model, { setting, signal: leave });
     const sampling = model.sampling(asked, engine);
     const isThinking = opensThoughts(prompt.text);
     const one = async (index: number): Promise<RecordedTurn> => {
@@ -285,6 +303,18 @@ export class OpenSession implements GatewaySession {
     return await Promise.all(samples);
   }
 
+  /** The prompt of a request. Of long ones a session has one made at a time: others have theirs. */
+  async #prompt(
+    asked: Asked,
+    model: GatewayModel,
+    { setting, signal }: { readonly setting: ChatSetting; readonly signal: AbortSignal },
+  ): Promise<ContinuedPrompt> {
+    const earlier = this.#earlierOf(model);
+    if (!isLong(asked.input)) return await earlier.prompt(asked, setting, signal);
+    using _turn = await this.#longPrompts.acquire(signal);
+    return await earlier.prompt(asked, setting, signal);
+  }
+
   #earlierOf(model: GatewayModel): EarlierTurns {
     const earlier = this.#earlier.get(model) ?? new EarlierTurns();
     this.#earlier.set(model, earlier);
@@ -304,7 +334,7 @@ export class OpenSession implements GatewaySession {
   }
 
   #refuseBeyond(samples: number): void {
-    const { maxTurns, maxTokens, maxConcurrent } = this.#parts.limits;
+    const { maxTurns, maxTokens } = this.#parts.limits;
     if (this.isOver) {
       throw new GatewayRefusal("The session has ended", { status: 410, reason: "session_ended" });
     }
@@ -315,13 +345,17 @@ export class OpenSession implements GatewaySession {
       );
     if (this.#turns.length + this.#open.size + samples > maxTurns) throw used("maxTurns", maxTurns);
     if (this.#tokens >= maxTokens) throw used("maxTokens", maxTokens);
-    if (this.#open.size >= maxConcurrent) {
-      throw new GatewayRefusal(`The session has ${maxConcurrent} answers under way already`, {
-        status: 429,
-        reason: "session_concurrency",
-        retryAfterS: 1,
-      });
-    }
+    if (samples > 0) this.#refuseMore(this.#open.size);
+  }
+
+  #refuseMore(underWay: number): void {
+    const { maxConcurrent } = this.#parts.limits;
+    if (underWay < maxConcurrent) return;
+    throw new GatewayRefusal(`The session has ${maxConcurrent} requests under way already`, {
+      status: 429,
+      reason: "session_concurrency",
+      retryAfterS: 1,
+    });
   }
 
   #watchIdle(): void {
@@ -368,6 +402,20 @@ export class OpenSession implements GatewaySession {
       },
     });
   }
+}
+
+/** Prompts from here on are long, in characters, ids or messages. */
+const LONG_PROMPT = 4096, MESSAGE_SIZE = 64;
+
+function isLong(input: Asked["input"]): boolean {
+  if (input.kind === "ids") return input.ids.length > LONG_PROMPT;
+  if (input.kind === "text") return input.text.length > LONG_PROMPT;
+  let size = 0;
+  for (const message of input.messages) {
+    size += MESSAGE_SIZE + textOf(message).length;
+    if (size > LONG_PROMPT) return true;
+  }
+  return false;
 }
 
 function cutShort(): GatewayRefusal {

@@ -337,7 +337,7 @@ export function vocabularyOf(
   const added = (added_tokens ?? []) as AddedToken[];
   const names = new Set(added.filter((one) => one.special).map(({ content }) => content));
   for (const { id, content, normalized } of added) {
-    const text = normalized ? normalize(content) : content;
+    const text = normalized ? normalize.of(content) : content;
     tokens[id] = text;
     if (names.has(text)) special.add(id);
   }

@@ -1,7 +1,9 @@
 import process from "node:process";
 import { Script } from "node:vm";
 import { LimitError } from "../errors.ts";
+import { systemClock } from "./clock.ts";
 import { withReplaced } from "./replaced.ts";
+import { slice, type Steps } from "./work_turns.ts";
 
 /**
  * Code of this process that is stopped when it takes too long: a loop, or a regular expression of
@@ -70,13 +72,64 @@ export function textWithinTime<T>(
   limits: TextLimits = {},
 ): T {
   const max = limits.textMs ?? Math.ceil(TEXT_MS + CHARACTER_MS * characters);
-  return withReplaced(limits.textCharacters, () =>
-    withinWork(max, run, () =>
-      new LimitError(
-        `${who} took longer than limits.textMs, ${max} ms, for a text of ${characters} characters, ` +
-          "and was stopped: a pattern in its files tries such a text in endlessly many ways",
-        { limit: "limits.textMs", max },
-      )));
+  return withReplaced(
+    limits.textCharacters,
+    () => withinWork(max, run, () => tookLonger(who, characters, max)),
+  );
+}
+
+/**
+ * {@linkcode textWithinTime} for work in steps, `most` characters of it at a time, with a `turn` before
+ * each time. What was stopped while others had the processor begins anew, with twice the time.
+ *
+ * @param make Makes the steps; what they change is used by none but them.
+ * @throws {LimitError} All of it took longer, or made more.
+ */
+export async function stepsWithinTime<T>(
+  who: string,
+  characters: number,
+  make: () => Steps<T>,
+  { most, turn, ...limits }: TextLimits & {
+    readonly most: number;
+    readonly turn: (work: number) => Promise<void>;
+  },
+): Promise<T> {
+  const max = limits.textMs ?? Math.ceil(TEXT_MS + CHARACTER_MS * characters);
+  const stopped = new Error("stopped");
+  for (let times = 1;; times *= 2) {
+    const steps = make();
+    let leftMs = max * times;
+    let worked = 0;
+    try {
+      for (;;) {
+        await turn(most);
+        const [began, before] = [systemClock.now(), processorMs()];
+        try {
+          const step = withReplaced(
+            limits.textCharacters,
+            () => withinTime(leftMs, () => slice(steps, most), () => stopped),
+          );
+          if (step.done === true) return step.value;
+        } finally {
+          worked += processorMs() - before;
+          leftMs -= systemClock.now() - began;
+        }
+        if (leftMs <= 0) throw stopped;
+      }
+    } catch (error) {
+      if (error !== stopped) throw error;
+      if (times < MOST_TIMES && worked < max / 2) continue;
+      throw tookLonger(who, characters, max);
+    }
+  }
+}
+
+function tookLonger(who: string, characters: number, max: number): LimitError {
+  return new LimitError(
+    `${who} took longer than limits.textMs, ${max} ms, for a text of ${characters} characters, ` +
+      "and was stopped: a pattern in its files tries such a text in endlessly many ways",
+    { limit: "limits.textMs", max },
+  );
 }
 
 /**

@@ -10,7 +10,8 @@ import { TEXT_CHARACTERS } from "../internal/replaced.ts";
 import { messageOf } from "../internal/thrown.ts";
 import { makeTokenDecoder, type TokenDecoder, vocabularyOf } from "../internal/token_decoder.ts";
 import { makeTokenEncoder, type TokenEncoder } from "../internal/token_encoder/encoder.ts";
-import { textWithinTime } from "../internal/watchdog.ts";
+import { stepsWithinTime, textWithinTime } from "../internal/watchdog.ts";
+import { type WorkTurns, workTurns } from "../internal/work_turns.ts";
 import type { DecodeOptions, EncodeOptions, SpecialTokens, Tokenizer } from "./tokenizer.ts";
 import { isSystemError, runtime } from "../runtime/mod.ts";
 
@@ -34,6 +35,9 @@ const DEFAULT_LIMITS = {
   merges: 600_000,
   textCharacters: TEXT_CHARACTERS,
 };
+
+/** Characters of a slice of a long text. */
+const SLICE = 4096;
 
 /** The limits with their defaults. */
 type TokenizerLimitSettings =
@@ -186,6 +190,39 @@ export class LocalTokenizer implements Tokenizer {
     return add_special_tokens ? this.#withEnds(ids) : ids;
   }
 
+  /**
+   * The same in slices, each within a turn of the event loop that is shared with others: for long texts,
+   * in a process that has more to do. Short texts are encoded at once.
+   *
+   * @throws {LimitError} All slices together took longer than `limits.textMs`.
+   * @throws {AbortedError} The signal fired.
+   */
+  async encodeInSlices(
+    text: string,
+    { addSpecialTokens = false, signal }: EncodeOptions = {},
+    turns: Pick<WorkTurns, "turn"> = workTurns,
+  ): Promise<Int32Array> {
+    if (text.length <= SLICE) {
+      await turns.turn(text.length);
+      return this.encode(text, { addSpecialTokens });
+    }
+    const turn = async (work: number) => {
+      await turns.turn(work);
+      throwIfAborted(signal, "tokenising a text");
+    };
+    try {
+      const ids = await stepsWithinTime(
+        this.#who,
+        text.length,
+        () => this.#encoder.steps(text, addSpecialTokens),
+        { ...this.#limits, most: SLICE, turn },
+      );
+      return addSpecialTokens ? this.#withEnds(ids) : ids;
+    } catch (error) {
+      throw this.#ours(error);
+    }
+  }
+
   /** Text of ids. */
   decode(ids: ArrayLike<number>, options: DecodeOptions = {}): string {
     return this.#asOurs(() => this.#decoder.decode(ids, options.skipSpecialTokens ?? false));
@@ -212,12 +249,16 @@ export class LocalTokenizer implements Tokenizer {
     try {
       return run();
     } catch (error) {
-      if (error instanceof SGLangError) throw error;
-      throw new ValidationError(
-        `${this.#who} fails on this text: ${messageOf(error).slice(0, 300)}`,
-        { cause: error },
-      );
+      throw this.#ours(error);
     }
+  }
+
+  #ours(error: unknown): SGLangError {
+    if (error instanceof SGLangError) return error;
+    return new ValidationError(
+      `${this.#who} fails on this text: ${messageOf(error).slice(0, 300)}`,
+      { cause: error },
+    );
   }
 
   /** Begin and end of sequence as the model's settings want them, whatever `tokenizer.json` adds. */

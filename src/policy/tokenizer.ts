@@ -50,6 +50,11 @@ export interface Tokenizer {
   idOf(token: string): number | null;
   /** Ids of a text. */
   encode(text: string, options?: EncodeOptions): Int32Array | Promise<Int32Array>;
+  /**
+   * The same ids, made in slices that leave others their turns of the event loop. Without it long texts
+   * are encoded in one go.
+   */
+  encodeInSlices?(text: string, options?: EncodeOptions): Promise<Int32Array>;
   /** Text of ids. */
   decode(ids: ArrayLike<number>, options?: DecodeOptions): string | Promise<string>;
   /**

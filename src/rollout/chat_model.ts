@@ -30,7 +30,7 @@ export interface ChatModel {
   /** Turns text into ids and back. */
   readonly tokenizer: Tokenizer;
   /** The text of a conversation that an assistant is to go on with. */
-  render(messages: readonly Message[]): string;
+  render(messages: readonly Message[]): string | Promise<string>;
   /** Text, ids and mask of a conversation of which nothing was sampled yet. */
   begin(messages: readonly Message[], options?: SignalOptions): Promise<RenderedPrompt>;
   /** An answer as the message that the conversation goes on with. */

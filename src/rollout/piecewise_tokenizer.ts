@@ -4,12 +4,19 @@ import type {
   SpecialTokens,
   Tokenizer,
 } from "../policy/tokenizer.ts";
+import { workTurns } from "../internal/work_turns.ts";
 import { RecentMap } from "../internal/recent_map.ts";
 import { areSame } from "./ids.ts";
 import { escapeRegExp } from "../internal/text_of_bytes.ts";
 
 /** Texts whose ids are compared with those of their pieces before pieces are relied on. */
 const COMPARED_TEXTS = 8;
+/** Texts from here on are made in slices: shorter ones take less than a turn of the event loop may. */
+const LONG_TEXT = 4096;
+/** Pieces that are met again before others have their turn. */
+const KNOWN_A_TURN = 1024;
+/** What a piece takes besides its characters. */
+const PIECE_WORK = 8;
 /** Memory for pieces that are kept. Many short ones take many times their characters. */
 const KEPT_BYTES = 16 * 2 ** 20;
 
@@ -70,9 +77,7 @@ export class PiecewiseTokenizer implements Tokenizer {
   /** Ids of a text. */
   encode(text: string, options: EncodeOptions = {}): Int32Array | Promise<Int32Array> {
     const isPlain = options.addSpecialTokens !== true;
-    if (!isPlain || this.#cut === null || !this.#areReliable) {
-      return this.#inner.encode(text, options);
-    }
+    if (!isPlain || this.#cut === null || !this.#areReliable) return this.#whole(text, options);
     return this.#encodePieces(text, piecesOf(text, this.#cut), options);
   }
 
@@ -88,25 +93,36 @@ export class PiecewiseTokenizer implements Tokenizer {
 
   async #encodePieces(
     text: string,
-    pieces: readonly string[],
+    pieces: Iterable<string>,
     options: EncodeOptions,
   ): Promise<Int32Array> {
     const parts: Int32Array[] = [];
-    for (const piece of pieces) parts.push(await this.#encodePiece(piece, options));
+    let known = 0;
+    for (const piece of pieces) {
+      const ids = this.#pieces.get(piece);
+      // Also what is known takes its time where there is much of it.
+      if (ids !== undefined && ++known % KNOWN_A_TURN === 0) await workTurns.turn(KNOWN_A_TURN);
+      parts.push(ids ?? await this.#encodePiece(piece, options));
+    }
     const ids = concatenated(parts);
-    if (this.#comparisonsLeft === 0 || pieces.length < 2) return ids;
+    if (this.#comparisonsLeft === 0 || parts.length < 2) return ids;
     this.#comparisonsLeft--;
-    const whole = await this.#inner.encode(text, options);
+    const whole = await this.#whole(text, options);
     if (!areSame(ids, whole)) this.#areReliable = false;
     return whole;
   }
 
   async #encodePiece(piece: string, options: EncodeOptions): Promise<Int32Array> {
-    const known = this.#pieces.get(piece);
-    if (known !== undefined) return known;
-    const ids = await this.#inner.encode(piece, options);
+    // A long piece asks for its turns itself.
+    if (piece.length < LONG_TEXT) await workTurns.turn(piece.length + PIECE_WORK);
+    const ids = await this.#whole(piece, options);
     this.#pieces.set(piece, ids);
     return ids;
+  }
+
+  #whole(text: string, options: EncodeOptions): Int32Array | Promise<Int32Array> {
+    if (text.length < LONG_TEXT) return this.#inner.encode(text, options);
+    return this.#inner.encodeInSlices?.(text, options) ?? this.#inner.encode(text, options);
   }
 }
 
@@ -120,16 +136,14 @@ function concatenated(parts: readonly Int32Array[]): Int32Array {
   return ids;
 }
 
-/** The text in pieces, each but the first beginning with a match. */
-function piecesOf(text: string, cut: RegExp): string[] {
-  const pieces: string[] = [];
+/** The text in pieces, each but the first beginning with a match, and cut when it is asked for. */
+function* piecesOf(text: string, cut: RegExp): Generator<string, void, undefined> {
   let from = 0;
   for (const { index } of text.matchAll(cut)) {
-    if (index > from) pieces.push(text.slice(from, index));
+    if (index > from) yield text.slice(from, index);
     from = index;
   }
-  if (from < text.length) pieces.push(text.slice(from));
-  return pieces;
+  if (from < text.length) yield text.slice(from);
 }
 
 function anyOf(tokens: readonly string[]): RegExp | null {

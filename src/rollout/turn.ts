@@ -105,7 +105,7 @@ export async function prepareTurn(
       givenLogProbs: null,
     };
   }
-  const text = model.render(messages);
+  const text = await model.render(messages);
   const textIds = await model.tokenizer.encode(text, { signal });
   const written = { ...base, text, textIds, givenMask: null, givenLogProbs: null };
   const sampled = turnIds(parent);

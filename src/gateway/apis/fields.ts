@@ -32,7 +32,8 @@ export function ignoredFields(
       continue;
     }
     if (Object.hasOwn(refused, name)) throw invalid(`"${place}": ${refused[name]}`, place);
-    const near = nearestName(name, [...used, ...ignored]);
+    // What is that long is no slip of the pen.
+    const near = name.length > 100 ? undefined : nearestName(name, [...used, ...ignored]);
     throw invalid(
       `Unknown field "${place}"` + (near === undefined ? "" : `; did you mean "${near}"?`),
       place,
@@ -147,7 +148,7 @@ export class Fields {
   /** What is wrong with a field. */
   wrong(name: string, expected: string): never {
     const value = this.#body[name];
-    const shown = JSON.stringify(value)?.slice(0, 80) ?? String(value);
+    const shown = shownValue(value);
     throw invalid(`"${this.#at(name)}" must be ${expected}, got ${shown}`, this.#at(name));
   }
 
@@ -167,8 +168,12 @@ export class Fields {
   }
 }
 
-/** Most tools of a request. */
-const MAX_TOOLS = 1024;
+/** A value in an error: a large one by what it is. */
+function shownValue(value: unknown): string {
+  if (typeof value === "string") return JSON.stringify(value.slice(0, 80)).slice(0, 80);
+  if (Array.isArray(value)) return `a list of ${value.length}`;
+  return isRecord(value) ? "an object" : String(value);
+}
 
 /** A function that an agent offers as a tool, in the shape that templates take. */
 export function offeredTool(
@@ -192,9 +197,8 @@ export function offeredTool(
   };
 }
 
-/** Refuses too many tools, and two of one name. */
+/** Refuses two tools of one name. */
 export function checkedTools(tools: readonly OfferedTool[]): readonly OfferedTool[] {
-  if (tools.length > MAX_TOOLS) throw invalid(`At most ${MAX_TOOLS} tools can be given`, "tools");
   const names = new Set(tools.map((tool) => tool.function.name));
   if (names.size < tools.length) throw invalid("Two tools have one name", "tools");
   return tools;

@@ -19,6 +19,9 @@ export interface AddedToken {
   readonly normalized?: boolean;
 }
 
+/** Places at which a token could begin that are looked at before others have their turn. */
+export const LOOKS = 1024;
+
 /** A stretch of a text: a token's, with its id, or another. */
 export interface Section {
   /** The text. */
@@ -60,19 +63,24 @@ export class AddedTokens {
     this.#starts = starts.length === 0 ? null : new RegExp(`[${starts.join("")}]`, "g");
   }
 
-  /** The sections of a text, in order; none is empty. */
-  split(text: string): Section[] {
+  /** The sections of a text, in order; none is empty. `null` stands for a stretch of looking. */
+  *split(text: string): Generator<Section | null, void, undefined> {
     const starts = this.#starts;
-    if (starts === null) return text === "" ? [] : [{ text, id: null, start: 0 }];
-    const sections: Section[] = [];
+    if (starts === null) {
+      if (text !== "") yield { text, id: null, start: 0 };
+      return;
+    }
     let last = 0;
+    let looks = 0;
     starts.lastIndex = 0;
     for (let found = starts.exec(text); found !== null; found = starts.exec(text)) {
       const at = found.index;
+      if (++looks % LOOKS === 0) yield null;
       const token = this.#at(text, at);
-      if (token === null) continue;
-      const end = at + token.length;
+      const end = at + (token?.length ?? 1);
+      // Whoever asked may have looked through another text meanwhile.
       starts.lastIndex = end;
+      if (token === null) continue;
       const { added } = token;
       if (added.single_word && isInWord(text, at, end)) continue;
       let from = at;
@@ -82,13 +90,13 @@ export class AddedTokens {
         space.lastIndex = end;
         to = space.test(text) ? space.lastIndex : end;
       }
-      if (from > last) sections.push({ text: text.slice(last, from), id: null, start: last });
+      if (from > last) yield { text: text.slice(last, from), id: null, start: last };
       // The next may lie in the white space that this one took: it is found all the same.
-      if (to > from) sections.push({ text: text.slice(from, to), id: added.id, start: from });
+      if (to > from) yield { text: text.slice(from, to), id: added.id, start: from };
+      starts.lastIndex = end;
       last = to;
     }
-    if (last < text.length) sections.push({ text: text.slice(last), id: null, start: last });
-    return sections;
+    if (last < text.length) yield { text: text.slice(last), id: null, start: last };
   }
 
   #at(text: string, at: number): { added: AddedToken; length: number } | null {

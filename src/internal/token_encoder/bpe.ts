@@ -1,6 +1,8 @@
 /** Byte-pair encoding: ids of one word. */
 import { RecentMap } from "../recent_map.ts";
-import { asByteCharacters } from "./characters.ts";
+import { atOnce, type Steps } from "../work_turns.ts";
+import { asByteCharacters, byteCharactersInSteps, pieceEnd } from "./characters.ts";
+import { Ids } from "./ids.ts";
 import { Merges } from "./merges.ts";
 import { type ByteIds, byteIdsIn, idsOfBytes, vocabularyIn, type WordModel } from "./model.ts";
 import { listOf } from "./normalizers.ts";
@@ -10,6 +12,8 @@ import { NotKnown } from "./not_known.ts";
 const KEPT_BYTES = 8 * 2 ** 20;
 /** Longer words are hardly met again. */
 const LONGEST_KEPT = 256;
+/** Characters of a long word that are looked at in one step. */
+const CHARACTERS_A_STEP = 1024;
 
 /** The model of a `tokenizer.json` whose type is `BPE`. */
 export class BytePairEncoding implements WordModel {
@@ -62,21 +66,53 @@ export class BytePairEncoding implements WordModel {
     return ids;
   }
 
+  *steps(given: string): Steps<Int32Array> {
+    const symbols = this.#isCutAnywhere
+      ? yield* this.#symbolsInPieces(given)
+      : yield* this.#symbols(this.#isBytes ? yield* byteCharactersInSteps(given) : given);
+    // No token is as long as a word that is made in steps.
+    const count = yield* this.#merges.steps(symbols, symbols.length);
+    return symbols.slice(0, count);
+  }
+
+  /** Whether the ids of a word's characters do not depend on what stands around them. */
+  get #isCutAnywhere(): boolean {
+    return this.#prefix === "" && this.#suffix === "" &&
+      !(this.#fusesUnknown && this.#unknown !== null);
+  }
+
+  *#symbolsInPieces(word: string): Steps<Int32Array> {
+    const all = new Ids(this.#isBytes || this.#bytes !== null ? 3 * word.length : word.length);
+    for (let from = 0; from < word.length;) {
+      const end = pieceEnd(word, from + CHARACTERS_A_STEP);
+      const piece = word.slice(from, end);
+      all.push(atOnce(this.#symbols(this.#isBytes ? asByteCharacters(piece) : piece)));
+      yield CHARACTERS_A_STEP;
+      from = end;
+    }
+    return all.shared();
+  }
+
   #encode(word: string): Int32Array {
     const whole = this.#ignoresMerges ? this.vocabulary.get(word) : undefined;
     if (whole !== undefined) return Int32Array.of(whole);
-    const symbols = this.#symbols(word);
+    const symbols = atOnce(this.#symbols(word));
     const count = this.#merges.apply(symbols, symbols.length);
     return symbols.slice(0, count);
   }
 
   /** The ids of the characters of a word. */
-  #symbols(word: string): Int32Array {
+  *#symbols(word: string): Steps<Int32Array> {
     // A character is at most three bytes for each of its units.
     const symbols = new Int32Array(this.#bytes === null ? word.length : 3 * word.length);
     let count = 0;
     let isUnknown = false;
+    let looked = 0;
     for (let at = 0; at < word.length;) {
+      if (at - looked >= CHARACTERS_A_STEP) {
+        yield CHARACTERS_A_STEP / 2;
+        looked = at;
+      }
       const width = word.codePointAt(at)! > 0xffff ? 2 : 1;
       const id = this.#idAt(word, at, width);
       const start = at;

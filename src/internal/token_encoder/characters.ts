@@ -1,4 +1,5 @@
 /** Sets of characters as Rust and its libraries have them: JavaScript's `\s` and `\w` are others. */
+import type { Steps } from "../work_turns.ts";
 import { newerPunctuation } from "./newer_characters.ts";
 
 /** White space (Unicode's White_Space), as the inside of a class. JavaScript has U+FEFF too, not U+0085. */
@@ -49,4 +50,25 @@ export function asByteCharacters(text: string): string {
   let characters = "";
   for (const byte of utf8.encode(text)) characters += characterOfByte[byte]!;
   return characters;
+}
+
+/** The same in steps. */
+export function* byteCharactersInSteps(text: string): Steps<string> {
+  const pieces: string[] = [];
+  for (let from = 0; from < text.length;) {
+    const end = pieceEnd(text, from + CHARACTERS_A_STEP);
+    pieces.push(asByteCharacters(text.slice(from, end)));
+    yield CHARACTERS_A_STEP;
+    from = end;
+  }
+  return pieces.join("");
+}
+
+/** Characters that are written as bytes in one step. */
+const CHARACTERS_A_STEP = 1024;
+
+/** A place near another where a text can be cut: not within a pair. */
+export function pieceEnd(text: string, near: number): number {
+  if (near >= text.length) return text.length;
+  return text.codePointAt(near - 1)! > 0xffff ? near + 1 : near;
 }

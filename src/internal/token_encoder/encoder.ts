@@ -1,10 +1,12 @@
 /** Texts to token ids as Hugging Face's `tokenizers` makes them of a `tokenizer.json`. */
 import { ValidationError } from "../../errors.ts";
 import { isRecord } from "../json.ts";
-import { type AddedToken, AddedTokens } from "./added_tokens.ts";
+import { atOnce, type Steps } from "../work_turns.ts";
+import { type AddedToken, AddedTokens, LOOKS } from "./added_tokens.ts";
 import { BytePairEncoding } from "./bpe.ts";
+import { Ids } from "./ids.ts";
 import type { WordModel } from "./model.ts";
-import { listOf, makeNormalizer, type Normalizer } from "./normalizers.ts";
+import { listOf, makeNormalizer, normalizedInSteps, type Normalizer } from "./normalizers.ts";
 import { NotKnown } from "./not_known.ts";
 import { makePreTokenizer, type PreTokenizer } from "./pre_tokenizers.ts";
 import { Unigram } from "./unigram.ts";
@@ -14,6 +16,8 @@ import { WordLevel, WordPiece } from "./word_models.ts";
 export interface TokenEncoder {
   /** Ids of a text; with those that the tokenizer puts around one, such as a begin of sequence. */
   encode(text: string, addSpecialTokens: boolean): Int32Array;
+  /** The same in steps: each tells how many characters were worked on. None is long. */
+  steps(text: string, addSpecialTokens: boolean): Steps<Int32Array>;
   /** Id of a token by its text, or `null`. */
   idOf(token: string): number | null;
 }
@@ -82,10 +86,10 @@ class Encoder implements TokenEncoder {
     this.#plain = new AddedTokens(added.filter((token) => !inText(token)), (one) => one.content);
     this.#normalized = new AddedTokens(
       added.filter(inText),
-      ({ content }) => this.#normalize(content),
+      ({ content }) => this.#normalize.of(content),
     );
     const lost = added.find((one) =>
-      inText(one) && one.content !== "" && this.#normalize(one.content) === ""
+      inText(one) && one.content !== "" && this.#normalize.of(one.content) === ""
     );
     if (lost !== undefined) {
       const name = JSON.stringify(lost.content).slice(0, 100);
@@ -96,11 +100,18 @@ class Encoder implements TokenEncoder {
   }
 
   encode(text: string, addSpecialTokens: boolean): Int32Array {
+    return atOnce(this.steps(text, addSpecialTokens));
+  }
+
+  *steps(text: string, addSpecialTokens: boolean): Steps<Int32Array> {
     const ids = new Ids();
     if (addSpecialTokens) ids.push(this.#around.before);
     for (const section of this.#plain.split(text.toWellFormed())) {
-      if (section.id !== null) ids.pushOne(section.id);
-      else this.#encodeSection(section.text, section.start === 0, ids);
+      if (section === null) yield LOOKS;
+      else if (section.id !== null) {
+        ids.pushOne(section.id);
+        yield 1;
+      } else yield* this.#encodeSection(section.text, section.start === 0, ids);
     }
     if (addSpecialTokens) ids.push(this.#around.behind);
     return ids.all();
@@ -110,16 +121,48 @@ class Encoder implements TokenEncoder {
     return this.#added.get(token) ?? this.#model.vocabulary.get(token) ?? null;
   }
 
-  #encodeSection(text: string, isFirst: boolean, ids: Ids): void {
-    for (const section of this.#normalized.split(this.#normalize(text))) {
+  *#encodeSection(text: string, isFirst: boolean, ids: Ids): Steps<void> {
+    const normal = yield* normalizedInSteps(text, this.#normalize);
+    for (const section of this.#normalized.split(normal)) {
+      if (section === null) {
+        yield LOOKS;
+        continue;
+      }
       if (section.id !== null) {
         ids.pushOne(section.id);
+        yield 1;
         continue;
       }
       const piece = { text: section.text, isFirst: isFirst && section.start === 0 };
-      for (const word of this.#words.cut(piece)) ids.push(this.#model.encode(word.text));
+      let done = 0;
+      for (const word of this.#words.cut(piece)) {
+        const { length } = word.text;
+        if (length <= LONG_WORD) {
+          ids.push(this.#model.encode(word.text));
+          // A step for each word would cost as much as the word.
+          done += length;
+          if (done < LONG_WORD) continue;
+          yield done;
+          done = 0;
+          continue;
+        }
+        yield done;
+        done = 0;
+        ids.push(yield* this.#model.steps?.(word.text) ?? inOneStep(this.#model, word.text));
+      }
+      yield done;
     }
   }
+}
+
+/** Longer words are made in steps of their own. */
+const LONG_WORD = 1024;
+
+/** For models that look at no more than the beginning of a long word. */
+function* inOneStep(model: WordModel, word: string): Steps<ArrayLike<number>> {
+  const ids = model.encode(word);
+  yield word.length / 64;
+  return ids;
 }
 
 function addedTokensIn(value: unknown): AddedToken[] {
@@ -129,34 +172,6 @@ function addedTokensIn(value: unknown): AddedToken[] {
     if (isWhole) return token as unknown as AddedToken;
     throw new ValidationError("its added_tokens must have an id and a content each");
   });
-}
-
-/** A list of ids that grows. */
-class Ids {
-  #ids = new Int32Array(256);
-  #length = 0;
-
-  push(more: ArrayLike<number>): void {
-    this.#makeRoom(more.length);
-    this.#ids.set(more, this.#length);
-    this.#length += more.length;
-  }
-
-  pushOne(id: number): void {
-    this.#makeRoom(1);
-    this.#ids[this.#length++] = id;
-  }
-
-  all(): Int32Array {
-    return this.#ids.slice(0, this.#length);
-  }
-
-  #makeRoom(more: number): void {
-    if (this.#length + more <= this.#ids.length) return;
-    const larger = new Int32Array(2 * (this.#length + more));
-    larger.set(this.#ids.subarray(0, this.#length));
-    this.#ids = larger;
-  }
 }
 
 /** Ids that a tokenizer puts around a text. */

@@ -1,10 +1,13 @@
 /** Pairs of tokens that become one, in their order. */
 import { ValidationError } from "../../errors.ts";
+import { atOnce, type Steps } from "../work_turns.ts";
 import { NotKnown } from "./not_known.ts";
 
 /** Beyond this a symbol's place and a rank do not fit into one number. */
 const MAX_RANKS = 2 ** 21;
 const PLACES = 2 ** 31;
+/** Symbols of a long word that are looked at in one step. */
+const SYMBOLS_A_STEP = 1024;
 
 /** A table of pairs by their ids, in typed arrays: some 300,000 entries of a `Map` take ten times the memory. */
 export class Merges {
@@ -43,7 +46,7 @@ export class Merges {
 
   /** Merges symbols in place until no two that stand side by side can be; gives how many are left. */
   apply(symbols: Int32Array, count: number): number {
-    return count <= 48 ? this.#applyToShort(symbols, count) : this.#applyToLong(symbols, count);
+    return count <= 48 ? this.#applyToShort(symbols, count) : atOnce(this.steps(symbols, count));
   }
 
   /** The best pair is looked for each time: quick for words. */
@@ -71,25 +74,25 @@ export class Merges {
     return count;
   }
 
-  /** With a heap of pairs: for texts that are one word. */
-  #applyToLong(symbols: Int32Array, count: number): number {
+  /** The same in steps, with a heap of pairs: for texts that are one word. */
+  *steps(symbols: Int32Array, count: number): Steps<number> {
     const next = new Int32Array(count);
     const before = new Int32Array(count);
-    for (let i = 0; i < count; i++) {
-      next[i] = i + 1 < count ? i + 1 : -1;
-      before[i] = i - 1;
-    }
     const heap = new Heap(count);
     const push = (place: number) => {
       const rank = this.#rankOf(symbols[place]!, symbols[next[place]!]!);
       if (rank < MAX_RANKS) heap.push(rank * PLACES + place);
     };
-    for (let i = 0; i + 1 < count; i++) {
-      const rank = this.#rankOf(symbols[i]!, symbols[i + 1]!);
+    for (let i = 0; i < count; i++) {
+      next[i] = i + 1 < count ? i + 1 : -1;
+      before[i] = i - 1;
+      const rank = i + 1 < count ? this.#rankOf(symbols[i]!, symbols[i + 1]!) : MAX_RANKS;
       if (rank < MAX_RANKS) heap.add(rank * PLACES + i);
+      if (i % SYMBOLS_A_STEP === SYMBOLS_A_STEP - 1) yield SYMBOLS_A_STEP / 4;
     }
-    heap.order();
-    while (heap.size > 0) {
+    yield* heap.order();
+    for (let pops = 1; heap.size > 0; pops++) {
+      if (pops % SYMBOLS_A_STEP === 0) yield SYMBOLS_A_STEP;
       const entry = heap.pop();
       const place = entry % PLACES;
       const behind = next[place]!;
@@ -156,7 +159,7 @@ class Heap {
   size = 0;
 
   constructor(capacity: number) {
-    this.#items = new Float64Array(Math.max(16, 2 * capacity));
+    this.#items = new Float64Array(Math.max(16, capacity));
   }
 
   /** Adds a number before {@linkcode order}. */
@@ -164,8 +167,11 @@ class Heap {
     this.#items[this.size++] = item;
   }
 
-  order(): void {
-    for (let i = (this.size >> 1) - 1; i >= 0; i--) this.#sink(i, this.#items[i]!);
+  *order(): Steps<void> {
+    for (let i = (this.size >> 1) - 1; i >= 0; i--) {
+      this.#sink(i, this.#items[i]!);
+      if (i % SYMBOLS_A_STEP === 0) yield SYMBOLS_A_STEP / 4;
+    }
   }
 
   push(item: number): void {

@@ -1,6 +1,7 @@
 /** What all models of a `tokenizer.json` have. */
 import { ValidationError } from "../../errors.ts";
 import { isRecord } from "../json.ts";
+import type { Steps } from "../work_turns.ts";
 import { NotKnown } from "./not_known.ts";
 
 /** Turns a word into ids. */
@@ -9,6 +10,8 @@ export interface WordModel {
   readonly vocabulary: ReadonlyMap<string, number>;
   /** Ids of a word, which belong to whoever made them: they are not to be changed. */
   encode(word: string): ArrayLike<number>;
+  /** The same for a long word in steps, where it takes time for each of its characters. */
+  steps?(word: string): Steps<ArrayLike<number>>;
 }
 
 /**

@@ -1,20 +1,42 @@
 /** What is done to a text before it is cut. */
 import { checkReplaced, replaceWithin } from "../replaced.ts";
 import { isRecord } from "../json.ts";
-import {
-  bertNormalizer,
-  lowercase,
-  normalized,
-  normalizeNmt,
-  withoutAccents,
-} from "./bert_normalizer.ts";
+import { bertNormalizer, lowercase, normalizeNmt, withoutAccents } from "./bert_normalizer.ts";
+import { atOnce, type Steps } from "../work_turns.ts";
 import { asByteCharacters, trimEnd, trimStart } from "./characters.ts";
+import { formInSteps } from "./unicode_forms.ts";
 import { matchesOf, onigPattern, textPattern } from "./onig_pattern.ts";
 import { NotKnown } from "./not_known.ts";
 import { precompiled } from "./precompiled.ts";
 
 /** Makes another text of a text. */
-export type Normalizer = (text: string) => string;
+export interface Normalizer {
+  /** The other text. */
+  of(text: string): string;
+  /** The same in steps, where it takes long for some texts. */
+  readonly steps?: ((text: string) => Steps<string>) | undefined;
+}
+
+/** Another text of a text in steps, of which none is long. */
+export function* normalizedInSteps(text: string, normalizer: Normalizer): Steps<string> {
+  if (normalizer.steps !== undefined) return yield* normalizer.steps(text);
+  // What is done by the engine itself takes little for each character.
+  if (text.length > FREE_CHARACTERS) yield text.length / 128;
+  return normalizer.of(text);
+}
+
+/** So much of a text is worth no step. */
+const FREE_CHARACTERS = 1024;
+
+function inSteps(steps: (text: string) => Steps<string>): Normalizer {
+  return { of: (text) => atOnce(steps(text)), steps };
+}
+
+function* sequence(normalizers: readonly Normalizer[], given: string): Steps<string> {
+  let text = given;
+  for (const one of normalizers) text = yield* normalizedInSteps(text, one);
+  return text;
+}
 
 /** Texts that show whether an expression finds nothing somewhere. */
 const probes = ["a", " a b ", "'s 1\n\n", "é文!?\r\n.", "\u0301_-\t"];
@@ -27,15 +49,21 @@ const forms = ["NFC", "NFD", "NFKC", "NFKD"] as const;
  * @throws {NotKnown} It has one that is not known here.
  */
 export function makeNormalizer(config: unknown): Normalizer {
-  if (config === null || config === undefined) return (text) => text;
+  if (config === null || config === undefined) return { of: (text) => text };
   if (!isRecord(config)) throw new NotKnown("a normalizer that is no object");
   const form = forms.find((one) => one === config.type);
-  if (form !== undefined) return (text) => normalized(text, form);
+  if (form !== undefined) return inSteps((text) => formInSteps(text, form));
+  if (config.type === "Sequence") {
+    const all = listOf(config.normalizers).map(makeNormalizer);
+    return inSteps((text) => sequence(all, text));
+  }
+  if (config.type === "Precompiled") return inSteps(precompiled(config.precompiled_charsmap));
+  return { of: textNormalizer(config) };
+}
+
+/** Those that need no steps. */
+function textNormalizer(config: Readonly<Record<string, unknown>>): (text: string) => string {
   switch (config.type) {
-    case "Sequence": {
-      const steps = listOf(config.normalizers).map(makeNormalizer);
-      return (text) => steps.reduce((given, step) => step(given), text);
-    }
     case "Replace": {
       const pattern = patternOf(config.pattern);
       const content = String(config.content ?? "");
@@ -66,8 +94,6 @@ export function makeNormalizer(config: unknown): Normalizer {
       return bertNormalizer(config);
     case "Nmt":
       return normalizeNmt;
-    case "Precompiled":
-      return precompiled(config.precompiled_charsmap);
     case "ByteLevel":
       return asByteCharacters;
     default:

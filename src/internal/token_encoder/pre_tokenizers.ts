@@ -15,8 +15,8 @@ export interface Piece {
 
 /** Cuts a piece into smaller ones, none of them empty. */
 export interface PreTokenizer {
-  /** The pieces of a piece. */
-  cut(piece: Piece): readonly Piece[];
+  /** The pieces of a piece, each cut when it is asked for. */
+  cut(piece: Piece): Iterable<Piece>;
   /** Whether words are to be written as bytes in GPT-2's characters then. */
   readonly endsInBytes: boolean;
 }
@@ -41,9 +41,13 @@ export function makePreTokenizer(config: unknown): PreTokenizer {
     return isBytes(step) && !isLast ? [cut, mapped(asByteCharacters)] : [cut];
   });
   return {
-    cut: (piece) => cuts.reduce((pieces: readonly Piece[], cut) => pieces.flatMap(cut), [piece]),
+    cut: (piece) => cuts.reduce((pieces: Iterable<Piece>, cut) => each(pieces, cut), [piece]),
     endsInBytes,
   };
+}
+
+function* each(pieces: Iterable<Piece>, cut: Cut): Generator<Piece, void, undefined> {
+  for (const piece of pieces) yield* cut(piece);
 }
 
 function stepsOf(config: unknown): Record<string, unknown>[] {
@@ -77,7 +81,7 @@ function cutOf(step: Record<string, unknown>): Cut {
     case "BertPreTokenizer": {
       const words = split(classOf(whiteSpace), "Removed");
       const marks = split(classOf(punctuation), "Isolated");
-      return (piece) => words(piece).flatMap(marks);
+      return (piece) => each(words(piece), marks);
     }
     case "FixedLength":
       return fixedLength(Number(step.length ?? 5));
@@ -132,14 +136,15 @@ function fixedLength(length: number): Cut {
   if (!(Number.isSafeInteger(length) && length > 0)) {
     throw new NotKnown("a FixedLength without one");
   }
-  return ({ text, isFirst }) => {
-    const pieces: Piece[] = [];
-    const characters = [...text];
-    for (let at = 0; at < characters.length; at += length) {
-      const piece = characters.slice(at, at + length).join("");
-      pieces.push({ text: piece, isFirst: isFirst && at === 0 });
+  return function* ({ text, isFirst }) {
+    for (let at = 0; at < text.length;) {
+      let end = at;
+      for (let count = 0; count < length && end < text.length; count++) {
+        end += text.codePointAt(end)! > 0xffff ? 2 : 1;
+      }
+      yield { text: text.slice(at, end), isFirst: isFirst && at === 0 };
+      at = end;
     }
-    return pieces;
   };
 }
 
@@ -150,61 +155,54 @@ function mapped(change: (text: string) => string): Cut {
 /** Cuts at the matches of a pattern, or, inverted, at what is between them. */
 function split(pattern: RegExp, behavior: Behavior, isInverted = false): Cut {
   const merge = merges[behavior];
-  return ({ text, isFirst }) => {
-    const parts: Part[] = [];
-    let last = 0;
-    for (const [start, end] of matchesOf(pattern, text)) {
-      if (start > last) parts.push({ start: last, end: start, isMatch: isInverted });
-      parts.push({ start, end, isMatch: !isInverted });
-      last = end;
+  return function* ({ text, isFirst }) {
+    for (const { start, end } of merge(partsOf(text, pattern, isInverted))) {
+      if (end > start) yield { text: text.slice(start, end), isFirst: isFirst && start === 0 };
     }
-    if (last < text.length) parts.push({ start: last, end: text.length, isMatch: isInverted });
-    return merge(parts).filter(({ start, end }) => end > start).map(({ start, end }) => ({
-      text: text.slice(start, end),
-      isFirst: isFirst && start === 0,
-    }));
   };
 }
 
 interface Part {
   readonly start: number;
-  end: number;
+  readonly end: number;
   readonly isMatch: boolean;
 }
 
-const merges: Readonly<Record<Behavior, (parts: Part[]) => Part[]>> = {
+type Parts = Generator<Part, void, undefined>;
+
+function* partsOf(text: string, pattern: RegExp, isInverted: boolean): Parts {
+  let last = 0;
+  for (const [start, end] of matchesOf(pattern, text)) {
+    if (start > last) yield { start: last, end: start, isMatch: isInverted };
+    yield { start, end, isMatch: !isInverted };
+    last = end;
+  }
+  if (last < text.length) yield { start: last, end: text.length, isMatch: isInverted };
+}
+
+/** Merges each part with the one before it where the two belong together. */
+function merging(belong: (before: Part, part: Part) => boolean): (parts: Parts) => Parts {
+  return function* (parts) {
+    let held: Part | null = null;
+    for (const part of parts) {
+      if (held !== null && belong(held, part)) {
+        held = { start: held.start, end: part.end, isMatch: part.isMatch };
+        continue;
+      }
+      if (held !== null) yield held;
+      held = part;
+    }
+    if (held !== null) yield held;
+  };
+}
+
+const merges: Readonly<Record<Behavior, (parts: Parts) => Parts>> = {
   Isolated: (parts) => parts,
-  Removed: (parts) => parts.filter(({ isMatch }) => !isMatch),
-  Contiguous: (parts) => {
-    const merged: Part[] = [];
-    for (const part of parts) {
-      const last = merged.at(-1);
-      if (last?.isMatch === part.isMatch) last.end = part.end;
-      else merged.push(part);
-    }
-    return merged;
+  Removed: function* (parts) {
+    for (const part of parts) if (!part.isMatch) yield part;
   },
-  MergedWithPrevious: (parts) => {
-    const merged: Part[] = [];
-    let wasMatch = false;
-    for (const part of parts) {
-      const last = merged.at(-1);
-      if (part.isMatch && !wasMatch && last !== undefined) last.end = part.end;
-      else merged.push(part);
-      wasMatch = part.isMatch;
-    }
-    return merged;
-  },
-  MergedWithNext: (parts) => {
-    const merged: Part[] = [];
-    let wasMatch = false;
-    for (const part of parts.toReversed()) {
-      const next = merged.at(-1);
-      if (part.isMatch && !wasMatch && next !== undefined) {
-        merged[merged.length - 1] = { ...next, start: part.start };
-      } else merged.push(part);
-      wasMatch = part.isMatch;
-    }
-    return merged.reverse();
-  },
+  Contiguous: merging((before, part) => before.isMatch === part.isMatch),
+  // Of matches that follow each other the first goes to what is before, the last to what is behind.
+  MergedWithPrevious: merging((before, part) => part.isMatch && !before.isMatch),
+  MergedWithNext: merging((before, part) => before.isMatch && !part.isMatch),
 };

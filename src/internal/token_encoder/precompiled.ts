@@ -1,9 +1,12 @@
 /** The table of characters that sentencepiece compiles into its models. */
 import { ValidationError } from "../../errors.ts";
+import type { Steps } from "../work_turns.ts";
 import { fromBase64 } from "../text_of_bytes.ts";
 
 const utf8 = new TextEncoder();
 const decoder = new TextDecoder();
+/** Characters that are looked at in one step. */
+const CHARACTERS_A_STEP = 1024;
 
 /**
  * Replaces what the table has: a double array of bytes (Darts), and behind it the texts, each up to a
@@ -11,9 +14,9 @@ const decoder = new TextDecoder();
  *
  * @throws {ValidationError} It is no such table.
  */
-export function precompiled(charsmap: unknown): (text: string) => string {
+export function precompiled(charsmap: unknown): (text: string) => Steps<string> {
   const bytes = bytesOf(charsmap);
-  if (bytes === null) return (text) => text;
+  if (bytes === null) return asItIs;
   const size = bytes.length < 4 ? -1 : new DataView(bytes.buffer).getUint32(0, true);
   if (size < 4 || size % 4 !== 0 || 4 + size > bytes.length) throw broken();
   const units = new Uint32Array(bytes.buffer.slice(4, 4 + size));
@@ -28,9 +31,14 @@ export function precompiled(charsmap: unknown): (text: string) => string {
   };
   // Some milliseconds of work, which only models with a table need.
   const graphemes = new Intl.Segmenter("en", { granularity: "grapheme" });
-  return (text) => {
+  return function* (text) {
     let result = "";
-    for (const { segment } of graphemes.segment(text)) {
+    let looked = 0;
+    for (const { segment, index } of graphemes.segment(text)) {
+      if (index - looked >= CHARACTERS_A_STEP) {
+        yield index - looked;
+        looked = index;
+      }
       const key = utf8.encode(segment);
       const whole = key.length < 6 ? replacementOf(key) : null;
       if (whole !== null) result += whole;
@@ -44,8 +52,13 @@ export function precompiled(charsmap: unknown): (text: string) => string {
   };
 }
 
+/** A file may have no table. */
+function* asItIs(text: string): Steps<string> {
+  yield 0;
+  return text;
+}
+
 function bytesOf(charsmap: unknown): Uint8Array<ArrayBuffer> | null {
-  // A file may have none.
   if (charsmap === null || charsmap === undefined || charsmap === "") return null;
   if (typeof charsmap !== "string") throw broken();
   try {

@@ -1,10 +1,13 @@
 /** Unigram, as sentencepiece has it: of all ways to cut a word the likeliest. */
 import { ValidationError } from "../../errors.ts";
-import { asByteCharacters } from "./characters.ts";
+import { atOnce, type Steps } from "../work_turns.ts";
+import { byteCharactersInSteps } from "./characters.ts";
 import { type ByteIds, byteIdsIn, idsOfBytes, type WordModel } from "./model.ts";
 
 /** How much less likely an unknown character is than the least likely token. */
 const UNKNOWN_PENALTY = 10;
+/** Characters that are looked at in one step. */
+const CHARACTERS_A_STEP = 1024;
 
 /** The model of a `tokenizer.json` whose type is `Unigram`. */
 export class Unigram implements WordModel {
@@ -54,12 +57,22 @@ export class Unigram implements WordModel {
   }
 
   encode(given: string): readonly number[] {
-    const word = this.#isBytes ? asByteCharacters(given) : given;
-    return this.#pieces(word).flatMap((piece) => this.#idsOf(piece));
+    return atOnce(this.steps(given));
+  }
+
+  *steps(given: string): Steps<number[]> {
+    const word = this.#isBytes ? yield* byteCharactersInSteps(given) : given;
+    const pieces = yield* this.#pieces(word);
+    const all: number[] = [];
+    for (const [index, piece] of pieces.entries()) {
+      for (const id of this.#idsOf(piece)) all.push(id);
+      if (index % CHARACTERS_A_STEP === CHARACTERS_A_STEP - 1) yield CHARACTERS_A_STEP;
+    }
+    return all;
   }
 
   /** The likeliest pieces; unknown characters that stand together are one. */
-  #pieces(word: string): string[] {
+  *#pieces(word: string): Steps<string[]> {
     const scores = new Float64Array(word.length + 1);
     const starts = new Int32Array(word.length + 1).fill(-1);
     const ids = new Int32Array(word.length + 1);
@@ -69,7 +82,12 @@ export class Unigram implements WordModel {
       starts[end] = at;
       ids[end] = id;
     };
+    let looked = 0;
     for (let at = 0; at < word.length;) {
+      if (at - looked >= CHARACTERS_A_STEP) {
+        yield CHARACTERS_A_STEP;
+        looked = at;
+      }
       const width = word.codePointAt(at)! > 0xffff ? 2 : 1;
       const before = scores[at]!;
       let hasCharacter = false;
@@ -88,7 +106,12 @@ export class Unigram implements WordModel {
     }
     const pieces: string[] = [];
     let isUnknown = false;
+    looked = word.length;
     for (let end = word.length; end > 0; end = starts[end]!) {
+      if (looked - end >= CHARACTERS_A_STEP) {
+        yield CHARACTERS_A_STEP;
+        looked = end;
+      }
       const piece = word.slice(starts[end]!, end);
       const goesOn = isUnknown && ids[end] === this.#unknown;
       isUnknown = ids[end] === this.#unknown;

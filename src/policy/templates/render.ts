@@ -3,8 +3,10 @@ import { messageOf } from "../../internal/thrown.ts";
 import { type AnswerFormat, answerFormatOf } from "../answers/model_marks.ts";
 import { type Message, NO_ROLE } from "../message.ts";
 import type { SpecialTokens } from "../tokenizer.ts";
+import { atOnce, type Steps } from "../../internal/work_turns.ts";
 import {
   JinjaError,
+  type JinjaOptions,
   JinjaTemplate,
   OverBudget,
   type Rendered,
@@ -64,19 +66,54 @@ export function renderMessages(
   messages: readonly Message[],
   options: RenderOptions,
 ): RenderedMessages {
+  const dicts = atOnce(dictsOf(messages, options));
+  if (options.continueFinalMessage) return renderOpenEnded(dicts, options);
+  return render(dicts, options);
+}
+
+/**
+ * The text of a conversation in steps, so that others have their turns while a long one is rendered.
+ *
+ * @throws {ValidationError} The template or the conversation is wrong.
+ * @throws {TemplateLimitError} The template used more steps, characters or depth than it may.
+ */
+export function* renderInSteps(
+  messages: readonly Message[],
+  options: Omit<RenderOptions, "continueFinalMessage">,
+): Steps<string> {
+  const dicts = yield* dictsOf(messages, options);
+  let parsed: JinjaTemplate | undefined;
+  try {
+    parsed = parsedTemplate(options.template);
+    return (yield* parsed.renderInSteps(jinjaOptions(dicts, options))).text;
+  } catch (error) {
+    throw asTemplateError(error, parsed !== undefined);
+  }
+}
+
+/** Messages that are made ready in one step. */
+const MESSAGES_A_STEP = 64;
+
+/** Messages as a template is given them. */
+function* dictsOf(
+  messages: readonly Message[],
+  options: RenderOptions,
+): Steps<readonly Record<string, unknown>[]> {
   if (messages.length === 0) {
     throw new ValidationError("A chat template needs at least one message");
   }
   const { template } = options;
   const keepsParts = readsParts(template);
   const answerFormat = options.answerFormat ?? answerFormatOf({ template, hasToken: () => false });
-  const dicts = messages.flatMap((message, index) => {
-    if (message?.role === NO_ROLE) return [];
-    checkMessage(message, index);
-    return templateMessages(message, { keepsParts, answerFormat });
-  });
-  if (options.continueFinalMessage) return renderOpenEnded(dicts, options);
-  return render(dicts, options);
+  const dicts: Record<string, unknown>[] = [];
+  for (const [index, message] of messages.entries()) {
+    if (message?.role !== NO_ROLE) {
+      checkMessage(message, index);
+      dicts.push(...templateMessages(message, { keepsParts, answerFormat }));
+    }
+    if (index % MESSAGES_A_STEP === MESSAGES_A_STEP - 1) yield 4 * MESSAGES_A_STEP;
+  }
+  return dicts;
 }
 
 /** Whether a template loops over the parts of a content, as SGLang sees it; others get their text. */
@@ -88,7 +125,20 @@ function render(
   dicts: readonly Record<string, unknown>[],
   options: RenderOptions,
 ): RenderedMessages {
-  const { template, specialTokens, addGenerationPrompt, variables, limits, now } = options;
+  let parsed: JinjaTemplate | undefined;
+  try {
+    parsed = parsedTemplate(options.template);
+    const rendered = parsed.render(jinjaOptions(dicts, options));
+    return { ...rendered, roles: dicts.map(({ role }) => String(role)) };
+  } catch (error) {
+    throw asTemplateError(error, parsed !== undefined);
+  }
+}
+
+function jinjaOptions(
+  dicts: readonly Record<string, unknown>[],
+  { specialTokens, addGenerationPrompt, variables, limits, now }: RenderOptions,
+): JinjaOptions {
   const tokens = {
     bos_token: specialTokens?.bosToken,
     eos_token: specialTokens?.eosToken,
@@ -97,25 +147,18 @@ function render(
   };
   // What a tokenizer has not is not there for the template either.
   const present = Object.entries(tokens).filter(([, token]) => typeof token === "string");
-  let parsed: JinjaTemplate | undefined;
-  try {
-    parsed = parsedTemplate(template);
-    const rendered = parsed.render({
-      variables: {
-        tools: null,
-        documents: null,
-        ...Object.fromEntries(present),
-        ...variables,
-        messages: dicts,
-        add_generation_prompt: addGenerationPrompt,
-      },
-      limits,
-      now,
-    });
-    return { ...rendered, roles: dicts.map(({ role }) => String(role)) };
-  } catch (error) {
-    throw asTemplateError(error, parsed !== undefined);
-  }
+  return {
+    variables: {
+      tools: null,
+      documents: null,
+      ...Object.fromEntries(present),
+      ...variables,
+      messages: dicts,
+      add_generation_prompt: addGenerationPrompt,
+    },
+    limits,
+    now,
+  };
 }
 
 function asTemplateError(error: unknown, isParsed: boolean): Error {

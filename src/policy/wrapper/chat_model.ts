@@ -1,3 +1,4 @@
+import { inTurns } from "../../internal/work_turns.ts";
 import type { Logger } from "../../internal/logger.ts";
 import type {
   ChatModel,
@@ -16,7 +17,7 @@ import { encodeWithMask } from "../assistant_mask.ts";
 import type { Message } from "../message.ts";
 import type { TemplateLimits } from "../templates/jinja/mod.ts";
 import { chooseTemplate, hasTools } from "../templates/registry.ts";
-import { renderChat, type RenderOptions } from "../templates/render.ts";
+import { renderChat, renderInSteps, type RenderOptions } from "../templates/render.ts";
 import { renderWithSpans, type Span } from "../templates/spans.ts";
 import { isWrittenIn, markOfCalls } from "../templates/written_calls.ts";
 import type { DecodeOptions, Tokenizer } from "../tokenizer.ts";
@@ -43,6 +44,9 @@ export interface TemplateChatModelOptions {
   readonly logger: Logger;
 }
 
+/** What a template takes, and each message, in characters that take as long to tokenise. */
+const TEMPLATE_WORK = 64, MESSAGE_WORK = 16;
+
 /** A text, its ids, and where assistants speak in it. */
 export interface MarkedText extends RenderedPrompt {
   /** What assistants wrote, in characters. */
@@ -66,6 +70,15 @@ export class TemplateChatModel implements ChatModel {
   /** The text of a conversation that an assistant is to go on with. */
   render(messages: readonly Message[]): string {
     return renderChat(messages, this.#renderOptions(true));
+  }
+
+  /** The same in slices, which leave others their turns of the event loop. */
+  renderInSlices(
+    messages: readonly Message[],
+    { signal }: SignalOptions = {},
+  ): Promise<string> {
+    const first = TEMPLATE_WORK + MESSAGE_WORK * messages.length;
+    return inTurns(renderInSteps(messages, this.#renderOptions(true)), { first, signal });
   }
 
   /** Text, ids and mask of a conversation that an assistant is to go on with. */

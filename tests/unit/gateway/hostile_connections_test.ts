@@ -1,10 +1,12 @@
 /** Agents that mean no good below HTTP: the bytes of their connections, and how many they open. */
 import assert from "node:assert/strict";
 import net from "node:net";
+import { checkGatewayOptions } from "../../../src/gateway/options.ts";
 import { readBody } from "../../../src/gateway/request_body.ts";
 import { FakeClock, until } from "../../_support/clock.ts";
 import { setup } from "./_support.ts";
 
+const { limits } = checkGatewayOptions({});
 const ask = JSON.stringify({ model: "m", messages: [{ role: "user", content: "a" }] });
 
 /** Sends bytes on a connection of its own, and tells the statuses and the first error that came. */
@@ -145,7 +147,7 @@ Deno.test("pieces of a body may be of any size until there are ten thousand", as
         for (const size of sizes) yield new TextEncoder().encode(" ".repeat(size));
       })(),
       signal: new AbortController().signal,
-    }, { maxBytes: 1e6, timeoutMs: 60_000, clock: new FakeClock() });
+    }, { maxBytes: 1e6, timeoutMs: 60_000, clock: new FakeClock(), limits });
   const crumbs = (count: number) => new Array<number>(count).fill(1);
   assert.deepEqual(await read(crumbs(10_000)), {});
   assert.deepEqual(await read([...crumbs(10_000), 160_016]), {});

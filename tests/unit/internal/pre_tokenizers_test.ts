@@ -4,7 +4,7 @@ import { makeNormalizer } from "../../../src/internal/token_encoder/normalizers.
 import { makePreTokenizer } from "../../../src/internal/token_encoder/pre_tokenizers.ts";
 
 const cut = (config: unknown, text: string): string[] =>
-  makePreTokenizer(config).cut({ text, isFirst: true }).map((piece) => piece.text);
+  Array.from(makePreTokenizer(config).cut({ text, isFirst: true }), (piece) => piece.text);
 
 const hyphen = (behavior: string) => ({ type: "Split", pattern: { String: "-" }, behavior });
 
@@ -110,7 +110,7 @@ const written: readonly (readonly [unknown, string, string])[] = [
 
 for (const [config, text, expected] of written) {
   Deno.test(`a text is written anew: ${JSON.stringify(config)}`, () => {
-    equal(makeNormalizer(config)(text), expected);
+    equal(makeNormalizer(config).of(text), expected);
   });
 }
 

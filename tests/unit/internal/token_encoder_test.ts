@@ -183,7 +183,7 @@ Deno.test("rules that make a text longer again and again are stopped before the 
   const rule = { type: "Replace", pattern: { String: "a" }, content: "a".repeat(1000) };
   const growing = [rule, rule, rule, rule];
   const normalize = makeNormalizer({ type: "Sequence", normalizers: growing });
-  assert.throws(() => normalize("a"), { code: "limit", limit: "limits.textCharacters" });
+  assert.throws(() => normalize.of("a"), { code: "limit", limit: "limits.textCharacters" });
   const decoder = makeTokenDecoder({
     tokens: ["a"],
     special: new Set(),

@@ -162,13 +162,19 @@ let current: Budget | null = null;
  * Runs a rendering, which never waits, with its budget at hand for {@linkcode budgetAtHand}. So what
  * prints, compares and walks values cannot be called without being counted; what takes too long all the
  * same is stopped by the clock.
+ *
+ * @param leftMs What is left of the time, where the rendering goes in steps.
  */
-export function withBudget<T>(budget: Budget, run: () => T): T {
+export function withBudget<T>(
+  budget: Budget,
+  run: () => T,
+  leftMs: number = budget.limits.maxMs,
+): T {
   const before = current;
   current = budget;
   const { maxMs } = budget.limits;
   try {
-    return withinTime(maxMs, run, () => new OverBudget("maxMs", maxMs));
+    return withinTime(leftMs, run, () => new OverBudget("maxMs", maxMs));
   } finally {
     current = before;
   }

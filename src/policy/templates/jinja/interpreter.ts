@@ -2,6 +2,8 @@
 import { Budget, type TemplateLimits, withBudget } from "./budget.ts";
 import { Evaluator, Scope } from "./evaluator.ts";
 import { checkAttribute, Dynamic } from "./globals.ts";
+import { systemClock } from "../../../internal/clock.ts";
+import type { Steps } from "../../../internal/work_turns.ts";
 import type { Body, Macro, Statement, Target } from "./nodes.ts";
 import { toText } from "./text.ts";
 import {
@@ -76,6 +78,16 @@ export function runTemplate(body: Body, options: RunOptions): Rendered {
   return new Interpreter(options).run(body);
 }
 
+/**
+ * The same in steps: the loops of the template's own level go on an item at a time.
+ *
+ * @throws {JinjaError} What Python or the template would raise.
+ * @throws {OverBudget} It used more than its limits.
+ */
+export function templateSteps(body: Body, options: RunOptions): Steps<Rendered> {
+  return new Interpreter(options).steps(body);
+}
+
 class Interpreter {
   readonly #budget: Budget;
   readonly #expressions: Evaluator;
@@ -94,6 +106,39 @@ class Interpreter {
 
   run(body: Body): Rendered {
     withBudget(this.#budget, () => this.#body(body, new Scope(null), this.#root));
+    return this.#rendered();
+  }
+
+  *steps(body: Body): Steps<Rendered> {
+    const steps = this.#outerBody(body, new Scope(null));
+    let leftMs = this.#limits.maxMs;
+    for (;;) {
+      const before = this.#budget.steps;
+      const begunMs = systemClock.now();
+      const step = withBudget(this.#budget, () => steps.next(), leftMs);
+      leftMs -= systemClock.now() - begunMs;
+      if (step.done === true) return this.#rendered();
+      yield this.#budget.steps - before;
+    }
+  }
+
+  /** A body that writes to the output itself, not within a loop. */
+  *#outerBody(body: Body, scope: Scope): Generator<void, Flow, undefined> {
+    for (const statement of body) {
+      let flow: Flow;
+      if (statement.type === "for") {
+        this.#budget.step();
+        flow = yield* this.#forItems(statement, scope, this.#root, null);
+      } else if (statement.type === "if") {
+        this.#budget.step();
+        const isSo = isTrue(this.#expressions.value(statement.test, scope));
+        flow = yield* this.#outerBody(isSo ? statement.body : statement.otherwise, scope);
+      } else flow = this.#statement(statement, scope, this.#root);
+      if (flow !== undefined) return flow;
+    }
+  }
+
+  #rendered(): Rendered {
     return {
       text: this.#root.text(),
       generated: this.#generated,
@@ -224,6 +269,20 @@ class Interpreter {
     sink: Sink,
     again: { items: unknown; depth: number } | null,
   ): Flow {
+    const items = this.#forItems(statement, scope, sink, again);
+    for (;;) {
+      const item = items.next();
+      if (item.done === true) return item.value;
+    }
+  }
+
+  /** A loop, item by item. */
+  *#forItems(
+    statement: Statement & { type: "for" },
+    scope: Scope,
+    sink: Sink,
+    again: { items: unknown; depth: number } | null,
+  ): Generator<void, Flow, undefined> {
     const depth = again?.depth ?? 0;
     const source = again === null ? this.#expressions.value(statement.of, scope) : again.items;
     let items = iterate(source);
@@ -273,6 +332,7 @@ class Interpreter {
         this.#turns.push({ start, end: sink.length, message });
       }
       if (flow === "break") break;
+      yield;
     }
   }
 

@@ -4,7 +4,8 @@
  * `raise_exception`. Values and their texts are Python's.
  */
 import { checkTemplateLimits, OverBudget, type TemplateLimits } from "./budget.ts";
-import { type Rendered, runTemplate } from "./interpreter.ts";
+import { type Rendered, runTemplate, templateSteps } from "./interpreter.ts";
+import type { Steps } from "../../../internal/work_turns.ts";
 import type { Body } from "./nodes.ts";
 import { parseTemplate } from "./parser.ts";
 import { ArgumentsText, fromJs, JinjaError } from "./values.ts";
@@ -54,27 +55,55 @@ export class JinjaTemplate {
    * @throws {OverBudget} It used more than its limits.
    */
   render(options: JinjaOptions): Rendered<number> {
-    const { limits, now = () => new Date() } = options;
     return withStackError(() => {
-      const variables = new Map<string, unknown>();
-      for (const [name, value] of Object.entries(options.variables)) {
-        if (value !== undefined) variables.set(name, fromJs(value));
-      }
-      const list = variables.get("messages");
-      const messages = new Map(Array.isArray(list) ? list.map((item, at) => [item, at]) : []);
-      const rendered = runTemplate(this.#body, {
-        variables,
-        messages: new Set(messages.keys()),
-        limits: checkTemplateLimits(limits, sizeOf(variables), messages.size),
-        now,
-      });
-      const turns = rendered.turns.map((turn) => ({
-        ...turn,
-        message: messages.get(turn.message)!,
-      }));
-      return { ...rendered, turns };
+      const { run, named } = prepared(options);
+      return named(runTemplate(this.#body, run));
     });
   }
+
+  /**
+   * The same in steps, so that others have their turns while a long conversation is rendered.
+   *
+   * @throws {JinjaError} What Python or the template would raise.
+   * @throws {OverBudget} It used more than its limits.
+   */
+  *renderInSteps(options: JinjaOptions): Steps<Rendered<number>> {
+    const { run, named } = withStackError(() => prepared(options));
+    yield run.size / VALUES_A_STEP;
+    const steps = templateSteps(this.#body, run);
+    for (;;) {
+      const step = withStackError(() => steps.next());
+      if (step.done === true) return named(step.value);
+      yield step.value;
+    }
+  }
+}
+
+/** Characters and entries of what a template is given that take as long as a step. */
+const VALUES_A_STEP = 256;
+
+function prepared(options: JinjaOptions) {
+  const { limits, now = () => new Date() } = options;
+  const variables = new Map<string, unknown>();
+  for (const [name, value] of Object.entries(options.variables)) {
+    if (value !== undefined) variables.set(name, fromJs(value));
+  }
+  const list = variables.get("messages");
+  const messages = new Map(Array.isArray(list) ? list.map((item, at) => [item, at]) : []);
+  const size = sizeOf(variables);
+  return {
+    run: {
+      variables,
+      messages: new Set(messages.keys()),
+      limits: checkTemplateLimits(limits, size, messages.size),
+      now,
+      size,
+    },
+    named: (rendered: Rendered): Rendered<number> => ({
+      ...rendered,
+      turns: rendered.turns.map((turn) => ({ ...turn, message: messages.get(turn.message)! })),
+    }),
+  };
 }
 
 /** Characters and entries of what a template is given. */
