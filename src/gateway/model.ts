@@ -16,6 +16,8 @@ import {
   readWhole,
   requiredCalls,
 } from "./grammars.ts";
+import { RecentMap } from "../internal/recent_map.ts";
+import { PiecewiseTokenizer } from "../rollout/piecewise_tokenizer.ts";
 import { GatewayRefusal } from "./fault.ts";
 import { textModel } from "./text_model.ts";
 
@@ -24,8 +26,8 @@ type EngineWithAdapters = RLSGLangEngine & {
   readonly adapters?: { resolve(lora: string): string } | undefined;
 };
 
-/** Sets of tools whose templates are kept ready. */
-const KEPT_SETTINGS = 64;
+/** Sets of tools whose templates are kept ready, and the memory for them: a set may be megabytes. */
+const KEPT_SETTINGS = 128, SETTINGS_BYTES = 64 * 2 ** 20;
 
 /** What turns of one model with one set of tools are made with. */
 export interface ChatSetting {
@@ -60,7 +62,11 @@ export class GatewayModel {
   readonly name: string;
   readonly #wrapper: AnySGLangWrapper;
   readonly #defaultMaxTokens: number;
-  readonly #settings = new Map<string, Promise<ChatSetting>>();
+  readonly #settings = new RecentMap<Promise<ChatSetting>>(
+    SETTINGS_BYTES,
+    () => SETTINGS_BYTES / KEPT_SETTINGS,
+  );
+  #tokenizer: Promise<PiecewiseTokenizer> | undefined;
   readonly #limit = new ContextLimit();
   readonly #hasOwnGrammar: boolean;
   #seeds: boolean | undefined;
@@ -90,19 +96,12 @@ export class GatewayModel {
       variables,
     ]);
     const known = this.#settings.get(key);
-    if (known !== undefined) {
-      this.#settings.delete(key);
-      this.#settings.set(key, known);
-      return known;
-    }
+    if (known !== undefined) return known;
     const made = input.kind === "chat"
       ? this.#makeChat(toolChoice === "none" ? [] : tools, { variables, reading })
       : this.#makeText();
     this.#settings.set(key, made);
     made.catch(() => this.#settings.delete(key));
-    if (this.#settings.size > KEPT_SETTINGS) {
-      this.#settings.delete(this.#settings.keys().next().value!);
-    }
     return made;
   }
 
@@ -219,6 +218,7 @@ export class GatewayModel {
       inplace: false,
       numSamples: undefined,
       readAnswer: reader.read,
+      tokenizer: await this.#sharedTokenizer(),
       tokenizerKwargs: {
         ...options.tokenizerKwargs,
         ...variables,
@@ -228,6 +228,16 @@ export class GatewayModel {
     const model: TemplateChatModel = await version.chatModel();
     const hidesMarks = reading.startsWith("calls") || await hidesAnyMark(model.tokenizer);
     return { model: inSlices(model), reader, hidesMarks, isBare: reading === "whole" };
+  }
+
+  /** One for all sets of tools: what it remembers is bounded once. */
+  #sharedTokenizer(): Promise<PiecewiseTokenizer> {
+    const known = this.#tokenizer;
+    if (known !== undefined) return known;
+    const made = this.#wrapper.tokenizer().then((inner) => new PiecewiseTokenizer(inner));
+    this.#tokenizer = made;
+    made.catch(() => this.#tokenizer = undefined);
+    return made;
   }
 
   async #makeText(): Promise<ChatSetting> {

@@ -42,6 +42,14 @@ export class RecentMap<Value> {
     this.#put(ownCopyOf(key), value);
   }
 
+  /** Forgets a value. */
+  delete(key: string): void {
+    const young = this.#young.get(key);
+    if (young !== undefined) this.#youngBytes -= this.#cost(key, young);
+    this.#young.delete(key);
+    this.#old.delete(key);
+  }
+
   #put(key: string, value: Value): void {
     const before = this.#young.get(key);
     if (before !== undefined) this.#youngBytes -= this.#cost(key, before);

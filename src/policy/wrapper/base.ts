@@ -234,7 +234,8 @@ export abstract class LLMWrapperBase<
    */
   async chatModel(options: { signal?: AbortSignal | undefined } = {}): Promise<TemplateChatModel> {
     const tokenizer = await this.tokenizer(options);
-    if (this.#chatModel?.tokenizer.inner === tokenizer) return this.#chatModel;
+    const known = this.#chatModel?.tokenizer;
+    if (known === tokenizer || known?.inner === tokenizer) return this.#chatModel!;
     const { tokenizerKwargs: variables } = this.settings;
     return this.#chatModel = new TemplateChatModel({ ...this.settings, tokenizer, variables });
   }

@@ -64,7 +64,10 @@ export class TemplateChatModel implements ChatModel {
   /** Looks at nothing before it is used. */
   constructor(options: TemplateChatModelOptions) {
     this.#options = options;
-    this.tokenizer = new PiecewiseTokenizer(options.tokenizer);
+    const { tokenizer } = options;
+    this.tokenizer = tokenizer instanceof PiecewiseTokenizer
+      ? tokenizer
+      : new PiecewiseTokenizer(tokenizer);
   }
 
   /** The text of a conversation that an assistant is to go on with. */
