@@ -88,6 +88,9 @@ export function templateSteps(body: Body, options: RunOptions): Steps<Rendered> 
   return new Interpreter(options).steps(body);
 }
 
+/** Steps of a template until others may have their turn, and those that take as long as a character. */
+const STEPS_AT_ONCE = 8192, STEPS_A_CHARACTER = 8;
+
 class Interpreter {
   readonly #budget: Budget;
   readonly #expressions: Evaluator;
@@ -115,10 +118,15 @@ class Interpreter {
     for (;;) {
       const before = this.#budget.steps;
       const begunMs = systemClock.now();
-      const step = withBudget(this.#budget, () => steps.next(), leftMs);
+      const some = () => {
+        let step = steps.next();
+        while (!step.done && this.#budget.steps < before + STEPS_AT_ONCE) step = steps.next();
+        return step;
+      };
+      const step = withBudget(this.#budget, some, leftMs);
       leftMs -= systemClock.now() - begunMs;
       if (step.done === true) return this.#rendered();
-      yield this.#budget.steps - before;
+      yield (this.#budget.steps - before) / STEPS_A_CHARACTER;
     }
   }
 
