@@ -11,7 +11,7 @@ import { messageOf } from "../internal/thrown.ts";
 import { makeTokenDecoder, type TokenDecoder, vocabularyOf } from "../internal/token_decoder.ts";
 import { makeTokenEncoder, type TokenEncoder } from "../internal/token_encoder/encoder.ts";
 import { stepsWithinTime, textWithinTime } from "../internal/watchdog.ts";
-import { type WorkTurns, workTurns } from "../internal/work_turns.ts";
+import { workTurns } from "../internal/work_turns.ts";
 import type { DecodeOptions, EncodeOptions, SpecialTokens, Tokenizer } from "./tokenizer.ts";
 import { isSystemError, runtime } from "../runtime/mod.ts";
 
@@ -200,7 +200,7 @@ export class LocalTokenizer implements Tokenizer {
   async encodeInSlices(
     text: string,
     { addSpecialTokens = false, signal }: EncodeOptions = {},
-    turns: Pick<WorkTurns, "turn"> = workTurns,
+    turns: { turn(work: number): Promise<void> } = workTurns,
   ): Promise<Int32Array> {
     if (text.length <= SLICE) {
       await turns.turn(text.length);

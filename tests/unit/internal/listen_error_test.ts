@@ -10,7 +10,7 @@ import { startTiny, tinyCheckpoint } from "../embedded/_support.ts";
 Deno.test("whatever listens names a port that is taken", async () => {
   const model = await tinyCheckpoint();
   const handler = () => Promise.resolve(new Response());
-  const limits = { headTimeoutMs: 1e6, bodyTimeoutMs: 1e6, maxConnections: 10 };
+  const limits = { headTimeoutMs: 1e6, bodyTimeoutMs: 1e6, maxConnections: 10, maxPipelined: 64 };
   await using taken = await startTiny();
   const port = Number(new URL(taken.url).port);
   const ways: readonly ((hostname: string, port: number) => Promise<unknown>)[] = [
