@@ -1,5 +1,5 @@
 import type { SamplingInput } from "../client/types.ts";
-import type { Message } from "../policy/message.ts";
+import { type Message, textOf } from "../policy/message.ts";
 
 /** A tool in OpenAI's shape, as chat templates take it. */
 export type OfferedTool = Readonly<Record<string, unknown>> & {
@@ -60,4 +60,19 @@ export interface ShownAnswer {
   readonly reasoning: string | null;
   /** Tools that are called. */
   readonly calls: readonly ShownCall[];
+}
+
+/** Prompts from here on are long, in characters, ids or messages. */
+const LONG_PROMPT = 4096, MESSAGE_SIZE = 64;
+
+/** Whether the prompt of a request takes long to be made. */
+export function isLong(input: Asked["input"]): boolean {
+  if (input.kind === "ids") return input.ids.length > LONG_PROMPT;
+  if (input.kind === "text") return input.text.length > LONG_PROMPT;
+  let size = 0;
+  for (const message of input.messages) {
+    size += MESSAGE_SIZE + textOf(message).length;
+    if (size > LONG_PROMPT) return true;
+  }
+  return false;
 }

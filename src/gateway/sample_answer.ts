@@ -1,4 +1,5 @@
-import type { CallOptions, Generation, GenerationDelta } from "../client/types.ts";
+import { mergeSampling } from "../client/sampling_params.ts";
+import type { CallOptions, Generation, GenerationDelta, SamplingInput } from "../client/types.ts";
 import { ForwardingEngine } from "../collector/partial/forwarding_engine.ts";
 import { ResumingEngine } from "../collector/partial/resuming_engine.ts";
 import type { GenerateOptions, RLSGLangEngine } from "../engine/engine.ts";
@@ -6,6 +7,8 @@ import type { PromptList } from "../engine/prompts.ts";
 import { AbortedError } from "../errors.ts";
 import type { Clock } from "../internal/clock.ts";
 import { withDeadline } from "../internal/deadline.ts";
+import { GatewayRefusal } from "./fault.ts";
+import { partSeed } from "../internal/sample_seed.ts";
 import { checkedLogProbs } from "../rollout/sample.ts";
 
 /** Longest wait for what was sampled of an answer that nobody wants any more. */
@@ -107,4 +110,19 @@ class StreamedEngine extends ForwardingEngine {
   override abort(rids: readonly string[] | "all", options?: CallOptions): Promise<void> {
     return this.inner.abort(rids, options);
   }
+}
+
+/** An answer that a pause cut for good. */
+export function cutShort(): GatewayRefusal {
+  return new GatewayRefusal(
+    "The servers were paused and cut this answer, and one under a grammar cannot go on. Ask again",
+    { status: 503, reason: "paused", retryAfterS: 1 },
+  );
+}
+
+/** Samples of one prompt have seeds of their own. */
+export function seeded(sampling: SamplingInput, index: number): SamplingInput {
+  const { samplingSeed } = sampling;
+  if (index === 0 || samplingSeed === undefined) return sampling;
+  return mergeSampling(sampling, { samplingSeed: partSeed(samplingSeed, index) });
 }

@@ -1,16 +1,14 @@
 import { RolloutBatch } from "../collector/batch.ts";
-import type { GenerationDelta, SamplingInput } from "../client/types.ts";
+import type { GenerationDelta } from "../client/types.ts";
 import { AbortedError, StateError, ValidationError } from "../errors.ts";
-import { mergeSampling } from "../client/sampling_params.ts";
 import type { Clock } from "../internal/clock.ts";
 import { onlyGiven } from "../internal/option_names.ts";
 import { Semaphore } from "../internal/semaphore.ts";
-import { partSeed } from "../internal/sample_seed.ts";
 import { opensThoughts } from "../policy/answers/answer.ts";
-import { type Message, textOf } from "../policy/message.ts";
+import type { Message } from "../policy/message.ts";
 import { endTurn } from "../rollout/turn.ts";
 import type { AnswerHistory } from "./apis/response_items.ts";
-import type { Asked } from "./asked.ts";
+import { type Asked, isLong } from "./asked.ts";
 import { assistantMessage } from "./assistant_message.ts";
 import { type ContinuedPrompt, EarlierTurns } from "./earlier_turns.ts";
 import { eitherSignal } from "./either_signal.ts";
@@ -21,7 +19,7 @@ import type { ChatSetting, GatewayModel } from "./model.ts";
 import type { EndedSession, SessionEnd, SessionLimits, SessionOptions } from "./options.ts";
 import type { RecordedTurn } from "./recorded_turn.ts";
 import { rowsOf } from "./rows.ts";
-import { sampleAnswer } from "./sample_answer.ts";
+import { cutShort, sampleAnswer, seeded } from "./sample_answer.ts";
 import { showAnswer } from "./shown_answer.ts";
 import { type Shown, TextGate } from "./text_gate.ts";
 
@@ -171,11 +169,11 @@ export class OpenSession implements GatewaySession {
   enter(): Disposable {
     this.#refuseMore(this.#reading + this.#open.size);
     this.#reading++;
-    let isIn = true;
+    let held = 1;
     return {
       [Symbol.dispose]: () => {
-        if (isIn) this.#reading--;
-        isIn = false;
+        this.#reading -= held;
+        held = 0;
       },
     };
   }
@@ -303,16 +301,14 @@ export class OpenSession implements GatewaySession {
     return await Promise.all(samples);
   }
 
-  /** The prompt of a request. Of long ones a session has one made at a time: others have theirs. */
+  /** The prompt of a request. Of long ones a session has one made at a time. */
   async #prompt(
     asked: Asked,
     model: GatewayModel,
     { setting, signal }: { readonly setting: ChatSetting; readonly signal: AbortSignal },
   ): Promise<ContinuedPrompt> {
-    const earlier = this.#earlierOf(model);
-    if (!isLong(asked.input)) return await earlier.prompt(asked, setting, signal);
-    using _turn = await this.#longPrompts.acquire(signal);
-    return await earlier.prompt(asked, setting, signal);
+    using _ = isLong(asked.input) ? await this.#longPrompts.acquire(signal) : null;
+    return await this.#earlierOf(model).prompt(asked, setting, signal);
   }
 
   #earlierOf(model: GatewayModel): EarlierTurns {
@@ -351,11 +347,8 @@ export class OpenSession implements GatewaySession {
   #refuseMore(underWay: number): void {
     const { maxConcurrent } = this.#parts.limits;
     if (underWay < maxConcurrent) return;
-    throw new GatewayRefusal(`The session has ${maxConcurrent} requests under way already`, {
-      status: 429,
-      reason: "session_concurrency",
-      retryAfterS: 1,
-    });
+    const parts = { status: 429, reason: "session_concurrency", retryAfterS: 1 };
+    throw new GatewayRefusal(`The session has ${maxConcurrent} requests under way already`, parts);
   }
 
   #watchIdle(): void {
@@ -402,32 +395,4 @@ export class OpenSession implements GatewaySession {
       },
     });
   }
-}
-
-/** Prompts from here on are long, in characters, ids or messages. */
-const LONG_PROMPT = 4096, MESSAGE_SIZE = 64;
-
-function isLong(input: Asked["input"]): boolean {
-  if (input.kind === "ids") return input.ids.length > LONG_PROMPT;
-  if (input.kind === "text") return input.text.length > LONG_PROMPT;
-  let size = 0;
-  for (const message of input.messages) {
-    size += MESSAGE_SIZE + textOf(message).length;
-    if (size > LONG_PROMPT) return true;
-  }
-  return false;
-}
-
-function cutShort(): GatewayRefusal {
-  return new GatewayRefusal(
-    "The servers were paused and cut this answer, and one under a grammar cannot go on. Ask again",
-    { status: 503, reason: "paused", retryAfterS: 1 },
-  );
-}
-
-/** Samples of one prompt have seeds of their own. */
-function seeded(sampling: SamplingInput, index: number): SamplingInput {
-  const { samplingSeed } = sampling;
-  if (index === 0 || samplingSeed === undefined) return sampling;
-  return mergeSampling(sampling, { samplingSeed: partSeed(samplingSeed, index) });
 }

@@ -183,16 +183,12 @@ export class LocalTokenizer implements Tokenizer {
    */
   encode(text: string, options: EncodeOptions = {}): Int32Array {
     const add_special_tokens = options.addSpecialTokens ?? false;
-    const ids = this.#inTime(
-      text.length,
-      () => this.#encoder.encode(text, add_special_tokens),
-    );
+    const ids = this.#inTime(text.length, () => this.#encoder.encode(text, add_special_tokens));
     return add_special_tokens ? this.#withEnds(ids) : ids;
   }
 
   /**
-   * The same in slices, each within a turn of the event loop that is shared with others: for long texts,
-   * in a process that has more to do. Short texts are encoded at once.
+   * The same in slices, between which others have the event loop: for long texts.
    *
    * @throws {LimitError} All slices together took longer than `limits.textMs`.
    * @throws {AbortedError} The signal fired.
@@ -210,13 +206,10 @@ export class LocalTokenizer implements Tokenizer {
       await turns.turn(work);
       throwIfAborted(signal, "tokenising a text");
     };
+    const make = () => this.#encoder.steps(text, addSpecialTokens);
+    const options = { ...this.#limits, most: SLICE, turn };
     try {
-      const ids = await stepsWithinTime(
-        this.#who,
-        text.length,
-        () => this.#encoder.steps(text, addSpecialTokens),
-        { ...this.#limits, most: SLICE, turn },
-      );
+      const ids = await stepsWithinTime(this.#who, text.length, make, options);
       return addSpecialTokens ? this.#withEnds(ids) : ids;
     } catch (error) {
       throw this.#ours(error);

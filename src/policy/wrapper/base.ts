@@ -234,10 +234,9 @@ export abstract class LLMWrapperBase<
    */
   async chatModel(options: { signal?: AbortSignal | undefined } = {}): Promise<TemplateChatModel> {
     const tokenizer = await this.tokenizer(options);
-    const known = this.#chatModel?.tokenizer;
-    if (known === tokenizer || known?.inner === tokenizer) return this.#chatModel!;
-    const { tokenizerKwargs: variables } = this.settings;
-    return this.#chatModel = new TemplateChatModel({ ...this.settings, tokenizer, variables });
+    if (this.#chatModel?.isOf(tokenizer)) return this.#chatModel;
+    const settings = { ...this.settings, tokenizer, variables: this.settings.tokenizerKwargs };
+    return this.#chatModel = new TemplateChatModel(settings);
   }
 
   /**

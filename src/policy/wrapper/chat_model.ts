@@ -70,6 +70,11 @@ export class TemplateChatModel implements ChatModel {
       : new PiecewiseTokenizer(tokenizer);
   }
 
+  /** Whether it is made with this tokenizer. */
+  isOf(tokenizer: Tokenizer): boolean {
+    return this.tokenizer === tokenizer || this.tokenizer.inner === tokenizer;
+  }
+
   /** The text of a conversation that an assistant is to go on with. */
   render(messages: readonly Message[]): string {
     return renderChat(messages, this.#renderOptions(true));

@@ -4,12 +4,12 @@ import { Evaluator, Scope } from "./evaluator.ts";
 import { checkAttribute, Dynamic } from "./globals.ts";
 import { systemClock } from "../../../internal/clock.ts";
 import type { Steps } from "../../../internal/work_turns.ts";
+import { loopValue, uses } from "./loops.ts";
 import type { Body, Macro, Statement, Target } from "./nodes.ts";
 import { toText } from "./text.ts";
 import {
   Callable,
   type CallArguments,
-  equals,
   isTrue,
   iterate,
   JinjaError,
@@ -395,72 +395,4 @@ class Interpreter {
     ]);
     return new Callable(macro.name, call, attributes);
   }
-}
-
-/** An attribute of `loop`. */
-function loopValue(
-  name: string,
-  items: readonly unknown[],
-  state: { index: number; changed: readonly unknown[] | undefined },
-  depth: number,
-): unknown {
-  const { index } = state;
-  const { length } = items;
-  switch (name) {
-    case "index":
-      return BigInt(index + 1);
-    case "index0":
-      return BigInt(index);
-    case "revindex":
-      return BigInt(length - index);
-    case "revindex0":
-      return BigInt(length - index - 1);
-    case "first":
-      return index === 0;
-    case "last":
-      return index === length - 1;
-    case "length":
-      return BigInt(length);
-    case "depth":
-      return BigInt(depth + 1);
-    case "depth0":
-      return BigInt(depth);
-    case "previtem":
-      return index === 0 ? new Undefined("there is no previous item") : items[index - 1];
-    case "nextitem":
-      return index === length - 1 ? new Undefined("there is no next item") : items[index + 1];
-    case "cycle":
-      return new Callable(name, ({ args }) => {
-        if (args.length === 0) throw new JinjaError("TypeError", "no items for cycling given");
-        return args[index % args.length];
-      });
-    case "changed":
-      return new Callable(name, ({ args }) => {
-        const { changed } = state;
-        state.changed = args;
-        return changed === undefined || changed.length !== args.length ||
-          !args.every((value, i) => equals(value, changed[i]));
-      });
-  }
-  return undefined;
-}
-
-const usedNames = new WeakMap<Macro, Set<string>>();
-
-/** Whether a macro's body names something. */
-function uses(macro: Macro, name: string): boolean {
-  let names = usedNames.get(macro);
-  if (names === undefined) {
-    names = new Set();
-    collectNames(macro.body, names);
-    usedNames.set(macro, names);
-  }
-  return names.has(name);
-}
-
-function collectNames(node: unknown, names: Set<string>): void {
-  if (typeof node !== "object" || node === null) return;
-  const { type, name } = node as { type?: string; name?: string };
-  if (type === "name" && name !== undefined) names.add(name);
-  for (const child of Object.values(node)) collectNames(child, names);
 }
