@@ -110,7 +110,7 @@ export const besideFleet: readonly Step[] = [
   {
     run: 'sglang-rl dashboard -r "$ROUTER" --listen 9477',
     when: /Dashboard: /,
-    meanwhile: "curl -sf http://127.0.0.1:9477/ | head -c 20",
+    meanwhile: "curl -sf http://127.0.0.1:9477/ | grep -ci '<html'",
     signal: "SIGINT",
     code: 130,
   },
