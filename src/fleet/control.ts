@@ -2,6 +2,7 @@ import { SGLangError, TimeoutError, ValidationError } from "../errors.ts";
 import { withDeadline } from "../internal/deadline.ts";
 import { jsonExcess } from "../internal/json.ts";
 import { asListenError } from "../internal/listen_error.ts";
+import { Answers } from "../internal/serve_http.ts";
 import { hasBearerKey, requireSendableKey } from "../internal/same_secret.ts";
 import { messageOf } from "../internal/thrown.ts";
 import type { SupervisedServer } from "./supervised.ts";
@@ -66,9 +67,11 @@ const BODY_MS = 10_000;
  */
 export class FleetControl implements AsyncDisposable {
   readonly #server: Deno.HttpServer<Deno.NetAddr>;
+  readonly #answers: Answers;
 
-  private constructor(server: Deno.HttpServer<Deno.NetAddr>) {
+  private constructor(server: Deno.HttpServer<Deno.NetAddr>, answers: Answers) {
     this.#server = server;
+    this.#answers = answers;
   }
 
   /**
@@ -83,12 +86,13 @@ export class FleetControl implements AsyncDisposable {
     const { port = 0 } = options;
     requireSendableKey("The key of the control endpoint", options.key);
     const hostname = "127.0.0.1";
+    const answers = new Answers();
     try {
       const server = Deno.serve(
-        { port, hostname, onListen() {} },
-        (request) => answer(request, supervisor, options),
+        { port, hostname, signal: answers.signal, onListen() {} },
+        (request) => answers.make(() => answer(request, supervisor, options)),
       );
-      return new FleetControl(server);
+      return new FleetControl(server, answers);
     } catch (error) {
       throw asListenError(error, { hostname, port });
     }
@@ -99,9 +103,10 @@ export class FleetControl implements AsyncDisposable {
     return `http://127.0.0.1:${this.#server.addr.port}`;
   }
 
-  /** Listens no more; calls under way are answered first. */
+  /** Listens no more; calls under way are answered first, within two seconds. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#server.shutdown();
+    await this.#answers.end();
+    await this.#server.finished;
   }
 }
 
