@@ -29,7 +29,7 @@ const servers: Readonly<Record<string, () => Promise<Served>>> = {
       [Symbol.asyncDispose]: () => dashboard[Symbol.asyncDispose](),
     };
   },
-  "the control of a fleet": async () => {
+  "the control of a fleet": () => {
     const stack = new AsyncDisposableStack();
     const supervisor = stack.use(FleetSupervisor.start(new FakeFleet(["http://a:1"]), {
       clock: new FakeClock(),
@@ -37,7 +37,10 @@ const servers: Readonly<Record<string, () => Promise<Served>>> = {
       probe: () => Promise.resolve({ weightVersion: "7" }),
     }));
     const control = stack.use(FleetControl.start(supervisor, { key: "k".repeat(16) }));
-    return { port: portOf(control.url), [Symbol.asyncDispose]: () => stack.disposeAsync() };
+    return Promise.resolve({
+      port: portOf(control.url),
+      [Symbol.asyncDispose]: () => stack.disposeAsync(),
+    });
   },
 };
 
