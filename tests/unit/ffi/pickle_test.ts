@@ -18,6 +18,7 @@ Deno.test("plain values are written as protocol 3", () => {
 });
 
 Deno.test("integers take the shortest form that holds them, signed", () => {
+  equal(hex(0), "80034b002e");
   equal(hex(255), "80034bff2e");
   equal(hex(256), "80034d00012e");
   equal(hex(-1), "80034affffffff2e");

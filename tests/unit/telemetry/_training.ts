@@ -21,12 +21,12 @@ export interface Training extends AsyncDisposable {
   step(): Promise<void>;
 }
 
-/** Sets a run up; what it owns ends with it. */
 /** What a monitor watches of it. */
 export function watchedOf({ engine, collector, sender }: Training) {
   return { engine, collector, sender };
 }
 
+/** Sets a run up; what it owns ends with it. */
 export async function openTraining(): Promise<Training> {
   await using stack = new AsyncDisposableStack();
   const folder = stack.use(await temporaryFolder());

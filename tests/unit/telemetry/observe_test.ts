@@ -7,6 +7,7 @@ import {
   propagationHeaders,
   tell,
 } from "../../../src/internal/observe.ts";
+import { openTraining } from "./_training.ts";
 
 function recording() {
   const seen: string[] = [];
@@ -79,4 +80,29 @@ Deno.test("an observer that throws changes nothing for the run and for the other
   tell({ name: "row", subject: {}, value: 1 });
   assert.deepEqual(propagationHeaders(), {});
   assert.deepEqual(recorded.seen, ["begin sync", "within", "end sync {}", "told row"]);
+});
+
+Deno.test("what a sync did is told as its report tells it", async () => {
+  await using training = await openTraining();
+  const syncs: Facts[] = [];
+  using _ = observe({
+    begin: ({ name, facts }) => ({
+      within: (work) => work(),
+      end: () => void (name === "sync" && syncs.push(facts)),
+    }),
+    told() {},
+  });
+  const report = await training.sender.updateWeights(training.weights, { version: "step-3" });
+  assert.equal(syncs.length, 1);
+  const { version, syncId, transport, sizeBytes, tensors, pausedMs, skipped } = syncs[0]!;
+  assert.deepEqual({ version, syncId, transport, sizeBytes, tensors, pausedMs, skipped }, {
+    version: "step-3",
+    syncId: report.syncId,
+    transport: report.transport,
+    sizeBytes: report.sizeBytes,
+    tensors: report.tensors,
+    pausedMs: report.pausedMs,
+    skipped: 0,
+  });
+  assert.equal(syncs[0]!["stepMs.pause"], report.phasesMs.pause);
 });
