@@ -81,6 +81,8 @@ export class FilePool {
         if (length === null) throw changed(path, "it ended early");
         filled += length;
       }
+    } catch (error) {
+      throw asFileError(error, path, { refuse });
     } finally {
       this.#release(open);
     }
@@ -117,7 +119,7 @@ export class FilePool {
       return { path, file };
     } catch (error) {
       file.close();
-      throw error;
+      throw asFileError(error, path, { refuse });
     }
   }
 

@@ -73,7 +73,11 @@ async function fileSource(
     size,
     async read(start, length) {
       using _turn = await turn.acquire();
-      return await readAt(file, { name, start, length, signal });
+      try {
+        return await readAt(file, { name, start, length, signal });
+      } catch (error) {
+        throw asFileError(error, name, { refuse });
+      }
     },
     close: () => file.close(),
   };

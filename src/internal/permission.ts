@@ -1,5 +1,6 @@
 import { PermissionError, ValidationError } from "../errors.ts";
 import { asExhaustedError, systemCodeOf } from "./exhausted.ts";
+import { messageOf } from "./thrown.ts";
 import { isSystemError, runtime } from "../runtime/mod.ts";
 
 /** Runs `work`; a permission that Deno refuses becomes an error that names the flag to add. */
@@ -46,8 +47,10 @@ export function asPermissionError(error: unknown, flag: string, purpose: string)
   if (!isSystemError(error, "NotCapable")) {
     // Of an address the system says the same about other things.
     const isPath = !flag.startsWith("--allow-net");
-    const reason = isPath ? reasons[systemCodeOf(error) ?? ""] : undefined;
-    if (reason === undefined) return asExhaustedError(error, purpose);
+    const code = systemCodeOf(error);
+    const known = asExhaustedError(error, purpose);
+    if (!isPath || known !== error || !/^E[A-Z0-9]+$/.test(code ?? "")) return known;
+    const reason = reasons[code!] ?? `the system says ${code}: ${messageOf(error)}`;
     return new ValidationError(`Cannot ${purpose}: ${reason}`, { cause: error });
   }
   return new PermissionError(

@@ -29,7 +29,9 @@ export async function tensorBoardSink(
   );
   const seconds = String(Math.floor(now() / 1000)).padStart(10, "0");
   const name = `events.out.tfevents.${seconds}.sglang-rl.${crypto.randomUUID()}`;
+  await using stack = new AsyncDisposableStack();
   const file = await AppendFile.open(join(folder, name));
+  stack.defer(() => file.close());
   await file.write(recordOf([...double(1, now() / 1000), ...text(3, "brain.Event:2")]));
   if (purgeStep !== undefined) {
     const begins = bytesOf(7, varint(1, 1n));
@@ -37,6 +39,8 @@ export async function tensorBoardSink(
       recordOf([...double(1, now() / 1000), ...varint(2, BigInt(purgeStep)), ...begins]),
     );
   }
+  // Until here a failure closes it.
+  stack.move();
   return {
     async log(step, values) {
       checkStep(step);
