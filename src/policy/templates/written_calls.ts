@@ -12,9 +12,16 @@ import type { ToolCall } from "../message.ts";
  * by JSON has it too, and of no use once one of the two is changed.
  */
 export function markOfCalls(content: string, calls: readonly unknown[]): string {
-  // Twice: a copy has lost that 1.0 is a float.
-  const written = JSON.stringify(JSON.parse(JSON.stringify(calls)));
+  // Twice: a copy has lost that 1.0 is a float, and a database may sort the keys.
+  const written = JSON.stringify(sorted(JSON.parse(JSON.stringify(calls))));
   return createHash("sha256").update(`${content}\0${written}`).digest("hex").slice(0, 32);
+}
+
+function sorted(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(sorted);
+  if (!isRecord(value)) return value;
+  const entries = Object.entries(value).sort(([a], [b]) => a < b ? -1 : 1);
+  return Object.fromEntries(entries.map(([key, inner]) => [key, sorted(inner)]));
 }
 
 /**

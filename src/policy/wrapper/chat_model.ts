@@ -1,4 +1,5 @@
 import { inTurns } from "../../internal/work_turns.ts";
+import { ValidationError } from "../../errors.ts";
 import type { Logger } from "../../internal/logger.ts";
 import type {
   ChatModel,
@@ -14,6 +15,7 @@ import { type AnswerFormat, answerFormatOf, hidesMarks } from "../answers/model_
 import type { ToolCallFormat } from "../answers/call_format.ts";
 import { isHarmony } from "../answers/harmony.ts";
 import { encodeWithMask } from "../assistant_mask.ts";
+import { describe } from "../batch_shape.ts";
 import type { Message } from "../message.ts";
 import type { TemplateLimits } from "../templates/jinja/mod.ts";
 import { chooseTemplate, hasTools } from "../templates/registry.ts";
@@ -110,7 +112,9 @@ export class TemplateChatModel implements ChatModel {
     const isThinking = opensThoughts(promptText);
     const format = this.#answerFormat ??= this.#formatOfAnswers();
     const take = async (text: string) =>
-      await (own ?? readAnswer)(text, { tools, isThinking, ...format, signal });
+      own === undefined
+        ? readAnswer(text, { tools, isThinking, ...format, signal })
+        : checkedAnswer(await own(text, { tools, isThinking, ...format, signal }));
     // A server without a tokenizer gives no text.
     const shown = sample.text ?? await this.#decoded(sample, { skipSpecialTokens: true, signal });
     const written = await this.#written(sample, signal);
@@ -192,6 +196,16 @@ export class TemplateChatModel implements ChatModel {
     if (guess !== null) logger.warn(guess);
     return template;
   }
+}
+
+/** What a reader of the user's own gave, where it has the form. */
+function checkedAnswer(answer: ReadAnswer): ReadAnswer {
+  const { calls, faults, content } = (answer ?? {}) as Partial<ReadAnswer>;
+  if (Array.isArray(calls) && Array.isArray(faults) && typeof content === "string") return answer;
+  throw new ValidationError(
+    "readAnswer must give { reasoning, content, calls, faults }: content a text, calls and faults " +
+      `lists; it gave ${describe(answer)}`,
+  );
 }
 
 function messageOf(

@@ -207,7 +207,9 @@ function drifted(
   const { onTokenDrift } = context.settings;
   if (onTokenDrift === "repair") {
     const branch = { index, within: "history" } as const;
-    return turnRow({ ...startOf(chat, start, context.model), kind: "branch", branch });
+    // As in any branch: what was said before is marked in rows of its own.
+    const base = { ...startOf(chat, start, context.model), givenMask: null };
+    return turnRow({ ...base, kind: "branch", branch });
   }
   if (onTokenDrift === "report" && prompt !== null) {
     const givenMask = carried(given.assistantMask, prompt.length);

@@ -222,3 +222,27 @@ Deno.test("what an assistant said is marked under a tokenizer that normalises, w
     }));
   }
 });
+
+Deno.test("a stored output that the template writes in another way is a branch without marks", async () => {
+  const chatTemplate = "{% for m in messages %}<|im_start|>{{ m.role }}\n" +
+    "{{ m.content if loop.last else m.content | upper }}<|im_end|>\n{% endfor %}" +
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+  const { wrapper } = wrap({ chatTemplate, inplace: false }, {
+    sample: () => ids("ok", "<|im_end|>"),
+  });
+  const more = [{ role: "user", content: "x" }];
+  const output = await wrapper.call({ history: [HI] });
+  const copy = {
+    history: new ChatHistory({
+      full: History.fromChats(structuredClone(output.history!.full!.chats)),
+    }),
+    tokens: new Tokens({ full: lists(output.tokens.full).map((row) => Int32Array.from(row)) }, [1]),
+  } as unknown as PolicyOutput;
+  for (const stored of [output, copy]) {
+    const next = await wrapper.call(await wrapper.nextTurn(stored, [more]));
+    assert.equal(next.samples[0]!.turn!.prompt.kind, "branch");
+    const { prompt, full } = next.tokens;
+    const marked = masked(full![0]!, next.masks.allAssistantMask![0]!);
+    assert.deepEqual(Array.from(marked), Array.from(full![0]!.subarray(prompt![0]!.length)));
+  }
+});

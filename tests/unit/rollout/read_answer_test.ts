@@ -164,7 +164,11 @@ for (const [how, written, readAnswer] of cases) {
     const rendered = (one: typeof message) => templateMessages(one, { keepsParts: false })[0]!;
     assert.equal("tool_calls" in rendered(message), false);
     assert.equal("tool_calls" in rendered({ ...message }), false);
-    for (const copy of [structuredClone(message), JSON.parse(JSON.stringify(message))]) {
+    const calls = message.toolCalls!.map((call) =>
+      Object.fromEntries(Object.entries(call).reverse())
+    );
+    const json = JSON.parse(JSON.stringify(message));
+    for (const copy of [structuredClone(message), json, { ...json, toolCalls: calls }]) {
       assert.equal("tool_calls" in rendered(copy), false);
     }
     const other = [{ name: "search", arguments: { query: "2025" } }];
@@ -217,4 +221,11 @@ Deno.test("a call with special tokens is found, too, where only a server knows t
   const written = "<|channel|>commentary to=functions.f<|message|>{}<|return|>";
   const message = await read(written, "", { isServers: true, toolCallFormats: ["gpt-oss"] });
   assert.deepEqual(message.toolCalls?.map(({ name }) => name), ["f"]);
+});
+
+Deno.test("a reader of one's own that gives no answer is told what one is", async () => {
+  for (const given of [null, undefined, {}, "text", { calls: [], faults: [] }]) {
+    const readAnswer = (() => given) as unknown as AnswerReader;
+    await assert.rejects(read("x<|im_end|>", "", { readAnswer }), /readAnswer must give/);
+  }
 });
