@@ -217,7 +217,11 @@ function drifted(
     const base = { ...startOf(chat, start, context.model), givenMask, givenLogProbs };
     return turnRow({ ...base, ids: prompt, drift: index });
   }
-  throw driftError(ids, start.ids, { index, of: "the prompt's text" });
+  throw driftError(ids, start.ids, {
+    index,
+    of: "the prompt's text",
+    lacksPrompt: prompt === null,
+  });
 }
 
 function driftedScore(
@@ -249,15 +253,23 @@ function driftedScore(
 export function driftError(
   given: Int32Array,
   fresh: Int32Array,
-  { index, of }: { index: number; of: "the prompt's text" | "the text to score" },
+  { index, of, lacksPrompt = false }: {
+    index: number;
+    of: "the prompt's text" | "the text to score";
+    /** Whether the ids of prompt and response were given, and not those to send. */
+    lacksPrompt?: boolean;
+  },
 ): TokenDriftError {
+  const report = `"report" (the given ids are sent${
+    lacksPrompt ? ": give them as tokens.prompt" : ""
+  })`;
   const instead = of === "the prompt's text"
     ? "Make the next turn with nextTurn()"
     : 'Score the ids alone with inputMode "tokens"';
   return new TokenDriftError(
     `The given token ids do not belong to ${of}: they differ from token ${index} on (given ` +
       `${given.length} ids, the text has ${fresh.length}). ${instead}, leave the tokens out, or give ` +
-      'onTokenDrift "repair" (the text is tokenised) or "report" (the given ids are sent)',
+      `onTokenDrift "repair" (the text is tokenised) or ${report}`,
     { index },
   );
 }

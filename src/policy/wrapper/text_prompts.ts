@@ -93,6 +93,7 @@ function drifted(
   throw driftError(ids, fresh, {
     index,
     of: generate ? "the prompt's text" : "the text to score",
+    lacksPrompt: generate && own === null,
   });
 }
 

@@ -93,10 +93,14 @@ class Parser {
         }];
       case "block":
         return [this.#block()];
-      case "autoescape":
-        this.#expressions.expression();
+      case "autoescape": {
+        const isOn = this.#expressions.expression();
+        if (isOn.type !== "constant" || isOn.value !== false) {
+          throw this.#tokens.fail("escaping of all that is written ('autoescape') is not known");
+        }
         this.#blockEnd();
         return [{ type: "scope", body: this.#until("endautoescape") }];
+      }
       case "extends":
       case "include":
       case "import":

@@ -44,6 +44,16 @@ Deno.test("templates print what Python's jinja2 prints, and fail where it fails"
   assert.ok(golden.length > 2000);
 });
 
+Deno.test("a template that has all that is written escaped is refused by name", () => {
+  const chat = [{ role: "user", content: "x" }];
+  const source = (on: string) => `{% autoescape ${on} %}{{ '<' }}{% endautoescape %}`;
+  assert.equal(printed(source("false")), "<");
+  for (const on of ["true", "x"]) {
+    const rendered = () => renderChat(chat, { template: source(on), addGenerationPrompt: false });
+    assert.throws(rendered, /autoescape/);
+  }
+});
+
 Deno.test("numbers of parsed JSON print as Python's", () => {
   const value = parseJson('{"a": 1.0, "b": 1e-07, "c": 12345678901234567890, "d": 2, "e": 1e22}');
   const { text } = new JinjaTemplate("{{ v | tojson }} {{ v.a }}").render({
