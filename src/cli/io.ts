@@ -1,4 +1,5 @@
-import { grantedEnv } from "../internal/permission.ts";
+import { systemCodeOf } from "../internal/exhausted.ts";
+import { asPermissionError, grantedEnv } from "../internal/permission.ts";
 
 /** Where the command line reads and writes, so that a test can stand in for the terminal. */
 export interface CliIo {
@@ -6,6 +7,7 @@ export interface CliIo {
    * Writes a result.
    *
    * @throws {OutputClosedError} Whoever read the results has gone, as `head` does.
+   * @throws {ExhaustedError} The disk that they go to is full.
    */
   readonly out: (text: string) => void;
   /** Writes progress and errors; where nobody can read them any more they are lost. */
@@ -78,6 +80,8 @@ export function terminalIo(): CliIo & Disposable {
       try {
         writeAll(Deno.stdout, encoder.encode(text));
       } catch (cause) {
+        const isLost = ["ENOSPC", "EDQUOT", "EFBIG"].includes(systemCodeOf(cause) ?? "");
+        if (isLost) throw asPermissionError(cause, "--allow-write", "write the standard output");
         throw new OutputClosedError({ cause });
       }
     },

@@ -1,5 +1,5 @@
 /** What a command needs of this machine, looked at before any server is asked or started. */
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
 import { openCheckpoint } from "../checkpoint/mod.ts";
 import { CheckpointError, ValidationError } from "../errors.ts";
 import { asPermissionError, namingPermission } from "../internal/permission.ts";
@@ -62,16 +62,22 @@ export async function requireWritable(path: string): Promise<void> {
  * A model that is written as a path is looked for; other names may be of Hugging Face. What may not
  * be read is left to the server.
  *
- * @throws {ValidationError} It is not there.
+ * @throws {ValidationError} It is not there, or a folder without `config.json`.
  */
 export async function requireModel(model: string, signal: AbortSignal): Promise<void> {
   const isPath = /^(\/|\.{1,2}\/|~)/.test(model) || model.split("/").length > 2;
   if (!isPath || model.includes("://")) return;
   const { state } = await Deno.permissions.query({ name: "read", path: model });
   if (state !== "granted") return;
-  await lookAt(model, {
-    refuse: (message, options) => refuse(`MODEL: ${message}`, options),
+  const options = {
+    refuse: (message: string, options?: ErrorOptions) => refuse(`MODEL: ${message}`, options),
     signal,
+  };
+  const { isDirectory } = await lookAt(model, options);
+  if (!isDirectory) return;
+  await lookAt(join(model, "config.json"), options).catch((error) => {
+    if (!isMissingFile(error)) throw error;
+    throw refuse(`MODEL: ${model} is a folder without a config.json: it holds no model`);
   });
 }
 

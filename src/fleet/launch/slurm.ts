@@ -1,3 +1,4 @@
+import { ValidationError } from "../../errors.ts";
 import { checkOptionNames, type OptionNames } from "../../internal/option_names.ts";
 import {
   LAUNCH_OPTION_NAMES,
@@ -52,6 +53,16 @@ export function slurmScript(options: SlurmScriptOptions): string {
   const { partition, time, cpusPerTask, prefix = "", python = "", command: given = "" } = options;
   for (const [option, value] of Object.entries({ partition, time })) requireWord(option, value);
   for (const text of [prefix, python, given]) requireOneLine(text);
+  // Each replica has a port of its own, and one above it where it is on several nodes.
+  const last = port + replicas - 1 + (nnodes > 1 ? 10_000 : 0);
+  if (last > 65_535) {
+    throw new ValidationError(
+      `port ${port} is too high for ${replicas} replicas${
+        nnodes > 1 ? " of several nodes" : ""
+      }: ` +
+        `the last would need port ${last}, and 65535 is the highest`,
+    );
+  }
   const directives = [
     `--job-name=${name}`,
     `--array=0-${replicas - 1}`,

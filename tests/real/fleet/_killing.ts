@@ -81,6 +81,8 @@ export function loadFleet(
           }
           count.streams++;
         }
+        // What the end of the load cut off is no sample.
+        if (stop.signal.aborted) return;
         if (said !== version) strange.push(`${said} instead of ${version}`);
         if (length !== tokens) strange.push(`${length} tokens, ended by ${end}`);
       } catch (error) {

@@ -193,6 +193,9 @@ Deno.test("what is wrong on this machine is told before a server is asked", asyn
         [missing, file].map((path) => [[...command.split(" "), "--ca-cert", path], path] as const)
       ),
   ];
+  const served = await run(["serve", folder]);
+  assert.equal(served.code, 2, served.err);
+  assert.ok(served.err.includes("without a config.json"), served.err);
   for (const way of ["-s", "-r"]) {
     for (const [args, at] of commands) {
       const { code, out, err } = await run([...args, way, nobody]);

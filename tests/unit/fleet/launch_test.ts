@@ -165,3 +165,11 @@ Deno.test("launch prints either file and wants to know which", async () => {
   assert.equal((await run(["launch", "/m"])).code, 2);
   assert.equal((await run(["launch", "/m", "--slurm", "--kubernetes"])).code, 2);
 });
+
+Deno.test("ports beyond the highest are refused, the replicas' own and those of several nodes", () => {
+  for (const launch of [{ replicas: 35_537 }, { port: 55_600, replicas: 10, nnodes: 2 }]) {
+    assert.throws(() => slurmScript({ model: "m", ...launch }), /port \d+ is too high/);
+  }
+  slurmScript({ model: "m", replicas: 35_536 });
+  slurmScript({ model: "m", port: 55_600, replicas: 10 });
+});
