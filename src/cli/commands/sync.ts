@@ -65,7 +65,7 @@ Examples:
   sglang-rl sync checkpoints/step-20 -s http://127.0.0.1:30000 --dry-run
   sglang-rl sync checkpoints/step-20 -s http://gpu-1:30000 --transport disk
 
-The version is the checkpoint's name, such as step-20; a name that the servers had before gets a
+The version is the checkpoint's name, such as step-20; a name that the servers have already gets a
 suffix. With --watch, CHECKPOINT may be a folder of checkpoints: the newest complete one is pushed,
 and every newer one when it has been written. Newer is the higher number in its name, then what a
 "latest" file or link names, then the later time. A push that fails is reported and the next one is
