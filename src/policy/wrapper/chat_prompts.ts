@@ -64,7 +64,10 @@ export async function chatToScore(
   const whole = await model.whole(chat, { signal });
   const { text, ids, assistantMask } = whole;
   if (full === null) return textRow(text, { ids, chat, assistantMask });
-  if (areSame(full, ids)) return textRow(text, { ids: full, chat, assistantMask });
+  const own = given.assistantMask?.length === full.length ? given.assistantMask : null;
+  if (areSame(full, ids)) {
+    return textRow(text, { ids: full, chat, assistantMask: own ?? assistantMask });
+  }
   const canonical = await canonicalIds(full, model.tokenizer, { signal });
   // What the template puts behind the last answer need not have been sampled.
   const lastSaid = assistantMask?.lastIndexOf(1) ?? ids.length;
@@ -74,7 +77,7 @@ export async function chatToScore(
     const shown = canonical.length === ids.length
       ? text
       : await model.tokenizer.decode(canonical, { signal });
-    const mask = carried(given.assistantMask, full.length) ??
+    const mask = own ??
       (areSame(full, canonical)
         ? assistantMask?.slice(0, full.length) ?? null
         : await maskOf(full, shown, { ...model, spans: whole.spans, signal }));
@@ -274,14 +277,14 @@ export function driftError(
   );
 }
 
-/** Values that were made for ids that these ids begin with; zeros behind them. */
+/** Values of ids that these begin with, or that begin with these; zeros behind them. */
 function carried<Row extends Uint8Array | Float32Array>(
   row: Row | null,
   length: number,
 ): Row | null {
-  if (row === null || row.length === 0 || row.length > length) return null;
+  if (row === null || row.length === 0) return null;
   const out = new (row.constructor as new (length: number) => Row)(length);
-  out.set(row);
+  out.set(row.subarray(0, length));
   return out;
 }
 

@@ -44,9 +44,15 @@ export function readGiven(
   const { prompt, full } = readGivenIds(input, tokensKey, masksKey);
   const masks = input[masksKey];
   const logProbs = input[logProbsKey];
-  const assistant = masks instanceof Masks && !masks.isPadded ? masks.allAssistantMask : null;
-  const earlier = logProbs instanceof LogProbs && !logProbs.isPadded
-    ? logProbs.prompt ?? logProbs.full
+  const unpad = unpadding(tokens, masks);
+  const assistant = masks instanceof Masks
+    ? unpad(masks.allAssistantMask, { of: "full", isPadded: masks.isPadded })
+    : null;
+  const earlier = logProbs instanceof LogProbs
+    ? unpad(logProbs.prompt ?? logProbs.full, {
+      of: logProbs.prompt === null ? "full" : "prompt",
+      isPadded: logProbs.isPadded,
+    })
     : null;
   const sampled = tokens instanceof Tokens ? tokens.sampled : null;
   for (const rows of [prompt, full]) {
@@ -55,14 +61,62 @@ export function readGiven(
   }
   const rowOf = <T>(rows: readonly T[] | null, row: number) =>
     rows?.length === count ? rows[row]! : null;
-  return Array.from({ length: count }, (_, row) => ({
-    prompt: rowOf(prompt, row),
-    full: rowOf(full, row),
-    assistantMask: rowOf(assistant, row),
-    logProbs: rowOf(earlier, row),
-    sampled: rowOf(sampled, row),
-    isKept: input.keepTokens === true,
-  }));
+  return Array.from({ length: count }, (_, row) => {
+    const ids = { prompt: rowOf(prompt, row), full: rowOf(full, row) };
+    return {
+      ...ids,
+      assistantMask: ofIds(rowOf(assistant, row), { ...ids, row, what: "the assistant mask" }),
+      logProbs: ofIds(rowOf(earlier, row), { ...ids, row, what: "the log-probabilities" }),
+      sampled: rowOf(sampled, row),
+      isKept: input.keepTokens === true,
+    };
+  });
+}
+
+/** Takes the pads out of rows, as they are taken out of the ids of the same batch. */
+function unpadding(tokens: unknown, masks: unknown) {
+  const padding = tokens instanceof Tokens ? tokens.padding : null;
+  const attention = masks instanceof Masks ? masks.allAttentionMask : null;
+  return <Row extends Uint8Array | Float32Array>(
+    rows: readonly Row[] | null,
+    { of, isPadded }: { of: "prompt" | "full"; isPadded: boolean },
+  ): readonly Row[] | null => {
+    if (rows === null) return null;
+    if (isPadded && padding !== null) {
+      return of === "prompt" ? padding.unpadPrompt(rows) : padding.unpadFull(rows);
+    }
+    if (isPadded && (of === "prompt" || attention === null)) return null;
+    return rows.map((row, index) => {
+      const mask = attention?.[index];
+      return mask?.length === row.length ? row.filter((_, at) => mask[at] === 1) as Row : row;
+    });
+  };
+}
+
+/**
+ * Values over the ids of a row: one for each of its prompt, or of prompt and response.
+ *
+ * @throws {ValidationError} They are for other ids.
+ */
+function ofIds<Row extends Uint8Array | Float32Array>(
+  values: Row | null,
+  { prompt, full, row, what }: {
+    readonly prompt: Int32Array | null;
+    readonly full: Int32Array | null;
+    readonly row: number;
+    readonly what: string;
+  },
+): Row | null {
+  if (values === null || values.length === 0 || prompt === null && full === null) return values;
+  if (values.length === prompt?.length || values.length === full?.length) return values;
+  if (full === null && values.length > prompt!.length) {
+    return values.slice(0, prompt!.length) as Row;
+  }
+  const lengths = [prompt, full].filter((ids) => ids !== null).map((ids) => ids.length);
+  throw new ValidationError(
+    `Row ${row} has ${lengths.join(" ids of its prompt and ")} ids, but ${what} has ` +
+      `${values.length} values: give one for each id`,
+  );
 }
 
 /** Whether ids were sampled in a turn of a conversation. */

@@ -246,3 +246,41 @@ Deno.test("a stored output that the template writes in another way is a branch w
     assert.deepEqual(Array.from(marked), Array.from(full![0]!.subarray(prompt![0]!.length)));
   }
 });
+
+Deno.test("stored rows that are padded keep masks and log-probs on what was sampled", async () => {
+  const { wrapper } = sampling(ids("ok", "<|im_end|>"));
+  const padding = sampling(ids("ok", "<|im_end|>"), { padOutput: true }).wrapper;
+  const output = await padding.call({ history: [HI, HELLO] });
+  const more = { role: "user", content: "x" };
+  const history = output.history!.full!.chats.map((chat) => [...chat, more]);
+  const wanted = await wrapper.call(await wrapper.nextTurn(output, [[more], [more]]));
+  for (const isPadded of [false, true]) {
+    const { allAttentionMask, allAssistantMask } = output.masks;
+    const next = await wrapper.call({
+      history,
+      tokens: { full: lists(output.tokens.full) },
+      masks: new Masks({ allAttentionMask, allAssistantMask }, [2], { isPadded }),
+      logProbs: new LogProbs({ full: output.logProbs!.full }, [2], { isPadded }),
+    });
+    assert.deepEqual(lists(next.tokens.full), lists(wanted.tokens.full));
+    assert.deepEqual(lists(next.masks.allAssistantMask), lists(wanted.masks.allAssistantMask));
+    assert.deepEqual(lists(next.logProbs!.full), lists(wanted.logProbs!.full));
+  }
+});
+
+Deno.test("a mask or log-probs for other ids than were given are refused with both lengths", async () => {
+  const { wrapper } = sampling(ids("ok", "<|im_end|>"));
+  const { tokens, history } = await wrapper.call({ history: [HI] });
+  const full = lists(tokens.full);
+  for (const length of [1, full[0]!.length + 1]) {
+    const input = { history: history!.full!.chats, tokens: { full } };
+    const masks = new Masks({ allAssistantMask: [new Uint8Array(length)] }, [1]);
+    const logProbs = new LogProbs({ full: [new Float32Array(length)] }, [1]);
+    for (const more of [{ masks }, { logProbs }]) {
+      await assert.rejects(
+        wrapper.call({ ...input, ...more }),
+        new RegExp(`has ${full[0]!.length} ids, but .* has ${length} values`),
+      );
+    }
+  }
+});
