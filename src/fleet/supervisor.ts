@@ -391,10 +391,8 @@ export class FleetSupervisor implements AsyncDisposable {
 
   #publish(event: FleetEvent): void {
     this.#events.push(event);
-    try {
-      this.#options.onEvent?.(event);
-    } catch (error) {
-      this.#logger.error(`onEvent threw: ${messageOf(error)}`);
-    }
+    // Also where it is async, and fails later.
+    new Promise((told) => told(this.#options.onEvent?.(event)))
+      .catch((error) => this.#logger.error(`onEvent threw: ${messageOf(error)}`));
   }
 }

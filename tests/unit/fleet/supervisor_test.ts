@@ -223,16 +223,19 @@ Deno.test("events are read from the call on, and the loop ends with the supervis
   assert.deepEqual(seen, [`${a} dead`, `${a} restarting`, `${a} stale`, `${a} healthy`]);
 });
 
-Deno.test("a listener that throws harms nothing", async () => {
-  await using scene = stage({
-    onEvent() {
-      throw new Error("mine");
-    },
+for (const how of ["throws", "rejects"]) {
+  Deno.test(`a listener that ${how} harms nothing`, async () => {
+    await using scene = stage({
+      onEvent() {
+        if (how === "rejects") return Promise.reject(new Error("mine")) as never;
+        throw new Error("mine");
+      },
+    });
+    scene.servers.get(a)!.kill();
+    await scene.pass(10_000);
+    assert.equal(scene.state(a), "healthy");
   });
-  scene.servers.get(a)!.kill();
-  await scene.pass(10_000);
-  assert.equal(scene.state(a), "healthy");
-});
+}
 
 Deno.test("whatever happens, who serves is healthy or suspect, and a quiet time heals all but the retired", async () => {
   const incident = fc.record({
