@@ -25,10 +25,12 @@ Deno.test("what a machine has no more of is named, with what to do, wherever it 
     assert.match(known.message, /^Cannot write x\. \w+/);
     assert.equal(known.cause, error);
   }
-  const other = systemError("EPIPE");
-  assert.equal(asPermissionError(other, "--allow-write=x", "write x"), other);
+  // What is no word of the system stays what it is.
+  for (const other of [new Error("x"), systemError("aborted"), systemError("ERR_X")]) {
+    assert.equal(asPermissionError(other, "--allow-write=x", "write x"), other);
+  }
   // A path that cannot be taken is an error of ours too; the same word on an address says nothing of one.
-  for (const code of ["ENOENT", "EISDIR", "EACCES", "EROFS", "ELOOP", "EIO"]) {
+  for (const code of ["ENOENT", "EISDIR", "EACCES", "EROFS", "ELOOP", "EIO", "EPIPE", "EPROTO"]) {
     const error = systemError(code);
     const known = asPermissionError(error, "--allow-write=x", "write x");
     assert.ok(known instanceof ValidationError, code);
