@@ -65,8 +65,8 @@ export class PiecewiseTokenizer implements Tokenizer {
   }
 
   /** Tokens that stand for themselves wherever they occur in a text. */
-  get wholeTokens(): readonly string[] {
-    return this.#inner.wholeTokens ?? [];
+  get wholeTokens(): readonly string[] | undefined {
+    return this.#inner.wholeTokens;
   }
 
   /** Id of a special token, or `null`. */

@@ -140,7 +140,7 @@ export class TemplateChatModel implements ChatModel {
   /** What the ids say, special tokens included, without the one that ended the answer. */
   async #written(sample: KnownSample, signal: AbortSignal | undefined): Promise<string> {
     // Without special tokens nothing can be left out.
-    const { wholeTokens } = this.#options.tokenizer;
+    const { wholeTokens } = this.tokenizer;
     if (wholeTokens?.length === 0 && sample.text !== null) return sample.text;
     return await this.#decoded(sample, { signal });
   }

@@ -5,6 +5,7 @@ import type { AnswerReader } from "../../../src/policy/answers/read_answer.ts";
 import type { ToolCallFormat } from "../../../src/policy/answers/call_format.ts";
 import { LocalTokenizer } from "../../../src/policy/local_tokenizer.ts";
 import type { Tokenizer } from "../../../src/policy/tokenizer.ts";
+import { PiecewiseTokenizer } from "../../../src/rollout/piecewise_tokenizer.ts";
 import { TemplateChatModel } from "../../../src/policy/wrapper/chat_model.ts";
 import { templateMessages } from "../../../src/policy/templates/template_messages.ts";
 import { turnTemplates } from "../../_support/turn_templates.ts";
@@ -41,10 +42,19 @@ async function marking(): Promise<LocalTokenizer> {
 async function read(
   written: string,
   promptText = "",
-  { stop = true, skipSpecialTokens = true, isTold = true, isServers = false, ...options }: {
+  {
+    stop = true,
+    skipSpecialTokens = true,
+    isTold = true,
+    isServers = false,
+    isShared = false,
+    ...options
+  }: {
     stop?: boolean;
     /** Whether the tokenizer is one that knows no special tokens, as a server's. */
     isServers?: boolean;
+    /** Whether the model gets a tokenizer that remembers already, as those of a gateway share one. */
+    isShared?: boolean;
     isTold?: boolean;
     skipSpecialTokens?: boolean;
     readAnswer?: AnswerReader;
@@ -63,8 +73,9 @@ async function read(
     encode: (text) => tokenizer.encode(text),
     decode: (ids, options) => tokenizer.decode(ids, options),
   };
+  const given = isServers ? asked : tokenizer;
   const model = new TemplateChatModel({
-    tokenizer: isServers ? asked : tokenizer,
+    tokenizer: isShared ? new PiecewiseTokenizer(given) : given,
     chatTemplate,
     logger: silentLogger,
     ...options,
@@ -219,8 +230,14 @@ Deno.test("an answer of a server that gives no text says what its ids say", asyn
 
 Deno.test("a call with special tokens is found, too, where only a server knows the tokens", async () => {
   const written = "<|channel|>commentary to=functions.f<|message|>{}<|return|>";
-  const message = await read(written, "", { isServers: true, toolCallFormats: ["gpt-oss"] });
-  assert.deepEqual(message.toolCalls?.map(({ name }) => name), ["f"]);
+  for (const isShared of [false, true]) {
+    const message = await read(written, "", {
+      isServers: true,
+      isShared,
+      toolCallFormats: ["gpt-oss"],
+    });
+    assert.deepEqual(message.toolCalls?.map(({ name }) => name), ["f"]);
+  }
 });
 
 Deno.test("a reader of one's own that gives no answer is told what one is", async () => {
