@@ -109,16 +109,14 @@ const updates: Readonly<Record<string, Update>> = {
   "an empty bucket": one({ names: [], dtypes: [], shapes: [], ...bucket }),
 };
 
-/** Does an update over a group of its own. */
-async function update(
-  url: string,
-  { body, sent }: Update,
-  needsSession: boolean,
-): Promise<Verdict> {
-  const signal = AbortSignal.timeout(LIMIT_MS);
-  await using group = await GlooGroup.open(
-    { masterAddress: "127.0.0.1", masterPort: 0, groupName: "g", worldSize: 2 },
-    { signal },
+/** A group "g" of this process and a server. */
+async function joinedGroup(url: string, signal: AbortSignal): Promise<GlooGroup> {
+  await using stack = new AsyncDisposableStack();
+  const group = stack.use(
+    await GlooGroup.open(
+      { masterAddress: "127.0.0.1", masterPort: 0, groupName: "g", worldSize: 2 },
+      { signal },
+    ),
   );
   const joined = send(url, "/init_weights_update_group", {
     ...init,
@@ -126,6 +124,18 @@ async function update(
   });
   await group.connect({ signal });
   assert.equal((await joined).status, 200);
+  stack.move();
+  return group;
+}
+
+/** Does an update over a group of its own. */
+async function update(
+  url: string,
+  { body, sent }: Update,
+  needsSession: boolean,
+): Promise<Verdict> {
+  const signal = AbortSignal.timeout(LIMIT_MS);
+  await using group = await joinedGroup(url, signal);
   if (needsSession) await send(url, "/begin_weight_update", {});
   const answer = send(url, "/update_weights_from_distributed", {
     group_name: "g",
@@ -170,16 +180,7 @@ async function lateUpdate(url: string, body: Json, needsSession: boolean): Promi
 async function endWhileWaiting(url: string, needsSession: boolean): Promise<string[]> {
   const signal = AbortSignal.timeout(LIMIT_MS);
   const order: string[] = [];
-  await using group = await GlooGroup.open(
-    { masterAddress: "127.0.0.1", masterPort: 0, groupName: "g", worldSize: 2 },
-    { signal },
-  );
-  const joined = send(url, "/init_weights_update_group", {
-    ...init,
-    master_port: group.masterPort,
-  });
-  await group.connect({ signal });
-  await joined;
+  await using group = await joinedGroup(url, signal);
   if (needsSession) await send(url, "/begin_weight_update", {});
   const noted = async (name: string, call: ReturnType<typeof send>) =>
     order.push(`${name} ${(await call).status}`);
