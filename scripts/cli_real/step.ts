@@ -1,4 +1,5 @@
 /** One command of docs/cli.md, how it is run, and how it should end. */
+import { jsonKeys } from "../../tests/_support/json_keys.ts";
 
 /** What is run and what is expected of it. */
 export interface Step {
@@ -103,14 +104,8 @@ export async function runStep(
 
 /** Keys of JSON lines that are not snake case. */
 function wrongKeys(out: string): string[] {
-  const keys = (value: unknown): string[] =>
-    typeof value !== "object" || value === null
-      ? []
-      : Array.isArray(value)
-      ? value.flatMap(keys)
-      : Object.entries(value).flatMap(([key, inner]) => [key, ...keys(inner)]);
   const lines = out.split("\n").filter((line) => line.startsWith('{"'));
-  const wrong = lines.flatMap((line) => keys(JSON.parse(line)))
+  const wrong = lines.flatMap((line) => jsonKeys(JSON.parse(line)))
     .filter((key) => !/^[a-z0-9_]+$/.test(key));
   return wrong.length === 0 ? [] : [`keys that are no snake case: ${wrong.join(", ")}`];
 }

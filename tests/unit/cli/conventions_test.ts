@@ -15,6 +15,7 @@ import { textTable } from "../../../src/cli/table.ts";
 import { version } from "../../../src/internal/version.ts";
 import { FakeClock } from "../../_support/clock.ts";
 import { freePort } from "../../_support/free_port.ts";
+import { jsonKeys } from "../../_support/json_keys.ts";
 import { startTiny, tinyCheckpoint } from "../embedded/_support.ts";
 import { commandNames, jsonLines, programOf, run } from "./_support.ts";
 
@@ -134,13 +135,7 @@ Deno.test("keys of JSON are snake case in every command", async () => {
     ["resume"],
     ["doctor"],
   ].map(async (command) => jsonLines((await run([...command, "-s", server.url, "--json"])).out)));
-  const keys = (value: unknown): string[] =>
-    typeof value !== "object" || value === null
-      ? []
-      : Array.isArray(value)
-      ? value.flatMap(keys)
-      : Object.entries(value).flatMap(([key, inner]) => [key, ...keys(inner)]);
-  const all = keys(lines);
+  const all = jsonKeys(lines);
   assert.ok(all.includes("weight_version") && all.length > 40);
   assert.deepEqual(all.filter((key) => !/^[a-z0-9_]+$/.test(key)), []);
 });
