@@ -144,8 +144,7 @@ export class Lease {
   async write(server: FleetServer, phase: string, work: () => Promise<void>): Promise<void> {
     const { clock, patienceMs } = this.#options;
     const from = clock.now();
-    await this.confirm(phase, [server]);
-    await this.explained(server, phase, work);
+    await this.update(server, phase, work);
     const since = clock.now() - Math.max(from, this.#refreshedAt.get(server) ?? from);
     if (since > patienceMs) throw this.#doubted(server, phase, since);
   }
