@@ -311,12 +311,7 @@ export class FleetServer extends PausableServer {
   async endForeignGroups(names: readonly string[], signal: AbortSignal): Promise<string[]> {
     const open: string[] = [];
     for (const groupName of names) {
-      try {
-        await this.client.destroyWeightsUpdateGroup({ groupName, signal });
-      } catch (error) {
-        // Gone already.
-        if (!(error instanceof HttpError)) throw error;
-      }
+      await this.#destroyGroup(groupName, signal);
       if (this.capabilities.hasWeightSession) continue;
       const dead = deadGroup(this);
       if (dead === undefined) {
@@ -335,14 +330,10 @@ export class FleetServer extends PausableServer {
     return open;
   }
 
-  /** Leaves every group of ours; one that the server does not know is gone already. */
+  /** Leaves every group of ours. */
   async leaveGroups(signal: AbortSignal): Promise<void> {
     for (const groupName of this.#groups) {
-      try {
-        await this.client.destroyWeightsUpdateGroup({ groupName, signal });
-      } catch (error) {
-        if (!(error instanceof HttpError)) throw error;
-      }
+      await this.#destroyGroup(groupName, signal);
       this.#groups.delete(groupName);
     }
   }
@@ -381,6 +372,15 @@ export class FleetServer extends PausableServer {
     } catch (error) {
       if (!(error instanceof HttpError)) throw error;
       this.#sessionOpen = false;
+    }
+  }
+
+  /** Ends a group; one that the server does not know is gone already. */
+  async #destroyGroup(groupName: string, signal: AbortSignal): Promise<void> {
+    try {
+      await this.client.destroyWeightsUpdateGroup({ groupName, signal });
+    } catch (error) {
+      if (!(error instanceof HttpError)) throw error;
     }
   }
 }
