@@ -33,7 +33,7 @@ const BLOCK_WORDS = 1024;
 export type FiniteChoice = boolean | "where_possible" | "where_small";
 
 /** What `"where_small"` looks at: half a second on one core of a server. */
-export const SMALL_BYTES: number = 1024 ** 3;
+const SMALL_BYTES = 1024 ** 3;
 
 /** How values are looked at. */
 export interface FiniteScan {
@@ -158,6 +158,7 @@ export async function requireFinite(
   }
   const unseen: number[] = [];
   const onDevice = sourceIndexes.filter((index) => deviceOf(open, index) !== undefined);
+  const here = sourceIndexes.filter((index) => deviceOf(open, index) === undefined);
   // Nobody asked for it: such weights are let through, and the report says so.
   const isComplete = onDevice.length === 0 || required;
   if (onDevice.length > 0 && required) {
@@ -166,13 +167,12 @@ export async function requireFinite(
     await refuseNonFiniteThere(open, onDevice, (ranges) => findWord(ranges, { signal }));
   }
   if (choice === "where_small") {
-    const here = sourceIndexes.filter((index) => !onDevice.includes(index));
     const bytes = here.reduce((sum, index) => sum + tensorSizeBytes(open.tensors[index]!), 0);
     if (bytes > SMALL_BYTES) return { open, isComplete: false };
   }
-  for (const index of sourceIndexes) {
+  for (const index of here) {
     // FP8 that the device makes is refused there; made here, as it is read.
-    if (deviceOf(open, index) !== undefined || open.float8?.(index) !== undefined) continue;
+    if (open.float8?.(index) !== undefined) continue;
     const seen = open.view(index) ?? castView(open, index);
     if (seen === undefined) unseen.push(index);
     else await refuseNonFinite(open.tensors[index]!, seen, castFromOf(open, index), signal);
