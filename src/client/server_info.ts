@@ -117,7 +117,7 @@ function commandWithoutSecrets(words: unknown[]): unknown[] {
   return words.map((word, i) => {
     const before = words[i - 1];
     const isSecret = typeof before === "string" &&
-      /^--[\w-]*(api-key|password|secret|watermark-key)/i.test(before) &&
+      SECRET_FLAG.test(/^--[\w-]*/.exec(before)?.[0] ?? "") &&
       !before.includes("=");
     return isSecret ? "[removed]" : word;
   });
