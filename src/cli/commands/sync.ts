@@ -183,11 +183,12 @@ async function syncOnce(given: string, options: Options, io: CliIo): Promise<voi
       "--rollback goes without --only: name the checkpoint whose part is to be pushed",
     );
   }
+  const access = accessOf(options, io);
   await lookAround(given, options, io);
   // Not through an engine, which wants healthy servers: a push is what can repair a paused one.
   const settings = {
     workers: await serverUrls(options, io),
-    ...accessOf(options, io),
+    ...access,
     transport: options.transport,
     serversSeeDevice: options.serversSeeDevice,
     pauseMode: options.pauseMode,
@@ -207,7 +208,7 @@ async function syncOnce(given: string, options: Options, io: CliIo): Promise<voi
   await using sender = scheme.createSender();
   // Asks what they are; nothing is changed by it.
   const servers = await sender.receiver.probe({ signal: io.signal });
-  const versions = await versionsOf(servers.map(({ url }) => url), options, io);
+  const versions = await versionsOf(servers.map(({ url }) => url), access, io.signal);
   const checkpoint = options.rollback === undefined ? given : await checkpointBefore(given, {
     versions,
     steps: options.rollback === true ? 1 : options.rollback,
@@ -237,7 +238,6 @@ async function syncOnce(given: string, options: Options, io: CliIo): Promise<voi
 /** Finds what is wrong on this machine, before any server is asked. */
 async function lookAround(given: string, options: Options, io: CliIo): Promise<void> {
   const { watch, rollback } = options;
-  accessOf(options, io);
   if (!watch && rollback === undefined) return await requireCheckpoint(given, io.signal);
   if (await requireFolder(given, io.signal)) return;
   if (!watch) throw new ValidationError(`${given} does not exist`);
@@ -247,12 +247,12 @@ async function lookAround(given: string, options: Options, io: CliIo): Promise<v
 /** The weight version that each server tells. */
 async function versionsOf(
   urls: readonly string[],
-  options: Options,
-  io: CliIo,
+  access: ReturnType<typeof accessOf>,
+  signal: AbortSignal,
 ): Promise<(string | null)[]> {
   return await Promise.all(urls.map(async (url) => {
-    await using client = new SGLangClient({ url, ...accessOf(options, io) });
-    return (await client.modelInfo({ signal: io.signal })).weightVersion;
+    await using client = new SGLangClient({ url, ...access });
+    return (await client.modelInfo({ signal })).weightVersion;
   }));
 }
 
