@@ -2,6 +2,7 @@
 import type { ConnectOptions, FromPretrainedOptions } from "../engine/mod.ts";
 import type { KubernetesManifestOptions, SlurmScriptOptions } from "../fleet/launch/mod.ts";
 import type { GatewayOptions } from "../gateway/mod.ts";
+import { splitLastLines } from "../internal/last_lines.ts";
 import { messageOf } from "../internal/thrown.ts";
 import { flagKeys, type SGLangServerOptions } from "../server/options.ts";
 import type { WeightSyncOptions } from "../weights/mod.ts";
@@ -164,9 +165,6 @@ const calls: Readonly<Record<string, string>> = {
   "or set finite: false": "or do without: --verify version",
 };
 
-/** What a process wrote before it ended is told as it is. */
-const LOG = "Its last lines:\n";
-
 /**
  * The message as the command's own: by its flags and not by the names of the library's options. What
  * the user gave and what processes wrote stays as it is.
@@ -175,8 +173,7 @@ const LOG = "Its last lines:\n";
  */
 export function inFlags(message: string, command: string, given: readonly string[] = []): string {
   const words = commandWords[command] ?? {};
-  const log = message.indexOf(LOG);
-  const [ours, theirs] = log < 0 ? [message, ""] : [message.slice(0, log), message.slice(log)];
+  const [ours, theirs] = splitLastLines(message);
   // A mere word may be an option's name, or the value that the message tells with it.
   const values = given.flatMap((one) => [one, one.slice(one.indexOf("=") + 1)])
     .filter((value) => !/^[\w.-]*$/.test(value));

@@ -1,3 +1,4 @@
+import { lastLines } from "../internal/last_lines.ts";
 import { onlyNamed } from "../internal/option_names.ts";
 import { GPU_ASSIGNMENT_NAMES } from "../server/gpus.ts";
 import { CrashedError, ValidationError } from "../errors.ts";
@@ -148,9 +149,8 @@ async function crashOf(server: Replica): Promise<CrashedError> {
 function crashedError(server: Replica, exit: ProcessExit): CrashedError {
   const { exitCode, signal, logTail } = exit;
   const how = signal === null ? `with exit code ${exitCode}` : `by ${signal}`;
-  const lines = logTail.split("\n").slice(-20).join("\n");
   return new CrashedError(
-    `SGLang server ${server.url} ended ${how}. Its last lines:\n${lines}`,
+    `SGLang server ${server.url} ended ${how}. ${lastLines(logTail, 20)}`,
     { exitCode, signal, logTail },
   );
 }

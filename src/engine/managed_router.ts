@@ -1,4 +1,5 @@
 import { SGLangError } from "../errors.ts";
+import { splitLastLines } from "../internal/last_lines.ts";
 import { retold } from "../internal/retold.ts";
 import type { StartableRouter } from "../fleet/mod.ts";
 import { type ProcessExit, SGLangRouter, type SGLangRouterOptions } from "../router/mod.ts";
@@ -13,8 +14,8 @@ async function launched(options: SGLangRouterOptions): Promise<SGLangRouter> {
     return await SGLangRouter.launch(options);
   } catch (error) {
     if (!(error instanceof SGLangError)) throw error;
-    const [told = "", ...log] = error.message.split(/(?=Its last lines:\n)/);
-    const message = told.replaceAll(/`(?=[a-zA-Z]+`)/g, "`router.") + log.join("");
+    const [told, log] = splitLastLines(error.message);
+    const message = told.replaceAll(/`(?=[a-zA-Z]+`)/g, "`router.") + log;
     throw message === error.message ? error : retold(error, message, error.cause);
   }
 }

@@ -2,6 +2,7 @@ import { checkOptionNames, type OptionNames } from "../internal/option_names.ts"
 import { CrashedError, TimeoutError } from "../errors.ts";
 import { systemClock } from "../internal/clock.ts";
 import { sleep, withDeadline } from "../internal/deadline.ts";
+import { lastLines } from "../internal/last_lines.ts";
 import { asPermissionError } from "../internal/permission.ts";
 import type { ProcessExit } from "./options.ts";
 import type { ProcessTree } from "./process_tree.ts";
@@ -52,6 +53,8 @@ const NAMES = {
 /** A probe may take this long: SGLang itself gives a health check 20 s. */
 const probeMs = 25_000;
 const progressMs = 2_000;
+/** How many lines of its log are told of a process that does not start. */
+const toldLines = 30;
 
 /**
  * Waits until a started process is ready. When it is not, the process is ended first and then the
@@ -97,7 +100,7 @@ export async function waitUntilReady(options: ReadyOptions): Promise<void> {
       timeoutMs: error.timeoutMs,
       peer: error.peer,
       lastHeard: error.lastHeard,
-      hint: `Give it more time. Its last lines:\n${lastLines(exit.logTail)}`,
+      hint: `Give it more time. ${lastLines(exit.logTail, toldLines)}`,
       cause: error,
     });
   }
@@ -137,11 +140,7 @@ export function crashedError(name: string, exit: ProcessExit): CrashedError {
   const log = exit.logFile === null ? "" : ` The whole log is in ${exit.logFile}.`;
   return new CrashedError(
     `${name} ended with ${how}.${hint === undefined ? "" : ` ${hint}.`}${log} ` +
-      `Its last lines:\n${lastLines(exit.logTail)}`,
+      lastLines(exit.logTail, toldLines),
     { exitCode: exit.exitCode, signal: exit.signal, logTail: exit.logTail },
   );
-}
-
-function lastLines(logTail: string): string {
-  return logTail.split("\n").slice(-30).join("\n");
 }

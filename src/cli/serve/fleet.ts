@@ -2,6 +2,7 @@
 import { AsyncSGLang, type FromPretrainedOptions } from "../../engine/mod.ts";
 import { CrashedError, StateError } from "../../errors.ts";
 import { FleetControl, type FleetEvent, type SyncedFleet } from "../../fleet/mod.ts";
+import { lastLines } from "../../internal/last_lines.ts";
 import { safetensors } from "../../weights/source/mod.ts";
 import { SGLangWeightSyncScheme } from "../../weights/mod.ts";
 import { defaultControlPort } from "../control_client.ts";
@@ -109,8 +110,7 @@ function routerDied(
   },
 ): CrashedError {
   const how = signal === null ? `with exit code ${exitCode}` : `by ${signal}`;
-  const lines = logTail.split("\n").slice(-20).join("\n");
-  return new CrashedError(`The router ended ${how}. Its last lines:\n${lines}`, {
+  return new CrashedError(`The router ended ${how}. ${lastLines(logTail, 20)}`, {
     exitCode,
     signal,
     logTail,
