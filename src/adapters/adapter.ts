@@ -5,6 +5,7 @@ import { CheckpointError, LimitError, UnsupportedError, ValidationError } from "
 import { asPermissionError } from "../internal/permission.ts";
 import { pathOf } from "../internal/path_of.ts";
 import { readRegularFile } from "../internal/regular_file.ts";
+import { withoutTrailingSlashes } from "../internal/trailing_slashes.ts";
 import type { TensorBytes } from "../weights/ipc/by_value.ts";
 import { type ModelInput, toSource } from "../weights/source/input.ts";
 import { firstOnDevice } from "../weights/source/source.ts";
@@ -164,5 +165,5 @@ function refuseLarge(byteLength: number, max: number): void {
 }
 
 function folderOf(place: string | URL): string {
-  return pathOf(place, "an adapter").replace(/(?<!\/)\/+$/, "");
+  return withoutTrailingSlashes(pathOf(place, "an adapter"));
 }

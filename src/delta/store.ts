@@ -6,6 +6,7 @@ import { overLimit } from "../internal/limits.ts";
 import { checkOptionNames, type OptionNames } from "../internal/option_names.ts";
 import { pathOf } from "../internal/path_of.ts";
 import { asFileError, isMissingFile, lookAtFile } from "../internal/regular_file.ts";
+import { withoutTrailingSlashes } from "../internal/trailing_slashes.ts";
 import { type DeltaLimits, deltaLimits, type DeltaLimitSettings } from "./limits.ts";
 import { type DeltaManifest, MANIFEST, parseManifest, versionFolder } from "./manifest.ts";
 
@@ -44,7 +45,7 @@ export class DeltaStore {
   constructor(place: string, options: DeltaStoreOptions = {}) {
     checkOptionNames(options, OPTION_NAMES, "a delta store");
     const { headers = {}, limits, clock = systemClock } = options;
-    this.#place = pathOf(place, "a delta store").replace(/(?<!\/)\/+$/, "");
+    this.#place = withoutTrailingSlashes(pathOf(place, "a delta store"));
     this.#headers = headers;
     this.#limits = deltaLimits(limits);
     this.#clock = clock;

@@ -1,5 +1,6 @@
 import { lastLines } from "../internal/last_lines.ts";
 import { onlyNamed } from "../internal/option_names.ts";
+import { withoutTrailingSlashes } from "../internal/trailing_slashes.ts";
 import { GPU_ASSIGNMENT_NAMES } from "../server/gpus.ts";
 import { CrashedError, ValidationError } from "../errors.ts";
 import type { SGLangRouterOptions } from "../router/mod.ts";
@@ -104,9 +105,7 @@ async function launchReplicas(
 }
 
 function logPath({ logFolder }: FromPretrainedOptions, name: string): string | undefined {
-  return logFolder === undefined
-    ? undefined
-    : `${logFolder.replace(/(?<!\/)\/+$/, "")}/${name}.log`;
+  return logFolder === undefined ? undefined : `${withoutTrailingSlashes(logFolder)}/${name}.log`;
 }
 
 /** The options of each replica: those of the engine left out, GPUs handed out. */

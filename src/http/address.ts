@@ -1,4 +1,5 @@
 import { ValidationError } from "../errors.ts";
+import { withoutTrailingSlashes } from "../internal/trailing_slashes.ts";
 
 /** Where a server is. */
 export interface Address {
@@ -40,7 +41,7 @@ export function addressOf(url: URL): Address {
   const isSecure = url.protocol === "https:";
   return {
     origin: url.origin,
-    basePath: url.pathname.replace(/(?<!\/)\/+$/, ""),
+    basePath: withoutTrailingSlashes(url.pathname),
     isSecure,
     hostname: url.hostname.replace(/^\[|\]$/g, ""),
     port: url.port === "" ? (isSecure ? 443 : 80) : Number(url.port),
