@@ -1,4 +1,4 @@
-import { endOfString } from "../internal/json.ts";
+import { jsonBegin, type JsonCounts, scanJson } from "../internal/json.ts";
 import { invalid } from "./fault.ts";
 import type { GatewayLimits } from "./options.ts";
 
@@ -8,8 +8,6 @@ export type BodyLimits = Pick<
   "maxDepth" | "maxObjects" | "maxNames" | "maxItems" | "maxTexts"
 >;
 
-const QUOTE = 34, OPEN_LIST = 91, CLOSE_LIST = 93, OPEN_MAP = 123, CLOSE_MAP = 125;
-const COLON = 58, COMMA = 44;
 /** Characters that are looked at before others have their turn. */
 const CHARACTERS_A_TURN = 128 * 1024;
 
@@ -25,36 +23,30 @@ export async function scanBody(
   { maxDepth, maxObjects, maxNames, maxItems, maxTexts }: BodyLimits,
   turn: () => Promise<void>,
 ): Promise<void> {
-  let depth = 0, objects = 0, names = 0, items = 0, texts = 0;
-  let looked = 0;
-  for (let i = 0; i < text.length; i++) {
-    if (i - looked >= CHARACTERS_A_TURN) {
-      looked = i;
-      await turn();
+  const most: JsonCounts = {
+    depth: maxDepth,
+    objects: maxObjects,
+    names: maxNames,
+    items: maxItems,
+    texts: maxTexts,
+  };
+  const scan = jsonBegin();
+  for (;;) {
+    const end = Math.min(scan.at + CHARACTERS_A_TURN, text.length);
+    switch (scanJson(text, most, scan, end)) {
+      case "depth":
+        throw invalid(`The body is nested deeper than maxDepth, ${maxDepth}`);
+      case "objects":
+        throw tooMany("objects and lists", "maxObjects", maxObjects);
+      case "names":
+        throw tooMany("names", "maxNames", maxNames);
+      case "items":
+        throw tooMany("items", "maxItems", maxItems);
+      case "texts":
+        throw tooMany("texts", "maxTexts", maxTexts);
     }
-    switch (text.charCodeAt(i)) {
-      case QUOTE:
-        if (++texts > maxTexts) throw tooMany("texts", "maxTexts", maxTexts);
-        i = endOfString(text, i);
-        break;
-      case OPEN_LIST:
-      case OPEN_MAP:
-        if (++depth > maxDepth) {
-          throw invalid(`The body is nested deeper than maxDepth, ${maxDepth}`);
-        }
-        if (++objects > maxObjects) throw tooMany("objects and lists", "maxObjects", maxObjects);
-        break;
-      case CLOSE_LIST:
-      case CLOSE_MAP:
-        depth--;
-        break;
-      case COLON:
-        if (++names > maxNames) throw tooMany("names", "maxNames", maxNames);
-        break;
-      case COMMA:
-        if (++items > maxItems) throw tooMany("items", "maxItems", maxItems);
-        break;
-    }
+    if (scan.at >= text.length) return;
+    await turn();
   }
 }
 

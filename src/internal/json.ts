@@ -10,7 +10,7 @@ const VALUE_CHARACTERS = 12;
 const NAME_CHARACTERS = 14;
 
 const QUOTE = 34, BACKSLASH = 92, OPEN_LIST = 91, CLOSE_LIST = 93, OPEN_MAP = 123, CLOSE_MAP = 125;
-const COLON = 58;
+const COLON = 58, COMMA = 44;
 
 /** Whether a JSON value is an object, not a list. */
 export function isRecord(value: unknown): value is Record<string, unknown> {
@@ -79,45 +79,91 @@ export function parseJson(text: string, what: string): unknown {
 export function jsonExcess(text: string, maxDepth = MAX_DEPTH): string | null {
   // Most texts hold fewer brackets than would be too many.
   if (text.length <= maxDepth) return null;
-  const maxValues = FREE_VALUES + text.length / VALUE_CHARACTERS;
-  const maxNames = FREE_VALUES + text.length / NAME_CHARACTERS;
-  let depth = 0, values = 0, names = 0;
-  for (let i = 0; i < text.length; i++) {
-    switch (text.charCodeAt(i)) {
-      case QUOTE:
-        i = endOfString(text, i);
-        break;
-      case OPEN_LIST:
-      case OPEN_MAP:
-        if (++depth > maxDepth) return `is nested deeper than ${maxDepth}`;
-        if (++values > maxValues) {
-          return `holds more than ${
-            Math.floor(maxValues)
-          } lists and objects, too many for its length`;
-        }
-        break;
-      case CLOSE_LIST:
-      case CLOSE_MAP:
-        depth--;
-        break;
-      case COLON:
-        if (++names > maxNames) {
-          return `holds more than ${Math.floor(maxNames)} names, too many for its length`;
-        }
-        break;
-    }
+  const most: JsonCounts = {
+    depth: maxDepth,
+    objects: Math.floor(FREE_VALUES + text.length / VALUE_CHARACTERS),
+    names: Math.floor(FREE_VALUES + text.length / NAME_CHARACTERS),
+    // As many as there are characters: no limit.
+    items: text.length,
+    texts: text.length,
+  };
+  switch (scanJson(text, most, jsonBegin())) {
+    case "depth":
+      return `is nested deeper than ${maxDepth}`;
+    case "objects":
+      return `holds more than ${most.objects} lists and objects, too many for its length`;
+    case "names":
+      return `holds more than ${most.names} names, too many for its length`;
   }
+  return null;
+}
+
+/** What is counted of a JSON text before anything is built. */
+export interface JsonCounts {
+  /** Lists and objects that are open. */
+  readonly depth: number;
+  /** Lists and objects. */
+  readonly objects: number;
+  /** Names of fields: colons. */
+  readonly names: number;
+  /** Items: commas. */
+  readonly items: number;
+  /** Strings, names of fields too. */
+  readonly texts: number;
+}
+
+/** How far a JSON text was scanned, and what it held until there. */
+export type JsonScan = { -readonly [Name in keyof JsonCounts]: number } & { at: number };
+
+/** The begin of a scan. */
+export function jsonBegin(): JsonScan {
+  return { at: 0, depth: 0, objects: 0, names: 0, items: 0, texts: 0 };
+}
+
+/**
+ * Goes on with the scan of a JSON text until `end`, or behind the string that stands there.
+ *
+ * @param most What it may hold.
+ * @returns What it holds more of, and the scan is over; `null` for nothing.
+ */
+export function scanJson(
+  text: string,
+  most: JsonCounts,
+  scan: JsonScan,
+  end = text.length,
+): keyof JsonCounts | null {
+  // In variables: this runs for each character of each answer.
+  const { depth: maxDepth, objects: maxObjects, names: maxNames } = most;
+  const { items: maxItems, texts: maxTexts } = most;
+  let { at: i, depth, objects, names, items, texts } = scan;
+  // Where they cannot be too many, commas are not looked for: a branch at each of them takes time.
+  const comma = maxItems < text.length ? COMMA : -1;
+  for (; i < end; i++) {
+    const code = text.charCodeAt(i);
+    if (code === QUOTE) {
+      if (++texts > maxTexts) return "texts";
+      i = endOfString(text, i);
+    } else if (code < COLON) {
+      if (code === comma && ++items > maxItems) return "items";
+    } else if (code === COLON) {
+      if (++names > maxNames) return "names";
+    } else if (code === OPEN_LIST || code === OPEN_MAP) {
+      if (++depth > maxDepth) return "depth";
+      if (++objects > maxObjects) return "objects";
+    } else if (code === CLOSE_LIST || code === CLOSE_MAP) depth--;
+  }
+  Object.assign(scan, { at: i, depth, objects, names, items, texts });
   return null;
 }
 
 /** Where the string ends that begins at `start`: its last quote, or the end of the text. */
 export function endOfString(text: string, start: number): number {
-  for (let i = start + 1;;) {
-    const end = text.indexOf('"', i);
-    if (end < 0) return text.length;
+  let end = text.indexOf('"', start + 1);
+  while (end >= 0) {
     let backslashes = 0;
     while (text.charCodeAt(end - 1 - backslashes) === BACKSLASH) backslashes++;
     if (backslashes % 2 === 0) return end;
-    i = end + 1;
+    end = text.indexOf('"', end + 1);
   }
+  return text.length;
 }
