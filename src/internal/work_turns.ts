@@ -98,7 +98,7 @@ export const workTurns: WorkTurns = new WorkTurns();
 export type Steps<T> = Generator<number, T, undefined>;
 
 /** Does all of it at once. */
-export function atOnce<T>(steps: Steps<T>): T {
+export function atOnce<T>(steps: Generator<unknown, T, undefined>): T {
   for (;;) {
     const step = steps.next();
     if (step.done === true) return step.value;

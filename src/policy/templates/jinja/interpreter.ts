@@ -3,7 +3,7 @@ import { Budget, type TemplateLimits, withBudget } from "./budget.ts";
 import { Evaluator, Scope } from "./evaluator.ts";
 import { checkAttribute, Dynamic } from "./globals.ts";
 import { systemClock } from "../../../internal/clock.ts";
-import type { Steps } from "../../../internal/work_turns.ts";
+import { atOnce, type Steps } from "../../../internal/work_turns.ts";
 import { loopValue, uses } from "./loops.ts";
 import type { Body, Macro, Statement, Target } from "./nodes.ts";
 import { toText } from "./text.ts";
@@ -277,11 +277,7 @@ class Interpreter {
     sink: Sink,
     again: { items: unknown; depth: number } | null,
   ): Flow {
-    const items = this.#forItems(statement, scope, sink, again);
-    for (;;) {
-      const item = items.next();
-      if (item.done === true) return item.value;
-    }
+    return atOnce(this.#forItems(statement, scope, sink, again));
   }
 
   /** A loop, item by item. */
