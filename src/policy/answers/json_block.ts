@@ -1,19 +1,17 @@
 import { thoughtMarks } from "./answer.ts";
-import type { Scanner } from "./scanner.ts";
-import { escapeRegExp } from "../../internal/text_of_bytes.ts";
+import { anyOf, type Scanner } from "./scanner.ts";
 
 /** What stops the reading of a block, by the marks of its format: there are some thirty. */
-const stops = new Map<string, RegExp>();
+const stops = new Map<string, readonly string[]>();
 
-function stopOf(marks: readonly string[]): RegExp {
+function stopsOf(marks: readonly string[]): readonly string[] {
   const key = marks.join("\n");
-  let stop = stops.get(key);
-  if (stop === undefined) {
-    const all = [...marks, ...thoughtMarks.flat()];
-    stop = new RegExp(all.map((mark) => escapeRegExp(mark)).join("|"), "g");
-    stops.set(key, stop);
+  let all = stops.get(key);
+  if (all === undefined) {
+    all = [...marks, ...thoughtMarks.flat()];
+    stops.set(key, all);
   }
-  return stop;
+  return all;
 }
 
 /**
@@ -31,7 +29,7 @@ export function jsonBlock(
   },
 ): { body: string; end: number } {
   const { text } = scanner;
-  const stop = stopOf([quote, ...(close === null ? [] : [close]), ...opens]);
+  const stop = anyOf(stopsOf([quote, ...(close === null ? [] : [close]), ...opens]));
   stop.lastIndex = start;
   for (let found = stop.exec(text); found !== null; found = stop.exec(text)) {
     if (found[0] === quote) {
