@@ -1,4 +1,5 @@
 import { systemClock } from "./clock.ts";
+import { sleep } from "./deadline.ts";
 import { asListenError } from "./listen_error.ts";
 import { type HttpServer, runtime } from "../runtime/mod.ts";
 
@@ -45,14 +46,12 @@ export class Answers {
 
   /** Lets the answers under way be made and written, for a while, and ends the server. */
   async end(): Promise<void> {
-    const until = (ms: number, what: Promise<unknown>) => {
-      const over = Promise.withResolvers<void>();
-      const cancel = systemClock.schedule(ms, over.resolve);
-      return Promise.race([what, over.promise]).finally(cancel);
-    };
-    await until(ENDING_MS, Promise.allSettled(this.#underWay));
+    const over = Promise.withResolvers<void>();
+    const cancel = systemClock.schedule(ENDING_MS, over.resolve);
+    await Promise.race([Promise.allSettled(this.#underWay), over.promise]);
+    cancel();
     const rest = this.#madeAt + WRITING_MS - systemClock.now();
-    if (rest > 0) await until(rest, new Promise(() => {}));
+    if (rest > 0) await sleep(rest);
     this.#end.abort();
   }
 }
